@@ -1,0 +1,175 @@
+//! The text form of programs: what people read, write and put in a mail.
+//!
+//! One operation a line: its name and the process, then the operands in the order of
+//! [`crate::op`]; trailing ones that are zero may be left out. `#` begins a comment. A line
+//! `limits map_count=8 lock=4` may come first.
+
+use std::str::FromStr;
+
+use crate::op::{MAX_OPERANDS, Op, Opcode};
+use crate::operand::parse_number;
+use crate::program::{Limits, MAX_OPS, Program};
+
+/// Why a text is not a program, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {what}")]
+pub struct TextError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column in characters, counted from 1.
+    pub column: usize,
+    /// What is wrong and what was expected.
+    pub what: String,
+}
+
+/// The words of a line before the comment, each with its column.
+fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    let code = line.split('#').next().unwrap_or("");
+    code.split_whitespace().map(move |word| {
+        // Both are slices of one string: the distance between them is the byte offset.
+        let offset = word.as_ptr() as usize - line.as_ptr() as usize;
+        (1 + line[..offset].chars().count(), word)
+    })
+}
+
+fn parse_limits<'a>(
+    words: impl Iterator<Item = (usize, &'a str)>,
+) -> Result<Limits, (usize, String)> {
+    let mut limits = [None; Limits::NAMES.len()];
+    for (column, word) in words {
+        let Some((name, value)) = word.split_once('=') else {
+            return Err((column, format!("`{word}` is not a limit: expected NAME=PAGES")));
+        };
+        let Some(at) = Limits::NAMES.iter().position(|n| *n == name) else {
+            let known = Limits::NAMES.join(", ");
+            return Err((column, format!("no limit is called `{name}`: expected one of {known}")));
+        };
+        let value = parse_number(value)
+            .and_then(|n| u8::try_from(n).ok())
+            .ok_or_else(|| (column, format!("`{value}` is not a limit: expected 0 to 255")))?;
+        if limits[at].replace(value).is_some() {
+            return Err((column, format!("the limit `{name}` is given twice")));
+        }
+    }
+    Ok(Limits::from_array(limits))
+}
+
+fn parse_op<'a>(
+    opcode: Opcode,
+    mut words: impl Iterator<Item = (usize, &'a str)>,
+    end: usize,
+) -> Result<Op, (usize, String)> {
+    let mut bytes = [0; MAX_OPERANDS];
+    for (n, (ty, byte)) in opcode.operands().iter().zip(&mut bytes).enumerate() {
+        match words.next() {
+            Some((column, word)) => {
+                *byte = ty.parse(word).ok_or_else(|| {
+                    (column, format!("`{word}` is not {} ({})", ty.expected, ty.name))
+                })?;
+            }
+            // Nothing happens nowhere: the process is never left out.
+            None if n == 0 => {
+                return Err((
+                    end,
+                    format!("{} of which process? Expected {}", opcode.name(), ty.expected),
+                ));
+            }
+            None => break,
+        }
+    }
+    match words.next() {
+        None => Ok(Op::from_bytes(opcode, bytes)),
+        Some((column, word)) => {
+            let (name, count) = (opcode.name(), opcode.operands().len());
+            Err((column, format!("`{word}` is one operand too many: {name} takes {count}")))
+        }
+    }
+}
+
+impl FromStr for Program {
+    type Err = TextError;
+
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// [`TextError`] with the line and column of the first thing that is not understood, or of
+    /// the operation past [`MAX_OPS`].
+    fn from_str(text: &str) -> Result<Program, TextError> {
+        let mut program = Program::default();
+        let mut begun = false;
+        for (number, line) in text.lines().enumerate() {
+            let mut words = words(line);
+            let Some((column, name)) = words.next() else { continue };
+            let at = |(column, what)| TextError { line: number + 1, column, what };
+            if name == "limits" {
+                if begun {
+                    return Err(at((column, "limits come first, once".into())));
+                }
+                program.limits = parse_limits(words).map_err(at)?;
+            } else {
+                let Some(opcode) = Opcode::from_name(name) else {
+                    let known: Vec<_> = Opcode::ALL.iter().map(|o| o.name()).collect();
+                    let known = known.join(", ");
+                    return Err(at((
+                        column,
+                        format!(
+                            "no operation is called `{name}`: expected limits or one of {known}"
+                        ),
+                    )));
+                };
+                if program.ops.len() == MAX_OPS {
+                    return Err(at((
+                        column,
+                        format!("a program has at most {MAX_OPS} operations"),
+                    )));
+                }
+                program.ops.push(parse_op(opcode, words, 1 + line.chars().count()).map_err(at)?);
+            }
+            begun = true;
+        }
+        Ok(program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bug_a_reads_as_in_a_mail() {
+        let text = "mmap 0 1 6 rw anon_private        # process 0, pages 1..7\n\
+                    mremap 0 4 2 2 MAYMOVE|FIXED 2    # pages 4..6 to 2..4\n";
+        let program: Program = text.parse().expect("bug A is a program");
+        assert_eq!(
+            program.to_string(),
+            "mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2\n"
+        );
+    }
+
+    #[test]
+    fn errors_name_line_column_and_what_was_expected() {
+        for (text, line, column, what) in [
+            ("mmap 0 1 6 rw heap", 1, 15, "is not a kind"),
+            ("\n  frok 0", 2, 3, "no operation is called `frok`"),
+            ("fork", 1, 5, "of which process"),
+            ("fork 8", 1, 6, "a process, 0 to 7"),
+            ("é fork", 1, 1, "no operation"),
+            ("munmap 0 1 2 3", 1, 14, "too many"),
+            ("munmap 0 64", 1, 10, "a page, 0 to 63"),
+            ("fork 0\nlimits lock=1", 2, 1, "come first"),
+            ("limits lock=1 lock=2", 1, 15, "twice"),
+            ("limits lock=256", 1, 8, "0 to 255"),
+            ("limits swap=1", 1, 8, "no limit"),
+            ("limits lock", 1, 8, "NAME=PAGES"),
+        ] {
+            let error = text.parse::<Program>().expect_err(text);
+            assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
+            assert!(error.what.contains(what), "{text}: {error}");
+        }
+        assert!("fork 0\n".repeat(MAX_OPS).parse::<Program>().is_ok());
+        assert_eq!(
+            "fork 0\n".repeat(MAX_OPS + 1).parse::<Program>().map_err(|e| e.line),
+            Err(MAX_OPS + 1)
+        );
+    }
+}
