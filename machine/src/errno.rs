@@ -44,6 +44,8 @@ errnos! {
     EEXIST = 17,
     /// An operand the call does not take.
     EINVAL = 22,
+    /// The machine has no such call.
+    ENOSYS = 38,
     /// The source has a userfaultfd context (the kernel's own number, not `EOPNOTSUPP`).
     ENOTSUPP = 524,
     /// Not an errno: the access raised `SIGBUS`, beyond the end of the file.

@@ -60,6 +60,12 @@ pub trait Machine {
     /// What it is called in reports and on the command line, such as `candidate:v2`.
     fn name(&self) -> &str;
 
+    /// Whether it has the operation at all. Lockstep leaves out what one of two machines lacks;
+    /// a machine answers `ENOSYS` to it and does nothing.
+    fn has(&self, _opcode: Opcode) -> bool {
+        true
+    }
+
     /// Back to the start of a program that runs under `limits`.
     fn reset(&mut self, limits: &Limits);
 
