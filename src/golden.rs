@@ -1,0 +1,286 @@
+//! Golden traces: what a real kernel did, operation by operation.
+//!
+//! A file has one program a line, as JSON; it may be compressed with gzip. [`read`] gives the
+//! programs, [`conform`] replays one on a machine.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+
+use serde::Deserialize;
+use vmadiff_machine::observation::{CopyReport, Counters, Observation};
+use vmadiff_machine::op::MAX_OPERANDS;
+use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
+use vmadiff_machine::{
+    AddressSpace, AnonVmaId, Errno, FileId, Limits, Machine, Op, Opcode, Program, UffdId, VmFlags,
+    Vma,
+};
+
+use crate::compare::{Comparer, Scope};
+
+/// The processes a program of the golden traces may have.
+const PROCESSES: u8 = 4;
+
+/// Why a golden file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum GoldenError {
+    /// Reading failed.
+    #[error("line {line}: {source}")]
+    Read {
+        /// The line, counted from 1.
+        line: usize,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The line is not a trace.
+    #[error("line {line}, column {}: {source}", source.column())]
+    Json {
+        /// The line, counted from 1.
+        line: usize,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The line is a trace that cannot be replayed.
+    #[error("line {line}, step {step}: {what}")]
+    Trace {
+        /// The line, counted from 1.
+        line: usize,
+        /// The step, counted from 0.
+        step: usize,
+        /// What is wrong and what was expected.
+        what: String,
+    },
+}
+
+/// A program and what the kernel showed after each of its operations.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// What the file calls it.
+    pub id: String,
+    /// The kernel it ran on.
+    pub kernel: String,
+    /// The operations, under the limits of the recording.
+    pub program: Program,
+    /// What the kernel showed after each.
+    pub observations: Vec<Observation>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: String,
+    kernel: String,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    op: serde_json::Map<String, serde_json::Value>,
+    ret: i64,
+    mms: BTreeMap<String, Option<Space>>,
+    copy_vma: Option<Copied>,
+}
+
+#[derive(Deserialize)]
+struct Copied {
+    merged: bool,
+    need_rmap_locks: bool,
+    source_replaced: bool,
+}
+
+#[derive(Deserialize)]
+struct Space {
+    total_vm: i64,
+    locked_vm: i64,
+    data_vm: i64,
+    map_count: i64,
+    vmas: Vec<Mapping>,
+}
+
+#[derive(Deserialize)]
+struct Mapping {
+    start: u8,
+    end: u8,
+    pgoff: u32,
+    flags: String,
+    anon_vma: Option<u32>,
+    chain: Vec<u32>,
+    file: Option<String>,
+    uffd: Option<u32>,
+    policy: u32,
+    close: u8,
+}
+
+/// Reads a golden file, compressed or not.
+///
+/// # Errors
+/// [`GoldenError`] with the line, and the column or step, of the first thing that is not part of
+/// a trace; and for a file without any.
+pub fn read(mut file: impl BufRead) -> Result<Vec<Trace>, GoldenError> {
+    let start = file.fill_buf().map_err(|source| GoldenError::Read { line: 1, source })?;
+    let plain: Box<dyn Read + '_> = if start.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::bufread::MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut traces = Vec::new();
+    for (n, text) in BufReader::new(plain).lines().enumerate() {
+        let line = n + 1;
+        let text = text.map_err(|source| GoldenError::Read { line, source })?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let parsed: Line =
+            serde_json::from_str(&text).map_err(|source| GoldenError::Json { line, source })?;
+        let trace =
+            trace(parsed).map_err(|(step, what)| GoldenError::Trace { line, step, what })?;
+        traces.push(trace);
+    }
+    if traces.is_empty() {
+        let what = "the file has no trace: expected a JSON object on each line".into();
+        return Err(GoldenError::Trace { line: 1, step: 0, what });
+    }
+    Ok(traces)
+}
+
+fn trace(line: Line) -> Result<Trace, (usize, String)> {
+    let mut program = Program {
+        limits: Limits { processes: Some(PROCESSES), ..Limits::default() },
+        ops: Vec::new(),
+    };
+    let mut observations: Vec<Observation> = Vec::new();
+    let mut files = Vec::new();
+    for (n, step) in line.steps.into_iter().enumerate() {
+        let at = |what| (n, what);
+        program.ops.push(operation(&step.op).map_err(at)?);
+        let mut seen = observations.last().cloned().unwrap_or_default();
+        seen.begin_step();
+        seen.result = result(step.ret).map_err(at)?;
+        seen.copy = step.copy_vma.map(|c| CopyReport {
+            merged: c.merged,
+            need_rmap_locks: c.need_rmap_locks,
+            honoured: true,
+            source_redirected: c.source_replaced,
+        });
+        for (process, space) in step.mms {
+            let index = process.parse().ok().filter(|p| usize::from(*p) < MAX_PROCESSES);
+            let Some(index) = index else {
+                return Err((n, format!("there is no process {process}")));
+            };
+            let shown = seen.rewrite(Process(index));
+            if let Some(space) = space {
+                fill(shown, space, &mut files).map_err(at)?;
+            }
+        }
+        observations.push(seen);
+    }
+    Ok(Trace { id: line.id, kernel: line.kernel, program, observations })
+}
+
+fn operation(json: &serde_json::Map<String, serde_json::Value>) -> Result<Op, String> {
+    let name = json.get("op").and_then(|name| name.as_str()).ok_or("the operation has no name")?;
+    let opcode =
+        Opcode::from_name(name).ok_or_else(|| format!("no operation is called `{name}`"))?;
+    let mut bytes = [0; MAX_OPERANDS];
+    for (ty, byte) in opcode.operands().iter().zip(&mut bytes) {
+        // Where the traces say it shorter than the interface does.
+        let key = match ty.name {
+            "process" => "pid",
+            "access" => "write",
+            name => name,
+        };
+        let value = json.get(key).ok_or_else(|| format!("{name} without `{key}`"))?;
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        *byte = ty
+            .parse(&text)
+            .ok_or_else(|| format!("{name}: `{key}` is {text}: expected {}", ty.expected))?;
+    }
+    Ok(Op::from_bytes(opcode, bytes))
+}
+
+fn result(ret: i64) -> Result<Result<u8, Errno>, String> {
+    if let Ok(value) = u8::try_from(ret) {
+        return Ok(Ok(value));
+    }
+    let errno = ret.checked_neg().and_then(|n| u16::try_from(n).ok()).and_then(Errno::from_number);
+    errno.map(Err).ok_or_else(|| format!("no operation returns {ret}"))
+}
+
+fn fill(shown: &mut AddressSpace, space: Space, files: &mut Vec<String>) -> Result<(), String> {
+    shown.alive = true;
+    shown.counters = Counters {
+        total_vm: space.total_vm,
+        locked_vm: space.locked_vm,
+        data_vm: space.data_vm,
+        map_count: space.map_count,
+    };
+    for mapping in space.vmas {
+        let flags = u32::from_str_radix(&mapping.flags, 16)
+            .map_err(|_| format!("`{}` are not vm_flags", mapping.flags))?;
+        let policy = Mode::ALL.iter().find(|mode| mode.number() == mapping.policy);
+        let file = mapping.file.map(|name| {
+            let index = files.iter().position(|known| *known == name).unwrap_or_else(|| {
+                files.push(name);
+                files.len() - 1
+            });
+            FileId::new(index as u32)
+        });
+        let vma = Vma::new(
+            (Page(mapping.start), Page(mapping.end)),
+            PageOffset(mapping.pgoff),
+            VmFlags::from_bits_retain(flags),
+            mapping.anon_vma.map(id).transpose()?.map(AnonVmaId::new),
+            file,
+            mapping.uffd.map(id).transpose()?.map(UffdId::new),
+            *policy.ok_or_else(|| format!("{} is not a policy", mapping.policy))?,
+            mapping.close != 0,
+        );
+        let chain: Result<Vec<_>, _> =
+            mapping.chain.into_iter().map(|n| id(n).map(AnonVmaId::new)).collect();
+        shown.push(vma, chain?);
+    }
+    Ok(())
+}
+
+/// The number of an object. Comparing uses it as an index, so it is bounded here.
+fn id(number: u32) -> Result<u32, String> {
+    if number < 1 << 16 { Ok(number) } else { Err(format!("{number} is no object's number")) }
+}
+
+/// How far a machine agrees with one trace.
+#[derive(Debug)]
+pub enum Conformity {
+    /// In every step.
+    Agrees,
+    /// Up to a step, after which it shows something else.
+    Differs {
+        /// The step, counted from 0.
+        step: usize,
+        /// What the machine shows.
+        shown: Box<Observation>,
+    },
+    /// Up to a step that the machine's kernel does not survive.
+    Bug {
+        /// The step, counted from 0.
+        step: usize,
+        /// What the machine shows.
+        shown: Box<Observation>,
+    },
+}
+
+/// Replays a trace on a machine.
+///
+/// Events that the kernel survives are not compared: a trace does not record them.
+pub fn conform(trace: &Trace, machine: &mut dyn Machine) -> Conformity {
+    machine.reset(&trace.program.limits);
+    let mut comparer = Comparer::new(Scope::Recorded);
+    let mut shown = Observation::default();
+    for (step, (op, recorded)) in trace.program.ops.iter().zip(&trace.observations).enumerate() {
+        machine.step(op, &mut shown);
+        if shown.is_fatal() {
+            return Conformity::Bug { step, shown: Box::new(shown) };
+        }
+        if !comparer.same(recorded, &shown) {
+            return Conformity::Differs { step, shown: Box::new(shown) };
+        }
+    }
+    Conformity::Agrees
+}
