@@ -2,6 +2,16 @@
 //! between what they show is the product.
 
 pub mod compare;
+pub mod divergence;
+pub mod generate;
 pub mod golden;
+pub mod input;
+pub mod known;
+pub mod lockstep;
 pub mod machines;
+pub mod minimize;
+pub mod mutate;
+pub mod oracle;
+pub mod output;
 pub mod report;
+pub mod triage;

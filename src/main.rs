@@ -1,18 +1,32 @@
-//! The command line.
+//! The command line of vmadiff.
+//!
+//! Exit status: 0 nothing found, 1 a divergence, 2 bad use or bad input.
 
-use std::fs::File;
-use std::io::BufReader;
+mod commands;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::{Parser, Subcommand};
-use vmadiff::golden::{self, Conformity};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use vmadiff::input::Format;
+use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
-use vmadiff::report;
+use vmadiff_machine::Machine;
 
+const EXAMPLES: &str = "\
+Examples:
+  vmadiff replay corpus/seeds/bug-a.txt
+  vmadiff replay fuzz/artifacts/cross_mm/crash-* --right candidate:rfc
+  vmadiff minimize crash-0123 -o small.txt --to text
+  vmadiff triage fuzz/artifacts --out findings
+  vmadiff conform corpus/golden/original.jsonl.gz --machine candidate:fixed
+
+Exit status: 0 nothing found, 1 a divergence, 2 bad use or bad input.";
+
+/// Differential fuzzing of the kernel's copy_vma(): two models in lockstep, and the first difference
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,7 +34,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Replays a golden file on a machine and counts where they agree
+    /// Run programs on two machines and show each operation's result and the first divergence
+    #[command(after_help = "Examples:
+  vmadiff replay bug.txt
+  vmadiff replay crash-0123 --left candidate:original --right candidate:v2")]
+    Replay {
+        /// Corpus files, crash artifacts or text programs
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        machines: Machines,
+    },
+    /// Replay a golden file on a machine and count where they agree
+    #[command(after_help = "Example:
+  vmadiff conform corpus/golden/extended-v2.jsonl.gz --machine candidate:v2
+
+The last line counts programs and steps: those that agree, the first of each program that
+differs, those that the machine's kernel does not survive (bug), and what is skipped after either.")]
     Conform {
         /// A golden file, compressed or not
         file: PathBuf,
@@ -28,11 +58,109 @@ enum Command {
         #[arg(long, default_value = "reference")]
         machine: MachineName,
     },
+    /// Convert a program between the text form and the corpus format
+    #[command(after_help = "Examples:
+  vmadiff fmt crash-0123
+  vmadiff fmt bug.txt --to corpus -o bug.vmad")]
+    Fmt {
+        /// A corpus file or a text program
+        file: PathBuf,
+        /// The form to write
+        #[arg(long, value_enum, default_value_t = To::Text)]
+        to: To,
+        /// Where to write it, instead of standard output
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Shrink a divergence to the fewest and simplest operations with the same signature
+    #[command(after_help = "Example:
+  vmadiff minimize crash-0123 -o small.txt --to text")]
+    Minimize {
+        /// A corpus file, a crash artifact or a text program
+        file: PathBuf,
+        /// Where to write the result
+        #[arg(short, long)]
+        output: PathBuf,
+        /// The form to write; by default that of the file
+        #[arg(long, value_enum)]
+        to: Option<To>,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        machines: Machines,
+    },
+    /// Group programs by the signature of their divergence and minimize one of each
+    #[command(after_help = "Examples:
+  vmadiff triage fuzz/artifacts/cross_mm --out findings
+  vmadiff triage findings --known corpus/known.txt --json")]
+    Triage {
+        /// Files, or folders of files
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Write the minimized program of each signature there, as corpus file and as text
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+        /// A list of known divergences: they are shown, but do not count as found
+        #[arg(long, value_name = "FILE")]
+        known: Option<PathBuf>,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        machines: Machines,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// The two machines that run in lockstep.
+#[derive(Args)]
+struct Machines {
+    /// The machine that is taken to be right: reference, or candidate:REVISION
+    #[arg(long, value_name = "MACHINE", default_value = "reference")]
+    left: MachineName,
+    /// The machine that is judged by it
+    #[arg(long, value_name = "MACHINE", default_value = "candidate:v2")]
+    right: MachineName,
+}
+
+impl Machines {
+    fn lockstep(&self) -> Lockstep<Box<dyn Machine>, Box<dyn Machine>> {
+        Lockstep::new(self.left.build(), self.right.build())
+    }
+}
+
+/// The form to write a program in.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum To {
+    Text,
+    Corpus,
+}
+
+impl From<To> for Format {
+    fn from(to: To) -> Format {
+        match to {
+            To::Text => Format::Text,
+            To::Corpus => Format::Corpus,
+        }
+    }
 }
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(code) => code,
+        Ok(found) => ExitCode::from(u8::from(found)),
+        // Whoever reads the output had enough of it.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vmadiff: {error:#}");
             ExitCode::from(2)
@@ -40,57 +168,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Conform { file, machine } => conform(&file, machine),
-    }
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
 }
 
-fn conform(path: &PathBuf, name: MachineName) -> anyhow::Result<ExitCode> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let traces = golden::read(BufReader::new(file)).with_context(|| path.display().to_string())?;
-    let mut machine = name.build();
-    let (mut steps, mut agree, mut differ, mut bug, mut first) = (0, 0, 0, 0, true);
-    for trace in &traces {
-        steps += trace.observations.len();
-        let (step, shown, what) = match golden::conform(trace, machine.as_mut()) {
-            Conformity::Agrees => {
-                agree += trace.observations.len();
-                continue;
-            }
-            Conformity::Differs { step, shown } => {
-                differ += 1;
-                (step, shown, "differs")
-            }
-            Conformity::Bug { step, shown } => {
-                bug += 1;
-                (step, shown, "does not survive")
-            }
-        };
-        agree += step;
-        if std::mem::take(&mut first) {
-            let recorded = &trace.observations[step];
-            let living = report::living(recorded, &shown);
-            println!("program {}: {name} {what} after operation {step}:\n", trace.id);
-            for (op, seen) in trace.program.ops.iter().zip(&trace.observations).take(step + 1) {
-                println!("    {:<56} # {}", op.to_string(), report::result_text(seen.result));
-            }
-            println!();
-            print!(
-                "{}",
-                report::side_by_side(
-                    (&trace.kernel, &name.to_string()),
-                    &report::observation_lines(recorded, living),
-                    &report::observation_lines(&shown, living),
-                )
-            );
-            println!();
+/// Runs a command and says whether it found something.
+fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Replay { files, machines } => commands::replay(&files, machines.lockstep()),
+        Command::Conform { file, machine } => commands::conform(&file, machine),
+        Command::Fmt { file, to, output, force } => {
+            commands::fmt(&file, to.into(), output.as_deref(), force)
+        }
+        Command::Minimize { file, output, to, force, machines } => {
+            commands::minimize(&file, &output, to.map(Format::from), force, machines.lockstep())
+        }
+        Command::Triage { paths, out, known, json, force, machines } => {
+            let known = commands::known(known.as_deref())?;
+            let destination = out.as_deref().map(|folder| (folder, force));
+            commands::triage(&paths, destination, &known, json, machines.lockstep())
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "vmadiff", &mut std::io::stdout());
+            Ok(false)
         }
     }
-    let skipped = steps - agree - differ - bug;
-    println!(
-        "programs={} steps={steps} agree={agree} differ={differ} bug={bug} skipped={skipped}",
-        traces.len()
-    );
-    Ok(ExitCode::from(u8::from(agree != steps)))
 }

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use vmadiff_machine::observation::{CopyReport, Observation};
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode};
-use vmadiff_machine::{AddressSpace, Errno, VmFlags, Vma};
+use vmadiff_machine::{AddressSpace, Errno, Limits, Machine, Program, VmFlags, Vma};
+
+use crate::divergence::Divergence;
+use crate::lockstep::Lockstep;
 
 /// The columns a report needs at most.
 pub const WIDTH: usize = 100;
@@ -232,4 +235,58 @@ pub fn living(left: &Observation, right: &Observation) -> u8 {
     (0..MAX_PROCESSES)
         .filter(|&p| left.spaces[p].alive || right.spaces[p].alive)
         .fold(0, |set, p| set | 1 << p)
+}
+
+/// What replaying a program shows, as text.
+pub struct Replay {
+    /// The first divergence, if there is one.
+    pub divergence: Option<Divergence>,
+    /// The program with the result of each operation, and the divergence side by side.
+    pub text: String,
+}
+
+/// Runs a program in lockstep and renders what happens.
+pub fn divergence<L: Machine, R: Machine>(
+    lockstep: &mut Lockstep<L, R>,
+    program: &Program,
+) -> Replay {
+    let mut results =
+        vec![String::from("not run: not an operation of both machines"); program.ops.len()];
+    let mut reached = 0;
+    let divergence = lockstep.run_with(program, |step, left, right| {
+        let (l, r) = (result_text(left.result), result_text(right.result));
+        results[step] = match (&l, right.is_fatal()) {
+            (_, true) => format!("{l} | does not survive"),
+            _ if l == r => l,
+            _ => format!("{l} | {r}"),
+        };
+        reached = step + 1;
+    });
+    let mut text = String::new();
+    if program.limits != Limits::default() {
+        let _ = writeln!(text, "  {}", program.limits);
+    }
+    for (n, op) in program.ops.iter().enumerate() {
+        let mark = if divergence.as_ref().is_some_and(|d| d.step == n) { '>' } else { ' ' };
+        let result = if n < reached { &results[n] } else { "not reached" };
+        let _ = writeln!(text, "{mark} {:<55} # {result}", op.to_string());
+    }
+    let (left, right) = lockstep.seen();
+    let names = lockstep.names();
+    match &divergence {
+        None => {
+            let _ = writeln!(text, "\nno divergence between {} and {}", names.0, names.1);
+        }
+        Some(divergence) => {
+            let _ = writeln!(
+                text,
+                "\ndivergence {} after operation {}\n",
+                divergence.signature, divergence.step
+            );
+            let shown = living(left, right);
+            let lines = |seen| observation_lines(seen, shown);
+            text.push_str(&side_by_side(names, &lines(left), &lines(right)));
+        }
+    }
+    Replay { divergence, text }
 }

@@ -79,3 +79,21 @@ pub trait Machine {
     /// follow.
     fn step(&mut self, op: &Op, seen: &mut Observation);
 }
+
+impl<M: Machine + ?Sized> Machine for Box<M> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn has(&self, opcode: Opcode) -> bool {
+        (**self).has(opcode)
+    }
+
+    fn reset(&mut self, limits: &Limits) {
+        (**self).reset(limits);
+    }
+
+    fn step(&mut self, op: &Op, seen: &mut Observation) {
+        (**self).step(op, seen);
+    }
+}

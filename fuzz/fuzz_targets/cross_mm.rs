@@ -1,0 +1,17 @@
+//! Every operation: the reference against the candidate, by default at `v2`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vmadiff::{input::Input, mutate, oracle};
+
+fuzz_target!(|input: Input| {
+    oracle::check_or_panic(&input.0);
+});
+
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    mutate::mutate(data, size, max_size, seed)
+});
+
+libfuzzer_sys::fuzz_crossover!(|data1: &[u8], data2: &[u8], out: &mut [u8], seed: u32| {
+    mutate::crossover(data1, data2, out, seed)
+});

@@ -1,0 +1,249 @@
+//! Shrinks a program to the fewest and simplest operations that still show the same bug.
+//!
+//! Every change is kept only if the signature stays the same, so the result is never another bug.
+//! Changes are tried in a fixed order until none helps: the result depends on the program alone.
+
+use vmadiff_machine::op::MAX_OPERANDS;
+use vmadiff_machine::operand::{Arg, Len};
+use vmadiff_machine::{Limits, Op, Program};
+
+use crate::divergence::{Divergence, Signature};
+
+/// The smallest program found that `run` answers with `program`'s signature; `None` where `run`
+/// finds no divergence in `program` at all.
+pub fn minimize(
+    program: &Program,
+    run: impl FnMut(&Program) -> Option<Divergence>,
+) -> Option<(Program, Divergence)> {
+    let mut shrink = Shrink::new(program, run)?;
+    // Each pass either makes the program simpler by the measure below or leaves it alone, so
+    // this ends.
+    while shrink.drop_operations()
+        || shrink.drop_limits()
+        || shrink.join_mappings()
+        || shrink.lower_together()
+        || shrink.lower_operands()
+    {}
+    Some((shrink.best, shrink.divergence))
+}
+
+/// What is simpler: fewer operations, then fewer limits, then smaller operands.
+fn size(program: &Program) -> (usize, usize, usize) {
+    let limits = program.limits.to_array().iter().flatten().count();
+    let operands =
+        program.ops.iter().map(|op| values(op).iter().map(|v| usize::from(*v)).sum::<usize>());
+    (program.ops.len(), limits, operands.sum())
+}
+
+/// The operands of an operation as the least bytes that mean the same.
+fn values(op: &Op) -> [u8; MAX_OPERANDS] {
+    let mut bytes = op.bytes();
+    for (ty, byte) in op.opcode().operands().iter().zip(&mut bytes) {
+        *byte = ty.reduce(*byte);
+    }
+    bytes
+}
+
+struct Shrink<F> {
+    best: Program,
+    divergence: Divergence,
+    signature: Signature,
+    run: F,
+}
+
+impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
+    fn new(program: &Program, mut run: F) -> Option<Shrink<F>> {
+        let divergence = run(program)?;
+        let signature = divergence.signature.clone();
+        let ops = program.ops.iter().take(divergence.step + 1);
+        let ops = ops.map(|op| Op::from_bytes(op.opcode(), values(op))).collect();
+        let best = Program { limits: program.limits, ops };
+        // Nothing after the divergence is run, and reduced operands mean the same.
+        Some(Shrink { best, divergence, signature, run })
+    }
+
+    /// Keeps `program` if it is simpler and shows the same bug.
+    fn keep(&mut self, mut program: Program) -> bool {
+        if size(&program) >= size(&self.best) {
+            return false;
+        }
+        match (self.run)(&program) {
+            Some(divergence) if divergence.signature == self.signature => {
+                program.ops.truncate(divergence.step + 1);
+                self.best = program;
+                self.divergence = divergence;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Leaves out operations: halves first, then ever shorter runs, down to one.
+    fn drop_operations(&mut self) -> bool {
+        let mut dropped = false;
+        let mut length = self.best.ops.len().div_ceil(2);
+        while length > 0 {
+            let mut at = 0;
+            while at + length <= self.best.ops.len() {
+                let mut program = self.best.clone();
+                program.ops.drain(at..at + length);
+                if self.keep(program) {
+                    dropped = true;
+                } else {
+                    at += 1;
+                }
+            }
+            length /= 2;
+        }
+        // Two that need each other, such as a fork and the exit of the child.
+        let mut first = 0;
+        while first < self.best.ops.len() {
+            let mut second = first + 1;
+            while second < self.best.ops.len() {
+                let mut program = self.best.clone();
+                program.ops.remove(second);
+                program.ops.remove(first);
+                if self.keep(program) {
+                    dropped = true;
+                } else {
+                    second += 1;
+                }
+            }
+            first += 1;
+        }
+        dropped
+    }
+
+    fn drop_limits(&mut self) -> bool {
+        let mut dropped = false;
+        for n in 0..Limits::NAMES.len() {
+            let mut limits = self.best.limits.to_array();
+            limits[n] = None;
+            let limits = Limits::from_array(limits);
+            dropped |= self.keep(Program { limits, ..self.best.clone() });
+        }
+        dropped
+    }
+
+    /// Replaces two mappings by one that spans both: a hole between them may be made by what
+    /// comes later.
+    fn join_mappings(&mut self) -> bool {
+        let mut joined = false;
+        let mut second = 1;
+        while second < self.best.ops.len() {
+            let kept = (0..second).any(|first| {
+                [first, second].into_iter().any(|like| {
+                    let mut program = self.best.clone();
+                    let spanned =
+                        span(&program.ops[first], &program.ops[second], &program.ops[like]);
+                    spanned.is_some_and(|op| {
+                        program.ops[first] = op;
+                        program.ops.remove(second);
+                        self.keep(program)
+                    })
+                })
+            });
+            joined |= kept;
+            second += usize::from(!kept);
+        }
+        joined
+    }
+
+    /// Lowers all operands that range over the same thing and have the same value: both lengths
+    /// of an `mremap`, one process in every operation, one page wherever it is an edge; and all
+    /// pages at once.
+    fn lower_together(&mut self) -> bool {
+        let mut lowered = false;
+        let domains: Vec<(&str, usize)> = {
+            let mut all: Vec<_> =
+                self.operands().map(|(_, _, ty)| (ty.expected, ty.size)).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        for (domain, size) in domains {
+            for value in 1..size as u8 {
+                for lower in [0, value - 1] {
+                    let at = self.places(|expected, v| expected == domain && v == value);
+                    lowered |= at.len() > 1 && self.keep_with(&at, |_| lower);
+                }
+            }
+        }
+        for pages in (1..64).rev() {
+            let at = self.places(|expected, _| expected == PAGE);
+            lowered |= self.keep_with(&at, |v| v.saturating_sub(pages));
+        }
+        lowered
+    }
+
+    /// Lowers single operands.
+    fn lower_operands(&mut self) -> bool {
+        let mut lowered = false;
+        for op in 0..self.best.ops.len() {
+            for operand in 0..MAX_OPERANDS {
+                let value = |s: &Self| s.best.ops.get(op).map_or(0, |op| values(op)[operand]);
+                let mut lower = 0;
+                while lower < value(self) {
+                    lowered |= self.keep_with(&[(op, operand)], |_| lower);
+                    lower += 1;
+                }
+            }
+        }
+        lowered
+    }
+
+    fn operands(
+        &self,
+    ) -> impl Iterator<Item = (usize, usize, &'static vmadiff_machine::op::OperandType)> {
+        self.best.ops.iter().enumerate().flat_map(|(op, o)| {
+            o.opcode().operands().iter().enumerate().map(move |(operand, ty)| (op, operand, ty))
+        })
+    }
+
+    /// The places of the operands whose domain and value satisfy `wanted`.
+    fn places(&self, wanted: impl Fn(&str, u8) -> bool) -> Vec<(usize, usize)> {
+        self.operands()
+            .filter(|(op, operand, ty)| wanted(ty.expected, values(&self.best.ops[*op])[*operand]))
+            .map(|(op, operand, _)| (op, operand))
+            .collect()
+    }
+
+    fn keep_with(&mut self, places: &[(usize, usize)], to: impl Fn(u8) -> u8) -> bool {
+        let mut program = self.best.clone();
+        for &(op, operand) in places {
+            let Some(op) = program.ops.get_mut(op) else { return false };
+            let mut bytes = values(op);
+            bytes[operand] = to(bytes[operand]);
+            *op = Op::from_bytes(op.opcode(), bytes);
+        }
+        self.keep(program)
+    }
+}
+
+const PAGE: &str = <vmadiff_machine::operand::Page as vmadiff_machine::operand::Domain>::EXPECTED;
+
+/// A mapping like `like` that spans two mappings of one process.
+fn span(first: &Op, second: &Op, like: &Op) -> Option<Op> {
+    let range = |op: &Op| match *op {
+        Op::Mmap { process, page, len, .. } => {
+            Some((process.get(), page.get(), page.get().plus(len.get())))
+        }
+        _ => None,
+    };
+    let ((p1, start1, end1), (p2, start2, end2)) = (range(first)?, range(second)?);
+    let start = start1.min(start2);
+    let length = end1.max(end2).0 - start.0;
+    let fits = p1 == p2 && length < 64;
+    match *like {
+        Op::Mmap { process, prot, kind, flags, pgoff, .. } if fits => Some(Op::Mmap {
+            process,
+            page: start.into(),
+            len: Arg::from(Len(length)),
+            prot,
+            kind,
+            flags,
+            pgoff,
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,262 @@
+//! The structure-aware mutator: decode, mutate the program, encode.
+//!
+//! It works on programs with `mutatis`; fresh operations come from `arbitrary`. It knows nothing of the
+//! fuzzing engine: [`mutate`] and [`crossover`] have the shape that libFuzzer's hooks want.
+
+use arbitrary::Unstructured;
+use mutatis::{Candidates, Context, Mutate, Session};
+use vmadiff_machine::program::MAX_OPS;
+use vmadiff_machine::{Op, Program, corpus};
+
+use crate::generate::{self, Outline};
+
+/// Mutates programs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProgramMutator;
+
+/// A small change of a program.
+type Mutation = fn(&mut Program, &mut Unstructured) -> arbitrary::Result<()>;
+
+/// The mutations by name, and how often each is wanted.
+const MUTATIONS: [(&str, u32, Mutation); 10] = [
+    ("insert", 8, insert),
+    ("append", 6, append),
+    ("continue", 3, continue_one),
+    ("delete", 3, delete),
+    ("change an operand", 10, change_operand),
+    ("replace", 2, replace),
+    ("swap", 2, swap),
+    ("duplicate a slice", 1, duplicate),
+    ("exchange processes", 1, exchange_processes),
+    ("change the limits", 1, change_limits),
+];
+
+impl Mutate<Program> for ProgramMutator {
+    fn mutate(
+        &mut self,
+        candidates: &mut Candidates<'_>,
+        program: &mut Program,
+    ) -> mutatis::Result<()> {
+        for (name, weight, mutation) in MUTATIONS {
+            let grows = matches!(name, "insert" | "append" | "continue" | "duplicate a slice");
+            if grows && (candidates.shrink() || program.ops.len() >= MAX_OPS) {
+                continue;
+            }
+            if program.ops.is_empty() && !matches!(name, "insert" | "append" | "change the limits")
+            {
+                continue;
+            }
+            candidates.mutation_group(weight, |context, _| {
+                let bytes = random_bytes(context);
+                mutation(program, &mut Unstructured::new(&bytes))
+                    .map_err(|_| mutatis::Error::other("no random bytes left"))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What one mutation may draw on: a fresh operation takes some twenty bytes.
+fn random_bytes(context: &mut Context) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    context.rng().gen_bytes(&mut bytes);
+    bytes
+}
+
+fn position(program: &Program, u: &mut Unstructured) -> arbitrary::Result<usize> {
+    u.choose_index(program.ops.len())
+}
+
+fn insert(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = u.choose_index(program.ops.len() + 1)?;
+    // The edges of what comes later matter as much as those of what came before.
+    let op = generate::operation(&Outline::of(&program.ops), u)?;
+    program.ops.insert(at, op);
+    Ok(())
+}
+
+fn append(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    program.ops.push(generate::operation(&Outline::of(&program.ops), u)?);
+    Ok(())
+}
+
+fn continue_one(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = position(program, u)?;
+    let op = generate::continued(&program.ops[at]);
+    program.ops.insert(at + 1, op);
+    Ok(())
+}
+
+fn delete(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = position(program, u)?;
+    let most = (program.ops.len() - at).min(4);
+    let count = u.int_in_range(1..=most)?;
+    program.ops.drain(at..at + count);
+    Ok(())
+}
+
+fn change_operand(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = position(program, u)?;
+    program.ops[at] = generate::change_operand(&program.ops[at], &Outline::of(&program.ops), u)?;
+    Ok(())
+}
+
+fn replace(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = position(program, u)?;
+    program.ops[at] = generate::operation(&Outline::of(&program.ops), u)?;
+    Ok(())
+}
+
+fn swap(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let (a, b) = (position(program, u)?, position(program, u)?);
+    program.ops.swap(a, b);
+    Ok(())
+}
+
+fn duplicate(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = position(program, u)?;
+    let room = (program.ops.len() - at).min(8).min(MAX_OPS - program.ops.len());
+    let count = u.int_in_range(1..=room)?;
+    let slice: Vec<Op> = program.ops[at..at + count].to_vec();
+    let to = u.choose_index(program.ops.len() + 1)?;
+    program.ops.splice(to..to, slice);
+    Ok(())
+}
+
+/// Two processes change places in every operation from some point on.
+fn exchange_processes(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let outline = Outline::of(&program.ops);
+    let (a, b) = (outline.process(u)?.0, outline.process(u)?.0);
+    let from = position(program, u)?;
+    for op in &mut program.ops[from..] {
+        let mut bytes = op.bytes();
+        for (ty, byte) in op.opcode().operands().iter().zip(&mut bytes) {
+            if matches!(ty.name, "process" | "src") {
+                *byte = match ty.reduce(*byte) {
+                    p if p == a => b,
+                    p if p == b => a,
+                    p => p,
+                };
+            }
+        }
+        *op = Op::from_bytes(op.opcode(), bytes);
+    }
+    Ok(())
+}
+
+fn change_limits(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    program.limits = generate::limits(u)?;
+    Ok(())
+}
+
+/// Encodes as much of `program` as fits.
+fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
+    loop {
+        if let Some(len) = corpus::encode_into(program, bytes) {
+            return len;
+        }
+        if program.ops.pop().is_none() {
+            return 0;
+        }
+    }
+}
+
+/// Mutates the corpus file in the first `size` bytes of `data` in place, up to `max_size` bytes,
+/// and returns the new length. What is not a program is replaced by a new one.
+pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
+    let mut program = corpus::decode(&data[..size]).unwrap_or_default();
+    let mut session = Session::new().seed(seed.into());
+    // Several small changes in a row reach what one cannot, and a short program is far from
+    // everything.
+    let rounds = 1 + (seed.trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
+    for _ in 0..rounds {
+        if session.mutate_with(&mut ProgramMutator, &mut program).is_err() {
+            break;
+        }
+    }
+    let room = max_size.min(data.len());
+    encode(&mut program, &mut data[..room])
+}
+
+/// Splices two corpus files: the first operations of one, then the last of the other.
+pub fn crossover(data1: &[u8], data2: &[u8], out: &mut [u8], seed: u32) -> usize {
+    let (Ok(mut program), Ok(other)) = (corpus::decode(data1), corpus::decode(data2)) else {
+        return 0;
+    };
+    let bytes = seed.to_le_bytes();
+    let mut u = Unstructured::new(&bytes);
+    let cut = |len: usize, u: &mut Unstructured| u.choose_index(len + 1).unwrap_or(len);
+    program.ops.truncate(cut(program.ops.len(), &mut u));
+    let from = cut(other.ops.len(), &mut u);
+    let room = MAX_OPS - program.ops.len();
+    program.ops.extend(other.ops[from..].iter().take(room));
+    encode(&mut program, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mutates from nothing `rounds` times and returns each program as it was encoded.
+    fn chain(rounds: u32) -> Vec<Program> {
+        let mut data = vec![0; corpus::MAX_BYTES];
+        let mut size = 0;
+        (0..rounds)
+            .map(|seed| {
+                let room = data.len();
+                size = mutate(&mut data, size, room, seed.wrapping_mul(0x9e37_79b9));
+                corpus::decode(&data[..size]).expect("what the mutator writes is a program")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_the_mutator_writes_is_a_program_of_bounded_length_and_it_grows() {
+        let programs = chain(2_000);
+        assert!(programs.iter().all(|p| p.ops.len() <= MAX_OPS));
+        assert!(programs.iter().any(|p| p.ops.len() == MAX_OPS));
+    }
+
+    #[test]
+    fn every_operation_and_every_limit_is_generated() {
+        let programs = chain(5_000);
+        for &opcode in vmadiff_machine::Opcode::ALL {
+            assert!(
+                programs.iter().any(|p| p.ops.iter().any(|op| op.opcode() == opcode)),
+                "{opcode:?}"
+            );
+        }
+        for n in 0..vmadiff_machine::Limits::NAMES.len() {
+            assert!(programs.iter().any(|p| p.limits.to_array()[n].is_some()), "limit {n}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_mutation() {
+        assert_eq!(chain(100), chain(100));
+    }
+
+    #[test]
+    fn a_mutation_stays_within_the_size_it_is_given() {
+        let mut data = vec![0xff; 600];
+        for max in [0, 4, 9, 13, 14, 30, 600] {
+            for seed in 0..50 {
+                assert!(mutate(&mut data, max.min(40), max, seed) <= max);
+            }
+        }
+    }
+
+    #[test]
+    fn crossover_takes_the_head_of_one_and_the_tail_of_the_other() {
+        let [a, b] = ["mmap 0 1 2 rw anon_private\n", "fork 0\nexit 1\n"]
+            .map(|text| corpus::encode(&text.repeat(20).parse().expect("a program")));
+        let mut out = vec![0; corpus::MAX_BYTES];
+        for seed in 0..2_000 {
+            let size = crossover(&a, &b, &mut out, seed);
+            let ops = corpus::decode(&out[..size]).expect("a program").ops;
+            let head = ops.iter().take_while(|op| matches!(op, Op::Mmap { .. })).count();
+            assert!(head <= 20 && ops.len() - head <= 40);
+            assert!(ops[head..].iter().all(|op| !matches!(op, Op::Mmap { .. })));
+        }
+    }
+}

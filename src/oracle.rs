@@ -1,0 +1,180 @@
+//! What a fuzz target asks of a program. It knows nothing of the fuzzing engine.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use vmadiff_candidate::Revision;
+use vmadiff_machine::op::MAX_OPERANDS;
+use vmadiff_machine::{Machine, Op, Program, corpus};
+
+use crate::divergence::Signature;
+use crate::known::Known;
+use crate::lockstep::Lockstep;
+use crate::machines::MachineName;
+use crate::{output, report};
+
+/// The settings of a run: environment variables, since a fuzzing engine takes the arguments.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The revision of the candidate: `VMADIFF_REVISION`, by default `v2`.
+    pub revision: Revision,
+    /// Divergences that the run goes on past: the file named by `VMADIFF_KNOWN`.
+    pub known: Known,
+    /// A folder for the first program of each signature; the run then goes on past all of them:
+    /// `VMADIFF_FINDINGS`.
+    pub findings: Option<PathBuf>,
+}
+
+/// An environment variable that says something else than what it may.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable}: {what}")]
+pub struct SettingsError {
+    variable: &'static str,
+    what: String,
+}
+
+impl Settings {
+    /// The settings of the environment.
+    ///
+    /// # Errors
+    /// [`SettingsError`] where a variable does not name a revision, a list or a folder.
+    pub fn from_env() -> Result<Settings, SettingsError> {
+        let given = |variable| env::var_os(variable).filter(|value| !value.is_empty());
+        let revision = match given("VMADIFF_REVISION") {
+            None => Revision::V2,
+            Some(name) => name.to_string_lossy().parse().map_err(|error| SettingsError {
+                variable: "VMADIFF_REVISION",
+                what: format!("{error}"),
+            })?,
+        };
+        let known = match given("VMADIFF_KNOWN").map(PathBuf::from) {
+            None => Known::default(),
+            Some(path) => fs::read_to_string(&path)
+                .map_err(|e| e.to_string())
+                .and_then(|text| Known::parse(&text).map_err(|e| e.to_string()))
+                .map_err(|what| SettingsError {
+                    variable: "VMADIFF_KNOWN",
+                    what: format!("{}: {what}", path.display()),
+                })?,
+        };
+        let findings = given("VMADIFF_FINDINGS").map(PathBuf::from);
+        if let Some(folder) = findings.as_deref().filter(|folder| !folder.is_dir()) {
+            let what = format!("{}: expected a folder", folder.display());
+            return Err(SettingsError { variable: "VMADIFF_FINDINGS", what });
+        }
+        Ok(Settings { revision, known, findings })
+    }
+}
+
+/// Runs programs on the reference and the candidate and judges what follows.
+pub struct Oracle {
+    lockstep: Lockstep<Box<dyn Machine>, Box<dyn Machine>>,
+    settings: Settings,
+    met: BTreeSet<Signature>,
+}
+
+impl Oracle {
+    /// The oracle of a run.
+    pub fn new(settings: Settings) -> Oracle {
+        let lockstep = Lockstep::new(
+            MachineName::Reference.build(),
+            MachineName::Candidate(settings.revision).build(),
+        );
+        Oracle { lockstep, settings, met: BTreeSet::new() }
+    }
+
+    /// Whether the machines agree on `program`, or differ in a way the run goes on past.
+    ///
+    /// # Errors
+    /// The report of a divergence that the run stops at.
+    pub fn check(&mut self, program: &Program) -> Result<(), String> {
+        let Some(divergence) = self.lockstep.run(program) else { return Ok(()) };
+        if self.settings.known.why(divergence.signature.as_str()).is_some() {
+            return Ok(());
+        }
+        let Some(folder) = &self.settings.findings else {
+            return Err(report::divergence(&mut self.lockstep, program).text);
+        };
+        if self.met.insert(divergence.signature.clone()) {
+            // One file a signature and process, so that runs side by side do not wait for each
+            // other: triage takes the simplest.
+            let name = format!("{}.{}.vmad", divergence.signature.file_stem(), std::process::id());
+            output::write(&folder.join(name), &corpus::encode(program), true)
+                .map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The program without its copies between address spaces: what is left is the regression
+/// question, whether the patch changes anything for those who do not use it.
+pub fn without_copies(mut program: Program) -> Program {
+    program.ops.retain(|op| !matches!(op, Op::Copy { .. } | Op::CopyVma { .. }));
+    program
+}
+
+thread_local! {
+    /// The oracle of this process: made on first use, from the environment.
+    static ORACLE: RefCell<Result<Oracle, SettingsError>> =
+        RefCell::new(Settings::from_env().map(Oracle::new));
+}
+
+/// What a fuzz target does with a program: nothing where it is as it should be.
+///
+/// # Panics
+/// With the report, where the machines diverge in a way the run does not go on past. Wrong
+/// settings end the process with status 2: a crash would be taken for a finding.
+pub fn check_or_panic(program: &Program) {
+    let report = ORACLE.with_borrow_mut(|oracle| match oracle {
+        Ok(oracle) => oracle.check(program).err(),
+        Err(error) => {
+            eprintln!("vmadiff: {error}");
+            std::process::exit(2);
+        }
+    });
+    if let Some(report) = report {
+        panic!("\n{report}");
+    }
+}
+
+/// Any bytes decode or are refused; what decodes is bounded, encodes to the same bytes, up to
+/// where they were cut short, and reads back from its text form.
+///
+/// # Panics
+/// Where that is not so.
+pub fn check_codec(bytes: &[u8]) {
+    match corpus::decode(bytes) {
+        Err(error) => assert!(error.offset < bytes.len(), "the error is beyond the end: {error}"),
+        Ok(program) => {
+            let encoded = corpus::encode(&program);
+            // A header that is cut short decodes to no operations; of anything longer, only the
+            // operation that is cut short is lost.
+            if let Some(same) = bytes.get(..encoded.len()) {
+                assert_eq!(encoded, same, "encoding gives other bytes");
+                assert!(bytes.len() - encoded.len() <= MAX_OPERANDS, "operations are lost");
+            } else {
+                assert!(program.ops.is_empty(), "operations from nowhere");
+            }
+            assert_eq!(
+                corpus::decode(&encoded).as_ref(),
+                Ok(&program),
+                "decoding gives another program"
+            );
+            assert_eq!(
+                program.to_string().parse().as_ref(),
+                Ok(&program),
+                "the text is of another program"
+            );
+        }
+    }
+    if let Some(program) = std::str::from_utf8(bytes).ok().and_then(|t| t.parse::<Program>().ok()) {
+        assert_eq!(
+            program.to_string().parse().as_ref(),
+            Ok(&program),
+            "the text form does not read back"
+        );
+    }
+}
