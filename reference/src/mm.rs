@@ -1,0 +1,133 @@
+//! An address space: VMAs in address order, page tables, and the cuts that every operation on a
+//! range begins with.
+
+use vmadiff_machine::operand::{MAX_PROCESSES, Page};
+use vmadiff_machine::{Errno, Limits, PageSet, UffdId};
+
+use crate::anon_vma::AnonVmas;
+use crate::range::Range;
+use crate::shmem::Shmem;
+use crate::vma::Vma;
+
+/// An address space.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mm {
+    /// Whether there is a process that has it.
+    pub(crate) alive: bool,
+    /// Sorted, disjoint, none of them empty.
+    vmas: Vec<Vma>,
+    /// The pages whose page table entry maps an anonymous page.
+    anon_pages: PageSet,
+    /// The pages whose page table entry maps the zero page. Those that map pages of files are not
+    /// kept: what they change is that a fault need not look into the page cache, where the page
+    /// is.
+    pub(crate) zero_pages: PageSet,
+    /// The userfaultfd contexts that its process has opened.
+    pub(crate) uffd: [Option<UffdId>; 2],
+    /// Whether anything that is shown may differ from what was shown last.
+    pub(crate) changed: bool,
+}
+
+/// Every address space, by the index of its process.
+pub(crate) type Mms = [Mm; MAX_PROCESSES];
+
+impl Mm {
+    pub(crate) fn reset(&mut self, alive: bool) {
+        self.vmas.clear();
+        *self = Mm { alive, vmas: std::mem::take(&mut self.vmas), changed: true, ..Mm::default() };
+    }
+
+    pub(crate) fn vmas(&self) -> &[Vma] {
+        &self.vmas
+    }
+
+    pub(crate) fn vma_mut(&mut self, at: usize) -> &mut Vma {
+        self.changed = true;
+        &mut self.vmas[at]
+    }
+
+    pub(crate) fn anon_pages(&self) -> PageSet {
+        self.anon_pages
+    }
+
+    pub(crate) fn anon_pages_mut(&mut self) -> &mut PageSet {
+        self.changed = true;
+        &mut self.anon_pages
+    }
+
+    /// `find_vma()`: where the first VMA that ends after `page` is; past the last if none does.
+    pub(crate) fn first_ending_after(&self, page: Page) -> usize {
+        self.vmas.iter().position(|vma| vma.range.end > page).unwrap_or(self.vmas.len())
+    }
+
+    /// Where the VMA that maps `page` is.
+    pub(crate) fn vma_at(&self, page: Page) -> Option<usize> {
+        let at = self.first_ending_after(page);
+        self.vmas.get(at).filter(|vma| vma.range.start <= page).map(|_| at)
+    }
+
+    /// The first VMA that has a page of `range`, and its part of it.
+    pub(crate) fn first_in(&self, range: Range) -> Option<(usize, Range)> {
+        if range.is_empty() {
+            return None;
+        }
+        let at = self.first_ending_after(range.start);
+        let vma = self.vmas.get(at).filter(|vma| vma.range.overlaps(range))?;
+        Some((at, vma.range.intersection(range)))
+    }
+
+    /// The VMAs that have a page of `range`.
+    pub(crate) fn all_in(&self, range: Range) -> &[Vma] {
+        let from = self.first_ending_after(range.start);
+        let count = self.vmas[from..].iter().take_while(|vma| vma.range.start < range.end).count();
+        &self.vmas[from..from + count]
+    }
+
+    /// Adds a VMA where nothing is mapped.
+    pub(crate) fn insert(&mut self, vma: Vma) -> usize {
+        let at = self.first_ending_after(vma.range.start);
+        self.vmas.insert(at, vma);
+        self.changed = true;
+        at
+    }
+}
+
+/// A system call: the address space it works on, and what all address spaces share.
+pub(crate) struct Syscall<'a> {
+    pub(crate) mm: &'a mut Mm,
+    pub(crate) anon_vmas: &'a mut AnonVmas,
+    pub(crate) shmem: &'a mut Shmem,
+    pub(crate) limits: &'a Limits,
+}
+
+impl Syscall<'_> {
+    /// Cuts the VMA at `at` in two at `page`, which lies inside it; both have all it had
+    /// (`__split_vma()`).
+    pub(crate) fn cut(&mut self, at: usize, page: Page) {
+        let whole = *self.mm.vma_mut(at);
+        self.mm.vmas[at].range.end = page;
+        let upper = whole.part(Range { start: page, end: whole.range.end });
+        self.mm.vmas.insert(at + 1, upper);
+        self.anon_vmas.link(&upper);
+    }
+
+    /// The same, where the limit forbids a VMA more.
+    ///
+    /// # Errors
+    /// `ENOMEM` (`split_vma()`).
+    pub(crate) fn cut_within_limit(&mut self, at: usize, page: Page) -> Result<(), Errno> {
+        if !self.has_room_for(1) {
+            return Err(Errno::ENOMEM);
+        }
+        self.cut(at, page);
+        Ok(())
+    }
+
+    /// The VMAs at these places go; their pages are another's affair.
+    pub(crate) fn drop_vmas(&mut self, places: std::ops::Range<usize>) {
+        for vma in self.mm.vmas.drain(places) {
+            self.anon_vmas.unlink(&vma);
+        }
+        self.mm.changed = true;
+    }
+}

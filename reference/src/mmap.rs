@@ -1,0 +1,137 @@
+//! `mmap` and `munmap` (`mm/mmap.c`).
+
+use vmadiff_machine::operand::{FilePage, Kind, Len, MmapFlags, Mode, Page, PageOffset, Prot};
+use vmadiff_machine::{Errno, VmFlags};
+
+use crate::anon_vma::Chain;
+use crate::mm::Syscall;
+use crate::range::Range;
+use crate::shmem::{DEVICE, MEMFDS};
+use crate::vma::Vma;
+
+/// The permissions of `vm_flags` that a protection asks for (`calc_vm_prot_bits()`).
+pub(crate) fn access(prot: Prot) -> VmFlags {
+    VmFlags::from_bits_truncate(prot.bits().into())
+}
+
+/// What `kind` adds to the flags, and takes from `VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC`.
+fn flags_of(kind: Kind) -> (VmFlags, VmFlags) {
+    let shared = VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
+    match kind {
+        Kind::AnonPrivate | Kind::File0Private | Kind::File1Private => {
+            (VmFlags::empty(), VmFlags::empty())
+        }
+        Kind::AnonShared | Kind::File0Shared | Kind::File1Shared => (shared, VmFlags::empty()),
+        // Shared, but nothing that is written here can reach the file.
+        Kind::ReadonlyShared => (VmFlags::VM_MAYSHARE, VmFlags::VM_MAYWRITE),
+        Kind::Special => (shared | VmFlags::VM_SPECIAL, VmFlags::empty()),
+    }
+}
+
+impl Syscall<'_> {
+    /// Maps `len` pages at `page`, over what is mapped there. Memory that is private, writable
+    /// and not `VM_NORESERVE` is charged (`accountable_mapping()`). Every VMA has `VM_SOFTDIRTY`:
+    /// it is born with it and nothing here takes it away, so which one's is kept in a merge is
+    /// not seen. `MAP_LOCKED` populates, except for the device, which is never locked.
+    ///
+    /// # Errors
+    /// In the order they are looked for: `EINVAL` for no pages; `ENOMEM` where there are more VMAs
+    /// than the limit (there may be one more than it afterwards); `EEXIST` for
+    /// `MAP_FIXED_NOREPLACE` where something is mapped; `EPERM`, `EAGAIN` where locking is not
+    /// permitted or past its limit; `EACCES` to write what is open for reading; `ENOMEM` past the
+    /// limit on pages, not counting those replaced, or where cutting a VMA in three is one too
+    /// many.
+    pub(crate) fn mmap(
+        &mut self,
+        (page, len): (Page, Len),
+        prot: Prot,
+        kind: Kind,
+        how: MmapFlags,
+        FilePage(pgoff): FilePage,
+    ) -> Result<u8, Errno> {
+        let range = Range::new(page, len);
+        if range.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        if !self.has_room_for(0) {
+            return Err(Errno::ENOMEM);
+        }
+        if how.contains(MmapFlags::FIXED_NOREPLACE) && self.mm.first_in(range).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        let locked = how.contains(MmapFlags::LOCKED);
+        if locked {
+            self.can_do_mlock()?;
+            self.may_lock(len.0.into())?;
+        }
+        if kind == Kind::ReadonlyShared && prot.contains(Prot::W) {
+            return Err(Errno::EACCES);
+        }
+        self.may_expand(len.0.into(), self.mm.mapped_in(range))?;
+        if self.mm.first_in(range).is_some() {
+            self.munmap(range)?;
+        }
+
+        let (adds, takes) = flags_of(kind);
+        let may = VmFlags::VM_MAYREAD | VmFlags::VM_MAYWRITE | VmFlags::VM_MAYEXEC;
+        let mut flags = access(prot) | (may - takes) | adds | VmFlags::VM_SOFTDIRTY;
+        flags.set(VmFlags::VM_NORESERVE, how.contains(MmapFlags::NORESERVE));
+        flags.set(VmFlags::VM_LOCKED, locked && kind != Kind::Special);
+        let charged = VmFlags::VM_WRITE | VmFlags::VM_SHARED | VmFlags::VM_NORESERVE;
+        flags.set(VmFlags::VM_ACCOUNT, flags & charged == VmFlags::VM_WRITE);
+        let pgoff = PageOffset(pgoff.into());
+        let (file, pgoff) = match kind {
+            Kind::AnonPrivate => (None, page.linear_offset()),
+            Kind::AnonShared => (Some(self.shmem.make(len.0)), PageOffset(0)),
+            Kind::File0Private | Kind::File0Shared => (Some(MEMFDS[0]), pgoff),
+            Kind::File1Private | Kind::File1Shared => (Some(MEMFDS[1]), pgoff),
+            Kind::ReadonlyShared => (Some(MEMFDS[2]), pgoff),
+            Kind::Special => (Some(DEVICE), pgoff),
+        };
+        let new = Vma {
+            range,
+            pgoff,
+            flags,
+            anon_vma: None,
+            chain: Chain::EMPTY,
+            file,
+            uffd: None,
+            policy: Mode::Default,
+        };
+        if self.join(&new).is_none() {
+            self.mm.insert(new);
+        }
+        if flags.contains(VmFlags::VM_LOCKED) {
+            self.populate_quietly(range)?;
+        }
+        Ok(page.0)
+    }
+
+    /// Unmaps `range` (`__do_munmap()`).
+    ///
+    /// # Errors
+    /// `EINVAL` for no pages; `ENOMEM` where it lies inside one VMA, which would become two, and
+    /// that is one too many. Any other cut is made whatever the limit: more goes than comes.
+    pub(crate) fn munmap(&mut self, range: Range) -> Result<(), Errno> {
+        if range.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let Some((mut at, _)) = self.mm.first_in(range) else { return Ok(()) };
+        let first = self.mm.vmas()[at].range;
+        if first.start < range.start {
+            if range.end < first.end && !self.has_room_for(1) {
+                return Err(Errno::ENOMEM);
+            }
+            self.cut(at, range.start);
+            at += 1;
+        }
+        if let Some(last) = self.mm.vma_at(range.end)
+            && self.mm.vmas()[last].range.start < range.end
+        {
+            self.cut(last, range.end);
+        }
+        self.zap(range);
+        self.drop_vmas(at..at + self.mm.all_in(range).len());
+        Ok(())
+    }
+}
