@@ -1,0 +1,224 @@
+//! The commands, as a person or a script runs them: exit status, output, and bad input.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+fn vmadiff(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vmadiff"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("it runs")
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().expect("it exits")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+const BUG_A: &str = "mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2\n";
+const BUG_C: &str =
+    "mmap 0 3 9 rw anon_private LOCKED\nfork 0\nfork 0\ncopy 2 5 3 0 20 FIXED\nmunmap 0 1 4\n";
+
+/// A folder with a program of each kind of trouble.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, bytes) in [
+        ("a.txt", BUG_A.as_bytes()),
+        ("c.txt", BUG_C.as_bytes()),
+        ("good.txt", b"limits lock=4 # pages\nmmap 0 1 2 rw anon_private\n"),
+        ("empty", b""),
+        ("wrong.txt", b"mmap 0 1 6 rw anon_private\nmremap 0 64 2 2\n"),
+        ("wrong.vmad", b"VMAD\x01\x00\x00\x00\x00\x0c\x00\x63"),
+        ("binary", b"ab\xff\xfe"),
+    ] {
+        fs::write(folder.path().join(name), bytes).expect("a file");
+    }
+    folder
+}
+
+#[test]
+fn replay_says_what_diverges_and_exits_with_1() {
+    let folder = folder();
+    let output = vmadiff(folder.path(), &["replay", "a.txt"]);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains("divergence aliasing/use-after-free/copy_vma/vm_mm after operation 1"),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    for right in ["candidate:original", "candidate:fixed", "reference"] {
+        let output = vmadiff(folder.path(), &["replay", "a.txt", "good.txt", "--right", right]);
+        assert_eq!(status(&output), 0, "{right}: {}", stdout(&output));
+        assert_eq!(stdout(&output).matches("no divergence").count(), 2);
+    }
+}
+
+#[test]
+fn bad_input_is_refused_with_file_and_place() {
+    let folder = folder();
+    for (file, place) in [
+        ("empty", "empty: the file is empty"),
+        ("wrong.txt", "wrong.txt: line 2, column 10: `64` is not a page, 0 to 63"),
+        ("wrong.vmad", "wrong.vmad: offset 11: no operation has the number 99"),
+        ("binary", "binary: offset 2: neither a corpus file"),
+        ("missing", "missing: No such file"),
+        (".", ".: "),
+    ] {
+        let commands: [&[&str]; 4] = [
+            &["replay", "a.txt", file],
+            &["fmt", file],
+            &["minimize", file, "-o", "out"],
+            &["conform", file],
+        ];
+        for args in commands {
+            let output = vmadiff(folder.path(), args);
+            assert_eq!((status(&output), stdout(&output).as_str()), (2, ""), "{args:?}");
+            let place = if args[0] == "conform" { file } else { place };
+            assert!(stderr(&output).contains(place), "{args:?}: {}", stderr(&output));
+        }
+        assert!(!folder.path().join("out").exists());
+    }
+    let output = vmadiff(folder.path(), &["replay", "a.txt", "--right", "candidate:v3"]);
+    assert_eq!(status(&output), 2);
+    assert!(
+        stderr(&output)
+            .contains("expected reference, or candidate: and one of original, rfc, v2, fixed")
+    );
+}
+
+#[test]
+fn a_corpus_file_cut_short_is_replayed_up_to_the_cut() {
+    let folder = folder();
+    vmadiff(folder.path(), &["fmt", "a.txt", "--to", "corpus", "-o", "a.vmad"]);
+    let bytes = fs::read(folder.path().join("a.vmad")).expect("written");
+    fs::write(folder.path().join("cut.vmad"), &bytes[..bytes.len() - 1]).expect("cut");
+    assert_eq!(status(&vmadiff(folder.path(), &["replay", "a.vmad"])), 1);
+    let output = vmadiff(folder.path(), &["replay", "cut.vmad"]);
+    assert_eq!(status(&output), 0);
+    assert!(!stdout(&output).contains("mremap"), "{}", stdout(&output));
+}
+
+#[test]
+fn fmt_to_corpus_and_back_is_the_identity() {
+    let folder = folder();
+    let corpus = vmadiff(folder.path(), &["fmt", "c.txt", "--to", "corpus"]);
+    fs::write(folder.path().join("c.vmad"), &corpus.stdout).expect("a file");
+    assert_eq!(stdout(&vmadiff(folder.path(), &["fmt", "c.vmad"])), BUG_C);
+    assert_eq!(vmadiff(folder.path(), &["fmt", "c.vmad", "--to", "corpus"]).stdout, corpus.stdout);
+}
+
+#[test]
+fn nothing_that_exists_is_overwritten_without_force() {
+    let folder = folder();
+    for args in [["fmt", "a.txt", "-o", "good.txt"], ["minimize", "c.txt", "-o", "good.txt"]] {
+        let before = fs::read(folder.path().join("good.txt")).expect("it is there");
+        let output = vmadiff(folder.path(), &args);
+        assert_eq!(status(&output), 2);
+        assert!(
+            stderr(&output).contains("good.txt: it exists: --force overwrites it"),
+            "{}",
+            stderr(&output)
+        );
+        assert_eq!(fs::read(folder.path().join("good.txt")).expect("it is there"), before);
+        assert_ne!(status(&vmadiff(folder.path(), &[&args[..], &["--force"]].concat())), 2);
+        assert_ne!(fs::read(folder.path().join("good.txt")).expect("it is there"), before);
+        fs::write(folder.path().join("good.txt"), before).expect("a file");
+    }
+    let before = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(status(&vmadiff(folder.path(), &["minimize", "a.txt", "-o", "none/out"])), 2);
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("a folder").count(),
+        before,
+        "something was left behind"
+    );
+}
+
+#[test]
+fn minimize_keeps_the_signature_and_leaves_the_fewest_operations() {
+    let folder = folder();
+    let output = vmadiff(folder.path(), &["minimize", "c.txt", "-o", "small.txt"]);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    assert_eq!(stdout(&output), "small.txt: 2 of 5 operations, flags/copy/VM_LOCKED-kept\n");
+    let output = vmadiff(folder.path(), &["minimize", "good.txt", "-o", "none.txt"]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("nothing to minimize"));
+}
+
+#[test]
+fn triage_groups_by_signature_and_writes_one_of_each() {
+    let folder = folder();
+    let inputs = ["a.txt", "c.txt", "good.txt"];
+    let twice = "mmap 0 10 6 rw anon_private\nfork 0\nmremap 0 14 1 1 MAYMOVE|FIXED 13\n";
+    fs::write(folder.path().join("a2.txt"), twice).expect("a file");
+    let args = [&["triage", "a2.txt"], &inputs[..], &["--out", "found"]].concat();
+    let output = vmadiff(folder.path(), &args);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains("2 distinct divergences between reference and candidate:v2 in 4 programs"),
+        "{text}"
+    );
+    let mut written: Vec<_> = fs::read_dir(folder.path().join("found"))
+        .expect("a folder")
+        .map(|e| e.expect("a file").file_name().into_string().expect("UTF-8"))
+        .collect();
+    written.sort();
+    assert_eq!(
+        written,
+        [
+            "aliasing-use-after-free-copy_vma-vm_mm.txt",
+            "aliasing-use-after-free-copy_vma-vm_mm.vmad",
+            "flags-copy-VM_LOCKED-kept.txt",
+            "flags-copy-VM_LOCKED-kept.vmad",
+        ]
+    );
+    // Again: nothing is overwritten, and what was written shows the same.
+    assert_eq!(status(&vmadiff(folder.path(), &args)), 2);
+    let output = vmadiff(folder.path(), &["triage", "found", "--json"]);
+    assert_eq!(status(&output), 1);
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(rows.as_array().map(Vec::len), Some(2));
+    assert_eq!(rows[0]["signature"], "flags/copy/VM_LOCKED-kept");
+    assert_eq!(rows[0]["operations"], 2);
+    assert_eq!(rows[0]["found_in"], serde_json::json!(["found/flags-copy-VM_LOCKED-kept.vmad"]));
+}
+
+#[test]
+fn what_is_known_does_not_count_as_found() {
+    let folder = folder();
+    let list = "flags/copy/VM_LOCKED-kept question 2\naliasing/use-after-free/copy_vma/vm_mm A\n";
+    fs::write(folder.path().join("known"), list).expect("a file");
+    let output = vmadiff(folder.path(), &["triage", "a.txt", "c.txt", "--known", "known"]);
+    assert_eq!(status(&output), 0);
+    assert!(stdout(&output).contains("known: question 2"));
+    fs::write(folder.path().join("known"), "flags/copy/VM_LOCKED-kept\n").expect("a file");
+    let output = vmadiff(folder.path(), &["triage", "a.txt", "--known", "known"]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("known: line 1"), "{}", stderr(&output));
+}
+
+#[test]
+fn completions_and_help_are_there() {
+    let folder = folder();
+    let output = vmadiff(folder.path(), &["completions", "bash"]);
+    assert_eq!(status(&output), 0);
+    assert!(stdout(&output).contains("conform"));
+    for command in ["replay", "conform", "fmt", "minimize", "triage"] {
+        let output = vmadiff(folder.path(), &[command, "--help"]);
+        assert_eq!(status(&output), 0);
+        assert!(stdout(&output).contains("Example"), "{command}");
+    }
+    assert_eq!(status(&vmadiff(folder.path(), &[])), 2);
+}

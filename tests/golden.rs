@@ -1,0 +1,80 @@
+//! The models are judged by kernels: every step of every golden trace.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use vmadiff::golden::{self, Conformity, Trace};
+use vmadiff::machines::MachineName;
+use vmadiff_machine::observation::{Event, Object};
+
+fn traces(name: &str) -> Vec<Trace> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/golden").join(name);
+    let file = File::open(&path).expect("the golden traces are part of the project");
+    golden::read(BufReader::new(file)).expect("they can be read")
+}
+
+/// Replays all traces and returns the bugs met; fails where a step differs.
+fn bugs(traces: &[Trace], machine: &str) -> Vec<Event> {
+    let mut machine = machine.parse::<MachineName>().expect("a machine").build();
+    traces
+        .iter()
+        .filter_map(|trace| match golden::conform(trace, machine.as_mut()) {
+            Conformity::Agrees => None,
+            Conformity::Bug { shown, .. } => shown.events.last().copied(),
+            Conformity::Differs { step, .. } => {
+                panic!("{} differs in {} after {step}", machine.name(), trace.id)
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_machine_agrees_with_the_original_kernel() {
+    let traces = traces("original.jsonl.gz");
+    assert_eq!(traces.len(), 251);
+    assert_eq!(traces.iter().map(|t| t.observations.len()).sum::<usize>(), 5_723);
+    for machine in ["reference", "candidate:original", "candidate:fixed"] {
+        assert_eq!(bugs(&traces, machine), [], "{machine}");
+    }
+}
+
+#[test]
+fn v2_agrees_with_the_original_kernel_but_for_bug_a() {
+    let bug_a = Event::UseAfterFree { object: Object::Vma, function: "copy_vma", field: "vm_mm" };
+    assert_eq!(bugs(&traces("original.jsonl.gz"), "candidate:v2"), [bug_a]);
+}
+
+#[test]
+fn v2_agrees_with_the_kernel_that_has_the_series() {
+    let traces = traces("extended-v2.jsonl.gz");
+    assert_eq!(traces.len(), 250);
+    assert_eq!(traces.iter().map(|t| t.observations.len()).sum::<usize>(), 5_573);
+    assert_eq!(bugs(&traces, "candidate:v2"), []);
+}
+
+#[test]
+fn what_is_no_trace_is_refused_with_the_place() {
+    let read = |text: &str| golden::read(text.as_bytes()).map(|_| ()).map_err(|e| e.to_string());
+    let line = |op: &str, ret: &str, mms: &str| {
+        format!(r#"{{"id":"x","kernel":"k","steps":[{{"op":{op},"ret":{ret},"mms":{mms}}}]}}"#)
+    };
+    let fork = r#"{"op":"fork","pid":0}"#;
+    assert_eq!(read(&line(fork, "1", "{}")), Ok(()));
+    for (text, place) in [
+        (String::new(), "no trace"),
+        ("{".into(), "line 1, column 1"),
+        (format!("{}\n{{]", line(fork, "1", "{}")), "line 2, column"),
+        (
+            line(r#"{"op":"frok","pid":0}"#, "1", "{}"),
+            "line 1, step 0: no operation is called `frok`",
+        ),
+        (line(r#"{"op":"fork"}"#, "1", "{}"), "fork without `pid`"),
+        (line(r#"{"op":"fork","pid":9}"#, "1", "{}"), "`pid` is 9: expected a process"),
+        (line(fork, "-9999", "{}"), "no operation returns -9999"),
+        (line(fork, "1", r#"{"8":null}"#), "there is no process 8"),
+    ] {
+        let error = read(&text).expect_err(&text);
+        assert!(error.contains(place), "{text}: {error}");
+    }
+}

@@ -1,0 +1,159 @@
+//! The seeds: text that people write, in step with the corpus files, each true to what it claims.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vmadiff::divergence::Divergence;
+use vmadiff::lockstep::Lockstep;
+use vmadiff::machines::MachineName;
+use vmadiff_machine::observation::Observation;
+use vmadiff_machine::{Errno, Machine, Op, Opcode, Program, corpus};
+
+fn corpus_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+/// Name, text and program of every seed.
+fn seeds() -> Vec<(String, String, Program)> {
+    let mut seeds: Vec<_> = fs::read_dir(corpus_folder().join("seeds"))
+        .expect("there are seeds")
+        .map(|entry| {
+            let path = entry.expect("a seed").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let text = fs::read_to_string(&path).expect("text");
+            let program = text.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+            (name, text, program)
+        })
+        .collect();
+    seeds.sort_by(|a, b| a.0.cmp(&b.0));
+    assert!(seeds.len() >= 100);
+    seeds
+}
+
+fn copies(program: &Program) -> bool {
+    program.ops.iter().any(|op| matches!(op, Op::Copy { .. } | Op::CopyVma { .. }))
+}
+
+fn build(name: &str) -> Box<dyn Machine> {
+    name.parse::<MachineName>().expect("a machine").build()
+}
+
+fn diverges(program: &Program, right: &str) -> Option<Divergence> {
+    Lockstep::new(build("reference"), build(right)).run(program)
+}
+
+/// What the reference shows after the last operation.
+fn last(program: &Program) -> Observation {
+    let mut machine = build("reference");
+    let mut seen = Observation::default();
+    machine.reset(&program.limits);
+    for op in &program.ops {
+        machine.step(op, &mut seen);
+    }
+    seen
+}
+
+#[test]
+fn every_seed_is_encoded_for_the_targets_it_is_for() {
+    let mut expected: Vec<PathBuf> = Vec::new();
+    for (name, _, program) in seeds() {
+        let mut targets = vec!["cross_mm"];
+        if !copies(&program) {
+            targets.push("same_mm");
+        }
+        for target in targets {
+            let path = corpus_folder().join(target).join(format!("{name}.vmad"));
+            let bytes = fs::read(&path)
+                .unwrap_or_else(|e| panic!("{}: {e}: run ci/encode-seeds", path.display()));
+            assert_eq!(corpus::decode(&bytes), Ok(program.clone()), "{name}: run ci/encode-seeds");
+            assert_eq!(corpus::encode(&program), bytes, "{name}: run ci/encode-seeds");
+            expected.push(path);
+        }
+    }
+    for target in ["cross_mm", "same_mm"] {
+        for entry in fs::read_dir(corpus_folder().join(target)).expect("a folder") {
+            let path = entry.expect("a file").path();
+            assert!(
+                expected.contains(&path),
+                "{} has no text: run ci/encode-seeds",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_seed_of_an_error_ends_with_it() {
+    let mut met = Vec::new();
+    for (name, _, program) in seeds() {
+        let Some(claim) = name.strip_prefix("errno-") else { continue };
+        let mut parts = claim.splitn(3, '-');
+        let (call, errno) = (parts.next().expect("a call"), parts.next().expect("an errno"));
+        let op = program.ops.last().expect("an operation");
+        assert_eq!(op.opcode().name(), call, "{name}");
+        let result = last(&program).result;
+        assert_eq!(result.map_err(Errno::name), Err(errno), "{name}");
+        met.push((op.opcode(), errno.to_owned()));
+    }
+    for &opcode in Opcode::ALL {
+        assert!(
+            met.iter().any(|(call, _)| *call == opcode),
+            "no seed of an error of {}",
+            opcode.name()
+        );
+    }
+}
+
+#[test]
+fn a_seed_of_a_merge_leaves_as_many_vmas_as_it_says() {
+    let mut count = 0;
+    for (name, text, program) in seeds() {
+        if !name.starts_with("merge-") {
+            continue;
+        }
+        let (_, rest) =
+            text.split_once("erges to ").unwrap_or_else(|| panic!("{name} says how many"));
+        let vmas: usize = rest[..1].parse().expect("a number of VMAs");
+        let process = usize::from(rest.lines().next().expect("a line").contains("child"));
+        assert_eq!(last(&program).spaces[process].vmas().len(), vmas, "{name}");
+        count += 1;
+    }
+    assert!(count >= 8);
+}
+
+#[test]
+fn bugs_show_at_v2_with_their_signature() {
+    let expected = [
+        ("bug-a", "aliasing/use-after-free/copy_vma/vm_mm"),
+        ("bug-b", "aliasing/use-after-free/process_vm_mmap/vm_flags"),
+        ("bug-c", "flags/copy/VM_LOCKED-kept"),
+        ("bug-d", "rmap-locks/copy/not-taken"),
+        ("mask-locked-copy", "flags/copy/VM_LOCKED-kept"),
+        ("mask-lockonfault-copy", "flags/copy/VM_LOCKED-kept"),
+        ("mask-dontcopy-copy", "flags/copy/VM_DONTCOPY-kept"),
+        ("mask-wipeonfork-copy", "flags/copy/VM_WIPEONFORK-kept"),
+        ("mask-mergeable-copy", "flags/copy/VM_MERGEABLE-kept"),
+    ];
+    let all = seeds();
+    for (name, signature) in expected {
+        let (_, _, program) = all.iter().find(|(n, _, _)| n == name).expect(name);
+        let found =
+            diverges(program, "candidate:v2").unwrap_or_else(|| panic!("{name} shows nothing"));
+        assert_eq!(found.signature.as_str(), signature, "{name}");
+        assert_eq!(found.step, program.ops.len() - 1, "{name}");
+    }
+}
+
+#[test]
+fn no_seed_shows_anything_at_original_or_fixed() {
+    for (name, _, program) in seeds() {
+        for right in ["candidate:original", "candidate:fixed"] {
+            let found = diverges(&program, right);
+            assert!(
+                found.is_none(),
+                "{name} at {right}: {}",
+                found.expect("a divergence").signature
+            );
+        }
+    }
+}
