@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use vmadiff::compare::Scope;
 use vmadiff::golden::{self, Conformity};
 use vmadiff::input::{self, Format};
 use vmadiff::known::Known;
@@ -95,7 +96,7 @@ pub(crate) fn conform(path: &Path, name: MachineName) -> anyhow::Result<bool> {
         for (op, seen) in trace.program.ops.iter().zip(&trace.observations).take(step + 1) {
             writeln!(out, "  {:<55} # {}", op.to_string(), report::result_text(seen.result))?;
         }
-        let lines = |seen| report::observation_lines(seen, living);
+        let lines = |seen| report::observation_lines(seen, Scope::Recorded, living);
         let titles = (trace.kernel.as_str(), name.to_string());
         let text = report::side_by_side((titles.0, &titles.1), &lines(recorded), &lines(&shown));
         writeln!(out, "\n{text}")?;

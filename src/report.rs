@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use similar::{Algorithm, DiffTag, capture_diff_slices};
+
 use vmadiff_machine::observation::{CopyReport, Observation};
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode};
 use vmadiff_machine::{AddressSpace, Errno, Limits, Machine, Program, VmFlags, Vma};
 
+use crate::compare::Scope;
 use crate::divergence::Divergence;
 use crate::lockstep::Lockstep;
 
@@ -145,17 +148,21 @@ fn pages_text(pages: u128) -> String {
     ranges.join(" ")
 }
 
-/// An observation as lines, of the processes in `shown`.
-pub fn observation_lines(seen: &Observation, shown: u8) -> Vec<String> {
+/// An observation as lines: what `scope` compares, of the processes in `shown`.
+pub fn observation_lines(seen: &Observation, scope: Scope, shown: u8) -> Vec<String> {
     let mut names = Names::default();
     let mut lines = vec![format!("result {}", result_text(seen.result))];
-    lines.extend(copy_text(seen.copy).map(|text| format!("copy_vma: {text}")));
+    let copy = seen.copy.map(|copy| match scope {
+        Scope::Models => copy,
+        Scope::Recorded => CopyReport { honoured: true, ..copy },
+    });
+    lines.extend(copy_text(copy).map(|text| format!("copy_vma: {text}")));
     lines.extend(seen.events.iter().map(ToString::to_string));
     if seen.is_fatal() {
         lines.push("(the kernel does not survive this)".into());
         return lines;
     }
-    if seen.committed != 0 {
+    if scope == Scope::Models && seen.committed != 0 {
         lines.push(format!("committed {}", seen.committed));
     }
     for process in 0..MAX_PROCESSES {
@@ -175,7 +182,7 @@ pub fn observation_lines(seen: &Observation, shown: u8) -> Vec<String> {
             c.total_vm, c.locked_vm, c.data_vm, c.map_count
         ));
         lines.extend(vmas.into_iter().map(|line| format!("  {line}")));
-        if space.anon_pages != 0 {
+        if scope == Scope::Models && space.anon_pages != 0 {
             lines.push(format!("  anonymous pages {}", pages_text(space.anon_pages)));
         }
     }
@@ -206,7 +213,7 @@ fn wrap(line: &str, width: usize) -> Vec<String> {
         .collect()
 }
 
-/// Two columns with a title each; `!` marks the rows that differ.
+/// Two columns with a title each, equal lines on one row; `!` marks the rows that differ.
 pub fn side_by_side(titles: (&str, &str), left: &[String], right: &[String]) -> String {
     let column = (WIDTH - 3) / 2;
     let mut out = String::new();
@@ -216,15 +223,16 @@ pub fn side_by_side(titles: (&str, &str), left: &[String], right: &[String]) -> 
     };
     row(titles.0, '|', titles.1);
     row(&"-".repeat(column), '+', &"-".repeat(column));
-    for n in 0..left.len().max(right.len()) {
-        let (l, r) = (left.get(n), right.get(n));
-        let mark = if l == r { '|' } else { '!' };
-        let (l, r) = (
-            l.map_or_else(Vec::new, |l| wrap(l, column)),
-            r.map_or_else(Vec::new, |r| wrap(r, column)),
-        );
-        for m in 0..l.len().max(r.len()) {
-            row(l.get(m).map_or("", |s| s), mark, r.get(m).map_or("", |s| s));
+    for op in capture_diff_slices(Algorithm::Patience, left, right) {
+        let mark = if op.tag() == DiffTag::Equal { '|' } else { '!' };
+        let (l, r) = (&left[op.old_range()], &right[op.new_range()]);
+        for n in 0..l.len().max(r.len()) {
+            let pieces =
+                |lines: &[String]| lines.get(n).map_or_else(Vec::new, |line| wrap(line, column));
+            let (l, r) = (pieces(l), pieces(r));
+            for m in 0..l.len().max(r.len()) {
+                row(l.get(m).map_or("", |s| s), mark, r.get(m).map_or("", |s| s));
+            }
         }
     }
     out
@@ -284,7 +292,7 @@ pub fn divergence<L: Machine, R: Machine>(
                 divergence.signature, divergence.step
             );
             let shown = living(left, right);
-            let lines = |seen| observation_lines(seen, shown);
+            let lines = |seen| observation_lines(seen, Scope::Models, shown);
             text.push_str(&side_by_side(names, &lines(left), &lines(right)));
         }
     }
