@@ -26,9 +26,11 @@
 //! - The kernel is 5.2.1 with `CONFIG_DEBUG_VM`, userfaultfd, KSM, swap and one NUMA node, without
 //!   transparent huge pages. Memory never runs out. Without a lock limit the caller has
 //!   `CAP_IPC_LOCK`; with one it has not.
-//! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long and full of holes; an object behind a
-//!   shared anonymous mapping is as long as the mapping was when it was made. The memfds and
-//!   those objects are shmem; the device of [`Kind::Special`](operand::Kind) is not.
+//! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long and all their pages are in the page
+//!   cache from the start: golden traces populate watched mappings of them without blocking. An
+//!   object behind a shared anonymous mapping is as long as the mapping was when it was made, and
+//!   empty. The memfds and those objects are shmem; the device of
+//!   [`Kind::Special`](operand::Kind) is not.
 //! - Where the kernel has to choose an address (`copy` without `FIXED`, with a hint that is not
 //!   free), it takes the highest hole in the arena that is long enough, below
 //!   [`END_PAGES`](operand::END_PAGES); `ENOMEM` if there is none.
