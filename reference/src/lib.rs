@@ -153,13 +153,7 @@ impl World {
         match *op {
             Op::Mmap { process, page, len, prot, kind, flags, pgoff } => {
                 let mut call = self.call(process.get())?;
-                call.mmap(
-                    (page.get(), len.get()),
-                    prot.get(),
-                    kind.get(),
-                    flags.get(),
-                    pgoff.get(),
-                )
+                call.mmap((page.get(), len.get()), prot.get(), kind.get(), flags.get(), pgoff.get())
             }
             Op::Munmap { process, page, len } => {
                 let mut call = self.call(process.get())?;

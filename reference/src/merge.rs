@@ -51,7 +51,8 @@ impl Syscall<'_> {
         let left = first
             .checked_sub(1)
             .filter(|&at| vmas[at].range.end == new.range.start && self.may_join(new, &vmas[at]));
-        let beyond = first + usize::from(vmas.get(first).is_some_and(|vma| vma.range.overlaps(new.range)));
+        let beyond =
+            first + usize::from(vmas.get(first).is_some_and(|vma| vma.range.overlaps(new.range)));
         let right = Some(beyond)
             .filter(|&at| at < vmas.len() && vmas[at].range.start == new.range.end)
             .filter(|&at| self.may_join(new, &vmas[at]))

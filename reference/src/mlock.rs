@@ -21,10 +21,13 @@ impl Syscall<'_> {
         if self.may_lock(more).is_err() {
             return Err(Errno::ENOMEM);
         }
-        self.set_lock_flags(range, match onfault {
-            Onfault::No => VmFlags::VM_LOCKED,
-            Onfault::Yes => VmFlags::LOCK,
-        })?;
+        self.set_lock_flags(
+            range,
+            match onfault {
+                Onfault::No => VmFlags::VM_LOCKED,
+                Onfault::Yes => VmFlags::LOCK,
+            },
+        )?;
         match self.populate(range) {
             Err(Errno::EFAULT) => Err(Errno::ENOMEM),
             other => other.map(|()| 0),

@@ -6,6 +6,7 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::shmem::Content;
 use crate::vma::Vma;
 
 /// How a fault ends that does not give the page.
@@ -81,15 +82,12 @@ impl Syscall<'_> {
                 }
             }
             Some(file) => {
-                let of_file = vma.pgoff_of(page).0;
-                if !self.shmem.has(file, of_file) {
-                    return Err(Fault::Sigbus);
-                }
-                if !self.shmem.is_cached(file, of_file) {
-                    if watched {
-                        return Err(Fault::Waits);
-                    }
-                    self.shmem.cache(file, of_file);
+                let pgoff = vma.pgoff_of(page).0;
+                match self.shmem.content(file, pgoff) {
+                    Content::Cached => {}
+                    Content::Beyond => return Err(Fault::Sigbus),
+                    Content::Missing if watched => return Err(Fault::Waits),
+                    Content::Missing => self.shmem.cache(file, pgoff),
                 }
             }
         }

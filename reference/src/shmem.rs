@@ -3,67 +3,71 @@
 use vmadiff_machine::FileId;
 use vmadiff_machine::operand::FILE_PAGES;
 
-/// The memfds: the two that anyone may write, and the one that is open for reading only.
+/// The memfds: the two that may be written, and the one that is open for reading only.
 pub(crate) const MEMFDS: [FileId; 3] = [FileId::new(0), FileId::new(1), FileId::new(2)];
 /// The device.
 pub(crate) const DEVICE: FileId = FileId::new(3);
 
-/// Words of the page cache that a memfd has.
-const MEMFD_WORDS: usize = FILE_PAGES as usize / 64;
-
-/// A shmem object: a memfd, or what is behind a shared anonymous mapping.
+/// What is behind a shared anonymous mapping.
 #[derive(Clone, Copy, Debug)]
 struct Object {
-    pages: u32,
-    /// Where its words of the page cache begin.
-    words: usize,
+    pages: u8,
+    /// Its pages that are in the page cache, bit `n` for page `n`.
+    cached: u64,
 }
 
-/// The shmem objects of a program. None is ever dropped: what nothing maps cannot be seen, and a
-/// new one gets a new number.
+/// What a file has at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A page that is in the page cache.
+    Cached,
+    /// A page that is not, and would be made now.
+    Missing,
+    /// Nothing: the file ends before.
+    Beyond,
+}
+
+/// The files of a program. What is behind a shared anonymous mapping is never dropped: what
+/// nothing maps is not seen, and a new one gets a new number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shmem {
-    /// Of the shared anonymous mappings, in the order they were made.
-    anonymous: Vec<Object>,
-    /// One bit for each page of each object.
-    cached: Vec<u64>,
+    /// In the order they were made.
+    objects: Vec<Object>,
 }
 
 impl Shmem {
     pub(crate) fn reset(&mut self) {
-        self.anonymous.clear();
-        self.cached.clear();
-        self.cached.resize(MEMFDS.len() * MEMFD_WORDS, 0);
+        self.objects.clear();
     }
 
-    /// A new object of that many pages (`shmem_zero_setup()`).
+    /// A new object, as long as the mapping it is for, and empty (`shmem_zero_setup()`).
     pub(crate) fn make(&mut self, pages: u8) -> FileId {
-        let file = FileId::new(DEVICE.index() as u32 + 1 + self.anonymous.len() as u32);
-        self.anonymous.push(Object { pages: pages.into(), words: self.cached.len() });
-        self.cached.extend([0; 4]);
-        file
+        self.objects.push(Object { pages, cached: 0 });
+        FileId::new((DEVICE.index() + self.objects.len()) as u32)
     }
 
-    fn object(&self, file: FileId) -> Object {
-        match file.index().checked_sub(DEVICE.index() + 1) {
-            Some(at) => self.anonymous[at],
-            None => Object { pages: FILE_PAGES, words: file.index() * MEMFD_WORDS },
+    fn object(&mut self, file: FileId) -> Option<&mut Object> {
+        let at = file.index().checked_sub(DEVICE.index() + 1)?;
+        self.objects.get_mut(at)
+    }
+
+    /// What `file` has at the page offset `page`. All of a memfd is in the page cache.
+    pub(crate) fn content(&mut self, file: FileId, page: u32) -> Content {
+        let (pages, cached) = match self.object(file) {
+            Some(object) => (object.pages.into(), object.cached),
+            None => (FILE_PAGES, u64::MAX),
+        };
+        match page {
+            _ if page >= pages => Content::Beyond,
+            _ if cached >> (page % u64::BITS) & 1 == 0 => Content::Missing,
+            _ => Content::Cached,
         }
     }
 
-    /// Whether the object has that page at all.
-    pub(crate) fn has(&self, file: FileId, page: u32) -> bool {
-        page < self.object(file).pages
-    }
-
-    /// Whether the page is in the page cache; it has to be one of the object's.
-    pub(crate) fn is_cached(&self, file: FileId, page: u32) -> bool {
-        self.cached[self.object(file).words + page as usize / 64] >> (page % 64) & 1 == 1
-    }
-
-    /// The page is in the page cache from now on.
+    /// A page that was missing is in the page cache from now on.
     pub(crate) fn cache(&mut self, file: FileId, page: u32) {
-        let word = self.object(file).words + page as usize / 64;
-        self.cached[word] |= 1 << (page % 64);
+        if let Some(object) = self.object(file) {
+            object.cached |= 1 << (page % u64::BITS);
+        }
     }
 }
