@@ -60,9 +60,7 @@ impl Syscall<'_> {
                 let anon_vmas = (left.and_then(|l| vmas[l].anon_vma), vmas[at].anon_vma);
                 !matches!(anon_vmas, (Some(l), Some(r)) if l != r)
             });
-        if left.or(right).is_none() {
-            return None;
-        }
+        left.or(right)?;
 
         let right = right.map(|at| vmas[at]);
         self.vacate(first, new);
