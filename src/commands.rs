@@ -1,5 +1,6 @@
 //! What each command does. Each says whether it found a divergence.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, IsTerminal as _, Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -7,13 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use vmadiff::compare::Scope;
+use vmadiff::divergence::Signature;
 use vmadiff::golden::{self, Conformity};
 use vmadiff::input::{self, Format};
 use vmadiff::known::Known;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
+use vmadiff::random::Walk;
 use vmadiff::triage::Row;
-use vmadiff::{output, report};
+use vmadiff::{oracle, output, report};
 use vmadiff_machine::Program;
 
 type Boxed = Box<dyn vmadiff_machine::Machine>;
@@ -219,6 +222,55 @@ pub(crate) fn triage(
         )?;
     }
     Ok(rows.iter().any(|row| row.known.is_none()))
+}
+
+/// Where the programs of a walk come from, in place of a file's name.
+const WALK: &str = "(random)";
+
+pub(crate) fn random(
+    operations: u64,
+    seed: u64,
+    no_copies: bool,
+    mut lockstep: Lockstep<Boxed, Boxed>,
+) -> anyhow::Result<bool> {
+    let mut walk = Walk::new(seed);
+    let (mut run, mut programs, mut diverged) = (0, 0u64, 0u64);
+    let mut first: BTreeMap<Signature, Program> = BTreeMap::new();
+    let bar = progress(operations as usize, "random");
+    while run < operations {
+        let program = walk.step();
+        let without;
+        let program = if no_copies {
+            without = oracle::without_copies(program.clone());
+            &without
+        } else {
+            program
+        };
+        let found = lockstep.run(program);
+        let length = found.as_ref().map_or(program.ops.len(), |d| d.step + 1);
+        // An empty program is run too: it counts, or the loop would not end.
+        run += length.max(1) as u64;
+        bar.set_position(run);
+        programs += 1;
+        if let Some(divergence) = found {
+            diverged += 1;
+            first.entry(divergence.signature).or_insert_with(|| program.clone());
+        }
+    }
+    bar.finish_and_clear();
+    let count = first.len();
+    let programs_found = first.into_values().map(|program| (PathBuf::from(WALK), program));
+    let groups = vmadiff::triage::triage(&mut lockstep, programs_found, || ());
+    let rows: Vec<Row> = groups.iter().map(|group| group.row(&Known::default(), None)).collect();
+    let mut out = stdout().lock();
+    table(&mut out, &rows)?;
+    let (left, right) = lockstep.names();
+    writeln!(
+        out,
+        "{run} operations, {programs} programs: {diverged} diverge between {left} and {right}, \
+         {count} distinct divergences"
+    )?;
+    Ok(count > 0)
 }
 
 fn table(out: &mut impl std::io::Write, rows: &[Row]) -> std::io::Result<()> {

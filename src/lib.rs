@@ -13,5 +13,6 @@ pub mod minimize;
 pub mod mutate;
 pub mod oracle;
 pub mod output;
+pub mod random;
 pub mod report;
 pub mod triage;

@@ -116,6 +116,25 @@ differs, those that the machine's kernel does not survive (bug), and what is ski
         #[command(flatten)]
         machines: Machines,
     },
+    /// Run random programs, without feedback, and triage what diverges
+    #[command(after_help = "Example:
+  vmadiff random --operations 100000000 --right candidate:fixed
+
+For finding bugs, ci/fuzz is faster: it has feedback and all cores. This is a soak test, the same
+for the same seed on every machine.")]
+    Random {
+        /// Stop after so many operations
+        #[arg(long, default_value_t = 10_000_000)]
+        operations: u64,
+        /// Which programs: the same seed makes the same ones
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Leave out copies between address spaces
+        #[arg(long)]
+        no_copies: bool,
+        #[command(flatten)]
+        machines: Machines,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -188,6 +207,9 @@ fn run(command: Command) -> anyhow::Result<bool> {
             let known = commands::known(known.as_deref())?;
             let destination = out.as_deref().map(|folder| (folder, force));
             commands::triage(&paths, destination, &known, json, machines.lockstep())
+        }
+        Command::Random { operations, seed, no_copies, machines } => {
+            commands::random(operations, seed, no_copies, machines.lockstep())
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vmadiff", &mut std::io::stdout());
