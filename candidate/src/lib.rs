@@ -1,42 +1,129 @@
 //! The extended `copy_vma()` and the call built on it, in the kernel's shape, at a chosen
 //! [`Revision`].
+//!
+//! This is what the kernel's code does, function by function and step by step, with the kernel's
+//! names. Its objects live in arenas, and its pointers are handles that outlive them: what the
+//! kernel reads after it was freed is reported, with the function and the field, and never harms
+//! the harness. What is left out cannot be observed: locks, the red-black tree beside the list of
+//! VMAs, the order of interval trees, the ptes that map pages of files.
+//!
+//! | file | kernel source |
+//! |---|---|
+//! | `copy_vma` | `copy_vma()`; where the revisions differ |
+//! | `process_vm_mmap` | patch 7 of 7; where the revisions differ |
+//! | `vma_merge`, `vma_adjust`, `split_vma`, `mmap`, `munmap`, `vma_list`, `limits` | mm/mmap.c |
+//! | `mremap` | mm/mremap.c, and the helper of patch 6 of 7 |
+//! | `anon_vma`, `rmap_walk` | mm/rmap.c |
+//! | `fault`, `page_table`, `populate`, `shmem` | mm/memory.c, mm/gup.c, mm/shmem.c |
+//! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `fork` | the file of that name |
+//! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
+//!
+//! # The changes that make `fixed` out of `v2`
+//!
+//! In `copy_vma()`:
+//! 1. Whether the source was swallowed is decided from its start and its mm as they were before
+//!    the merge: the merge may have freed it.
+//!
+//! In `process_vm_mmap()`:
+//! 2. `copy_vma()` is told to clear flags and context: a copy is not locked, as in fork.
+//! 3. `need_rmap_locks` is honoured.
+//! 4. Source and destination ranges that overlap are refused, before anything is changed.
+//! 5. The source is looked up again after the destination was unmapped, which may have split it.
+//! 6. A failure takes back only what was charged.
+//! 7. A copy that is locked (by a direct call of `copy_vma()`: see 2) counts in `locked_vm`, and is
+//!    held against the limit.
 
+mod addr;
+mod anon_vma;
+mod copy_vma;
+mod fault;
+mod fork;
+mod handle;
+mod kernel;
+mod limits;
+mod madvise;
+mod mbind;
+mod mlock;
+mod mmap;
+mod mprotect;
+mod mremap;
+mod munmap;
+mod objects;
+mod observe;
+mod page_table;
+mod populate;
+mod process_vm_mmap;
 mod revision;
+mod rmap_walk;
+mod shmem;
+mod split_vma;
+mod stop;
+mod syscall;
+mod userfaultfd;
+mod vma_adjust;
+mod vma_list;
+mod vma_merge;
 
 pub use revision::{Revision, UnknownRevision};
 use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
 
+use crate::kernel::Kernel;
+
 /// The candidate at one revision.
+///
+/// ```
+/// use vmadiff_candidate::{Candidate, Revision};
+/// use vmadiff_machine::{Machine, Observation, Program};
+///
+/// let bug_a: Program = "mmap 0 1 6 rw anon_private\n\
+///                       mremap 0 4 2 2 MAYMOVE|FIXED 2\n".parse()?;
+/// let mut candidate = Candidate::new(Revision::V2);
+/// let mut seen = Observation::default();
+/// for op in &bug_a.ops {
+///     candidate.step(op, &mut seen);
+/// }
+/// assert_eq!(
+///     seen.events[0].to_string(),
+///     "use-after-free: copy_vma() reads vm_mm of a freed vm_area_struct",
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    revision: Revision,
+    kernel: Kernel,
 }
 
 impl Candidate {
-    /// The candidate that follows `revision`.
+    /// The candidate that follows `revision`, at the start of a program without limits.
     pub fn new(revision: Revision) -> Candidate {
-        Candidate { revision }
+        Candidate { kernel: Kernel::new(revision) }
     }
 
     /// The revision it follows.
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.kernel.revision
     }
 }
 
 impl Machine for Candidate {
     fn name(&self) -> &str {
-        self.revision.machine_name()
+        self.revision().machine_name()
     }
 
     fn has(&self, opcode: Opcode) -> bool {
-        self.revision != Revision::Original || !matches!(opcode, Opcode::Copy | Opcode::CopyVma)
+        self.revision() != Revision::Original || !matches!(opcode, Opcode::Copy | Opcode::CopyVma)
     }
 
-    fn reset(&mut self, _limits: &Limits) {}
+    fn reset(&mut self, limits: &Limits) {
+        self.kernel.reset(limits);
+    }
 
-    fn step(&mut self, _op: &Op, seen: &mut Observation) {
+    fn step(&mut self, op: &Op, seen: &mut Observation) {
         seen.begin_step();
-        seen.result = Err(Errno::ENOSYS);
+        if !self.has(op.opcode()) {
+            seen.result = Err(Errno::ENOSYS);
+            return;
+        }
+        self.kernel.step(op, seen);
     }
 }

@@ -1,0 +1,125 @@
+//! Units: addresses and page offsets, both in pages.
+//!
+//! Arithmetic wraps, as the kernel's unsigned arithmetic does: a buggy revision may compute
+//! nonsense, but it must not end the harness.
+
+use std::ops::{Add, Sub};
+
+use vmadiff_machine::operand::{END_PAGES, Page, PageOffset};
+
+/// An address in the arena, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Addr(pub(crate) u32);
+
+impl Addr {
+    /// One past the last page that can be mapped.
+    pub(crate) const END: Addr = Addr(END_PAGES as u32);
+
+    /// The page as observations show it. What lies outside the arena is shown as its end.
+    #[inline]
+    pub(crate) fn page(self) -> Page {
+        Page(self.0.min(END_PAGES as u32) as u8)
+    }
+
+    /// The page offset of an anonymous mapping made here (`addr >> PAGE_SHIFT`).
+    #[inline]
+    pub(crate) fn linear(self) -> Pgoff {
+        Pgoff(vmadiff_machine::operand::ARENA_START.wrapping_add(self.0))
+    }
+}
+
+impl From<Page> for Addr {
+    #[inline]
+    fn from(page: Page) -> Addr {
+        Addr(u32::from(page.0))
+    }
+}
+
+impl Add<u32> for Addr {
+    type Output = Addr;
+
+    #[inline]
+    fn add(self, pages: u32) -> Addr {
+        Addr(self.0.wrapping_add(pages))
+    }
+}
+
+impl Sub<u32> for Addr {
+    type Output = Addr;
+
+    #[inline]
+    fn sub(self, pages: u32) -> Addr {
+        Addr(self.0.wrapping_sub(pages))
+    }
+}
+
+/// The distance in pages.
+impl Sub for Addr {
+    type Output = u32;
+
+    #[inline]
+    fn sub(self, from: Addr) -> u32 {
+        self.0.wrapping_sub(from.0)
+    }
+}
+
+/// `vm_pgoff`: an offset into a file, or for anonymous memory into the address space it was first
+/// mapped in, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pgoff(pub(crate) u32);
+
+impl Pgoff {
+    /// The offset as observations show it.
+    #[inline]
+    pub(crate) fn shown(self) -> PageOffset {
+        PageOffset(self.0)
+    }
+}
+
+impl Add<u32> for Pgoff {
+    type Output = Pgoff;
+
+    #[inline]
+    fn add(self, pages: u32) -> Pgoff {
+        Pgoff(self.0.wrapping_add(pages))
+    }
+}
+
+impl Sub<u32> for Pgoff {
+    type Output = Pgoff;
+
+    #[inline]
+    fn sub(self, pages: u32) -> Pgoff {
+        Pgoff(self.0.wrapping_sub(pages))
+    }
+}
+
+/// The distance in pages.
+impl Sub for Pgoff {
+    type Output = u32;
+
+    #[inline]
+    fn sub(self, from: Pgoff) -> u32 {
+        self.0.wrapping_sub(from.0)
+    }
+}
+
+/// A set of pages of the arena, bit `n` for page `n`.
+pub(crate) type PageBits = u128;
+
+/// The pages from `start` up to `end`.
+#[inline]
+pub(crate) fn pages(start: Addr, end: Addr) -> PageBits {
+    let below = |addr: Addr| if addr.0 >= PageBits::BITS { !0 } else { (1 << addr.0) - 1 };
+    below(end) & !below(start)
+}
+
+/// The pages of a set, lowest first.
+#[inline]
+pub(crate) fn each(mut set: PageBits) -> impl Iterator<Item = Addr> {
+    std::iter::from_fn(move || {
+        let lowest = (set != 0).then(|| Addr(set.trailing_zeros()))?;
+        set &= set - 1;
+        Some(lowest)
+    })
+}

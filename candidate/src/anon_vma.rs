@@ -1,0 +1,234 @@
+//! anon_vmas and the chains that tie VMAs to them (`mm/rmap.c`).
+
+use vmadiff_machine::VmFlags;
+
+use crate::handle::{AnonVmaKey, VmaKey, bug_on, edit, read, warn_on};
+use crate::kernel::Kernel;
+use crate::objects::AnonVma;
+use crate::stop::Stop;
+
+impl Kernel {
+    /// `anon_vma_alloc()`: its own root and parent, with one reference for the first VMA.
+    fn anon_vma_alloc(&mut self) -> AnonVmaKey {
+        let id = self.take_anon_vma_id();
+        self.anon_vmas.insert_with_key(|anon_vma| AnonVma {
+            root: anon_vma,
+            parent: anon_vma,
+            degree: 1,
+            refcount: 1,
+            rb_root: 0,
+            id,
+        })
+    }
+
+    /// `anon_vma_free()`.
+    fn anon_vma_free(&mut self, anon_vma: AnonVmaKey) -> Result<(), Stop> {
+        const F: &str = "anon_vma_free";
+        bug_on!(read!(self, F, anon_vma.refcount) != 0, F, "refcount");
+        // It asks whether the root's lock is held.
+        let root = read!(self, F, anon_vma.root);
+        read!(self, F, root.refcount);
+        if let Some(freed) = self.anon_vmas.remove(anon_vma) {
+            self.return_anon_vma_id(freed.id);
+        }
+        Ok(())
+    }
+
+    /// `put_anon_vma()`.
+    fn put_anon_vma(&mut self, anon_vma: AnonVmaKey) -> Result<(), Stop> {
+        const F: &str = "put_anon_vma";
+        let refcount = edit!(self, F, anon_vma.refcount);
+        *refcount -= 1;
+        if *refcount != 0 {
+            return Ok(());
+        }
+        let root = read!(self, F, anon_vma.root);
+        self.anon_vma_free(anon_vma)?;
+        if root == anon_vma {
+            return Ok(());
+        }
+        let refcount = edit!(self, F, root.refcount);
+        *refcount -= 1;
+        if *refcount == 0 {
+            self.anon_vma_free(root)?;
+        }
+        Ok(())
+    }
+
+    /// `lock_anon_vma_root()`: all anon_vmas of one chain share one root.
+    fn lock_anon_vma_root(
+        &mut self,
+        root: Option<AnonVmaKey>,
+        anon_vma: AnonVmaKey,
+    ) -> Result<Option<AnonVmaKey>, Stop> {
+        const F: &str = "lock_anon_vma_root";
+        let new_root = Some(read!(self, F, anon_vma.root));
+        warn_on!(self, root.is_some() && new_root != root, F, "root");
+        Ok(new_root)
+    }
+
+    /// `anon_vma_lock_write()`: the lock lives in the root.
+    pub(crate) fn anon_vma_lock_write(&self, anon_vma: AnonVmaKey) -> Result<(), Stop> {
+        const F: &str = "anon_vma_lock_write";
+        let root = read!(self, F, anon_vma.root);
+        read!(self, F, root.refcount);
+        Ok(())
+    }
+
+    /// `anon_vma_chain_link()`.
+    fn anon_vma_chain_link(&mut self, vma: VmaKey, anon_vma: AnonVmaKey) -> Result<(), Stop> {
+        const F: &str = "anon_vma_chain_link";
+        let mut chain = read!(self, F, vma.anon_vma_chain);
+        self.chains.add(&mut chain, anon_vma);
+        *edit!(self, F, vma.anon_vma_chain) = chain;
+        *edit!(self, F, anon_vma.rb_root) += 1;
+        Ok(())
+    }
+
+    /// `anon_vma_prepare()`: gives a VMA an anon_vma before its first anonymous page.
+    pub(crate) fn anon_vma_prepare(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "__anon_vma_prepare";
+        if read!(self, F, vma.anon_vma).is_some() {
+            return Ok(());
+        }
+        let anon_vma = match self.find_mergeable_anon_vma(vma)? {
+            Some(anon_vma) => anon_vma,
+            None => self.anon_vma_alloc(),
+        };
+        self.anon_vma_lock_write(anon_vma)?;
+        *edit!(self, F, vma.anon_vma) = Some(anon_vma);
+        self.anon_vma_chain_link(vma, anon_vma)?;
+        // The VMA's reference, or a new root's to itself as its parent.
+        *edit!(self, F, anon_vma.degree) += 1;
+        Ok(())
+    }
+
+    /// `find_mergeable_anon_vma()`: a neighbour's anon_vma, so that the two can merge later.
+    fn find_mergeable_anon_vma(&self, vma: VmaKey) -> Result<Option<AnonVmaKey>, Stop> {
+        const F: &str = "find_mergeable_anon_vma";
+        if let Some(near) = read!(self, F, vma.vm_next) {
+            if let Some(anon_vma) = self.reusable_anon_vma(near, vma, near)? {
+                return Ok(Some(anon_vma));
+            }
+        }
+        match read!(self, F, vma.vm_prev) {
+            Some(near) => self.reusable_anon_vma(near, near, vma),
+            None => Ok(None),
+        }
+    }
+
+    /// `reusable_anon_vma()`: that of `old`, one of `a` and `b`, which are in address order.
+    fn reusable_anon_vma(
+        &self,
+        old: VmaKey,
+        a: VmaKey,
+        b: VmaKey,
+    ) -> Result<Option<AnonVmaKey>, Stop> {
+        const F: &str = "reusable_anon_vma";
+        if !self.anon_vma_compatible(a, b)? {
+            return Ok(None);
+        }
+        let anon_vma = read!(self, F, old.anon_vma);
+        let singular = read!(self, F, old.anon_vma_chain).is_singular();
+        Ok(anon_vma.filter(|_| singular))
+    }
+
+    /// `anon_vma_compatible()`: whether `mprotect` could make the two one VMA.
+    fn anon_vma_compatible(&self, a: VmaKey, b: VmaKey) -> Result<bool, Stop> {
+        const F: &str = "anon_vma_compatible";
+        let may_differ = VmFlags::ACCESS | VmFlags::VM_SOFTDIRTY;
+        let (a_start, a_pgoff) = (read!(self, F, a.vm_start), read!(self, F, a.vm_pgoff));
+        let b_start = read!(self, F, b.vm_start);
+        let flags = read!(self, F, a.vm_flags) ^ read!(self, F, b.vm_flags);
+        Ok(read!(self, F, a.vm_end) == b_start
+            && read!(self, F, a.vm_policy) == read!(self, F, b.vm_policy)
+            && read!(self, F, a.vm_file) == read!(self, F, b.vm_file)
+            && may_differ.contains(flags)
+            && read!(self, F, b.vm_pgoff) == a_pgoff + (b_start - a_start))
+    }
+
+    /// `anon_vma_clone()`: attaches all anon_vmas of `src` to `dst`.
+    ///
+    /// A `dst` without an anon_vma, as in fork, may be given one of them that has no VMA and one
+    /// child only.
+    pub(crate) fn anon_vma_clone(&mut self, dst: VmaKey, src: VmaKey) -> Result<(), Stop> {
+        const F: &str = "anon_vma_clone";
+        let mut root = None;
+        let mut entry = self.chains.oldest(read!(self, F, src.anon_vma_chain));
+        while let Some((at, anon_vma)) = entry {
+            root = self.lock_anon_vma_root(root, anon_vma)?;
+            self.anon_vma_chain_link(dst, anon_vma)?;
+            if read!(self, F, dst.anon_vma).is_none()
+                && read!(self, F, src.anon_vma) != Some(anon_vma)
+                && read!(self, F, anon_vma.degree) < 2
+            {
+                *edit!(self, F, dst.anon_vma) = Some(anon_vma);
+            }
+            entry = self.chains.newer(at);
+        }
+        if let Some(anon_vma) = read!(self, F, dst.anon_vma) {
+            *edit!(self, F, anon_vma.degree) += 1;
+        }
+        Ok(())
+    }
+
+    /// `anon_vma_fork()`: attaches the child's VMA to the parent's anon_vmas and to one of its own.
+    pub(crate) fn anon_vma_fork(&mut self, vma: VmaKey, pvma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "anon_vma_fork";
+        let Some(parent) = read!(self, F, pvma.anon_vma) else { return Ok(()) };
+        *edit!(self, F, vma.anon_vma) = None;
+        self.anon_vma_clone(vma, pvma)?;
+        if read!(self, F, vma.anon_vma).is_some() {
+            return Ok(());
+        }
+        let anon_vma = self.anon_vma_alloc();
+        let root = read!(self, F, parent.root);
+        *edit!(self, F, anon_vma.root) = root;
+        *edit!(self, F, anon_vma.parent) = parent;
+        *edit!(self, F, root.refcount) += 1;
+        *edit!(self, F, vma.anon_vma) = Some(anon_vma);
+        self.anon_vma_lock_write(anon_vma)?;
+        self.anon_vma_chain_link(vma, anon_vma)?;
+        *edit!(self, F, parent.degree) += 1;
+        Ok(())
+    }
+
+    /// `unlink_anon_vmas()`: detaches a VMA that goes; anon_vmas left without any VMA are freed.
+    pub(crate) fn unlink_anon_vmas(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "unlink_anon_vmas";
+        self.rmap_dirty = true;
+        let mut chain = read!(self, F, vma.anon_vma_chain);
+        let mut root = None;
+        let mut entry = self.chains.newest(chain);
+        while let Some((at, anon_vma)) = entry {
+            entry = self.chains.older(at);
+            root = self.lock_anon_vma_root(root, anon_vma)?;
+            let rb_root = edit!(self, F, anon_vma.rb_root);
+            *rb_root = rb_root.saturating_sub(1);
+            if *rb_root == 0 {
+                let parent = read!(self, F, anon_vma.parent);
+                *edit!(self, F, parent.degree) -= 1;
+                continue;
+            }
+            self.chains.delete(&mut chain, at);
+        }
+        if let Some(anon_vma) = read!(self, F, vma.anon_vma) {
+            *edit!(self, F, anon_vma.degree) -= 1;
+        }
+        while let Some((at, anon_vma)) = self.chains.newest(chain) {
+            warn_on!(self, read!(self, F, anon_vma.degree) != 0, F, "anon_vma->degree");
+            self.put_anon_vma(anon_vma)?;
+            self.chains.delete(&mut chain, at);
+        }
+        *edit!(self, F, vma.anon_vma_chain) = chain;
+        Ok(())
+    }
+
+    /// `anon_vma_merge()`: `next` was merged into `vma` and goes.
+    pub(crate) fn anon_vma_merge(&mut self, vma: VmaKey, next: VmaKey) -> Result<(), Stop> {
+        const F: &str = "anon_vma_merge";
+        let differ = read!(self, F, vma.anon_vma) != read!(self, F, next.anon_vma);
+        bug_on!(differ, F, "vma->anon_vma != next->anon_vma");
+        self.unlink_anon_vmas(next)
+    }
+}

@@ -1,0 +1,140 @@
+//! `copy_vma()`: the function under test.
+//!
+//! It makes a VMA for a range that shows what (part of) another VMA shows: by merging the range
+//! into its neighbours in the destination, or else by duplicating the source.
+//!
+//! The revisions differ in two places, each with the branch of its own: which
+//! [attributes](Kernel::copied_attributes) the new range has, and whether the caller's
+//! [source pointer is redirected](Kernel::source_was_swallowed). Beside them `fixed` has nothing.
+
+use vmadiff_machine::VmFlags;
+
+use crate::addr::{Addr, Pgoff};
+use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
+use crate::kernel::Kernel;
+use crate::revision::Revision;
+use crate::stop::Stop;
+use crate::vma_list::Links;
+use crate::vma_merge::Attributes;
+
+/// What the extended `copy_vma()` drops with `clear_flags_ctx`, beside the userfaultfd context.
+const CLEARED: VmFlags = VmFlags::VM_UFFD_MISSING
+    .union(VmFlags::VM_UFFD_WP)
+    .union(VmFlags::VM_MERGEABLE)
+    .union(VmFlags::VM_LOCKED)
+    .union(VmFlags::VM_LOCKONFAULT)
+    .union(VmFlags::VM_WIPEONFORK)
+    .union(VmFlags::VM_DONTCOPY);
+
+/// What `copy_vma()` answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copied {
+    /// The VMA that the new range is in.
+    pub(crate) new_vma: VmaKey,
+    /// The source (`*vmap`): as it was, or the merged VMA that has swallowed it.
+    pub(crate) vma: VmaKey,
+    /// `*need_rmap_locks`.
+    pub(crate) need_rmap_locks: bool,
+    pub(crate) merged: bool,
+    pub(crate) source_redirected: bool,
+}
+
+/// The source VMA as it was before the merge, which may free it.
+#[derive(Clone, Copy, Debug)]
+struct Saved {
+    vm_start: Addr,
+    vm_mm: MmKey,
+}
+
+impl Kernel {
+    /// `copy_vma()`: `None` where the range is not free.
+    pub(crate) fn copy_vma(
+        &mut self,
+        mut vma: VmaKey,
+        mm: MmKey,
+        addr: Addr,
+        len: u32,
+        mut pgoff: Pgoff,
+        clear_flags_ctx: bool,
+    ) -> Result<Option<Copied>, Stop> {
+        const F: &str = "copy_vma";
+        let end = addr + len;
+        let saved =
+            Saved { vm_start: read!(self, F, vma.vm_start), vm_mm: read!(self, F, vma.vm_mm) };
+
+        // Anonymous memory that was never faulted has no offset yet that matters: it takes the
+        // one that fits the new address, to merge more often.
+        let mut faulted_in_anon_vma = true;
+        if self.vmas.get(vma).is_some_and(|vma| vma.is_anonymous() && vma.anon_vma.is_none()) {
+            pgoff = addr.linear();
+            faulted_in_anon_vma = false;
+        }
+        let Links::After(prev) = self.find_vma_links(mm, addr, end)? else { return Ok(None) };
+
+        let new = self.copied_attributes(vma, pgoff, clear_flags_ctx)?;
+        if let Some(new_vma) = self.vma_merge(mm, prev, addr, end, &new)? {
+            let source_redirected = self.source_was_swallowed(vma, saved, mm, new_vma)?;
+            if source_redirected {
+                // Pages that are mapped already would fix the offset, and forbid the merge.
+                bug_on!(faulted_in_anon_vma, F, "faulted_in_anon_vma");
+                vma = new_vma;
+            }
+            let need_rmap_locks = read!(self, F, new_vma.vm_pgoff) <= read!(self, F, vma.vm_pgoff);
+            let merged = true;
+            return Ok(Some(Copied { new_vma, vma, need_rmap_locks, merged, source_redirected }));
+        }
+
+        let new_vma = self.vm_area_dup(vma)?;
+        *edit!(self, F, new_vma.vm_mm) = mm;
+        *edit!(self, F, new_vma.vm_flags) = new.vm_flags;
+        *edit!(self, F, new_vma.vm_userfaultfd_ctx) = new.vm_userfaultfd_ctx;
+        *edit!(self, F, new_vma.vm_start) = addr;
+        *edit!(self, F, new_vma.vm_end) = end;
+        *edit!(self, F, new_vma.vm_pgoff) = pgoff;
+        self.anon_vma_clone(new_vma, vma)?;
+        self.vma_link(mm, new_vma, prev)?;
+        let (need_rmap_locks, merged, source_redirected) = (false, false, false);
+        Ok(Some(Copied { new_vma, vma, need_rmap_locks, merged, source_redirected }))
+    }
+
+    /// What the new range has: all that the source has, in the extended `copy_vma()` less what
+    /// `clear_flags_ctx` drops.
+    fn copied_attributes(
+        &self,
+        vma: VmaKey,
+        pgoff: Pgoff,
+        clear_flags_ctx: bool,
+    ) -> Result<Attributes, Stop> {
+        const F: &str = "copy_vma";
+        let new = Attributes { pgoff, ..self.attributes(vma, read!(self, F, vma.vm_start))? };
+        let clears = match self.revision {
+            Revision::Original => false,
+            Revision::Rfc | Revision::V2 | Revision::Fixed => clear_flags_ctx,
+        };
+        if !clears {
+            return Ok(new);
+        }
+        Ok(Attributes { vm_flags: new.vm_flags - CLEARED, vm_userfaultfd_ctx: None, ..new })
+    }
+
+    /// Whether the merge has swallowed the source, so that the caller must be given the merged VMA
+    /// in its place.
+    fn source_was_swallowed(
+        &self,
+        vma: VmaKey,
+        saved: Saved,
+        mm: MmKey,
+        new_vma: VmaKey,
+    ) -> Result<bool, Stop> {
+        const F: &str = "copy_vma";
+        let within = saved.vm_start >= read!(self, F, new_vma.vm_start)
+            && saved.vm_start < read!(self, F, new_vma.vm_end);
+        match self.revision {
+            // There is one address space only.
+            Revision::Original => Ok(within),
+            // Reads the source, which is gone exactly where the answer must be yes.
+            Revision::Rfc | Revision::V2 => Ok(within && read!(self, F, vma.vm_mm) == mm),
+            Revision::Fixed => Ok(within && saved.vm_mm == mm),
+        }
+    }
+}

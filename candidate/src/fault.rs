@@ -1,0 +1,158 @@
+//! Page faults (`mm/memory.c`), and the access that causes one.
+
+use vmadiff_machine::{Errno, VmFlags};
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, read};
+use crate::kernel::Kernel;
+use crate::objects::VmOps;
+use crate::page_table::Pte;
+use crate::shmem::Lookup;
+use crate::stop::Stop;
+
+/// How a fault ends (`vm_fault_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VmFault {
+    /// The page is there.
+    Done,
+    /// `VM_FAULT_SIGBUS`.
+    Sigbus,
+    /// The page is missing and userfaultfd is told (`handle_userfault`).
+    Userfault,
+}
+
+impl Kernel {
+    /// One byte is read or written, as by the process itself.
+    ///
+    /// # Errors
+    /// `EAGAIN` where userfaultfd watches the VMA: the access is not made. `EFAULT` where nothing
+    /// is mapped or the access is not permitted, `SIGBUS` past the end of the object.
+    pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
+        const F: &str = "do_user_addr_fault";
+        let Some(vma) = self.find_vma_at(mm, addr)? else { return Err(Errno::EFAULT.into()) };
+        if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {
+            return Err(Errno::EAGAIN.into());
+        }
+        if access_error(read!(self, F, vma.vm_flags), write) {
+            return Err(Errno::EFAULT.into());
+        }
+        match self.handle_mm_fault(vma, addr, write)? {
+            VmFault::Done => Ok(()),
+            VmFault::Sigbus => Err(Errno::SIGBUS.into()),
+            VmFault::Userfault => Err(Errno::EAGAIN.into()),
+        }
+    }
+
+    /// `handle_mm_fault()`. For a pte that permits the access it does nothing.
+    pub(crate) fn handle_mm_fault(
+        &mut self,
+        vma: VmaKey,
+        addr: Addr,
+        write: bool,
+    ) -> Result<VmFault, Stop> {
+        const F: &str = "handle_mm_fault";
+        let mm = read!(self, F, vma.vm_mm);
+        let ops = read!(self, F, vma.vm_ops);
+        match (self.pte(mm, addr)?, ops) {
+            (Pte::NoneOrFile, VmOps::Anonymous) => self.do_anonymous_page(mm, vma, addr, write),
+            (Pte::NoneOrFile, VmOps::Shmem) => self.do_fault(mm, vma, addr, write),
+            // The device maps all its pages at once.
+            (Pte::NoneOrFile, VmOps::Device) => Ok(VmFault::Done),
+            (Pte::Zero | Pte::Anon(_), _) if !write => Ok(VmFault::Done),
+            (pte, _) => self.do_wp_page(mm, vma, addr, pte),
+        }
+    }
+
+    /// `do_anonymous_page()`: the first access to anonymous memory.
+    fn do_anonymous_page(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        addr: Addr,
+        write: bool,
+    ) -> Result<VmFault, Stop> {
+        const F: &str = "do_anonymous_page";
+        if write {
+            // Before userfaultfd is asked.
+            self.anon_vma_prepare(vma)?;
+        }
+        if read!(self, F, vma.vm_flags).contains(VmFlags::VM_UFFD_MISSING) {
+            return Ok(VmFault::Userfault);
+        }
+        if write {
+            self.page_add_new_anon_rmap(mm, vma, addr)?;
+        } else {
+            self.set_zero_pte(mm, addr)?;
+        }
+        Ok(VmFault::Done)
+    }
+
+    /// `do_fault()`: `do_read_fault`, `do_cow_fault` or `do_shared_fault`.
+    fn do_fault(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        addr: Addr,
+        write: bool,
+    ) -> Result<VmFault, Stop> {
+        const F: &str = "do_fault";
+        let cow = write && !read!(self, F, vma.vm_flags).contains(VmFlags::VM_SHARED);
+        if cow {
+            // Before the file is asked.
+            self.anon_vma_prepare(vma)?;
+        }
+        let fault = self.shmem_fault(vma, addr)?;
+        if cow && fault == VmFault::Done {
+            self.page_add_new_anon_rmap(mm, vma, addr)?;
+        }
+        Ok(fault)
+    }
+
+    /// `shmem_fault()`: brings a page of the object into the page cache.
+    fn shmem_fault(&mut self, vma: VmaKey, addr: Addr) -> Result<VmFault, Stop> {
+        const F: &str = "shmem_fault";
+        let index = read!(self, F, vma.vm_pgoff) + (addr - read!(self, F, vma.vm_start));
+        let Some(file) = read!(self, F, vma.vm_file) else { return Ok(VmFault::Sigbus) };
+        match self.files.lookup(file, index) {
+            Lookup::Beyond => return Ok(VmFault::Sigbus),
+            Lookup::Cached => {}
+            Lookup::Missing => {
+                if read!(self, F, vma.vm_flags).contains(VmFlags::VM_UFFD_MISSING) {
+                    return Ok(VmFault::Userfault);
+                }
+                self.files.fill(file, index);
+            }
+        }
+        Ok(VmFault::Done)
+    }
+
+    /// `do_wp_page()`: a write to the zero page, or to an anonymous page that may be shared.
+    fn do_wp_page(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        addr: Addr,
+        pte: Pte,
+    ) -> Result<VmFault, Stop> {
+        if let Pte::Anon(page) = pte {
+            if self.page_mapcount(page) == 1 {
+                // `reuse_swap_page()`. For a pte that was writable already this changes nothing:
+                // the page is then the VMA's own.
+                self.page_move_anon_rmap(page, vma)?;
+                return Ok(VmFault::Done);
+            }
+        }
+        // `wp_page_copy()`.
+        self.anon_vma_prepare(vma)?;
+        self.page_add_new_anon_rmap(mm, vma, addr)?;
+        if let Pte::Anon(page) = pte {
+            self.page_remove_rmap(page);
+        }
+        Ok(VmFault::Done)
+    }
+}
+
+/// `access_error()` of x86, without protection keys: any permission lets pages be read.
+fn access_error(flags: VmFlags, write: bool) -> bool {
+    if write { !flags.contains(VmFlags::VM_WRITE) } else { !flags.intersects(VmFlags::ACCESS) }
+}

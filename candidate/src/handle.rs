@@ -1,0 +1,143 @@
+//! Handles: what the kernel's pointers are here. A handle outlives its object, and reading
+//! through one that does is seen.
+//!
+//! Every access names the kernel function that makes it, as a `const` called `F` by convention:
+//!
+//! ```ignore
+//! const F: &str = "copy_vma";
+//! let start = read!(self, F, vma.vm_start);
+//! *edit!(self, F, vma.vm_end) = end;
+//! ```
+
+use slotmap::new_key_type;
+use vmadiff_machine::Object;
+
+use crate::kernel::Kernel;
+use crate::objects::{AnonVma, Mm, Vma};
+
+new_key_type! {
+    /// A pointer to a `vm_area_struct`.
+    pub(crate) struct VmaKey;
+    /// A pointer to an `mm_struct`.
+    pub(crate) struct MmKey;
+    /// A pointer to an `anon_vma`.
+    pub(crate) struct AnonVmaKey;
+    /// A pointer to an anonymous page.
+    pub(crate) struct PageKey;
+}
+
+/// A pointer to an object that can be freed under it.
+pub(crate) trait Handle: Copy {
+    /// What it points to.
+    type Target;
+
+    /// What reports call the object.
+    const OBJECT: Object;
+
+    /// What reports call the object, for macros that have a handle and no type.
+    #[inline]
+    fn object(self) -> Object {
+        Self::OBJECT
+    }
+
+    /// The object, if it was not freed.
+    fn get(self, kernel: &Kernel) -> Option<&Self::Target>;
+
+    /// The object, if it was not freed; the operation has then changed something.
+    fn get_mut(self, kernel: &mut Kernel) -> Option<&mut Self::Target>;
+}
+
+impl Handle for VmaKey {
+    type Target = Vma;
+    const OBJECT: Object = Object::Vma;
+
+    #[inline]
+    fn get(self, kernel: &Kernel) -> Option<&Vma> {
+        kernel.vmas.get(self)
+    }
+
+    #[inline]
+    fn get_mut(self, kernel: &mut Kernel) -> Option<&mut Vma> {
+        kernel.dirty = true;
+        kernel.vmas.get_mut(self)
+    }
+}
+
+impl Handle for MmKey {
+    type Target = Mm;
+    const OBJECT: Object = Object::Mm;
+
+    #[inline]
+    fn get(self, kernel: &Kernel) -> Option<&Mm> {
+        kernel.mms.get(self)
+    }
+
+    #[inline]
+    fn get_mut(self, kernel: &mut Kernel) -> Option<&mut Mm> {
+        kernel.dirty = true;
+        kernel.mms.get_mut(self)
+    }
+}
+
+impl Handle for AnonVmaKey {
+    type Target = AnonVma;
+    const OBJECT: Object = Object::AnonVma;
+
+    #[inline]
+    fn get(self, kernel: &Kernel) -> Option<&AnonVma> {
+        kernel.anon_vmas.get(self)
+    }
+
+    #[inline]
+    fn get_mut(self, kernel: &mut Kernel) -> Option<&mut AnonVma> {
+        kernel.anon_vmas.get_mut(self)
+    }
+}
+
+/// Reads a field through a handle; a stale one ends the program.
+macro_rules! read {
+    ($kernel:expr, $function:expr, $handle:ident . $field:ident) => {
+        $crate::handle::Handle::get($handle, &*$kernel)
+            .ok_or_else(|| $crate::handle::stale!($function, $handle.$field))?
+            .$field
+    };
+}
+
+/// A field to be changed, through a handle; a stale one ends the program.
+macro_rules! edit {
+    ($kernel:expr, $function:expr, $handle:ident . $field:ident) => {
+        &mut $crate::handle::Handle::get_mut($handle, &mut *$kernel)
+            .ok_or_else(|| $crate::handle::stale!($function, $handle.$field))?
+            .$field
+    };
+}
+
+/// What reading a field through a stale handle comes to.
+macro_rules! stale {
+    ($function:expr, $handle:ident . $field:ident) => {
+        $crate::stop::Stop::UseAfterFree(
+            $crate::handle::Handle::object($handle),
+            const { &($function, stringify!($field)) },
+        )
+    };
+}
+
+/// `BUG_ON`: the program ends where the condition holds.
+macro_rules! bug_on {
+    ($condition:expr, $function:expr, $text:expr) => {
+        if $condition {
+            return Err($crate::stop::Stop::BugOn(const { &($function, $text) }));
+        }
+    };
+}
+
+/// `WARN_ON`: reported where the condition holds; the kernel goes on.
+macro_rules! warn_on {
+    ($kernel:expr, $condition:expr, $function:expr, $text:expr) => {
+        if $condition {
+            $kernel.warn($function, $text);
+        }
+    };
+}
+
+pub(crate) use {bug_on, edit, read, stale, warn_on};

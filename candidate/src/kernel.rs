@@ -1,0 +1,148 @@
+//! The kernel: its objects in their arenas, and the processes.
+
+use std::num::NonZeroU32;
+
+use slotmap::SlotMap;
+use vmadiff_machine::operand::{MAX_PROCESSES, Process};
+use vmadiff_machine::{Assertion, CopyReport, Errno, Event, Limits};
+
+use crate::handle::{AnonVmaKey, MmKey, PageKey, VmaKey};
+use crate::objects::{AnonPage, AnonVma, Chains, Mm, UserfaultfdCtx, Vma};
+use crate::revision::Revision;
+use crate::shmem::Files;
+use crate::stop::Stop;
+
+/// An arena with more slots than this is made anew on reset, so that one large program does not
+/// make clearing slow for all that follow.
+const SLOTS_KEPT: usize = 256;
+
+/// All state of the kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    /// Which text of the code it follows.
+    pub(crate) revision: Revision,
+    pub(crate) limits: Limits,
+    pub(crate) vmas: SlotMap<VmaKey, Vma>,
+    pub(crate) mms: SlotMap<MmKey, Mm>,
+    pub(crate) anon_vmas: SlotMap<AnonVmaKey, AnonVma>,
+    pub(crate) pages: SlotMap<PageKey, AnonPage>,
+    pub(crate) chains: Chains,
+    pub(crate) files: Files,
+    /// The address space of each process.
+    pub(crate) processes: [Option<MmKey>; MAX_PROCESSES],
+    /// Pages charged to committed memory (`vm_committed_as`) by mappings.
+    pub(crate) committed: i64,
+    userfaultfd_opened: u32,
+    anon_vma_ids: u32,
+    anon_vma_ids_free: Vec<u32>,
+
+    // What belongs to one operation.
+    /// Assertions that failed and pages that went astray, in order.
+    pub(crate) events: Vec<Event>,
+    /// What `copy_vma()` answered.
+    pub(crate) copy: Option<CopyReport>,
+    /// Something that is observed may have changed.
+    pub(crate) dirty: bool,
+    /// A mapping of anonymous pages may have changed: [`Kernel::check_rmap`] has work to do.
+    pub(crate) rmap_dirty: bool,
+}
+
+impl Kernel {
+    /// A kernel at the start of a program without limits.
+    pub(crate) fn new(revision: Revision) -> Kernel {
+        let mut kernel = Kernel {
+            revision,
+            limits: Limits::default(),
+            vmas: SlotMap::with_key(),
+            mms: SlotMap::with_key(),
+            anon_vmas: SlotMap::with_key(),
+            pages: SlotMap::with_key(),
+            chains: Chains::default(),
+            files: Files::default(),
+            processes: [None; MAX_PROCESSES],
+            committed: 0,
+            userfaultfd_opened: 0,
+            anon_vma_ids: 0,
+            anon_vma_ids_free: Vec::new(),
+            events: Vec::new(),
+            copy: None,
+            dirty: false,
+            rmap_dirty: false,
+        };
+        kernel.reset(&Limits::default());
+        kernel
+    }
+
+    /// Back to the start of a program: process 0, with nothing mapped.
+    pub(crate) fn reset(&mut self, limits: &Limits) {
+        self.limits = *limits;
+        clear(&mut self.vmas);
+        self.mms.clear();
+        clear(&mut self.anon_vmas);
+        clear(&mut self.pages);
+        self.chains.clear();
+        self.files.reset();
+        self.processes = [None; MAX_PROCESSES];
+        self.processes[0] = Some(self.mms.insert(Mm::new()));
+        self.committed = 0;
+        self.userfaultfd_opened = 0;
+        self.anon_vma_ids = 0;
+        self.anon_vma_ids_free.clear();
+        self.begin();
+    }
+
+    /// Forgets what belongs to one operation.
+    pub(crate) fn begin(&mut self) {
+        self.events.clear();
+        self.copy = None;
+        self.dirty = false;
+        self.rmap_dirty = false;
+    }
+
+    /// The address space of a process (`find_get_task_by_vpid`, `get_task_mm`).
+    ///
+    /// # Errors
+    /// `ESRCH` where there is no such process.
+    pub(crate) fn mm(&self, process: Process) -> Result<MmKey, Stop> {
+        self.processes
+            .get(usize::from(process.0))
+            .copied()
+            .flatten()
+            .ok_or(Stop::Errno(Errno::ESRCH))
+    }
+
+    /// Reports an assertion after which the kernel goes on.
+    #[cold]
+    pub(crate) fn warn(&mut self, function: &'static str, condition: &'static str) {
+        let assertion = Assertion::WarnOn;
+        self.events.push(Event::Assertion { assertion, function, condition });
+    }
+
+    /// Opens a userfaultfd context (`userfaultfd()`).
+    pub(crate) fn userfaultfd_open(&mut self) -> UserfaultfdCtx {
+        let ctx = NonZeroU32::MIN.saturating_add(self.userfaultfd_opened);
+        self.userfaultfd_opened += 1;
+        UserfaultfdCtx(ctx)
+    }
+
+    /// A number for a new anon_vma, as small as possible.
+    pub(crate) fn take_anon_vma_id(&mut self) -> u32 {
+        self.anon_vma_ids_free.pop().unwrap_or_else(|| {
+            self.anon_vma_ids += 1;
+            self.anon_vma_ids - 1
+        })
+    }
+
+    /// Gives the number of a freed anon_vma back.
+    pub(crate) fn return_anon_vma_id(&mut self, id: u32) {
+        self.anon_vma_ids_free.push(id);
+    }
+}
+
+fn clear<K: slotmap::Key, V>(arena: &mut SlotMap<K, V>) {
+    if arena.capacity() > SLOTS_KEPT {
+        *arena = SlotMap::with_capacity_and_key(SLOTS_KEPT / 2);
+    } else {
+        arena.clear();
+    }
+}

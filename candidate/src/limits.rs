@@ -1,0 +1,128 @@
+//! Limits, and the counters they are held against.
+
+use vmadiff_machine::{Errno, VmFlags};
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, edit, read};
+use crate::kernel::Kernel;
+use crate::stop::Stop;
+
+/// `is_exec_mapping()`.
+fn is_exec_mapping(flags: VmFlags) -> bool {
+    flags & (VmFlags::VM_EXEC | VmFlags::VM_WRITE) == VmFlags::VM_EXEC
+}
+
+/// `is_data_mapping()`.
+fn is_data_mapping(flags: VmFlags) -> bool {
+    flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED) == VmFlags::VM_WRITE
+}
+
+impl Kernel {
+    /// `sysctl_max_map_count`. Signed: the kernel subtracts from it.
+    pub(crate) fn max_map_count(&self) -> i64 {
+        i64::from(self.limits.max_map_count())
+    }
+
+    /// Whether the address space has as many mappings as it may.
+    pub(crate) fn map_count_reached(&self, mm: MmKey) -> Result<bool, Stop> {
+        const F: &str = "split_vma";
+        Ok(read!(self, F, mm.map_count) >= self.max_map_count())
+    }
+
+    /// `capable(CAP_IPC_LOCK)`.
+    pub(crate) fn capable_ipc_lock(&self) -> bool {
+        self.limits.lock.is_none()
+    }
+
+    /// `can_do_mlock()`.
+    pub(crate) fn can_do_mlock(&self) -> bool {
+        self.limits.max_locked() != 0 || self.capable_ipc_lock()
+    }
+
+    /// Whether this many locked pages are more than the process may have.
+    pub(crate) fn past_lock_limit(&self, locked: i64) -> bool {
+        locked > i64::from(self.limits.max_locked()) && !self.capable_ipc_lock()
+    }
+
+    /// `mlock_future_check()`.
+    ///
+    /// # Errors
+    /// `EAGAIN` where a locked mapping of `pages` would pass the limit.
+    pub(crate) fn mlock_future_check(
+        &self,
+        mm: MmKey,
+        flags: VmFlags,
+        pages: u32,
+    ) -> Result<(), Stop> {
+        const F: &str = "mlock_future_check";
+        let locked = read!(self, F, mm.locked_vm) + i64::from(pages);
+        if flags.contains(VmFlags::VM_LOCKED) && self.past_lock_limit(locked) {
+            return Err(Errno::EAGAIN.into());
+        }
+        Ok(())
+    }
+
+    /// `may_expand_vm()`. `RLIMIT_DATA` is never set.
+    pub(crate) fn may_expand_vm(&self, mm: MmKey, pages: i64) -> Result<bool, Stop> {
+        const F: &str = "may_expand_vm";
+        let total_vm = read!(self, F, mm.total_vm) + pages;
+        Ok(total_vm <= i64::from(self.limits.max_address_space()))
+    }
+
+    /// The address-space limit for a mapping that replaces what is there: in `mmap_region()`, and
+    /// in the helper that v2 5/7 makes of it.
+    pub(crate) fn may_expand_vm_over(
+        &self,
+        mm: MmKey,
+        addr: Addr,
+        pages: u32,
+    ) -> Result<bool, Stop> {
+        let pages = i64::from(pages);
+        if self.may_expand_vm(mm, pages)? {
+            return Ok(true);
+        }
+        let replaced = self.count_vma_pages_range(mm, addr, addr + pages as u32)?;
+        self.may_expand_vm(mm, pages - replaced)
+    }
+
+    /// `count_vma_pages_range()`: how many pages of the range are mapped.
+    fn count_vma_pages_range(&self, mm: MmKey, addr: Addr, end: Addr) -> Result<i64, Stop> {
+        const F: &str = "count_vma_pages_range";
+        let mut pages = 0;
+        let mut next = self.find_vma(mm, addr)?;
+        while let Some(vma) = next {
+            let start = read!(self, F, vma.vm_start).max(addr);
+            if start >= end {
+                break;
+            }
+            pages += i64::from(read!(self, F, vma.vm_end).min(end) - start);
+            next = read!(self, F, vma.vm_next);
+        }
+        Ok(pages)
+    }
+
+    /// `vm_stat_account()`.
+    pub(crate) fn vm_stat_account(
+        &mut self,
+        mm: MmKey,
+        flags: VmFlags,
+        pages: i64,
+    ) -> Result<(), Stop> {
+        const F: &str = "vm_stat_account";
+        *edit!(self, F, mm.total_vm) += pages;
+        if !is_exec_mapping(flags) && is_data_mapping(flags) {
+            *edit!(self, F, mm.data_vm) += pages;
+        }
+        Ok(())
+    }
+
+    /// `security_vm_enough_memory_mm()`: there always is.
+    pub(crate) fn vm_acct_memory(&mut self, pages: u32) {
+        self.committed += i64::from(pages);
+    }
+
+    /// `vm_unacct_memory()`.
+    pub(crate) fn vm_unacct_memory(&mut self, pages: u32) {
+        self.committed -= i64::from(pages);
+    }
+}

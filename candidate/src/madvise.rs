@@ -1,0 +1,179 @@
+//! `madvise()`.
+
+use vmadiff_machine::operand::Advice;
+use vmadiff_machine::{Errno, VmFlags};
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, edit, read};
+use crate::kernel::Kernel;
+use crate::objects::Vma;
+use crate::stop::Stop;
+use crate::vma_merge::Attributes;
+
+/// `ksm_madvise()`: the flags that KSM leaves. Memory never runs out, so it cannot fail.
+fn ksm_madvise(flags: VmFlags, advice: Advice) -> VmFlags {
+    let never_merged = VmFlags::VM_MERGEABLE
+        | VmFlags::VM_SHARED
+        | VmFlags::VM_MAYSHARE
+        | VmFlags::VM_PFNMAP
+        | VmFlags::VM_IO
+        | VmFlags::VM_DONTEXPAND
+        | VmFlags::VM_HUGETLB;
+    match advice {
+        Advice::Mergeable if !flags.intersects(never_merged) => flags | VmFlags::VM_MERGEABLE,
+        Advice::Unmergeable => flags - VmFlags::VM_MERGEABLE,
+        _ => flags,
+    }
+}
+
+/// The flags a VMA has after the advice, as `madvise_behavior()` computes them.
+///
+/// # Errors
+/// `EINVAL` where the VMA does not take the advice.
+fn advised_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
+    let flags = vma.vm_flags;
+    Ok(match advice {
+        Advice::Normal => flags - VmFlags::VM_RAND_READ - VmFlags::VM_SEQ_READ,
+        Advice::Sequential => flags - VmFlags::VM_RAND_READ | VmFlags::VM_SEQ_READ,
+        Advice::Random => flags - VmFlags::VM_SEQ_READ | VmFlags::VM_RAND_READ,
+        Advice::Dontfork => flags | VmFlags::VM_DONTCOPY,
+        Advice::Dofork if flags.contains(VmFlags::VM_IO) => return Err(Errno::EINVAL),
+        Advice::Dofork => flags - VmFlags::VM_DONTCOPY,
+        Advice::Wipeonfork if vma.vm_file.is_some() || flags.contains(VmFlags::VM_SHARED) => {
+            return Err(Errno::EINVAL);
+        }
+        Advice::Wipeonfork => flags | VmFlags::VM_WIPEONFORK,
+        Advice::Keeponfork => flags - VmFlags::VM_WIPEONFORK,
+        Advice::Dontdump => flags | VmFlags::VM_DONTDUMP,
+        Advice::Dodump if flags.intersects(VmFlags::VM_SPECIAL) => return Err(Errno::EINVAL),
+        Advice::Dodump => flags - VmFlags::VM_DONTDUMP,
+        Advice::Mergeable | Advice::Unmergeable => ksm_madvise(flags, advice),
+        Advice::Willneed
+        | Advice::Dontneed
+        | Advice::Free
+        | Advice::Hugepage
+        | Advice::Nohugepage => flags,
+    })
+}
+
+impl Kernel {
+    /// `madvise()`. A hole does not end it, but is an error in the end.
+    ///
+    /// # Errors
+    /// `EINVAL` for advice that the kernel or a mapping does not take, `ENOMEM` for a hole or past
+    /// the limit on mappings.
+    pub(crate) fn madvise(
+        &mut self,
+        mm: MmKey,
+        mut start: Addr,
+        len: u32,
+        advice: Advice,
+    ) -> Result<(), Stop> {
+        const F: &str = "madvise";
+        // `madvise_behavior_valid()`, without CONFIG_TRANSPARENT_HUGEPAGE.
+        if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
+            return Err(Errno::EINVAL.into());
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        let end = start + len;
+        let mut unmapped_error = Ok(());
+        let (mut next, mut prev) = self.find_vma_prev(mm, start)?;
+        if let Some(vma) = next {
+            if start > read!(self, F, vma.vm_start) {
+                prev = next;
+            }
+        }
+        loop {
+            let Some(vma) = next else { return Err(Errno::ENOMEM.into()) };
+            let vma_start = read!(self, F, vma.vm_start);
+            if start < vma_start {
+                unmapped_error = Err(Errno::ENOMEM.into());
+                start = vma_start;
+                if start >= end {
+                    return unmapped_error;
+                }
+            }
+            let tmp = read!(self, F, vma.vm_end).min(end);
+            let last = self.madvise_vma(vma, prev, start, tmp, advice)?;
+            prev = Some(last);
+            start = tmp.max(read!(self, F, last.vm_end));
+            if start >= end {
+                return unmapped_error;
+            }
+            next = read!(self, F, last.vm_next);
+        }
+    }
+
+    /// `madvise_vma()`: one VMA, or part of it. The VMA that the range is then in.
+    fn madvise_vma(
+        &mut self,
+        vma: VmaKey,
+        prev: Option<VmaKey>,
+        start: Addr,
+        end: Addr,
+        advice: Advice,
+    ) -> Result<VmaKey, Stop> {
+        match advice {
+            // `madvise_willneed()` reads ahead.
+            Advice::Willneed => Ok(vma),
+            Advice::Free | Advice::Dontneed => self.madvise_dontneed_free(vma, start, end, advice),
+            _ => self.madvise_behavior(vma, prev, start, end, advice),
+        }
+    }
+
+    /// `madvise_dontneed_free()`.
+    fn madvise_dontneed_free(
+        &mut self,
+        vma: VmaKey,
+        start: Addr,
+        end: Addr,
+        advice: Advice,
+    ) -> Result<VmaKey, Stop> {
+        const F: &str = "madvise_dontneed_free";
+        let kept = VmFlags::VM_LOCKED | VmFlags::VM_HUGETLB | VmFlags::VM_PFNMAP;
+        if read!(self, F, vma.vm_flags).intersects(kept) {
+            return Err(Errno::EINVAL.into());
+        }
+        if advice == Advice::Free {
+            // The pages may go under memory pressure, of which there is none.
+            return if self.vmas.get(vma).is_some_and(Vma::is_anonymous) {
+                Ok(vma)
+            } else {
+                Err(Errno::EINVAL.into())
+            };
+        }
+        let mm = read!(self, F, vma.vm_mm);
+        self.unmap_page_range(mm, start, end)?;
+        Ok(vma)
+    }
+
+    /// `madvise_behavior()`: the advice changes flags.
+    fn madvise_behavior(
+        &mut self,
+        mut vma: VmaKey,
+        prev: Option<VmaKey>,
+        start: Addr,
+        end: Addr,
+        advice: Advice,
+    ) -> Result<VmaKey, Stop> {
+        const F: &str = "madvise_behavior";
+        let mm = read!(self, F, vma.vm_mm);
+        let old_flags = read!(self, F, vma.vm_flags);
+        let new_flags = match self.vmas.get(vma) {
+            Some(vma) => advised_flags(vma, advice)?,
+            None => old_flags,
+        };
+        if new_flags == old_flags {
+            return Ok(vma);
+        }
+        let new = Attributes { vm_flags: new_flags, ..self.attributes(vma, start)? };
+        match self.vma_merge(mm, prev, start, end, &new)? {
+            Some(merged) => vma = merged,
+            None => self.split_at_both_ends(mm, vma, start, end)?,
+        }
+        *edit!(self, F, vma.vm_flags) = new_flags;
+        Ok(vma)
+    }
+}

@@ -1,0 +1,218 @@
+//! `do_mmap()` and `mmap_region()`: a new mapping.
+
+use vmadiff_machine::operand::{FilePage, Kind, MmapFlags, Mode, Prot};
+use vmadiff_machine::{Errno, VmFlags};
+
+use crate::addr::{Addr, Pgoff};
+use crate::handle::{MmKey, edit, read};
+use crate::kernel::Kernel;
+use crate::objects::{Chain, File, VmOps, Vma};
+use crate::populate::OnError;
+use crate::shmem::Files;
+use crate::stop::Stop;
+use crate::vma_list::Links;
+use crate::vma_merge::Attributes;
+
+/// `calc_vm_prot_bits()`.
+pub(crate) fn calc_vm_prot_bits(prot: Prot) -> VmFlags {
+    let mut flags = VmFlags::empty();
+    flags.set(VmFlags::VM_READ, prot.contains(Prot::R));
+    flags.set(VmFlags::VM_WRITE, prot.contains(Prot::W));
+    flags.set(VmFlags::VM_EXEC, prot.contains(Prot::X));
+    flags
+}
+
+/// `accountable_mapping()`: private writable memory is charged.
+fn accountable_mapping(flags: VmFlags) -> bool {
+    flags & (VmFlags::VM_NORESERVE | VmFlags::VM_SHARED | VmFlags::VM_WRITE) == VmFlags::VM_WRITE
+}
+
+/// The file behind a kind of mapping, and whether it is mapped `MAP_SHARED`.
+fn file_and_sharing(kind: Kind) -> (Option<File>, bool) {
+    match kind {
+        Kind::AnonPrivate => (None, false),
+        Kind::AnonShared => (None, true),
+        Kind::File0Private => (Some(Files::MEMFD_0), false),
+        Kind::File0Shared => (Some(Files::MEMFD_0), true),
+        Kind::File1Private => (Some(Files::MEMFD_1), false),
+        Kind::File1Shared => (Some(Files::MEMFD_1), true),
+        Kind::ReadonlyShared => (Some(Files::READONLY), true),
+        Kind::Special => (Some(Files::DEVICE), true),
+    }
+}
+
+impl Kernel {
+    /// `mmap()` with `MAP_FIXED`.
+    ///
+    /// # Errors
+    /// `EINVAL` for an empty range, `ENOMEM` past a limit, `EEXIST` over a mapping that may not be
+    /// replaced, `EPERM` or `EAGAIN` where memory may not be locked, `EACCES` for a writable
+    /// mapping of a file that is open for reading only.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn do_mmap(
+        &mut self,
+        mm: MmKey,
+        addr: Addr,
+        len: u32,
+        prot: Prot,
+        kind: Kind,
+        flags: MmapFlags,
+        pgoff: FilePage,
+    ) -> Result<Addr, Stop> {
+        const F: &str = "do_mmap";
+        if len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        if read!(self, F, mm.map_count) > self.max_map_count() {
+            return Err(Errno::ENOMEM.into());
+        }
+        if flags.contains(MmapFlags::FIXED_NOREPLACE)
+            && self.find_vma_links(mm, addr, addr + len)? == Links::Occupied
+        {
+            return Err(Errno::EEXIST.into());
+        }
+        let mut vm_flags = calc_vm_prot_bits(prot)
+            | VmFlags::VM_MAYREAD
+            | VmFlags::VM_MAYWRITE
+            | VmFlags::VM_MAYEXEC;
+        if flags.contains(MmapFlags::LOCKED) {
+            vm_flags |= VmFlags::VM_LOCKED;
+            if !self.can_do_mlock() {
+                return Err(Errno::EPERM.into());
+            }
+        }
+        self.mlock_future_check(mm, vm_flags, len)?;
+
+        let (file, shared) = file_and_sharing(kind);
+        if shared {
+            vm_flags |= VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
+            if file == Some(Files::READONLY) {
+                if prot.contains(Prot::W) {
+                    return Err(Errno::EACCES.into());
+                }
+                vm_flags -= VmFlags::VM_MAYWRITE | VmFlags::VM_SHARED;
+            }
+        }
+        let pgoff = match (file, shared) {
+            (Some(_), _) => Pgoff(u32::from(pgoff.0)),
+            (None, true) => Pgoff(0),
+            (None, false) => addr.linear(),
+        };
+        if flags.contains(MmapFlags::NORESERVE) {
+            vm_flags |= VmFlags::VM_NORESERVE;
+        }
+        self.mmap_region(mm, file, addr, len, vm_flags, pgoff)?;
+        if vm_flags.contains(VmFlags::VM_LOCKED) {
+            self.mm_populate(mm, addr, len, OnError::Ignore)?;
+        }
+        Ok(addr)
+    }
+
+    /// `mmap_region()`.
+    fn mmap_region(
+        &mut self,
+        mm: MmKey,
+        file: Option<File>,
+        addr: Addr,
+        len: u32,
+        mut vm_flags: VmFlags,
+        pgoff: Pgoff,
+    ) -> Result<(), Stop> {
+        const F: &str = "mmap_region";
+        let end = addr + len;
+        if !self.may_expand_vm_over(mm, addr, len)? {
+            return Err(Errno::ENOMEM.into());
+        }
+        let prev = match self.clear_old_maps(mm, addr, end)? {
+            Links::After(prev) => prev,
+            Links::Occupied => return Err(Errno::ENOMEM.into()),
+        };
+        if accountable_mapping(vm_flags) {
+            self.vm_acct_memory(len);
+            vm_flags |= VmFlags::VM_ACCOUNT;
+        }
+        let new = Attributes {
+            vm_flags,
+            anon_vma: None,
+            file,
+            pgoff,
+            policy: Mode::Default,
+            vm_userfaultfd_ctx: None,
+        };
+        let vma = match self.vma_merge(mm, prev, addr, end, &new)? {
+            Some(vma) => vma,
+            None => {
+                let (vm_file, vm_ops) = self.call_mmap(file, len, &mut vm_flags)?;
+                let vma = self.vm_area_alloc(Vma {
+                    vm_start: addr,
+                    vm_end: end,
+                    vm_pgoff: pgoff,
+                    vm_flags,
+                    vm_mm: mm,
+                    vm_prev: None,
+                    vm_next: None,
+                    anon_vma: None,
+                    anon_vma_chain: Chain::EMPTY,
+                    vm_file,
+                    vm_ops,
+                    vm_policy: Mode::Default,
+                    vm_userfaultfd_ctx: None,
+                });
+                self.vma_link(mm, vma, prev)?;
+                vma
+            }
+        };
+        self.vm_stat_account(mm, vm_flags, i64::from(len))?;
+        if vm_flags.contains(VmFlags::VM_LOCKED) {
+            if vm_flags.intersects(VmFlags::VM_SPECIAL) {
+                *edit!(self, F, vma.vm_flags) -= VmFlags::LOCK;
+            } else {
+                *edit!(self, F, mm.locked_vm) += i64::from(len);
+            }
+        }
+        *edit!(self, F, vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
+        Ok(())
+    }
+
+    /// Unmaps what is in the range, as `mmap_region()` does first.
+    ///
+    /// # Errors
+    /// `ENOMEM` where `do_munmap()` fails.
+    pub(crate) fn clear_old_maps(
+        &mut self,
+        mm: MmKey,
+        addr: Addr,
+        end: Addr,
+    ) -> Result<Links, Stop> {
+        let links = self.find_vma_links(mm, addr, end)?;
+        if links != Links::Occupied {
+            return Ok(links);
+        }
+        match self.do_munmap(mm, addr, end - addr) {
+            Err(Stop::Errno(_)) => Err(Errno::ENOMEM.into()),
+            Err(fatal) => Err(fatal),
+            Ok(()) => self.find_vma_links(mm, addr, end),
+        }
+    }
+
+    /// `call_mmap()`, `shmem_zero_setup()` or `vma_set_anonymous()`: what the driver makes of a
+    /// new mapping.
+    fn call_mmap(
+        &mut self,
+        file: Option<File>,
+        len: u32,
+        vm_flags: &mut VmFlags,
+    ) -> Result<(Option<File>, VmOps), Stop> {
+        match file {
+            Some(Files::DEVICE) => {
+                *vm_flags |= VmFlags::VM_IO | VmFlags::VM_PFNMAP | VmFlags::VM_DONTEXPAND;
+                Ok((file, VmOps::Device))
+            }
+            Some(_) => Ok((file, VmOps::Shmem)),
+            None if vm_flags.contains(VmFlags::VM_SHARED) => {
+                Ok((Some(self.files.shmem_zero_setup(len)?), VmOps::Shmem))
+            }
+            None => Ok((None, VmOps::Anonymous)),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! `mremap()` (`mm/mremap.c`).
+
+use vmadiff_machine::{CopyReport, Errno, VmFlags};
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, edit, read};
+use crate::kernel::Kernel;
+use crate::populate::OnError;
+use crate::revision::Revision;
+use crate::stop::{Caught, Stop};
+
+/// What is asked: `old_len` pages at `addr` shall be `new_len` pages, there or at `new_addr`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remap {
+    pub(crate) addr: Addr,
+    pub(crate) old_len: u32,
+    pub(crate) new_len: u32,
+    /// Given with `MREMAP_MAYMOVE | MREMAP_FIXED`.
+    pub(crate) new_addr: Option<Addr>,
+}
+
+/// How it went: where the mapping is, and whether it is locked.
+type Remapped = (Addr, bool);
+
+impl Kernel {
+    /// `mremap()`. Where the mapping is.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EFAULT`, `ENOMEM`, `EAGAIN` as `mremap(2)` has them; what was unmapped before
+    /// the failure stays unmapped. `EAGAIN` also where populating would wait for ever.
+    pub(crate) fn mremap(&mut self, mm: MmKey, remap: Remap) -> Result<Addr, Stop> {
+        let Remap { addr, old_len, new_len, new_addr } = remap;
+        if new_len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let (to, locked) = match new_addr {
+            Some(new_addr) => self.mremap_to(mm, addr, old_len, new_addr, new_len)?,
+            None if old_len >= new_len => {
+                self.shrink(mm, remap)?;
+                return Ok(addr);
+            }
+            None => self.grow_in_place(mm, remap)?,
+        };
+        if locked && new_len > old_len {
+            self.mm_populate(mm, to + old_len, new_len - old_len, OnError::Ignore)?;
+        }
+        Ok(to)
+    }
+
+    /// Unmaps what is more than the new length.
+    fn shrink(&mut self, mm: MmKey, remap: Remap) -> Result<(), Stop> {
+        let Remap { addr, old_len, new_len, .. } = remap;
+        let ret = self.do_munmap(mm, addr + new_len, old_len - new_len).errno()?;
+        match ret {
+            Err(errno) if old_len != new_len => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Grows a mapping into the hole behind it.
+    fn grow_in_place(&mut self, mm: MmKey, remap: Remap) -> Result<Remapped, Stop> {
+        const F: &str = "mremap";
+        let Remap { addr, old_len, new_len, .. } = remap;
+        let (vma, charged) = self.vma_to_resize(mm, addr, old_len, new_len)?;
+        let pages = new_len - old_len;
+        if old_len != read!(self, F, vma.vm_end) - addr || !self.vma_expandable(vma, pages)? {
+            self.vm_unacct_memory(charged);
+            return Err(Errno::ENOMEM.into());
+        }
+        let (start, pgoff) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_pgoff));
+        self.vma_adjust(vma, start, addr + new_len, pgoff, None, None)?;
+        let vm_flags = read!(self, F, vma.vm_flags);
+        self.vm_stat_account(mm, vm_flags, i64::from(pages))?;
+        let locked = vm_flags.contains(VmFlags::VM_LOCKED);
+        if locked {
+            *edit!(self, F, mm.locked_vm) += i64::from(pages);
+        }
+        Ok((addr, locked))
+    }
+
+    /// `vma_expandable()`: whether the hole behind a VMA is large enough.
+    fn vma_expandable(&self, vma: VmaKey, pages: u32) -> Result<bool, Stop> {
+        const F: &str = "vma_expandable";
+        let end = read!(self, F, vma.vm_end) + pages;
+        Ok(match read!(self, F, vma.vm_next) {
+            Some(next) => read!(self, F, next.vm_start) >= end,
+            None => true,
+        })
+    }
+
+    /// `mremap_to()`: `MREMAP_FIXED`.
+    fn mremap_to(
+        &mut self,
+        mm: MmKey,
+        addr: Addr,
+        mut old_len: u32,
+        new_addr: Addr,
+        new_len: u32,
+    ) -> Result<Remapped, Stop> {
+        const F: &str = "mremap_to";
+        if addr + old_len > new_addr && new_addr + new_len > addr {
+            return Err(Errno::EINVAL.into());
+        }
+        if read!(self, F, mm.map_count) + 2 >= self.max_map_count() - 3 {
+            return Err(Errno::ENOMEM.into());
+        }
+        self.do_munmap(mm, new_addr, new_len)?;
+        if old_len >= new_len {
+            self.shrink(mm, Remap { addr, old_len, new_len, new_addr: None })?;
+            old_len = new_len;
+        }
+        let (vma, charged) = self.vma_to_resize(mm, addr, old_len, new_len)?;
+        match self.move_vma(vma, addr, old_len, new_len, new_addr).errno()? {
+            Ok(locked) => Ok((new_addr, locked)),
+            Err(errno) => {
+                self.vm_unacct_memory(charged);
+                Err(errno.into())
+            }
+        }
+    }
+
+    /// `vma_to_resize()`: the VMA, and how many pages more were charged.
+    fn vma_to_resize(
+        &mut self,
+        mm: MmKey,
+        addr: Addr,
+        old_len: u32,
+        new_len: u32,
+    ) -> Result<(VmaKey, u32), Stop> {
+        const F: &str = "vma_to_resize";
+        let vma = match self.revision {
+            Revision::Original => self.resizable_vma(mm, addr, old_len, new_len)?,
+            // Patch 6 of 7: one helper answers for all that is -EFAULT.
+            Revision::Rfc | Revision::V2 | Revision::Fixed => {
+                let mut forbidden = VmFlags::VM_HUGETLB;
+                if old_len != new_len {
+                    forbidden |= VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP;
+                }
+                let vma = self.find_vma_without_flags(mm, addr, old_len, forbidden)?;
+                self.refuse_private_duplicate(vma, old_len)?;
+                vma
+            }
+        };
+        if new_len == old_len {
+            return Ok((vma, 0));
+        }
+        // The kernel computes with unsigned lengths, and never gets here to shrink.
+        let more = new_len.saturating_sub(old_len);
+        let vm_flags = read!(self, F, vma.vm_flags);
+        if vm_flags.contains(VmFlags::VM_LOCKED)
+            && self.past_lock_limit(read!(self, F, mm.locked_vm) + i64::from(more))
+        {
+            return Err(Errno::EAGAIN.into());
+        }
+        if !self.may_expand_vm(mm, i64::from(more))? {
+            return Err(Errno::ENOMEM.into());
+        }
+        if !vm_flags.contains(VmFlags::VM_ACCOUNT) {
+            return Ok((vma, 0));
+        }
+        self.vm_acct_memory(more);
+        Ok((vma, more))
+    }
+
+    /// The first half of `vma_to_resize()` before the series.
+    fn resizable_vma(
+        &self,
+        mm: MmKey,
+        addr: Addr,
+        old_len: u32,
+        new_len: u32,
+    ) -> Result<VmaKey, Stop> {
+        const F: &str = "vma_to_resize";
+        let vma = self.find_vma_at(mm, addr)?.ok_or(Errno::EFAULT)?;
+        self.refuse_private_duplicate(vma, old_len)?;
+        let vm_flags = read!(self, F, vma.vm_flags);
+        if vm_flags.contains(VmFlags::VM_HUGETLB) {
+            return Err(Errno::EINVAL.into());
+        }
+        if old_len > read!(self, F, vma.vm_end) - addr {
+            return Err(Errno::EFAULT.into());
+        }
+        let fixed_length = VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP;
+        if new_len != old_len && vm_flags.intersects(fixed_length) {
+            return Err(Errno::EFAULT.into());
+        }
+        Ok(vma)
+    }
+
+    /// An old length of zero duplicates a mapping, which only makes sense for shared ones.
+    fn refuse_private_duplicate(&self, vma: VmaKey, old_len: u32) -> Result<(), Stop> {
+        const F: &str = "vma_to_resize";
+        let shared = VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
+        if old_len == 0 && !read!(self, F, vma.vm_flags).intersects(shared) {
+            return Err(Errno::EINVAL.into());
+        }
+        Ok(())
+    }
+
+    /// The helper of patch 6 of 7: one VMA that covers the range and has none of the flags.
+    ///
+    /// # Errors
+    /// `EFAULT` where there is none.
+    pub(crate) fn find_vma_without_flags(
+        &self,
+        mm: MmKey,
+        addr: Addr,
+        len: u32,
+        forbidden: VmFlags,
+    ) -> Result<VmaKey, Stop> {
+        const F: &str = "find_vma_without_flags";
+        let vma = self.find_vma_at(mm, addr)?.ok_or(Errno::EFAULT)?;
+        let covered = len <= read!(self, F, vma.vm_end) - addr;
+        if !covered || read!(self, F, vma.vm_flags).intersects(forbidden) {
+            return Err(Errno::EFAULT.into());
+        }
+        Ok(vma)
+    }
+
+    /// `move_vma()`. Whether the mapping is locked.
+    fn move_vma(
+        &mut self,
+        vma: VmaKey,
+        old_addr: Addr,
+        old_len: u32,
+        new_len: u32,
+        new_addr: Addr,
+    ) -> Result<bool, Stop> {
+        const F: &str = "move_vma";
+        let mm = read!(self, F, vma.vm_mm);
+        // The caller's copy: what follows changes the VMA's own.
+        let vm_flags = read!(self, F, vma.vm_flags);
+        if read!(self, F, mm.map_count) >= self.max_map_count() - 3 {
+            return Err(Errno::ENOMEM.into());
+        }
+        let offset = old_addr - read!(self, F, vma.vm_start);
+        let new_pgoff = read!(self, F, vma.vm_pgoff) + offset;
+        let copied =
+            self.copy_vma(vma, mm, new_addr, new_len, new_pgoff, false)?.ok_or(Errno::ENOMEM)?;
+        self.copy = Some(CopyReport {
+            merged: copied.merged,
+            need_rmap_locks: copied.need_rmap_locks,
+            // `move_page_tables()` takes the locks.
+            honoured: true,
+            source_redirected: copied.source_redirected,
+        });
+        let vma = copied.vma;
+        self.move_page_tables(vma, old_addr, new_addr, old_len)?;
+        self.mremap_userfaultfd_prep(copied.new_vma)?;
+
+        // VM_ACCOUNT is hidden while the old range is unmapped: what was charged for it now
+        // belongs to the new one.
+        let mut excess = 0;
+        let mut split = false;
+        if vm_flags.contains(VmFlags::VM_ACCOUNT) {
+            *edit!(self, F, vma.vm_flags) -= VmFlags::VM_ACCOUNT;
+            let (start, end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
+            excess = (end - start).wrapping_sub(old_len);
+            split = old_addr > start && old_addr + old_len < end;
+        }
+        let flags = read!(self, F, vma.vm_flags);
+        self.vm_stat_account(mm, flags, i64::from(new_len))?;
+        if self.do_munmap(mm, old_addr, old_len).errno()?.is_err() {
+            self.vm_unacct_memory(excess);
+            excess = 0;
+        }
+        if excess != 0 {
+            *edit!(self, F, vma.vm_flags) |= VmFlags::VM_ACCOUNT;
+            if split {
+                if let Some(next) = read!(self, F, vma.vm_next) {
+                    *edit!(self, F, next.vm_flags) |= VmFlags::VM_ACCOUNT;
+                }
+            }
+        }
+        let locked = vm_flags.contains(VmFlags::VM_LOCKED);
+        if locked {
+            *edit!(self, F, mm.locked_vm) += i64::from(new_len);
+        }
+        Ok(locked)
+    }
+}

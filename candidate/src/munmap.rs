@@ -1,0 +1,148 @@
+//! `do_munmap()` and `exit_mmap()`: mappings go.
+
+use vmadiff_machine::{Errno, VmFlags};
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, edit, read};
+use crate::kernel::Kernel;
+use crate::split_vma::New;
+use crate::stop::Stop;
+
+impl Kernel {
+    /// `do_munmap()`.
+    ///
+    /// # Errors
+    /// `EINVAL` for an empty range; `ENOMEM` where a mapping would become three pieces and the
+    /// address space has as many as it may.
+    pub(crate) fn do_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
+        const F: &str = "__do_munmap";
+        let end = start + len;
+        if len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let Some(vma) = self.find_vma(mm, start)? else { return Ok(()) };
+        let mut prev = read!(self, F, vma.vm_prev);
+        let vma_start = read!(self, F, vma.vm_start);
+        if vma_start >= end {
+            return Ok(());
+        }
+        if start > vma_start {
+            if end < read!(self, F, vma.vm_end) && self.map_count_reached(mm)? {
+                return Err(Errno::ENOMEM.into());
+            }
+            self.split_vma_unlimited(vma, start, New::Above)?;
+            prev = Some(vma);
+        }
+        if let Some(last) = self.find_vma(mm, end)? {
+            if end > read!(self, F, last.vm_start) {
+                self.split_vma_unlimited(last, end, New::Below)?;
+            }
+        }
+        let first = match prev {
+            Some(prev) => read!(self, F, prev.vm_next),
+            None => read!(self, F, mm.mmap),
+        };
+        let Some(first) = first else { return Ok(()) };
+        if read!(self, F, mm.locked_vm) != 0 {
+            self.unlock_before_unmap(mm, first, end)?;
+        }
+        self.detach_vmas_to_be_unmapped(mm, first, prev, end)?;
+        self.unmap_region(mm, first, start, end)?;
+        self.remove_vma_list(mm, first)
+    }
+
+    /// Takes the pages of locked mappings off `locked_vm`.
+    fn unlock_before_unmap(&mut self, mm: MmKey, first: VmaKey, end: Addr) -> Result<(), Stop> {
+        const F: &str = "__do_munmap";
+        let mut next = Some(first);
+        while let Some(vma) = next {
+            if read!(self, F, vma.vm_start) >= end {
+                break;
+            }
+            if read!(self, F, vma.vm_flags).contains(VmFlags::VM_LOCKED) {
+                let pages = read!(self, F, vma.vm_end) - read!(self, F, vma.vm_start);
+                *edit!(self, F, mm.locked_vm) -= i64::from(pages);
+                self.munlock_vma_pages_range(vma)?;
+            }
+            next = read!(self, F, vma.vm_next);
+        }
+        Ok(())
+    }
+
+    /// `detach_vmas_to_be_unmapped()`: makes those of the range a list of their own.
+    fn detach_vmas_to_be_unmapped(
+        &mut self,
+        mm: MmKey,
+        first: VmaKey,
+        prev: Option<VmaKey>,
+        end: Addr,
+    ) -> Result<(), Stop> {
+        const F: &str = "detach_vmas_to_be_unmapped";
+        *edit!(self, F, first.vm_prev) = None;
+        let mut tail = first;
+        let mut next = Some(first);
+        while let Some(vma) = next {
+            if vma != first && read!(self, F, vma.vm_start) >= end {
+                break;
+            }
+            *edit!(self, F, mm.map_count) -= 1;
+            tail = vma;
+            next = read!(self, F, vma.vm_next);
+        }
+        match prev {
+            Some(prev) => *edit!(self, F, prev.vm_next) = next,
+            None => *edit!(self, F, mm.mmap) = next,
+        }
+        if let Some(next) = next {
+            *edit!(self, F, next.vm_prev) = prev;
+        }
+        *edit!(self, F, tail.vm_next) = None;
+        Ok(())
+    }
+
+    /// `unmap_region()`: drops the pages (`unmap_vmas`), then the reverse map (`free_pgtables`).
+    fn unmap_region(
+        &mut self,
+        mm: MmKey,
+        first: VmaKey,
+        start: Addr,
+        end: Addr,
+    ) -> Result<(), Stop> {
+        const F: &str = "free_pgtables";
+        self.unmap_page_range(mm, start, end)?;
+        let mut next = Some(first);
+        while let Some(vma) = next {
+            self.unlink_anon_vmas(vma)?;
+            next = read!(self, F, vma.vm_next);
+        }
+        Ok(())
+    }
+
+    /// `remove_vma_list()`.
+    fn remove_vma_list(&mut self, mm: MmKey, first: VmaKey) -> Result<(), Stop> {
+        const F: &str = "remove_vma_list";
+        let mut next = Some(first);
+        while let Some(vma) = next {
+            let pages = read!(self, F, vma.vm_end) - read!(self, F, vma.vm_start);
+            let flags = read!(self, F, vma.vm_flags);
+            if flags.contains(VmFlags::VM_ACCOUNT) {
+                self.vm_unacct_memory(pages);
+            }
+            self.vm_stat_account(mm, flags, -i64::from(pages))?;
+            next = read!(self, F, vma.vm_next);
+            self.vm_area_free(vma);
+        }
+        Ok(())
+    }
+
+    /// `exit_mmap()`, and the end of the address space with it (`mmput`).
+    pub(crate) fn exit_mmap(&mut self, mm: MmKey) -> Result<(), Stop> {
+        const F: &str = "exit_mmap";
+        if let Some(first) = read!(self, F, mm.mmap) {
+            self.unmap_region(mm, first, Addr(0), Addr::END)?;
+            self.remove_vma_list(mm, first)?;
+        }
+        self.mms.remove(mm);
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! The kernel's objects, with their fields under the kernel's names.
+
+use std::num::NonZeroU32;
+
+use vmadiff_machine::VmFlags;
+use vmadiff_machine::operand::{END_PAGES, Mode};
+
+use crate::addr::{Addr, PageBits, Pgoff};
+use crate::handle::{AnonVmaKey, MmKey, PageKey, VmaKey};
+
+/// An open file: an index into [`Kernel::files`](crate::kernel::Kernel).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct File(pub(crate) u8);
+
+/// A userfaultfd context, numbered over the program and never twice the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UserfaultfdCtx(pub(crate) NonZeroU32);
+
+/// `vm_operations_struct`: which driver a mapping belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VmOps {
+    /// None: anonymous private memory (`vma_is_anonymous`).
+    Anonymous,
+    /// `shmem_vm_ops`: memfds and shared anonymous memory.
+    Shmem,
+    /// The device, which has `->close`.
+    Device,
+}
+
+impl VmOps {
+    /// Whether `->close` exists.
+    pub(crate) const fn has_close(self) -> bool {
+        matches!(self, VmOps::Device)
+    }
+}
+
+/// `vm_area_struct`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vma {
+    pub(crate) vm_start: Addr,
+    pub(crate) vm_end: Addr,
+    pub(crate) vm_pgoff: Pgoff,
+    pub(crate) vm_flags: VmFlags,
+    pub(crate) vm_mm: MmKey,
+    /// `None` stands for the process's own mappings far below the arena.
+    pub(crate) vm_prev: Option<VmaKey>,
+    /// `None` stands for the process's own mappings far above the arena.
+    pub(crate) vm_next: Option<VmaKey>,
+    pub(crate) anon_vma: Option<AnonVmaKey>,
+    pub(crate) anon_vma_chain: Chain,
+    pub(crate) vm_file: Option<File>,
+    pub(crate) vm_ops: VmOps,
+    pub(crate) vm_policy: Mode,
+    pub(crate) vm_userfaultfd_ctx: Option<UserfaultfdCtx>,
+}
+
+impl Vma {
+    /// `vma_pages()`.
+    #[inline]
+    pub(crate) fn pages(&self) -> u32 {
+        self.vm_end - self.vm_start
+    }
+
+    /// `vma_is_anonymous()`.
+    #[inline]
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.vm_ops == VmOps::Anonymous
+    }
+
+    /// `linear_page_index()`: the offset of the page at `addr`.
+    #[inline]
+    pub(crate) fn linear_page_index(&self, addr: Addr) -> Pgoff {
+        self.vm_pgoff + (addr - self.vm_start)
+    }
+}
+
+/// `mm_struct`, with the page tables. Counters leave out what lies outside the arena; they are
+/// signed because a buggy revision may count below zero.
+#[derive(Clone, Debug)]
+pub(crate) struct Mm {
+    /// The VMA with the lowest address.
+    pub(crate) mmap: Option<VmaKey>,
+    pub(crate) map_count: i64,
+    pub(crate) total_vm: i64,
+    pub(crate) locked_vm: i64,
+    pub(crate) data_vm: i64,
+    pub(crate) page_table: PageTable,
+    /// The process's two userfaultfd contexts, where they were opened.
+    pub(crate) userfaultfd: [Option<UserfaultfdCtx>; 2],
+}
+
+impl Mm {
+    /// `mm_init()`.
+    pub(crate) fn new() -> Mm {
+        Mm {
+            mmap: None,
+            map_count: 0,
+            total_vm: 0,
+            locked_vm: 0,
+            data_vm: 0,
+            page_table: PageTable {
+                anon: 0,
+                zero: 0,
+                page: [slotmap::Key::null(); END_PAGES],
+            },
+            userfaultfd: [None; 2],
+        }
+    }
+}
+
+/// The ptes of private memory. Those that map pages of files are left out: nothing that is
+/// observed depends on them, because a page once in a file's page cache stays there.
+#[derive(Clone, Debug)]
+pub(crate) struct PageTable {
+    /// The ptes that map an anonymous page.
+    pub(crate) anon: PageBits,
+    /// The ptes that map the zero page.
+    pub(crate) zero: PageBits,
+    /// The anonymous page, where there is one.
+    pub(crate) page: [PageKey; END_PAGES],
+}
+
+/// An anonymous page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnonPage {
+    /// `page->mapping`.
+    pub(crate) anon_vma: AnonVmaKey,
+    /// `page->index`.
+    pub(crate) index: Pgoff,
+    /// The number of ptes that map it.
+    pub(crate) mapcount: u32,
+}
+
+/// `anon_vma`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnonVma {
+    pub(crate) root: AnonVmaKey,
+    pub(crate) parent: AnonVmaKey,
+    pub(crate) degree: i32,
+    pub(crate) refcount: i32,
+    /// How many entries the interval tree has: nothing depends on its order.
+    pub(crate) rb_root: u32,
+    /// What observations call it.
+    pub(crate) id: u32,
+}
+
+/// The head of a VMA's `anon_vma_chain`: the newest and the oldest entry, by their places in
+/// [`Chains`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    newest: u32,
+    oldest: u32,
+}
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+impl Chain {
+    /// A list head without entries.
+    pub(crate) const EMPTY: Chain = Chain { newest: NONE, oldest: NONE };
+
+    /// `list_is_singular()`: exactly one entry, so not for an empty list.
+    #[inline]
+    pub(crate) fn is_singular(self) -> bool {
+        self.newest == self.oldest && self.newest != NONE
+    }
+}
+
+/// `anon_vma_chain`: one entry, linked to the next newer and the next older one of its VMA.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    anon_vma: AnonVmaKey,
+    newer: u32,
+    older: u32,
+}
+
+/// The entries of all `anon_vma_chain` lists. Entries belong to one VMA for all their life and
+/// are reached through it only, so they need no handles of their own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chains {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+}
+
+impl Chains {
+    /// Forgets all entries.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.free.clear();
+    }
+
+    /// Adds an entry in front (`list_add`): the newest.
+    pub(crate) fn add(&mut self, chain: &mut Chain, anon_vma: AnonVmaKey) {
+        let entry = Entry { anon_vma, newer: NONE, older: chain.newest };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.entries[at as usize] = entry;
+                at
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+        };
+        match self.entries.get_mut(chain.newest as usize) {
+            Some(newest) => newest.newer = at,
+            None => chain.oldest = at,
+        }
+        chain.newest = at;
+    }
+
+    /// Takes the entry at `at` out of its list and frees it (`list_del`).
+    pub(crate) fn delete(&mut self, chain: &mut Chain, at: u32) {
+        let Some(&Entry { newer, older, .. }) = self.entries.get(at as usize) else { return };
+        match self.entries.get_mut(newer as usize) {
+            Some(newer) => newer.older = older,
+            None => chain.newest = older,
+        }
+        match self.entries.get_mut(older as usize) {
+            Some(older) => older.newer = newer,
+            None => chain.oldest = newer,
+        }
+        self.free.push(at);
+    }
+
+    /// The anon_vma of each entry, newest first.
+    #[inline]
+    pub(crate) fn newest_first(&self, chain: Chain) -> impl Iterator<Item = AnonVmaKey> {
+        let mut at = chain.newest;
+        std::iter::from_fn(move || {
+            let entry = self.entries.get(at as usize)?;
+            at = entry.older;
+            Some(entry.anon_vma)
+        })
+    }
+
+    fn at(&self, at: u32) -> Option<(u32, AnonVmaKey)> {
+        self.entries.get(at as usize).map(|entry| (at, entry.anon_vma))
+    }
+
+    /// The newest entry: its place, and its anon_vma.
+    pub(crate) fn newest(&self, chain: Chain) -> Option<(u32, AnonVmaKey)> {
+        self.at(chain.newest)
+    }
+
+    /// The entry after the one at `at`, from newest to oldest.
+    pub(crate) fn older(&self, at: u32) -> Option<(u32, AnonVmaKey)> {
+        self.at(self.entries.get(at as usize)?.older)
+    }
+
+    /// The oldest entry.
+    pub(crate) fn oldest(&self, chain: Chain) -> Option<(u32, AnonVmaKey)> {
+        self.at(chain.oldest)
+    }
+
+    /// The entry before the one at `at`, from oldest to newest.
+    pub(crate) fn newer(&self, at: u32) -> Option<(u32, AnonVmaKey)> {
+        self.at(self.entries.get(at as usize)?.newer)
+    }
+}

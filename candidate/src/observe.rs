@@ -1,0 +1,45 @@
+//! What the kernel shows of an address space.
+
+use vmadiff_machine::operand::Process;
+use vmadiff_machine::{AnonVmaId, Counters, FileId, Observation, UffdId, Vma};
+
+use crate::handle::AnonVmaKey;
+use crate::kernel::Kernel;
+
+impl Kernel {
+    /// Shows the address space of a process, or that there is none.
+    pub(crate) fn show(&self, process: Process, seen: &mut Observation) {
+        let space = seen.rewrite(process);
+        let mm = self.processes.get(usize::from(process.0)).copied().flatten();
+        let Some(mm) = mm.and_then(|mm| self.mms.get(mm)) else { return };
+        space.alive = true;
+        space.counters = Counters {
+            total_vm: mm.total_vm,
+            locked_vm: mm.locked_vm,
+            data_vm: mm.data_vm,
+            map_count: mm.map_count,
+        };
+        space.anon_pages = mm.page_table.anon;
+        let mut next = mm.mmap;
+        while let Some(key) = next {
+            let Some(vma) = self.vmas.get(key) else { return };
+            let shown = Vma::new(
+                (vma.vm_start.page(), vma.vm_end.page()),
+                vma.vm_pgoff.shown(),
+                vma.vm_flags,
+                vma.anon_vma.and_then(|anon_vma| self.anon_vma_id(anon_vma)),
+                vma.vm_file.map(|file| FileId::new(u32::from(file.0))),
+                vma.vm_userfaultfd_ctx.map(|ctx| UffdId::new(ctx.0.get() - 1)),
+                vma.vm_policy,
+                vma.vm_ops.has_close(),
+            );
+            let chain = self.chains.newest_first(vma.anon_vma_chain);
+            space.push(shown, chain.filter_map(|anon_vma| self.anon_vma_id(anon_vma)));
+            next = vma.vm_next;
+        }
+    }
+
+    fn anon_vma_id(&self, anon_vma: AnonVmaKey) -> Option<AnonVmaId> {
+        self.anon_vmas.get(anon_vma).map(|anon_vma| AnonVmaId::new(anon_vma.id))
+    }
+}

@@ -1,0 +1,190 @@
+//! Page tables: ptes of private memory are set, shared, moved and dropped.
+
+use vmadiff_machine::VmFlags;
+
+use crate::addr::{Addr, PageBits, each, pages};
+use crate::handle::{MmKey, PageKey, VmaKey, bug_on, edit, read};
+use crate::kernel::Kernel;
+use crate::objects::AnonPage;
+use crate::stop::Stop;
+
+/// What a pte maps, as far as anything depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pte {
+    /// Nothing, or a page of a file.
+    NoneOrFile,
+    /// The zero page.
+    Zero,
+    /// An anonymous page.
+    Anon(PageKey),
+}
+
+fn bit(addr: Addr) -> PageBits {
+    pages(addr, addr + 1)
+}
+
+impl Kernel {
+    /// The pte at `addr`.
+    pub(crate) fn pte(&self, mm: MmKey, addr: Addr) -> Result<Pte, Stop> {
+        const F: &str = "handle_pte_fault";
+        let table = &read!(self, F, mm.page_table);
+        Ok(if table.anon & bit(addr) != 0 {
+            Pte::Anon(table.page[addr.0 as usize])
+        } else if table.zero & bit(addr) != 0 {
+            Pte::Zero
+        } else {
+            Pte::NoneOrFile
+        })
+    }
+
+    /// `set_pte_at()`. What the pte mapped before is not released.
+    fn set_pte_at(&mut self, mm: MmKey, addr: Addr, pte: Pte) -> Result<(), Stop> {
+        const F: &str = "set_pte_at";
+        let table = edit!(self, F, mm.page_table);
+        table.anon &= !bit(addr);
+        table.zero &= !bit(addr);
+        match pte {
+            Pte::NoneOrFile => {}
+            Pte::Zero => table.zero |= bit(addr),
+            Pte::Anon(page) => {
+                if let Some(slot) = table.page.get_mut(addr.0 as usize) {
+                    *slot = page;
+                    table.anon |= bit(addr);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps the zero page.
+    pub(crate) fn set_zero_pte(&mut self, mm: MmKey, addr: Addr) -> Result<(), Stop> {
+        self.set_pte_at(mm, addr, Pte::Zero)
+    }
+
+    /// `page_add_new_anon_rmap()`, and the pte that maps the new page.
+    pub(crate) fn page_add_new_anon_rmap(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        addr: Addr,
+    ) -> Result<(), Stop> {
+        const F: &str = "__page_set_anon_rmap";
+        let anon_vma = read!(self, F, vma.anon_vma);
+        bug_on!(anon_vma.is_none(), F, "!anon_vma");
+        let Some(anon_vma) = anon_vma else { return Ok(()) };
+        let index = read!(self, F, vma.vm_pgoff) + (addr - read!(self, F, vma.vm_start));
+        let page = self.pages.insert(AnonPage { anon_vma, index, mapcount: 1 });
+        self.set_pte_at(mm, addr, Pte::Anon(page))
+    }
+
+    /// `page_move_anon_rmap()`: a page that is only mapped here is the VMA's own.
+    pub(crate) fn page_move_anon_rmap(&mut self, page: PageKey, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "page_move_anon_rmap";
+        let anon_vma = read!(self, F, vma.anon_vma);
+        bug_on!(anon_vma.is_none(), F, "!anon_vma");
+        if let (Some(page), Some(anon_vma)) = (self.pages.get_mut(page), anon_vma) {
+            page.anon_vma = anon_vma;
+        }
+        Ok(())
+    }
+
+    /// `page_mapcount()`.
+    pub(crate) fn page_mapcount(&self, page: PageKey) -> u32 {
+        self.pages.get(page).map_or(0, |page| page.mapcount)
+    }
+
+    /// `page_remove_rmap()`: one pte less maps the page; without any it is freed.
+    pub(crate) fn page_remove_rmap(&mut self, page: PageKey) {
+        if let Some(anon) = self.pages.get_mut(page) {
+            anon.mapcount -= 1;
+            if anon.mapcount == 0 {
+                self.pages.remove(page);
+            }
+        }
+    }
+
+    /// `unmap_page_range()`: drops the ptes of a range.
+    pub(crate) fn unmap_page_range(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        end: Addr,
+    ) -> Result<(), Stop> {
+        const F: &str = "unmap_page_range";
+        let range = pages(start, end);
+        let anon = read!(self, F, mm.page_table).anon & range;
+        if anon | read!(self, F, mm.page_table).zero & range == 0 {
+            return Ok(());
+        }
+        for addr in each(anon) {
+            if let Pte::Anon(page) = self.pte(mm, addr)? {
+                self.page_remove_rmap(page);
+            }
+        }
+        let table = edit!(self, F, mm.page_table);
+        table.anon &= !range;
+        table.zero &= !range;
+        Ok(())
+    }
+
+    /// `copy_page_range()`: private pages become shared copy-on-write.
+    ///
+    /// `len` pages from `src_addr`, which `src_vma` describes, to `dst_addr`. Where the VMA has no
+    /// anon_vma there is nothing that a fault would not bring back.
+    pub(crate) fn copy_page_range(
+        &mut self,
+        (dst_mm, dst_addr): (MmKey, Addr),
+        (src_mm, src_addr): (MmKey, Addr),
+        src_vma: VmaKey,
+        len: u32,
+    ) -> Result<(), Stop> {
+        const F: &str = "copy_page_range";
+        let faulted = read!(self, F, src_vma.anon_vma).is_some();
+        if read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_PFNMAP) || !faulted {
+            return Ok(());
+        }
+        let range = pages(src_addr, src_addr + len);
+        let table = &read!(self, F, src_mm.page_table);
+        if (table.anon | table.zero) & range == 0 {
+            return Ok(());
+        }
+        self.rmap_dirty = true;
+        // One at a time and upwards: the two ranges of a buggy revision may overlap.
+        for addr in (0..len).map(|page| src_addr + page) {
+            let pte = self.pte(src_mm, addr)?;
+            if let Pte::Anon(page) = pte {
+                if let Some(page) = self.pages.get_mut(page) {
+                    page.mapcount += 1;
+                }
+            }
+            if pte != Pte::NoneOrFile {
+                self.set_pte_at(dst_mm, dst_addr + (addr - src_addr), pte)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `move_page_tables()`, within the address space of the VMA that is moved from.
+    pub(crate) fn move_page_tables(
+        &mut self,
+        vma: VmaKey,
+        old_addr: Addr,
+        new_addr: Addr,
+        len: u32,
+    ) -> Result<(), Stop> {
+        const F: &str = "move_page_tables";
+        let mm = read!(self, F, vma.vm_mm);
+        let table = &read!(self, F, mm.page_table);
+        let moved = (table.anon | table.zero) & pages(old_addr, old_addr + len);
+        if moved == 0 {
+            return Ok(());
+        }
+        self.rmap_dirty = true;
+        for addr in each(moved) {
+            let pte = self.pte(mm, addr)?;
+            self.set_pte_at(mm, addr, Pte::NoneOrFile)?;
+            self.set_pte_at(mm, new_addr + (addr - old_addr), pte)?;
+        }
+        Ok(())
+    }
+}

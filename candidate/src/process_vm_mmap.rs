@@ -1,0 +1,249 @@
+//! `process_vm_mmap()`: the call that the series adds, built on the extended `copy_vma()`.
+//!
+//! [`Text::of`] says in which points the revisions differ.
+
+use vmadiff_machine::operand::CopyFlags;
+use vmadiff_machine::{CopyReport, Errno, VmFlags};
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, edit, read};
+use crate::kernel::Kernel;
+use crate::revision::Revision;
+use crate::stop::Stop;
+
+/// The points in which the texts of `process_vm_mmap()` differ.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    /// What `copy_vma()` is told.
+    clear_flags_ctx: bool,
+    /// `PVMMAP_FIXED_NOREPLACE` is known.
+    knows_noreplace: bool,
+    /// The errno for a source that is I/O memory.
+    io_source: Errno,
+    /// A source with a userfaultfd context is refused.
+    refuses_userfaultfd: bool,
+    /// A source and a destination that overlap are refused.
+    refuses_overlap: bool,
+    /// The source is looked up again after the destination was unmapped.
+    looks_up_again: bool,
+    /// On failure only what was charged is taken back.
+    uncharges_what_was_charged: bool,
+    /// `need_rmap_locks` is honoured.
+    honours_need_rmap_locks: bool,
+    /// Locked memory is counted, and held against the limit.
+    counts_locked_vm: bool,
+}
+
+impl Text {
+    /// The text of a revision.
+    fn of(revision: Revision) -> Text {
+        let v2 = Text {
+            clear_flags_ctx: false,
+            knows_noreplace: true,
+            io_source: Errno::EFAULT,
+            refuses_userfaultfd: true,
+            refuses_overlap: false,
+            looks_up_again: false,
+            uncharges_what_was_charged: false,
+            honours_need_rmap_locks: false,
+            counts_locked_vm: false,
+        };
+        match revision {
+            Revision::Rfc => Text { knows_noreplace: false, io_source: Errno::EINVAL, ..v2 },
+            Revision::Original | Revision::V2 => v2,
+            Revision::Fixed => Text {
+                clear_flags_ctx: true,
+                refuses_overlap: true,
+                looks_up_again: true,
+                uncharges_what_was_charged: true,
+                honours_need_rmap_locks: true,
+                counts_locked_vm: true,
+                ..v2
+            },
+        }
+    }
+
+    /// The caller that a direct call of `copy_vma()` has: the fixed text whatever the revision, so
+    /// that what differs lies in `copy_vma()` itself.
+    fn direct(clear_flags_ctx: bool) -> Text {
+        Text { clear_flags_ctx, refuses_userfaultfd: false, ..Text::of(Revision::Fixed) }
+    }
+}
+
+/// One address space and an address in it.
+pub(crate) type Place = (MmKey, Addr);
+
+impl Kernel {
+    /// `process_vm_mmap()`: `len` pages of `src` are mapped in the caller as well. Where.
+    ///
+    /// # Errors
+    /// See [`Kernel::mmap_process_vm`]; `EINVAL` for a flag that the revision does not know.
+    pub(crate) fn process_vm_mmap(
+        &mut self,
+        dst: Place,
+        src: Result<Place, Stop>,
+        len: u32,
+        flags: CopyFlags,
+    ) -> Result<Addr, Stop> {
+        let text = Text::of(self.revision);
+        if flags.contains(CopyFlags::FIXED_NOREPLACE) && !text.knows_noreplace {
+            return Err(Errno::EINVAL.into());
+        }
+        self.mmap_process_vm(text, dst, src, len, flags)
+    }
+
+    /// A direct call of `copy_vma()`, with what a correct caller does around it.
+    ///
+    /// # Errors
+    /// See [`Kernel::mmap_process_vm`]; `EAGAIN` where the copy would be locked and pass the limit.
+    pub(crate) fn call_copy_vma(
+        &mut self,
+        dst: Place,
+        src: Result<Place, Stop>,
+        len: u32,
+        clear_flags_ctx: bool,
+    ) -> Result<Addr, Stop> {
+        self.mmap_process_vm(Text::direct(clear_flags_ctx), dst, src, len, CopyFlags::FIXED)
+    }
+
+    /// The work of `process_vm_mmap()`.
+    ///
+    /// # Errors
+    /// `EINVAL` for an empty range, or one that overlaps the source; `ESRCH` where there is no
+    /// source; `EFAULT` where no one VMA covers the source range, or one that cannot be shared;
+    /// `ENOMEM` past a limit; `ENOTSUPP` for a source with a userfaultfd context; `EEXIST` over a
+    /// mapping that may not be replaced.
+    fn mmap_process_vm(
+        &mut self,
+        text: Text,
+        (mm, dst_addr): Place,
+        src: Result<Place, Stop>,
+        len: u32,
+        flags: CopyFlags,
+    ) -> Result<Addr, Stop> {
+        const F: &str = "process_vm_mmap";
+        if len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let (src_mm, src_addr) = src?;
+        let mut src_vma = self.copyable_vma(text, src_mm, src_addr, len)?;
+        if read!(self, F, mm.map_count) > self.max_map_count() - 2 {
+            return Err(Errno::ENOMEM.into());
+        }
+        if text.refuses_userfaultfd && read!(self, F, src_vma.vm_userfaultfd_ctx).is_some() {
+            return Err(Errno::ENOTSUPP.into());
+        }
+        let addr = self.copy_destination(mm, dst_addr, len, flags)?;
+        if !self.may_expand_vm_over(mm, addr, len)? {
+            return Err(Errno::ENOMEM.into());
+        }
+        if text.counts_locked_vm && !text.clear_flags_ctx {
+            let flags = read!(self, F, src_vma.vm_flags);
+            self.mlock_future_check(mm, flags, len)?;
+        }
+        let overlap = mm == src_mm && addr < src_addr + len && src_addr < addr + len;
+        if text.refuses_overlap && overlap {
+            return Err(Errno::EINVAL.into());
+        }
+
+        self.clear_old_maps(mm, addr, addr + len)?;
+        if text.looks_up_again {
+            // Unmapping may have split the source, if it lies in the same address space.
+            src_vma = self.find_vma_at(src_mm, src_addr)?.ok_or(Errno::EFAULT)?;
+        }
+        let charged = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_ACCOUNT);
+        if charged {
+            self.vm_acct_memory(len);
+        }
+        let offset = src_addr - read!(self, F, src_vma.vm_start);
+        let pgoff = read!(self, F, src_vma.vm_pgoff) + offset;
+        let copied = self.copy_vma(src_vma, mm, addr, len, pgoff, text.clear_flags_ctx)?;
+        let Some(copied) = copied else {
+            if charged || !text.uncharges_what_was_charged {
+                self.vm_unacct_memory(len);
+            }
+            return Err(Errno::ENOMEM.into());
+        };
+        self.copy = Some(CopyReport {
+            merged: copied.merged,
+            need_rmap_locks: copied.need_rmap_locks,
+            honoured: !copied.need_rmap_locks || text.honours_need_rmap_locks,
+            source_redirected: copied.source_redirected,
+        });
+        self.copy_page_range((mm, addr), (src_mm, src_addr), copied.vma, len)?;
+
+        let new_vma = copied.new_vma;
+        *edit!(self, F, new_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
+        let vm_flags = read!(self, F, new_vma.vm_flags);
+        self.vm_stat_account(mm, vm_flags, i64::from(len))?;
+        if text.counts_locked_vm && vm_flags.contains(VmFlags::VM_LOCKED) {
+            *edit!(self, F, mm.locked_vm) += i64::from(len);
+        }
+        Ok(addr)
+    }
+
+    /// The one VMA that covers the source range.
+    fn copyable_vma(
+        &self,
+        text: Text,
+        src_mm: MmKey,
+        src_addr: Addr,
+        len: u32,
+    ) -> Result<VmaKey, Stop> {
+        const F: &str = "process_vm_mmap";
+        let forbidden = VmFlags::VM_HUGETLB
+            | VmFlags::VM_DONTEXPAND
+            | VmFlags::VM_PFNMAP
+            | VmFlags::VM_IO;
+        let vma = self.find_vma_without_flags(src_mm, src_addr, len, VmFlags::empty())?;
+        let flags = read!(self, F, vma.vm_flags);
+        if flags.intersects(VmFlags::VM_HUGETLB | VmFlags::VM_IO) {
+            return Err(text.io_source.into());
+        }
+        if flags.intersects(forbidden) {
+            return Err(Errno::EFAULT.into());
+        }
+        Ok(vma)
+    }
+
+    /// Where the copy goes.
+    fn copy_destination(
+        &self,
+        mm: MmKey,
+        dst_addr: Addr,
+        len: u32,
+        flags: CopyFlags,
+    ) -> Result<Addr, Stop> {
+        let free = || -> Result<bool, Stop> {
+            let links = self.find_vma_links(mm, dst_addr, dst_addr + len)?;
+            Ok(links != crate::vma_list::Links::Occupied)
+        };
+        if flags.contains(CopyFlags::FIXED_NOREPLACE) {
+            return if free()? { Ok(dst_addr) } else { Err(Errno::EEXIST.into()) };
+        }
+        if flags.contains(CopyFlags::FIXED) || free()? {
+            return Ok(dst_addr);
+        }
+        self.unmapped_area_topdown(mm, len)
+    }
+
+    /// `unmapped_area_topdown()`: the highest hole in the arena that is long enough.
+    fn unmapped_area_topdown(&self, mm: MmKey, len: u32) -> Result<Addr, Stop> {
+        const F: &str = "unmapped_area_topdown";
+        let mut highest = None;
+        let mut hole = Addr(0);
+        let mut next = read!(self, F, mm.mmap);
+        while let Some(vma) = next {
+            let end = read!(self, F, vma.vm_start);
+            if end > hole && end - hole >= len {
+                highest = Some(end - len);
+            }
+            hole = read!(self, F, vma.vm_end);
+            next = read!(self, F, vma.vm_next);
+        }
+        if Addr::END > hole && Addr::END - hole >= len {
+            highest = Some(Addr::END - len);
+        }
+        highest.ok_or(Errno::ENOMEM.into())
+    }
+}

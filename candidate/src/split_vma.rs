@@ -1,0 +1,84 @@
+//! `split_vma()`: one VMA becomes two.
+
+use vmadiff_machine::Errno;
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, edit, read};
+use crate::kernel::Kernel;
+use crate::stop::Stop;
+
+/// Which half the new VMA is; the other stays the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum New {
+    /// `new_below` = 1.
+    Below,
+    /// `new_below` = 0.
+    Above,
+}
+
+impl Kernel {
+    /// `__split_vma()`, which does not look at the limit on mappings.
+    pub(crate) fn split_vma_unlimited(
+        &mut self,
+        vma: VmaKey,
+        addr: Addr,
+        half: New,
+    ) -> Result<(), Stop> {
+        const F: &str = "__split_vma";
+        let new = self.vm_area_dup(vma)?;
+        let (start, end, pgoff) =
+            (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end), read!(self, F, vma.vm_pgoff));
+        let upper_pgoff = pgoff + (addr - start);
+        match half {
+            New::Below => *edit!(self, F, new.vm_end) = addr,
+            New::Above => {
+                *edit!(self, F, new.vm_start) = addr;
+                *edit!(self, F, new.vm_pgoff) = upper_pgoff;
+            }
+        }
+        self.anon_vma_clone(new, vma)?;
+        match half {
+            New::Below => self.vma_adjust(vma, addr, end, upper_pgoff, Some(new), None),
+            New::Above => self.vma_adjust(vma, start, addr, pgoff, Some(new), None),
+        }
+    }
+
+    /// `split_vma()`.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the address space has as many mappings as it may.
+    pub(crate) fn split_vma(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        addr: Addr,
+        half: New,
+    ) -> Result<(), Stop> {
+        if self.map_count_reached(mm)? {
+            return Err(Errno::ENOMEM.into());
+        }
+        self.split_vma_unlimited(vma, addr, half)
+    }
+
+    /// Makes the range a VMA of its own, where that changes in a way that no neighbour can take.
+    /// `vma` stays the range.
+    ///
+    /// # Errors
+    /// `ENOMEM` past the limit on mappings; what was split stays split.
+    pub(crate) fn split_at_both_ends(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        start: Addr,
+        end: Addr,
+    ) -> Result<(), Stop> {
+        const F: &str = "split_vma";
+        if start > read!(self, F, vma.vm_start) {
+            self.split_vma(mm, vma, start, New::Below)?;
+        }
+        if end < read!(self, F, vma.vm_end) {
+            self.split_vma(mm, vma, end, New::Above)?;
+        }
+        Ok(())
+    }
+}

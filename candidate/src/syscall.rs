@@ -1,0 +1,134 @@
+//! From operations to the kernel functions that perform them.
+
+use vmadiff_machine::operand::{Access, ClearFlagsCtx, MremapFlags, Onfault, Process};
+use vmadiff_machine::{Errno, Observation, Op, VmFlags};
+
+use crate::addr::Addr;
+use crate::kernel::Kernel;
+use crate::mremap::Remap;
+use crate::stop::Stop;
+
+impl Kernel {
+    /// Performs an operation and shows what follows.
+    pub(crate) fn step(&mut self, op: &Op, seen: &mut Observation) {
+        self.begin();
+        let result = self.system_call(op);
+        // An operation changes the address space of its caller, and fork that of the child.
+        let changed = match (op, &result) {
+            (Op::Fork { .. }, Ok(child)) => Process(*child),
+            _ => caller(op),
+        };
+        if self.rmap_dirty {
+            self.check_rmap(changed);
+        }
+        seen.copy = self.copy;
+        seen.committed = self.committed;
+        seen.events.append(&mut self.events);
+        match result.map_err(Stop::into_event) {
+            Ok(value) => seen.result = Ok(value),
+            Err(Err(errno)) => seen.result = Err(errno),
+            Err(Ok(event)) => {
+                // The kernel is gone: its state is shown no more.
+                seen.result = Err(Errno::EFAULT);
+                seen.events.push(event);
+                return;
+            }
+        }
+        if self.dirty {
+            self.show(changed, seen);
+        }
+    }
+
+    fn system_call(&mut self, op: &Op) -> Result<u8, Stop> {
+        let process = caller(op);
+        let mm = self.mm(process)?;
+        let none = |()| 0;
+        let page = |addr: Addr| addr.page().0;
+        match *op {
+            Op::Mmap { page: at, len, prot, kind, flags, pgoff, .. } => {
+                let (at, len) = (at.get().into(), u32::from(len.get().0));
+                let (prot, kind, flags) = (prot.get(), kind.get(), flags.get());
+                self.do_mmap(mm, at, len, prot, kind, flags, pgoff.get()).map(page)
+            }
+            Op::Munmap { page, len, .. } => {
+                self.do_munmap(mm, page.get().into(), len.get().0.into()).map(none)
+            }
+            Op::Mprotect { page, len, prot, .. } => {
+                self.do_mprotect(mm, page.get().into(), len.get().0.into(), prot.get()).map(none)
+            }
+            Op::Mremap { page: at, old_len, new_len, flags, new_page, .. } => {
+                let moves = flags.get() == MremapFlags::MaymoveFixed;
+                let remap = Remap {
+                    addr: at.get().into(),
+                    old_len: old_len.get().0.into(),
+                    new_len: new_len.get().0.into(),
+                    new_addr: moves.then(|| new_page.get().into()),
+                };
+                self.mremap(mm, remap).map(page)
+            }
+            Op::Madvise { page, len, advice, .. } => {
+                self.madvise(mm, page.get().into(), len.get().0.into(), advice.get()).map(none)
+            }
+            Op::Mlock { page, len, onfault, .. } => {
+                let flags = match onfault.get() {
+                    Onfault::No => VmFlags::VM_LOCKED,
+                    Onfault::Yes => VmFlags::LOCK,
+                };
+                self.do_mlock(mm, page.get().into(), len.get().0.into(), flags).map(none)
+            }
+            Op::Munlock { page, len, .. } => {
+                self.do_munlock(mm, page.get().into(), len.get().0.into()).map(none)
+            }
+            Op::Mbind { page, len, mode, .. } => {
+                self.do_mbind(mm, page.get().into(), len.get().0.into(), mode.get()).map(none)
+            }
+            Op::Touch { page, access, .. } => {
+                self.touch(mm, page.get().into(), access.get() == Access::Write).map(none)
+            }
+            Op::UffdRegister { page, len, ctx, .. } => self
+                .userfaultfd_register(mm, page.get().into(), len.get().0.into(), ctx.get())
+                .map(none),
+            Op::UffdUnregister { page, len, ctx, .. } => self
+                .userfaultfd_unregister(mm, page.get().into(), len.get().0.into(), ctx.get())
+                .map(none),
+            Op::Fork { .. } => self.fork(mm).map(|child| child.0),
+            Op::Exit { .. } => {
+                self.exit_mmap(mm)?;
+                self.processes[usize::from(process.0)] = None;
+                Ok(0)
+            }
+            Op::Copy { page: at, len, src, dst_page, flags, .. } => {
+                let src = self.mm(src.get()).map(|src_mm| (src_mm, at.get().into()));
+                let dst = (mm, dst_page.get().into());
+                self.process_vm_mmap(dst, src, len.get().0.into(), flags.get()).map(page)
+            }
+            Op::CopyVma { page: at, len, src, dst_page, clear_flags_ctx, .. } => {
+                let src = self.mm(src.get()).map(|src_mm| (src_mm, at.get().into()));
+                let dst = (mm, dst_page.get().into());
+                let clear = clear_flags_ctx.get() == ClearFlagsCtx::Clear;
+                self.call_copy_vma(dst, src, len.get().0.into(), clear).map(page)
+            }
+        }
+    }
+}
+
+/// The process that performs an operation.
+fn caller(op: &Op) -> Process {
+    match *op {
+        Op::Mmap { process, .. }
+        | Op::Munmap { process, .. }
+        | Op::Mprotect { process, .. }
+        | Op::Mremap { process, .. }
+        | Op::Madvise { process, .. }
+        | Op::Mlock { process, .. }
+        | Op::Munlock { process, .. }
+        | Op::Mbind { process, .. }
+        | Op::Touch { process, .. }
+        | Op::UffdRegister { process, .. }
+        | Op::UffdUnregister { process, .. }
+        | Op::Fork { process }
+        | Op::Exit { process }
+        | Op::Copy { process, .. }
+        | Op::CopyVma { process, .. } => process.get(),
+    }
+}

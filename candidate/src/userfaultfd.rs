@@ -1,0 +1,206 @@
+//! userfaultfd (`fs/userfaultfd.c`), missing mode, without any feature.
+
+use vmadiff_machine::operand::Ctx;
+use vmadiff_machine::{Errno, VmFlags};
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, bug_on, edit, read, warn_on};
+use crate::kernel::Kernel;
+use crate::objects::{UserfaultfdCtx, VmOps};
+use crate::stop::Stop;
+use crate::vma_merge::Attributes;
+
+/// `vma_can_userfault()`.
+fn can_userfault(ops: VmOps) -> bool {
+    matches!(ops, VmOps::Anonymous | VmOps::Shmem)
+}
+
+impl Kernel {
+    /// `UFFDIO_REGISTER` in missing mode; the context is opened on first use.
+    ///
+    /// # Errors
+    /// `EINVAL` for an empty range, one where nothing is mapped, or a mapping that cannot be
+    /// watched; `EPERM` for one that may never be written; `EBUSY` for one of another context;
+    /// `ENOMEM` past the limit on mappings, where what came before stays registered.
+    pub(crate) fn userfaultfd_register(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        len: u32,
+        ctx: Ctx,
+    ) -> Result<(), Stop> {
+        const F: &str = "userfaultfd_register";
+        let slot = usize::from(ctx.0);
+        let opened = read!(self, F, mm.userfaultfd).get(slot).copied().flatten();
+        let ctx = match opened {
+            Some(ctx) => ctx,
+            None => {
+                let ctx = self.userfaultfd_open();
+                if let Some(slot) = edit!(self, F, mm.userfaultfd).get_mut(slot) {
+                    *slot = Some(ctx);
+                }
+                ctx
+            }
+        };
+        if len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let end = start + len;
+        let (first, prev) = self.find_vma_prev(mm, start)?;
+        let first = self.registrable(first, end, ctx)?;
+        let armed = VmFlags::VM_UFFD_MISSING;
+        self.userfaultfd_change(mm, (start, end), (first, prev), Some(ctx), armed)
+    }
+
+    /// `UFFDIO_UNREGISTER`. Whose context a mapping has is not looked at.
+    ///
+    /// # Errors
+    /// `EBADF` where the context was never opened; `EINVAL` for an empty range, one where nothing
+    /// is mapped, or a mapping that cannot be watched; `ENOMEM` past the limit on mappings, where
+    /// what came before stays unregistered.
+    pub(crate) fn userfaultfd_unregister(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        len: u32,
+        ctx: Ctx,
+    ) -> Result<(), Stop> {
+        const F: &str = "userfaultfd_unregister";
+        let opened = read!(self, F, mm.userfaultfd).get(usize::from(ctx.0)).copied().flatten();
+        if opened.is_none() {
+            return Err(Errno::EBADF.into());
+        }
+        if len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let end = start + len;
+        let (first, prev) = self.find_vma_prev(mm, start)?;
+        let first = self.unregistrable(first, end)?;
+        self.userfaultfd_change(mm, (start, end), (first, prev), None, VmFlags::empty())
+    }
+
+    /// Whether all VMAs up to `end` can be registered; the first of them.
+    fn registrable(
+        &self,
+        first: Option<VmaKey>,
+        end: Addr,
+        ctx: UserfaultfdCtx,
+    ) -> Result<VmaKey, Stop> {
+        const F: &str = "userfaultfd_register";
+        let mut cur = first;
+        while let Some(vma) = cur {
+            if read!(self, F, vma.vm_start) >= end {
+                break;
+            }
+            let owner = read!(self, F, vma.vm_userfaultfd_ctx);
+            let vm_flags = read!(self, F, vma.vm_flags);
+            bug_on!(owner.is_some() != vm_flags.intersects(VmFlags::UFFD), F, "!!ctx ^ !!flags");
+            if !can_userfault(read!(self, F, vma.vm_ops)) {
+                return Err(Errno::EINVAL.into());
+            }
+            if !vm_flags.contains(VmFlags::VM_MAYWRITE) {
+                return Err(Errno::EPERM.into());
+            }
+            if owner.is_some_and(|owner| owner != ctx) {
+                return Err(Errno::EBUSY.into());
+            }
+            cur = read!(self, F, vma.vm_next);
+        }
+        first.filter(|_| cur != first).ok_or(Errno::EINVAL.into())
+    }
+
+    /// Whether all VMAs up to `end` can be unregistered; the first of them.
+    fn unregistrable(&self, first: Option<VmaKey>, end: Addr) -> Result<VmaKey, Stop> {
+        const F: &str = "userfaultfd_unregister";
+        let mut cur = first;
+        while let Some(vma) = cur {
+            if read!(self, F, vma.vm_start) >= end {
+                break;
+            }
+            let owner = read!(self, F, vma.vm_userfaultfd_ctx);
+            let vm_flags = read!(self, F, vma.vm_flags);
+            bug_on!(owner.is_some() != vm_flags.intersects(VmFlags::UFFD), F, "!!ctx ^ !!flags");
+            if !can_userfault(read!(self, F, vma.vm_ops)) {
+                return Err(Errno::EINVAL.into());
+            }
+            cur = read!(self, F, vma.vm_next);
+        }
+        first.filter(|_| cur != first).ok_or(Errno::EINVAL.into())
+    }
+
+    /// The second loops of `userfaultfd_register()` and `userfaultfd_unregister()`, which differ
+    /// in what the VMAs get.
+    fn userfaultfd_change(
+        &mut self,
+        mm: MmKey,
+        (mut start, end): (Addr, Addr),
+        (first, mut prev): (VmaKey, Option<VmaKey>),
+        ctx: Option<UserfaultfdCtx>,
+        armed: VmFlags,
+    ) -> Result<(), Stop> {
+        const F: &str = "userfaultfd_register";
+        if read!(self, F, first.vm_start) < start {
+            prev = Some(first);
+        }
+        let mut next = Some(first);
+        while let Some(mut vma) = next {
+            let vma_start = read!(self, F, vma.vm_start);
+            if vma != first && vma_start >= end {
+                break;
+            }
+            let vm_flags = read!(self, F, vma.vm_flags);
+            let already = match ctx {
+                Some(_) => {
+                    read!(self, F, vma.vm_userfaultfd_ctx) == ctx && vm_flags.contains(armed)
+                }
+                None => read!(self, F, vma.vm_userfaultfd_ctx).is_none(),
+            };
+            if !already {
+                warn_on!(
+                    self,
+                    !vm_flags.contains(VmFlags::VM_MAYWRITE),
+                    F,
+                    "!(vma->vm_flags & VM_MAYWRITE)"
+                );
+                start = start.max(vma_start);
+                let vma_end = read!(self, F, vma.vm_end).min(end);
+                let new = Attributes {
+                    vm_flags: vm_flags - VmFlags::UFFD | armed,
+                    vm_userfaultfd_ctx: ctx,
+                    // The offset of the VMA, not of the range: so the kernel has it.
+                    pgoff: read!(self, F, vma.vm_pgoff),
+                    ..self.attributes(vma, start)?
+                };
+                match self.vma_merge(mm, prev, start, vma_end, &new)? {
+                    Some(merged) => vma = merged,
+                    None => self.split_at_both_ends(mm, vma, start, end)?,
+                }
+                *edit!(self, F, vma.vm_flags) = new.vm_flags;
+                *edit!(self, F, vma.vm_userfaultfd_ctx) = ctx;
+            }
+            prev = Some(vma);
+            start = read!(self, F, vma.vm_end);
+            next = read!(self, F, vma.vm_next);
+        }
+        Ok(())
+    }
+
+    /// `dup_userfaultfd()`: without UFFD_FEATURE_EVENT_FORK a child is not watched.
+    pub(crate) fn dup_userfaultfd(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "dup_userfaultfd";
+        *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
+        *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
+        Ok(())
+    }
+
+    /// `mremap_userfaultfd_prep()`: without UFFD_FEATURE_EVENT_REMAP the VMA that was moved to is
+    /// not watched any more, all of it.
+    pub(crate) fn mremap_userfaultfd_prep(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "mremap_userfaultfd_prep";
+        if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {
+            *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
+            *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! The list of an address space's VMAs: finding, linking, unlinking.
+//!
+//! The kernel keeps a red-black tree beside the list; both say the same, so the list is enough.
+
+use vmadiff_machine::Object;
+
+use crate::addr::Addr;
+use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
+use crate::kernel::Kernel;
+use crate::objects::{Chain, Vma};
+use crate::stop::Stop;
+
+/// What `find_vma_links()` answers: the VMA before the range, or that the range is not free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// The range is free, and this VMA comes before it.
+    After(Option<VmaKey>),
+    /// Something is mapped there.
+    Occupied,
+}
+
+impl Kernel {
+    /// The first VMA that ends above `addr`; `None` for the process's own mappings above the arena.
+    pub(crate) fn find_vma(&self, mm: MmKey, addr: Addr) -> Result<Option<VmaKey>, Stop> {
+        const F: &str = "find_vma";
+        let mut next = read!(self, F, mm.mmap);
+        while let Some(vma) = next {
+            if read!(self, F, vma.vm_end) > addr {
+                break;
+            }
+            next = read!(self, F, vma.vm_next);
+        }
+        Ok(next)
+    }
+
+    /// The VMA that maps `addr`.
+    pub(crate) fn find_vma_at(&self, mm: MmKey, addr: Addr) -> Result<Option<VmaKey>, Stop> {
+        const F: &str = "find_vma";
+        match self.find_vma(mm, addr)? {
+            Some(vma) if read!(self, F, vma.vm_start) <= addr => Ok(Some(vma)),
+            _ => Ok(None),
+        }
+    }
+
+    /// `find_vma_prev()`: what [`Kernel::find_vma`] finds, and the VMA before it.
+    pub(crate) fn find_vma_prev(
+        &self,
+        mm: MmKey,
+        addr: Addr,
+    ) -> Result<(Option<VmaKey>, Option<VmaKey>), Stop> {
+        const F: &str = "find_vma_prev";
+        let mut prev = None;
+        let mut next = read!(self, F, mm.mmap);
+        while let Some(vma) = next {
+            if read!(self, F, vma.vm_end) > addr {
+                break;
+            }
+            prev = next;
+            next = read!(self, F, vma.vm_next);
+        }
+        Ok((next, prev))
+    }
+
+    /// Where a VMA for the range would be linked.
+    pub(crate) fn find_vma_links(
+        &self,
+        mm: MmKey,
+        addr: Addr,
+        end: Addr,
+    ) -> Result<Links, Stop> {
+        const F: &str = "find_vma_links";
+        let (next, prev) = self.find_vma_prev(mm, addr)?;
+        match next {
+            Some(vma) if read!(self, F, vma.vm_start) < end => Ok(Links::Occupied),
+            _ => Ok(Links::After(prev)),
+        }
+    }
+
+    /// `__vma_link_list()`.
+    fn vma_link_list(&mut self, mm: MmKey, vma: VmaKey, prev: Option<VmaKey>) -> Result<(), Stop> {
+        const F: &str = "__vma_link_list";
+        *edit!(self, F, vma.vm_prev) = prev;
+        let next = match prev {
+            Some(prev) => edit!(self, F, prev.vm_next).replace(vma),
+            None => edit!(self, F, mm.mmap).replace(vma),
+        };
+        *edit!(self, F, vma.vm_next) = next;
+        if let Some(next) = next {
+            *edit!(self, F, next.vm_prev) = Some(vma);
+        }
+        Ok(())
+    }
+
+    /// `vma_link()`.
+    pub(crate) fn vma_link(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        prev: Option<VmaKey>,
+    ) -> Result<(), Stop> {
+        const F: &str = "vma_link";
+        self.vma_link_list(mm, vma, prev)?;
+        *edit!(self, F, mm.map_count) += 1;
+        Ok(())
+    }
+
+    /// `__insert_vm_struct()`: links a VMA that must find its range free.
+    pub(crate) fn insert_vm_struct(&mut self, mm: MmKey, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "__insert_vm_struct";
+        let (start, end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
+        let links = self.find_vma_links(mm, start, end)?;
+        bug_on!(links == Links::Occupied, F, "find_vma_links()");
+        if let Links::After(prev) = links {
+            self.vma_link(mm, vma, prev)?;
+        }
+        Ok(())
+    }
+
+    /// `__vma_unlink_common()`.
+    pub(crate) fn vma_unlink(&mut self, mm: MmKey, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "__vma_unlink_common";
+        let next = read!(self, F, vma.vm_next);
+        let prev = read!(self, F, vma.vm_prev);
+        match prev {
+            Some(prev) => *edit!(self, F, prev.vm_next) = next,
+            None => *edit!(self, F, mm.mmap) = next,
+        }
+        if let Some(next) = next {
+            *edit!(self, F, next.vm_prev) = prev;
+        }
+        Ok(())
+    }
+
+    /// `vm_area_alloc()`, with the fields that the caller would set next.
+    pub(crate) fn vm_area_alloc(&mut self, vma: Vma) -> VmaKey {
+        self.dirty = true;
+        self.vmas.insert(vma)
+    }
+
+    /// `vm_area_dup()`: a copy of all but the anon_vma chain.
+    pub(crate) fn vm_area_dup(&mut self, vma: VmaKey) -> Result<VmaKey, Stop> {
+        const F: &str = "vm_area_dup";
+        let orig = self.vmas.get(vma).ok_or(Stop::UseAfterFree(Object::Vma, &(F, "*orig")))?;
+        let new = Vma { anon_vma_chain: Chain::EMPTY, ..*orig };
+        Ok(self.vm_area_alloc(new))
+    }
+
+    /// `vm_area_free()`. Handles to it are stale from now on.
+    pub(crate) fn vm_area_free(&mut self, vma: VmaKey) {
+        self.dirty = true;
+        self.vmas.remove(vma);
+    }
+}
