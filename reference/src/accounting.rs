@@ -11,50 +11,54 @@ use crate::mm::{Mm, Syscall};
 use crate::range::Range;
 use crate::vma::Vma;
 
-fn pages(vmas: &[Vma], counts: impl Fn(&Vma) -> bool) -> u32 {
-    vmas.iter().filter(|vma| counts(vma)).map(|vma| u32::from(vma.range.len())).sum()
+fn pages<'a>(vmas: impl IntoIterator<Item = &'a Vma>) -> u32 {
+    vmas.into_iter().map(|vma| u32::from(vma.range.len())).sum()
 }
 
-fn is_locked(vma: &Vma) -> bool {
+fn is_locked(vma: &&Vma) -> bool {
     vma.flags.contains(VmFlags::VM_LOCKED)
 }
 
 impl Mm {
     /// `total_vm`, in pages.
-    pub(crate) fn total_vm(&self) -> u32 {
-        pages(self.vmas(), |_| true)
+    fn total_vm(&self) -> u32 {
+        pages(self.vmas())
     }
 
     /// `locked_vm`, in pages.
-    pub(crate) fn locked_vm(&self) -> u32 {
-        pages(self.vmas(), is_locked)
+    fn locked_vm(&self) -> u32 {
+        pages(self.vmas().iter().filter(is_locked))
+    }
+
+    /// The counters as they are shown, and the pages charged to committed memory.
+    pub(crate) fn count(&self) -> (Counters, i64) {
+        let (mut counters, mut committed) = (Counters::default(), 0);
+        for vma in self.vmas() {
+            let pages = i64::from(vma.range.len());
+            let counts = |whether: bool| i64::from(whether) * pages;
+            counters.total_vm += pages;
+            counters.locked_vm += counts(vma.flags.contains(VmFlags::VM_LOCKED));
+            // `is_data_mapping()`.
+            counters.data_vm += counts(vma.is_private_writable());
+            committed += counts(vma.flags.contains(VmFlags::VM_ACCOUNT));
+        }
+        counters.map_count = self.vmas().len() as i64;
+        (counters, committed)
+    }
+
+    fn parts_in(&self, range: Range) -> impl Iterator<Item = Vma> {
+        self.all_in(range).iter().map(move |vma| vma.part(range))
     }
 
     /// Pages of `range` that are mapped (`count_vma_pages_range()`).
     pub(crate) fn mapped_in(&self, range: Range) -> u32 {
-        self.all_in(range).iter().map(|vma| u32::from(vma.range.intersection(range).len())).sum()
+        self.parts_in(range).map(|vma| u32::from(vma.range.len())).sum()
     }
 
     /// Pages of `range` that are locked (`count_mm_mlocked_page_nr()`).
     pub(crate) fn locked_in(&self, range: Range) -> u32 {
-        let locked = self.all_in(range).iter().filter(|vma| is_locked(vma));
-        locked.map(|vma| u32::from(vma.range.intersection(range).len())).sum()
-    }
-
-    /// Pages charged to committed memory.
-    pub(crate) fn committed(&self) -> u32 {
-        pages(self.vmas(), |vma| vma.flags.contains(VmFlags::VM_ACCOUNT))
-    }
-
-    /// The counters as they are shown.
-    pub(crate) fn counters(&self) -> Counters {
-        Counters {
-            total_vm: self.total_vm().into(),
-            locked_vm: self.locked_vm().into(),
-            // `is_data_mapping()`.
-            data_vm: pages(self.vmas(), Vma::is_private_writable).into(),
-            map_count: self.vmas().len() as i64,
-        }
+        let locked = self.parts_in(range).filter(|vma| is_locked(&vma));
+        locked.map(|vma| u32::from(vma.range.len())).sum()
     }
 }
 

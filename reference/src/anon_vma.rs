@@ -162,10 +162,14 @@ impl AnonVmas {
         self.link(child);
     }
 
-    /// How many anon_vmas there are.
+    /// For every anon_vma there is: how many VMAs hang on it, its degree, and its parent.
     #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
-        self.records.len() - self.free.len()
+    pub(crate) fn living(&self) -> impl Iterator<Item = (AnonVmaId, u32, u32, AnonVmaId)> {
+        let all = (0..self.records.len() as u32).map(AnonVmaId::new);
+        all.filter(|id| !self.free.contains(id)).map(|id| {
+            let AnonVma { parent, degree, vmas } = self.records[id.index()];
+            (id, vmas, degree, parent)
+        })
     }
 }
 

@@ -26,6 +26,8 @@ mod change;
 mod contract;
 mod copy_vma;
 mod fork;
+#[cfg(test)]
+mod invariants;
 mod madvise;
 mod mbind;
 mod merge;
@@ -249,16 +251,15 @@ impl World {
 
     /// Writes what may differ from what was shown last.
     fn show(&mut self, seen: &mut Observation) {
-        if self.mms.iter().any(|mm| mm.changed) {
-            seen.committed = self.mms.iter().map(|mm| i64::from(mm.committed())).sum();
-        }
         for (at, mm) in self.mms.iter_mut().enumerate() {
             if !std::mem::take(&mut mm.changed) {
                 continue;
             }
+            let (counters, committed) = mm.count();
+            mm.committed = committed;
             let space = seen.rewrite(Process(at as u8));
             space.alive = mm.alive;
-            space.counters = mm.counters();
+            space.counters = counters;
             space.anon_pages = mm.anon_pages();
             for vma in mm.vmas() {
                 let shown = observation::Vma::new(
@@ -274,5 +275,6 @@ impl World {
                 space.push(shown, self.anon_vmas.chain(vma.chain));
             }
         }
+        seen.committed = self.mms.iter().map(|mm| mm.committed).sum();
     }
 }

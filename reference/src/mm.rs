@@ -24,6 +24,8 @@ pub(crate) struct Mm {
     pub(crate) zero_pages: PageSet,
     /// The userfaultfd contexts that its process has opened.
     pub(crate) uffd: [Option<UffdId>; 2],
+    /// The pages charged to committed memory, as they were when it was last shown.
+    pub(crate) committed: i64,
     /// Whether anything that is shown may differ from what was shown last.
     pub(crate) changed: bool,
 }

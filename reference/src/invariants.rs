@@ -1,0 +1,168 @@
+//! What holds after every operation of every program, checked on pseudo-random ones.
+
+use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
+use vmadiff_machine::operand::{END_PAGES, Process};
+use vmadiff_machine::{Limits, Machine, Observation, Op, PageSet, Program, VmFlags};
+
+use crate::mm::Mm;
+use crate::{Reference, World};
+
+/// A linear congruential generator (Knuth's MMIX constants).
+struct Random(u64);
+
+impl Random {
+    fn byte(&mut self) -> u8 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 56) as u8
+    }
+
+    /// Every other program is crowded: its ranges are short and near each other.
+    fn program(&mut self, operations: usize) -> Program {
+        let limit = |byte: u8| (byte % 3 == 0).then_some(byte / 8);
+        let mut limits = Limits::default();
+        if self.byte() % 2 == 0 {
+            limits.map_count = limit(self.byte());
+            limits.address_space = limit(self.byte());
+            limits.lock = limit(self.byte());
+            limits.processes = limit(self.byte());
+        }
+        let mask = if self.byte() % 2 == 0 { 7 } else { 0xff };
+        let ops = (0..operations).map(|_| {
+            let opcode = Opcode::ALL[usize::from(self.byte()) % Opcode::ALL.len()];
+            // More is mapped than anything else, lest all programs be short of memory.
+            let opcode = if self.byte() % 4 == 0 { Opcode::Mmap } else { opcode };
+            let mut bytes = [0; MAX_OPERANDS];
+            bytes.fill_with(|| self.byte() & mask);
+            bytes[0] %= 4;
+            Op::from_bytes(opcode, bytes)
+        });
+        Program { limits, ops: ops.collect() }
+    }
+}
+
+fn check_mm(world: &World, mm: &Mm) {
+    let mut mapped: PageSet = 0;
+    let mut end = 0;
+    for vma in mm.vmas() {
+        assert!(mm.alive);
+        assert!(!vma.range.is_empty() && vma.range.start.0 >= end, "sorted and disjoint");
+        end = vma.range.end.0;
+        assert!(usize::from(end) <= END_PAGES);
+        mapped |= vma.range.set();
+
+        let chain: Vec<_> = world.anon_vmas.chain(vma.chain).collect();
+        assert_eq!(vma.anon_vma.is_none(), chain.is_empty(), "no chain without an anon_vma");
+        assert!(vma.anon_vma.is_none_or(|own| chain.contains(&own)), "its own is in the chain");
+        if vma.range.set() & mm.anon_pages() != 0 {
+            assert!(vma.anon_vma.is_some(), "anonymous pages need an anon_vma");
+            assert!(!vma.flags.contains(VmFlags::VM_SHARED));
+        }
+        if vma.range.set() & mm.zero_pages != 0 {
+            assert!(vma.is_anonymous(), "the zero page is anonymous memory's");
+        }
+
+        let locked = vma.flags & VmFlags::LOCK;
+        assert_ne!(locked, VmFlags::VM_LOCKONFAULT);
+        assert!(locked.is_empty() || !vma.flags.intersects(VmFlags::VM_SPECIAL));
+        assert_eq!(vma.uffd.is_some(), vma.flags.intersects(VmFlags::UFFD));
+        assert!(vma.flags.contains(VmFlags::VM_SOFTDIRTY));
+    }
+    assert_eq!((mm.anon_pages() | mm.zero_pages) & !mapped, 0, "no page without a VMA");
+    assert_eq!(mm.anon_pages() & mm.zero_pages, 0);
+}
+
+/// `degree`, the count of VMAs and who is there at all are what counting gives.
+fn check_anon_vmas(world: &World) {
+    let vmas = || world.mms.iter().flat_map(|mm| mm.vmas());
+    let living: Vec<_> = world.anon_vmas.living().collect();
+    for &(id, hang, degree, parent) in &living {
+        let hanging = vmas().filter(|v| world.anon_vmas.chain(v.chain).any(|other| other == id));
+        assert_eq!(hang as usize, hanging.count());
+        assert!(hang > 0, "without VMAs it is gone");
+        let own = vmas().filter(|vma| vma.anon_vma == Some(id)).count();
+        let children = living.iter().filter(|(.., parent)| *parent == id).count();
+        assert_eq!(degree as usize, own + children, "a root is its own child");
+        assert!(living.iter().any(|(other, ..)| *other == parent), "parents outlive children");
+    }
+    for vma in vmas() {
+        for id in world.anon_vmas.chain(vma.chain) {
+            assert!(living.iter().any(|(other, ..)| *other == id));
+        }
+    }
+}
+
+/// What is shown is all there is: also of address spaces that were not written this time.
+fn check_shown(world: &World, seen: &Observation) {
+    let mut world = world.clone();
+    world.mms.iter_mut().for_each(|mm| mm.changed = true);
+    let mut all = Observation::default();
+    world.show(&mut all);
+    assert_eq!(format!("{:?}", all.spaces), format!("{:?}", seen.spaces));
+    assert_eq!(all.committed, seen.committed);
+    let recount = world.mms.iter().flat_map(|mm| mm.vmas());
+    let recount = recount.filter(|vma| vma.flags.contains(VmFlags::VM_ACCOUNT));
+    assert_eq!(seen.committed, recount.map(|vma| i64::from(vma.range.len())).sum::<i64>());
+}
+
+#[test]
+fn every_program_keeps_them() {
+    let mut random = Random(1);
+    let (mut reference, mut seen) = (Reference::new(), Observation::default());
+    for _ in 0..400 {
+        let program = random.program(40);
+        reference.reset(&program.limits);
+        seen.reset();
+        for op in &program.ops {
+            let before = format!("{:?}", reference.world.mms);
+            reference.step(op, &mut seen);
+            let world = &reference.world;
+            world.mms.iter().for_each(|mm| check_mm(world, mm));
+            check_anon_vmas(world);
+            check_shown(world, &seen);
+            assert!(seen.events.is_empty());
+            for (at, space) in seen.spaces.iter().enumerate() {
+                assert_eq!(space.alive, world.mm(Process(at as u8)).alive);
+            }
+            let copies = matches!(op, Op::Copy { .. } | Op::CopyVma { .. });
+            if copies && seen.result.is_err() {
+                assert_eq!(before, format!("{:?}", world.mms), "{op} failed and changed something");
+            }
+            assert_eq!(
+                seen.copy.is_some(),
+                matches!(op, Op::Mremap { .. }) && seen.copy.is_some()
+                    || copies && seen.result.is_ok()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_was_used_before_does_the_same() {
+    let mut random = Random(2);
+    let (mut used, mut seen) = (Reference::new(), Observation::default());
+    for _ in 0..400 {
+        let program = random.program(60);
+        let (mut fresh, mut seen_fresh) = (Reference::new(), Observation::default());
+        used.reset(&program.limits);
+        fresh.reset(&program.limits);
+        seen.reset();
+        for op in &program.ops {
+            used.step(op, &mut seen);
+            fresh.step(op, &mut seen_fresh);
+        }
+        assert_eq!(format!("{seen:?}"), format!("{seen_fresh:?}"));
+    }
+}
+
+#[test]
+fn no_program_panics() {
+    let mut random = Random(3);
+    let (mut reference, mut seen) = (Reference::new(), Observation::default());
+    for _ in 0..20_000 {
+        let program = random.program(64);
+        reference.reset(&program.limits);
+        seen.reset();
+        program.ops.iter().for_each(|op| reference.step(op, &mut seen));
+    }
+}

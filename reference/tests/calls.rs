@@ -1,0 +1,187 @@
+//! What each call refuses, where it stops, and what stays done.
+
+mod common;
+use common::{ends_with, returns, run};
+use vmadiff_machine::Errno;
+
+#[test]
+fn mmap_flags_and_offsets_follow_from_the_kind() {
+    let flags = |text: &str| format!("{:#x}", run(text).flags(0, 1).bits());
+    for (text, expected) in [
+        ("mmap 0 1 1 rw anon_private", "0x8100073"),
+        ("mmap 0 1 1 r anon_private", "0x8000071"),
+        ("mmap 0 1 1 rw anon_private NORESERVE", "0x8200073"),
+        ("mmap 0 1 1 rw anon_shared", "0x80000fb"),
+        ("mmap 0 1 1 w file0_private LOCKED", "0x8102072"),
+        ("mmap 0 1 1 rwx file0_shared NORESERVE", "0x82000ff"),
+        ("mmap 0 1 1 rx readonly_shared", "0x80000d5"),
+        // The device is never locked.
+        ("mmap 0 1 1 rw special LOCKED", "0x80444fb"),
+    ] {
+        assert_eq!(flags(text), expected, "{text}");
+    }
+    ends_with(&[
+        ("mmap 0 1 2 rw anon_private - 9", "1..3 rw- @1"),
+        ("mmap 0 1 2 rw anon_shared - 9", "1..3 rw- 0 file4"),
+        ("mmap 0 1 2 rw file1_private - 9", "1..3 rw- 9 file1"),
+        (
+            "mmap 0 1 4 rw anon_private\nmmap 0 2 2 r anon_private",
+            "1..2 rw- @1, 2..4 r-- @2, 4..5 rw- @4",
+        ),
+    ]);
+}
+
+#[test]
+fn mmap_refuses() {
+    returns(&[
+        ("mmap 0 1 0 rw anon_private", Err(Errno::EINVAL)),
+        ("mmap 0 1 1 rw readonly_shared", Err(Errno::EACCES)),
+        (
+            "mmap 0 1 3 r anon_private\nmmap 0 3 1 rw anon_private FIXED_NOREPLACE",
+            Err(Errno::EEXIST),
+        ),
+        ("mmap 0 1 3 r anon_private\nmmap 0 4 1 rw anon_private FIXED_NOREPLACE", Ok(4)),
+        ("mmap 1 1 1 rw anon_private", Err(Errno::ESRCH)),
+    ]);
+}
+
+#[test]
+fn munmap_takes_any_range_that_is_not_empty() {
+    returns(&[("munmap 0 1 0", Err(Errno::EINVAL)), ("munmap 0 1 9", Ok(0))]);
+    ends_with(&[
+        ("mmap 0 1 6 rw anon_private\nmunmap 0 3 2", "1..3 rw- @1, 5..7 rw- @5"),
+        (
+            "mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\nmunmap 0 2 4",
+            "1..2 rw- @1, 6..7 rw- @6",
+        ),
+    ]);
+}
+
+#[test]
+fn holes_stop_some_walks_and_not_others() {
+    let torn = "mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\n";
+    let after = |op: &str| run(&format!("{torn}{op}"));
+    for (op, result, maps) in [
+        ("mprotect 0 0 7 r", Err(Errno::ENOMEM), "1..3 rw- @1, 5..7 rw- @5"),
+        ("mprotect 0 1 6 r", Err(Errno::ENOMEM), "1..3 r-- @1, 5..7 rw- @5"),
+        ("mlock 0 1 6 1", Err(Errno::ENOMEM), "1..3 rw- @1 LOCKED LOCKONFAULT, 5..7 rw- @5"),
+        ("munlock 0 5 3", Err(Errno::ENOMEM), "1..3 rw- @1, 5..7 rw- @5"),
+        (
+            "madvise 0 0 9 RANDOM",
+            Err(Errno::ENOMEM),
+            "1..3 rw- @1 RAND_READ, 5..7 rw- @5 RAND_READ",
+        ),
+        ("madvise 0 9 1 RANDOM", Err(Errno::ENOMEM), "1..3 rw- @1, 5..7 rw- @5"),
+        ("uffd_register 0 0 9", Ok(0), "1..3 rw- @1 uffd0, 5..7 rw- @5 uffd0"),
+        ("mbind 0 0 9 BIND", Err(Errno::EFAULT), "1..3 rw- @1, 5..7 rw- @5"),
+        ("mbind 0 1 6 BIND", Err(Errno::EFAULT), "1..3 rw- @1, 5..7 rw- @5"),
+        // A hole at the end is not noticed; between, the default policy does not mind.
+        ("mbind 0 1 3 BIND", Ok(0), "1..3 rw- @1 BIND, 5..7 rw- @5"),
+        ("mbind 0 1 6 BIND\nmbind 0 1 6 DEFAULT", Ok(0), "1..3 rw- @1, 5..7 rw- @5"),
+    ] {
+        let outcome = after(op);
+        assert_eq!((outcome.last(), outcome.maps().as_str()), (result, maps), "{op}");
+    }
+    // What mbind passes over, because its pages cannot migrate, is a hole to it.
+    returns(&[
+        (
+            "mmap 0 1 1 rw anon_private\nmmap 0 2 1 rw special\nmmap 0 3 1 rw anon_private\nmbind 0 1 3 BIND",
+            Err(Errno::EFAULT),
+        ),
+        ("mmap 0 1 1 rw anon_private\nmmap 0 2 1 rw special\nmbind 0 1 2 BIND", Ok(0)),
+    ]);
+}
+
+#[test]
+fn no_pages_are_nothing_to_do() {
+    for op in [
+        "mprotect 0 2 0 r",
+        "madvise 0 2 0 RANDOM",
+        "mlock 0 2 0",
+        "munlock 0 2 0",
+        "mbind 0 2 0 BIND",
+    ] {
+        let outcome = run(&format!("mmap 0 1 3 rw anon_private\n{op}"));
+        assert_eq!((outcome.last(), outcome.maps().as_str()), (Ok(0), "1..4 rw- @1"), "{op}");
+        returns(&[(op, Ok(0))]);
+    }
+    returns(&[("madvise 0 2 0 HUGEPAGE", Err(Errno::EINVAL))]);
+}
+
+#[test]
+fn mprotect_charges_what_becomes_writable_for_ever() {
+    let committed = |text: &str| run(text).seen.committed;
+    let read_only = "mmap 0 1 2 r anon_private\n";
+    assert_eq!(committed(read_only), 0);
+    assert_eq!(committed(&format!("{read_only}mprotect 0 1 1 rw")), 1);
+    assert_eq!(committed(&format!("{read_only}mprotect 0 1 2 rw\nmprotect 0 1 2 r")), 2);
+    assert_eq!(committed("mmap 0 1 2 r anon_private NORESERVE\nmprotect 0 1 2 rw"), 0);
+    assert_eq!(committed("mmap 0 1 2 r file0_shared\nmprotect 0 1 2 rw"), 0);
+}
+
+#[test]
+fn mprotect_stops_where_the_file_forbids_it() {
+    let outcome = run("mmap 0 1 2 r anon_private\nmmap 0 3 2 r readonly_shared\nmprotect 0 2 2 rw");
+    assert_eq!(outcome.last(), Err(Errno::EACCES));
+    assert_eq!(outcome.maps(), "1..2 r-- @1, 2..3 rw- @2, 3..5 r-- 0 file2");
+}
+
+#[test]
+fn madvise_by_advice() {
+    let on = |kind: &str, advice: &str| {
+        run(&format!("mmap 0 1 2 rw {kind}\nmadvise 0 1 2 {advice}")).last()
+    };
+    for (kind, advice, result) in [
+        ("anon_private", "WIPEONFORK", Ok(0)),
+        ("anon_shared", "WIPEONFORK", Err(Errno::EINVAL)),
+        ("file0_private", "WIPEONFORK", Err(Errno::EINVAL)),
+        ("special", "DOFORK", Err(Errno::EINVAL)),
+        ("special", "DODUMP", Err(Errno::EINVAL)),
+        ("special", "DONTNEED", Err(Errno::EINVAL)),
+        ("special", "WILLNEED", Ok(0)),
+        ("special", "MERGEABLE", Ok(0)),
+        ("file0_private", "DONTNEED", Ok(0)),
+        ("file0_private", "FREE", Err(Errno::EINVAL)),
+        ("anon_private", "FREE", Ok(0)),
+        ("anon_private", "HUGEPAGE", Err(Errno::EINVAL)),
+        ("anon_private", "NOHUGEPAGE", Err(Errno::EINVAL)),
+    ] {
+        assert_eq!(on(kind, advice), result, "{kind} {advice}");
+    }
+    returns(&[
+        ("mmap 0 1 2 rw anon_private LOCKED\nmadvise 0 1 2 DONTNEED", Err(Errno::EINVAL)),
+        ("mmap 0 1 2 rw anon_private LOCKED\nmadvise 0 1 2 FREE", Err(Errno::EINVAL)),
+    ]);
+    ends_with(&[
+        ("mmap 0 1 1 rw file0_private\nmadvise 0 1 1 MERGEABLE", "1..2 rw- 0 MERGEABLE file0"),
+        ("mmap 0 1 1 rw file0_shared\nmadvise 0 1 1 MERGEABLE", "1..2 rw- 0 file0"),
+        ("mmap 0 1 1 r readonly_shared\nmadvise 0 1 1 MERGEABLE", "1..2 r-- 0 file2"),
+        (
+            "mmap 0 1 1 rw anon_private\nmadvise 0 1 1 RANDOM\nmadvise 0 1 1 SEQUENTIAL",
+            "1..2 rw- @1 SEQ_READ",
+        ),
+        ("mmap 0 1 1 rw anon_private\nmadvise 0 1 1 RANDOM\nmadvise 0 1 1 NORMAL", "1..2 rw- @1"),
+    ]);
+}
+
+#[test]
+fn locking_passes_over_the_device() {
+    ends_with(&[(
+        "mmap 0 1 2 rw special\nmmap 0 3 1 r anon_private\nmlock 0 1 3",
+        "1..3 rw- 0 PFNMAP IO DONTEXPAND file3, 3..4 r-- @3 LOCKED",
+    )]);
+}
+
+#[test]
+fn locking_again_changes_how_it_is_locked() {
+    ends_with(&[
+        (
+            "mmap 0 1 2 r anon_private\nmlock 0 1 2 1\nmlock 0 2 1",
+            "1..2 r-- @1 LOCKED LOCKONFAULT, 2..3 r-- @2 LOCKED",
+        ),
+        (
+            "mmap 0 1 2 r anon_private\nmlock 0 1 2 1\nmunlock 0 2 1",
+            "1..2 r-- @1 LOCKED LOCKONFAULT, 2..3 r-- @2",
+        ),
+    ]);
+}

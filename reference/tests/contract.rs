@@ -1,0 +1,220 @@
+//! The ten points of the contract of a copy between address spaces.
+
+mod common;
+use common::{ends_with, returns, run};
+use vmadiff_machine::{Errno, VmFlags};
+
+/// Process 0 with four faulted pages, and a child without any.
+const PAIR: &str = "fork 0\nmmap 0 1 4 rw anon_private\ntouch 0 2 1\n";
+
+#[test]
+fn point_1_exactly_the_range_is_mapped_with_the_sources_attributes() {
+    ends_with(&[
+        (&format!("{PAIR}copy 1 2 2 0 10 FIXED"), "1..5 rw- @1 A[A]\n10..12 rw- @2 A[A]"),
+        // Never faulted: the offset fits the new address.
+        (
+            "mmap 0 1 4 rw anon_private\nfork 0\ncopy 1 2 2 0 10 FIXED",
+            "1..5 rw- @1\n1..5 rw- @1, 10..12 rw- @10",
+        ),
+        (
+            "mmap 0 1 4 rw file1_private - 7\nmbind 0 1 4 BIND\nfork 0\ncopy 1 2 2 0 10 FIXED",
+            "1..5 rw- 7 file1 BIND\n1..5 rw- 7 file1 BIND, 10..12 rw- 8 file1 BIND",
+        ),
+        // As in a move, not as in a fork: the whole chain, and no new anon_vma.
+        (
+            "mmap 0 1 1 rw anon_private\ntouch 0 1 1\nfork 0\ncopy 0 1 1 1 10 FIXED",
+            "1..2 rw- @1 A[A], 10..11 rw- @1 B[BA]\n1..2 rw- @1 B[BA]",
+        ),
+        // What was mapped there is not any more.
+        (
+            &format!("{PAIR}mmap 1 9 4 r file0_shared\ncopy 1 2 2 0 10 FIXED"),
+            "1..5 rw- @1 A[A]\n9..10 r-- 0 file0, 10..12 rw- @2 A[A], 12..13 r-- 3 file0",
+        ),
+    ]);
+}
+
+#[test]
+fn point_1_pages_are_copied_where_the_source_has_an_anon_vma() {
+    let outcome = run(&format!("{PAIR}copy 1 2 2 0 10 FIXED"));
+    assert_eq!((outcome.anon_pages(0), outcome.anon_pages(1)), ("2".into(), "10".into()));
+}
+
+#[test]
+fn point_2_the_source_is_unchanged() {
+    let before = run(PAIR).maps();
+    let outcome = run(&format!("{PAIR}copy 1 2 2 0 10 FIXED"));
+    assert_eq!(outcome.maps().lines().next(), before.lines().next());
+    assert_eq!(outcome.seen.changed, 0b10);
+}
+
+#[test]
+fn point_3_with_flags_cleared_a_copy_is_not_what_only_the_source_is() {
+    let source = "mmap 0 1 2 rw anon_private\nmadvise 0 1 2 MERGEABLE\nmadvise 0 1 2 DONTFORK\n\
+                  madvise 0 1 2 WIPEONFORK\nmadvise 0 1 2 DONTDUMP\nmlock 0 1 2 1\n";
+    let all = "LOCKED DONTCOPY LOCKONFAULT WIPEONFORK DONTDUMP MERGEABLE";
+    ends_with(&[
+        (
+            &format!("{source}copy 0 1 2 0 10 FIXED"),
+            &format!("1..3 rw- @1 {all}, 10..12 rw- @10 DONTDUMP"),
+        ),
+        (
+            &format!("{source}copy_vma 0 1 2 0 10 1"),
+            &format!("1..3 rw- @1 {all}, 10..12 rw- @10 DONTDUMP"),
+        ),
+        (
+            &format!("{source}copy_vma 0 1 2 0 10 0"),
+            &format!("1..3 rw- @1 {all}, 10..12 rw- @10 {all}"),
+        ),
+        (
+            "mmap 0 1 2 rw anon_private\nuffd_register 0 1 2\ncopy_vma 0 1 2 0 10 1",
+            "1..3 rw- @1 uffd0, 10..12 rw- @10",
+        ),
+        (
+            "mmap 0 1 2 rw anon_private\nuffd_register 0 1 2\ncopy_vma 0 1 2 0 10 0",
+            "1..3 rw- @1 uffd0, 10..12 rw- @10 uffd0",
+        ),
+    ]);
+    let watched = run("mmap 0 1 2 rw anon_private\nuffd_register 0 1 2\ncopy_vma 0 1 2 0 10 1");
+    assert!(!watched.flags(0, 10).intersects(VmFlags::UFFD));
+}
+
+#[test]
+fn point_4_the_copy_merges_where_the_rule_lets_it() {
+    for (text, maps) in [
+        // One half and then the other.
+        (format!("{PAIR}copy 1 1 2 0 10 FIXED\ncopy 1 3 2 0 12 FIXED"), "1..5 rw- @1 A[A]\n10..14 rw- @1 A[A]"),
+        // Between two halves.
+        (format!("{PAIR}copy 1 1 1 0 10 FIXED\ncopy 1 4 1 0 13 FIXED\ncopy 1 2 2 0 11 FIXED"), "1..5 rw- @1 A[A]\n10..14 rw- @1 A[A]"),
+        // The offsets do not run on.
+        (format!("{PAIR}copy 1 1 2 0 10 FIXED\ncopy 1 1 2 0 12 FIXED"), "1..5 rw- @1 A[A]\n10..12 rw- @1 A[A], 12..14 rw- @1 A[A]"),
+        // With the flags it will have, not with the source's.
+        ("mmap 0 1 4 rw anon_private LOCKED\nmmap 0 9 1 rw file0_private\nmmap 0 10 2 rw anon_private\nmunmap 0 1 4\nmmap 0 1 4 rw anon_private\nmlock 0 1 4 1\ncopy 0 1 2 0 12 FIXED".into(),
+         "1..5 rw- @1 LOCKED LOCKONFAULT, 9..10 rw- 0 file0, 10..14 rw- @10"),
+    ] {
+        assert_eq!(run(&text).maps(), maps, "\n{text}");
+    }
+}
+
+#[test]
+fn point_5_the_source_is_redirected_only_within_one_address_space() {
+    let redirected = |text: &str| run(text).copies.last().map(|c| (c.merged, c.source_redirected));
+    // The copy joins its source.
+    assert_eq!(redirected("mmap 0 1 4 rw anon_private\ncopy 0 3 2 0 5 FIXED"), Some((true, true)));
+    // Previous, copy and source become one.
+    assert_eq!(
+        redirected("mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\ncopy 0 5 2 0 3 FIXED"),
+        Some((true, true))
+    );
+    // The same addresses in another address space.
+    assert_eq!(
+        redirected("mmap 0 1 4 rw anon_private\nfork 0\ncopy 1 3 2 0 5 FIXED"),
+        Some((true, false))
+    );
+    // A merge elsewhere.
+    assert_eq!(
+        redirected("mmap 0 1 4 rw anon_private\nmmap 0 9 2 rw anon_private\ncopy 0 3 2 0 11 FIXED"),
+        Some((true, false))
+    );
+}
+
+#[test]
+fn point_6_ranges_that_overlap_are_refused() {
+    let outcome = run("mmap 0 1 4 rw anon_private\ncopy 0 1 3 0 3 FIXED");
+    assert_eq!((outcome.last(), outcome.maps().as_str()), (Err(Errno::EINVAL), "1..5 rw- @1"));
+    returns(&[
+        ("mmap 0 1 4 rw anon_private\ncopy 0 1 4 0 1 FIXED", Err(Errno::EINVAL)),
+        ("mmap 0 1 4 rw anon_private\ncopy 0 1 2 0 3 FIXED", Ok(3)),
+        ("mmap 0 1 4 rw anon_private\nfork 0\ncopy 1 1 3 0 3 FIXED", Ok(3)),
+    ]);
+}
+
+#[test]
+fn point_7_accounting_adds_up() {
+    let counters = |text: &str, process: usize| {
+        let outcome = run(text);
+        let c = outcome.seen.spaces[process].counters;
+        (c.total_vm, c.locked_vm, c.data_vm, c.map_count, outcome.seen.committed)
+    };
+    // A copy of locked memory is not locked.
+    let locked = "mmap 0 1 4 rw anon_private LOCKED\nfork 0\n";
+    assert_eq!(counters(&format!("{locked}copy 1 1 4 0 10 FIXED"), 1), (8, 0, 8, 2, 12));
+    assert_eq!(counters(&format!("{locked}copy_vma 1 1 4 0 10 0"), 1), (8, 4, 8, 2, 12));
+    assert_eq!(
+        counters(&format!("{locked}copy_vma 1 1 4 0 10 0\nmunmap 1 10 4"), 1),
+        (4, 0, 4, 1, 8)
+    );
+    // Over what was mapped.
+    assert_eq!(counters(&format!("{locked}copy 1 1 2 0 2 FIXED"), 1), (4, 0, 4, 3, 8));
+    // Nothing is charged for what is not.
+    assert_eq!(
+        counters("mmap 0 1 4 rw anon_private NORESERVE\ncopy 0 1 4 0 10 FIXED", 0),
+        (8, 0, 8, 2, 0)
+    );
+    // Where flags are kept, the limit on locked pages is.
+    returns(&[(
+        "limits lock=4\nmmap 0 1 4 rw anon_private LOCKED\ncopy_vma 0 1 1 0 10 0",
+        Err(Errno::EAGAIN),
+    )]);
+    returns(&[("limits lock=4\nmmap 0 1 4 rw anon_private LOCKED\ncopy_vma 0 1 1 0 10 1", Ok(10))]);
+}
+
+#[test]
+fn point_8_the_rmap_locks_are_taken_where_they_are_needed() {
+    let text = format!("{PAIR}copy 1 1 2 0 10 FIXED\ncopy 1 3 2 0 12 FIXED");
+    let copies = run(&text).copies;
+    assert_eq!((copies[0].merged, copies[0].need_rmap_locks), (false, false));
+    assert_eq!((copies[1].merged, copies[1].need_rmap_locks), (true, true));
+    assert!(copies.iter().all(|copy| copy.honoured));
+}
+
+#[test]
+fn point_9_a_copy_hangs_on_all_that_its_pages_may_hang_on() {
+    // The page is the grandparent's, the parent's or the child's.
+    ends_with(&[(
+        "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nfork 0\ntouch 1 2 1\nfork 1\ntouch 2 3 1\nfork 0\ncopy 3 1 3 2 10 FIXED",
+        "1..4 rw- @1 A[A]\n1..4 rw- @1 B[BA]\n1..4 rw- @1 C[CBA]\n1..4 rw- @1 D[DA], 10..13 rw- @1 C[CBA]",
+    )]);
+}
+
+#[test]
+fn point_10_a_call_that_fails_has_changed_nothing() {
+    let world = "limits map_count=6 address_space=12\nmmap 0 1 4 rw anon_private\nfork 0\n\
+                 mmap 1 10 2 rw file0_shared\nmmap 0 6 1 rw special\nmmap 0 8 2 rw anon_private\nuffd_register 0 8 2\n";
+    let before = run(world).maps();
+    for (op, error) in [
+        ("copy 1 1 0 0 10 FIXED", Errno::EINVAL),
+        ("copy 1 1 2 5 10 FIXED", Errno::ESRCH),
+        ("copy 5 1 2 0 10 FIXED", Errno::ESRCH),
+        ("copy 1 1 5 0 10 FIXED", Errno::EFAULT),
+        ("copy 1 6 1 0 10 FIXED", Errno::EFAULT),
+        ("copy 1 8 1 0 10 FIXED", Errno::ENOTSUPP),
+        ("copy 1 1 2 0 9 FIXED_NOREPLACE", Errno::EEXIST),
+        ("copy 1 1 2 0 9 FIXED|FIXED_NOREPLACE", Errno::EEXIST),
+        ("copy 0 1 2 0 2 FIXED", Errno::EINVAL),
+        ("copy_vma 0 1 2 0 2 1", Errno::EINVAL),
+        // 4 + 2 + 1 pages, and room for 12.
+        ("mmap 0 20 4 rw file0_shared\ncopy 0 1 2 0 30 FIXED", Errno::ENOMEM),
+    ] {
+        let outcome = run(&format!("{world}{op}"));
+        assert_eq!(outcome.last(), Err(error), "{op}");
+        if op.starts_with("copy") {
+            assert_eq!((outcome.maps(), outcome.seen.changed), (before.clone(), 0), "{op}");
+        }
+    }
+    returns(&[(
+        "limits map_count=2\nmmap 0 1 4 rw anon_private\ncopy 0 1 1 0 10 FIXED",
+        Err(Errno::ENOMEM),
+    )]);
+    returns(&[("limits map_count=3\nmmap 0 1 4 rw anon_private\ncopy 0 1 1 0 10 FIXED", Ok(10))]);
+}
+
+#[test]
+fn a_hint_is_taken_if_it_is_free_else_the_highest_hole() {
+    let world = "mmap 0 1 4 rw anon_private\nfork 0\nmmap 1 62 63 rw file0_shared\n";
+    returns(&[
+        (&format!("{world}copy 1 1 2 0 10"), Ok(10)),
+        (&format!("{world}copy 1 1 2 0 2"), Ok(126)),
+        (&format!("{world}copy 1 1 4 0 2"), Ok(58)),
+        (&format!("{world}mmap 1 5 57 rw anon_shared\ncopy 1 1 4 0 2"), Err(Errno::ENOMEM)),
+    ]);
+}

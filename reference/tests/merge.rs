@@ -1,0 +1,161 @@
+//! The merge rule.
+
+mod common;
+use common::{ends_with, run};
+
+const TWO: &str = "mmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private";
+
+#[test]
+fn neighbours_that_agree_in_everything_are_one() {
+    ends_with(&[
+        (TWO, "1..5 rw- @1"),
+        // On both sides of a hole, and whichever comes first.
+        (
+            "mmap 0 5 2 rw anon_private\nmmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private",
+            "1..7 rw- @1",
+        ),
+        ("mmap 0 1 2 rw file0_private - 7\nmmap 0 3 2 rw file0_private - 9", "1..5 rw- 7 file0"),
+        ("mmap 0 1 2 rw file0_shared - 7\nmmap 0 3 2 rw file0_shared - 9", "1..5 rw- 7 file0"),
+        ("mmap 0 1 2 r readonly_shared - 7\nmmap 0 3 2 r readonly_shared - 9", "1..5 r-- 7 file2"),
+    ]);
+}
+
+#[test]
+fn neighbours_that_differ_in_anything_stay_two() {
+    ends_with(&[
+        // The page offset does not run on.
+        (
+            "mmap 0 1 2 rw file0_shared - 7\nmmap 0 3 2 rw file0_shared - 8",
+            "1..3 rw- 7 file0, 3..5 rw- 8 file0",
+        ),
+        // Flags.
+        ("mmap 0 1 2 rw anon_private\nmmap 0 3 2 r anon_private", "1..3 rw- @1, 3..5 r-- @3"),
+        (
+            "mmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private NORESERVE",
+            "1..3 rw- @1, 3..5 rw- @3 NORESERVE",
+        ),
+        ("mmap 0 1 4 rw anon_private\nmadvise 0 3 2 DONTFORK", "1..3 rw- @1, 3..5 rw- @3 DONTCOPY"),
+        // VM_ACCOUNT alone: what was written once is charged for ever.
+        (
+            "mmap 0 1 2 r anon_private\nmmap 0 3 2 rw anon_private\nmprotect 0 3 2 r",
+            "1..3 r-- @1, 3..5 r-- @3",
+        ),
+        // File: each shared anonymous mapping has its own.
+        (
+            "mmap 0 1 2 rw file0_shared - 7\nmmap 0 3 2 rw file1_shared - 9",
+            "1..3 rw- 7 file0, 3..5 rw- 9 file1",
+        ),
+        (
+            "mmap 0 1 2 rw anon_shared\nmmap 0 3 2 rw anon_shared",
+            "1..3 rw- 0 file4, 3..5 rw- 0 file5",
+        ),
+        // userfaultfd context.
+        (
+            "mmap 0 1 4 rw anon_private\nuffd_register 0 1 2 0\nuffd_register 0 3 2 1",
+            "1..3 rw- @1 uffd0, 3..5 rw- @3 uffd1",
+        ),
+        // Policy.
+        (
+            "mmap 0 1 4 rw anon_private\nmbind 0 1 2 BIND\nmbind 0 3 2 PREFERRED",
+            "1..3 rw- @1 BIND, 3..5 rw- @3 PREFERRED",
+        ),
+        // VM_SPECIAL, vm_ops->close.
+        (
+            "mmap 0 1 2 rw special - 7\nmmap 0 3 2 rw special - 9",
+            "1..3 rw- 7 PFNMAP IO DONTEXPAND file3, 3..5 rw- 9 PFNMAP IO DONTEXPAND file3",
+        ),
+    ]);
+}
+
+#[test]
+fn soft_dirty_is_on_every_vma() {
+    let outcome =
+        run(&format!("{TWO}\nfork 0\nmremap 0 1 2 2 MAYMOVE|FIXED 9\ncopy 1 9 2 0 30 FIXED"));
+    for space in &outcome.seen.spaces {
+        assert!(
+            space.vmas().iter().all(|v| v.flags.contains(vmadiff_machine::VmFlags::VM_SOFTDIRTY))
+        );
+    }
+}
+
+#[test]
+fn anon_vmas_must_be_the_same_or_one_missing() {
+    let apart = "mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\ntouch 0 1 1\n";
+    ends_with(&[
+        // A range never faulted on joins one that is faulted, on either side.
+        ("mmap 0 1 2 rw anon_private\ntouch 0 1 1\nmmap 0 3 2 rw anon_private", "1..5 rw- @1 A[A]"),
+        ("mmap 0 3 2 rw anon_private\ntouch 0 3 1\nmmap 0 1 2 rw anon_private", "1..5 rw- @1 A[A]"),
+        // Both sides of it faulted, with anon_vmas of their own: the left one wins.
+        (
+            &format!("{apart}touch 0 5 1\nmmap 0 3 2 rw anon_private"),
+            "1..5 rw- @1 A[A], 5..7 rw- @5 B[B]",
+        ),
+        // The left one has none: it takes over that of the right.
+        (
+            "mmap 0 5 2 rw anon_private\ntouch 0 5 1\nmmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private",
+            "1..7 rw- @1 A[A]",
+        ),
+        // A faulted range does not join a neighbour never faulted on: its chain is empty.
+        (
+            "mmap 0 1 4 rw anon_private\nmprotect 0 3 2 r\ntouch 0 1 1\nmprotect 0 1 2 r",
+            "1..3 r-- @1 A[A], 3..5 r-- @3",
+        ),
+        // One that is not faulted does join a faulted neighbour.
+        (
+            "mmap 0 1 4 rw anon_private\nmprotect 0 3 2 r\ntouch 0 1 1\nmprotect 0 3 2 rw",
+            "1..5 rw- @1 A[A]",
+        ),
+    ]);
+}
+
+#[test]
+fn a_vma_that_descends_from_a_fork_takes_in_nothing_unfaulted() {
+    // Its chain has two entries; the parent's has one.
+    ends_with(&[(
+        "mmap 0 1 2 rw anon_private\ntouch 0 1 1\nfork 0\n\
+         mmap 0 3 2 rw anon_private\nmmap 1 3 2 rw anon_private",
+        "1..5 rw- @1 A[A]\n1..3 rw- @1 B[BA], 3..5 rw- @3",
+    )]);
+    // With the same anon_vma it merges for all that.
+    ends_with(&[(
+        "mmap 0 1 4 rw anon_private\ntouch 0 1 1\nfork 0\nmprotect 1 3 2 r\nmprotect 1 3 2 rw",
+        "1..5 rw- @1 A[A]\n1..5 rw- @1 B[BA]",
+    )]);
+}
+
+#[test]
+fn a_changed_part_joins_a_neighbour_or_is_cut_out() {
+    let whole = "mmap 0 1 6 rw anon_private\n";
+    ends_with(&[
+        // In the middle.
+        (&format!("{whole}mprotect 0 3 2 r"), "1..3 rw- @1, 3..5 r-- @3, 5..7 rw- @5"),
+        // The boundary to the left neighbour moves up, to the right one down.
+        (&format!("{whole}mprotect 0 1 2 r\nmprotect 0 3 2 r"), "1..5 r-- @1, 5..7 rw- @5"),
+        (&format!("{whole}mprotect 0 5 2 r\nmprotect 0 3 2 r"), "1..3 rw- @1, 3..7 r-- @3"),
+        // All of a VMA goes to the left, to the right, or to both.
+        (&format!("{whole}mprotect 0 3 2 r\nmprotect 0 3 2 rw"), "1..7 rw- @1"),
+        (
+            &format!("{whole}mprotect 0 5 2 r\nmprotect 0 1 2 x\nmprotect 0 3 2 r"),
+            "1..3 --x @1, 3..7 r-- @3",
+        ),
+        (
+            &format!("{whole}mprotect 0 5 2 r\nmprotect 0 1 2 x\nmprotect 0 3 2 x"),
+            "1..5 --x @1, 5..7 r-- @5",
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_as_wanted_already_is_left_alone_and_does_not_merge() {
+    // Growing in place and DONTFORK undone leave neighbours that could merge, and stay two.
+    let grown = "mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\nmremap 0 1 2 4 -\n";
+    let two = "1..5 rw- @1, 5..7 rw- @5";
+    ends_with(&[
+        (grown, two),
+        (&format!("{grown}mprotect 0 1 6 rw"), two),
+        (&format!("{grown}munlock 0 1 6"), two),
+        (&format!("{grown}madvise 0 1 6 DOFORK"), two),
+        (&format!("{grown}mbind 0 1 6 DEFAULT"), two),
+        (&format!("{grown}mlock 0 1 6 1\nmunlock 0 1 6"), "1..7 rw- @1"),
+    ]);
+}

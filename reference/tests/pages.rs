@@ -1,0 +1,92 @@
+//! Pages and populating.
+
+mod common;
+use common::{ends_with, returns, run};
+use vmadiff_machine::Errno;
+
+#[track_caller]
+fn shows(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        assert_eq!(run(text).anon_pages(0), *expected, "\n{text}");
+    }
+}
+
+#[test]
+fn an_access_needs_permission_and_a_page_of_the_file() {
+    returns(&[
+        ("touch 0 1", Err(Errno::EFAULT)),
+        ("touch 1 1", Err(Errno::ESRCH)),
+        ("mmap 0 1 1 - anon_private\ntouch 0 1", Err(Errno::EFAULT)),
+        ("mmap 0 1 1 r anon_private\ntouch 0 1", Ok(0)),
+        ("mmap 0 1 1 w anon_private\ntouch 0 1", Ok(0)),
+        ("mmap 0 1 1 x anon_private\ntouch 0 1", Ok(0)),
+        ("mmap 0 1 1 rx anon_private\ntouch 0 1 1", Err(Errno::EFAULT)),
+        ("mmap 0 1 1 w special\ntouch 0 1 1", Ok(0)),
+        ("mmap 0 1 1 w special\ntouch 0 1 0", Ok(0)),
+        // Grown beyond the object.
+        ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\ntouch 0 2", Err(Errno::SIGBUS)),
+        ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\ntouch 0 1", Ok(0)),
+    ]);
+}
+
+#[test]
+fn only_writes_to_private_memory_make_anonymous_pages() {
+    shows(&[
+        ("mmap 0 1 2 rw anon_private\ntouch 0 1 0\ntouch 0 2 1", "2"),
+        ("mmap 0 1 2 rw file0_private\ntouch 0 1 0\ntouch 0 2 1", "2"),
+        ("mmap 0 1 2 rw file0_shared\ntouch 0 2 1", ""),
+        ("mmap 0 1 2 rw anon_shared\ntouch 0 2 1", ""),
+        ("mmap 0 1 2 rw special\ntouch 0 2 1", ""),
+    ]);
+}
+
+#[test]
+fn pages_go_with_their_mapping_or_when_they_are_not_needed() {
+    let three = "mmap 0 1 3 rw anon_private\ntouch 0 1 1\ntouch 0 2 1\ntouch 0 3 1\n";
+    shows(&[
+        (&format!("{three}munmap 0 2 1"), "1 3"),
+        (&format!("{three}mmap 0 2 1 rw anon_private"), "1 3"),
+        (&format!("{three}madvise 0 2 1 DONTNEED"), "1 3"),
+        (&format!("{three}madvise 0 2 1 FREE"), "1 2 3"),
+        (&format!("{three}mprotect 0 2 1 -"), "1 2 3"),
+        (&format!("{three}mremap 0 2 2 2 MAYMOVE|FIXED 9"), "1 9 10"),
+        (&format!("{three}mremap 0 1 3 1 -"), "1"),
+        (&format!("{three}mremap 0 1 3 2 MAYMOVE|FIXED 9"), "9 10"),
+    ]);
+}
+
+#[test]
+fn locking_writes_private_writable_memory_and_reads_any_other() {
+    shows(&[
+        ("mmap 0 1 2 rw anon_private LOCKED", "1 2"),
+        ("mmap 0 1 2 w anon_private\nmlock 0 2 1", "2"),
+        ("mmap 0 1 2 rw file0_private LOCKED", "1 2"),
+        ("mmap 0 1 2 r anon_private LOCKED", ""),
+        ("mmap 0 1 2 rw anon_private\nmlock 0 1 2 1", ""),
+        // Read already, written now; of what is locked on fault not even that.
+        ("mmap 0 1 2 rw anon_private\ntouch 0 1\nmlock 0 1 2", "1 2"),
+        ("mmap 0 1 2 rw anon_private\ntouch 0 1\nmlock 0 1 2 1", ""),
+        ("mmap 0 1 2 r anon_private LOCKED\nmprotect 0 2 1 rw", "2"),
+        ("mmap 0 1 2 rw anon_private LOCKED\nmremap 0 1 2 3 -", "1 2 3"),
+        ("mmap 0 1 2 rw anon_private LOCKED\nmremap 0 1 2 3 MAYMOVE|FIXED 9", "9 10 11"),
+    ]);
+    ends_with(&[
+        ("mmap 0 1 2 r anon_private LOCKED", "1..3 r-- @1 LOCKED"),
+        ("mmap 0 1 2 rw file0_private LOCKED", "1..3 rw- 0 LOCKED file0 A[A]"),
+    ]);
+}
+
+#[test]
+fn mlock_says_where_populating_fails_and_mmap_does_not() {
+    returns(&[
+        ("mmap 0 1 2 - anon_private\nmlock 0 1 2", Err(Errno::ENOMEM)),
+        ("mmap 0 1 2 - anon_private\nmlock 0 1 2 1", Err(Errno::ENOMEM)),
+        ("mmap 0 1 2 - anon_private LOCKED", Ok(1)),
+        ("mmap 0 1 2 x anon_private\nmlock 0 1 2", Ok(0)),
+        ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\nmlock 0 1 2", Err(Errno::ENOMEM)),
+        ("mmap 0 1 1 rw anon_shared LOCKED\nmremap 0 1 1 2 -", Ok(1)),
+        ("mmap 0 1 2 rw special\nmlock 0 1 2", Ok(0)),
+    ]);
+    // It is locked for all that.
+    ends_with(&[("mmap 0 1 2 - anon_private\nmlock 0 1 2", "1..3 --- @1 LOCKED")]);
+}
