@@ -6,11 +6,11 @@
 //! | 1 | exactly the destination range is mapped, with the source's file, page offset, policy and protection, its anon_vma and chain | [`Vma::copied`] |
 //! | 2 | the source is unchanged, unless it is the destination's own | [`World::copy`] works on the destination only |
 //! | 3 | the flags and the userfaultfd context that a copy loses | [`Vma::cleared`] |
-//! | 4 | the new range merges where the merge rule lets it | [`Syscall::join`], in [`Syscall::copy_vma`] |
-//! | 5 | the source is redirected where the merge swallowed it | [`Syscall::copy_vma`] |
+//! | 4 | the new range merges where the merge rule lets it | [`join`](crate::mm::Syscall::join) |
+//! | 5 | the source is redirected where the merge swallowed it | [`copy_vma`](crate::mm::Syscall::copy_vma) |
 //! | 6 | ranges that overlap are refused | [`World::permitted`], its last line |
 //! | 7 | accounting adds up | [`accounting`](crate::accounting) is a recount |
-//! | 8 | the rmap locks are taken where they are needed | [`Syscall::copy_vma`]: always honoured |
+//! | 8 | the rmap locks are taken where they are needed | [`copy_vma`](crate::mm::Syscall::copy_vma): always honoured |
 //! | 9 | every anonymous page stays reachable | the copy hangs on all that the source hangs on |
 //! | 10 | a call that fails has changed nothing | [`World::permitted`] looks first; nothing fails after |
 

@@ -1,5 +1,5 @@
 //! The original kernel's semantics of an address space (Linux 5.2.1), as a specification; and
-//! [the contract](contract) of a copy between two.
+//! the contract of a copy between two.
 //!
 //! It says what must be true, in the shortest form that can be checked by reading, not how the
 //! kernel goes about it. An address space is a sorted list of VMAs. A range is changed VMA by
