@@ -4,7 +4,7 @@
 //! Changes are tried in a fixed order until none helps: the result depends on the program alone.
 
 use vmadiff_machine::op::MAX_OPERANDS;
-use vmadiff_machine::operand::{Arg, Len};
+use vmadiff_machine::operand::{Arg, END_PAGES, Len};
 use vmadiff_machine::{Limits, Op, Program};
 
 use crate::divergence::{Divergence, Signature};
@@ -21,6 +21,7 @@ pub fn minimize(
     while shrink.drop_operations()
         || shrink.drop_limits()
         || shrink.join_mappings()
+        || shrink.squeeze()
         || shrink.lower_together()
         || shrink.lower_operands()
     {}
@@ -149,9 +150,29 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         joined
     }
 
+    /// Takes one page, or two, out of the arena: every range that had it becomes shorter, and
+    /// what lay above moves down. Two, because what is copied and where to shrink together.
+    fn squeeze(&mut self) -> bool {
+        let mut squeezed = false;
+        let mut first = END_PAGES as u8;
+        while first > 0 {
+            first -= 1;
+            for second in (0..=first).rev() {
+                let mut program = self.best.clone();
+                for op in &mut program.ops {
+                    *op = without_pages(op, first, second);
+                }
+                if self.keep(program) {
+                    squeezed = true;
+                    break;
+                }
+            }
+        }
+        squeezed
+    }
+
     /// Lowers all operands that range over the same thing and have the same value: both lengths
-    /// of an `mremap`, one process in every operation, one page wherever it is an edge; and all
-    /// pages at once.
+    /// of an `mremap`, one process in every operation, one page wherever it is an edge.
     fn lower_together(&mut self) -> bool {
         let mut lowered = false;
         let domains: Vec<(&str, usize)> = {
@@ -168,10 +189,6 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
                     lowered |= at.len() > 1 && self.keep_with(&at, |_| lower);
                 }
             }
-        }
-        for pages in (1..64).rev() {
-            let at = self.places(|expected, _| expected == PAGE);
-            lowered |= self.keep_with(&at, |v| v.saturating_sub(pages));
         }
         lowered
     }
@@ -220,7 +237,27 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
     }
 }
 
-const PAGE: &str = <vmadiff_machine::operand::Page as vmadiff_machine::operand::Domain>::EXPECTED;
+/// The operation in an arena that lacks two pages (one, if they are the same).
+fn without_pages(op: &Op, first: u8, second: u8) -> Op {
+    let moved =
+        |page: u8| page - u8::from(page > first) - u8::from(second != first && page > second);
+    let mut bytes = values(op);
+    let types = op.opcode().operands();
+    let at = |name| types.iter().position(|ty| ty.name == name);
+    let mut shrink = |page: Option<usize>, len: Option<usize>| {
+        let Some(page) = page else { return };
+        let start = bytes[page];
+        bytes[page] = moved(start);
+        if let Some(len) = len {
+            bytes[len] = moved(start + bytes[len]) - moved(start);
+        }
+    };
+    shrink(at("page"), at("len").or(at("old_len")));
+    shrink(at("new_page"), at("new_len"));
+    // As long as the source is.
+    shrink(at("dst_page"), None);
+    Op::from_bytes(op.opcode(), bytes)
+}
 
 /// A mapping like `like` that spans two mappings of one process.
 fn span(first: &Op, second: &Op, like: &Op) -> Option<Op> {

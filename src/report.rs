@@ -151,7 +151,11 @@ fn pages_text(pages: u128) -> String {
 /// An observation as lines: what `scope` compares, of the processes in `shown`.
 pub fn observation_lines(seen: &Observation, scope: Scope, shown: u8) -> Vec<String> {
     let mut names = Names::default();
-    let mut lines = vec![format!("result {}", result_text(seen.result))];
+    let mut lines = Vec::new();
+    // What does not survive returns nothing.
+    if !seen.is_fatal() {
+        lines.push(format!("result {}", result_text(seen.result)));
+    }
     let copy = seen.copy.map(|copy| match scope {
         Scope::Models => copy,
         Scope::Recorded => CopyReport { honoured: true, ..copy },
