@@ -3,8 +3,8 @@
 //! Every change is kept only if the signature stays the same, so the result is never another bug.
 //! Changes are tried in a fixed order until none helps: the result depends on the program alone.
 
-use vmadiff_machine::op::MAX_OPERANDS;
-use vmadiff_machine::operand::{Arg, END_PAGES, Len};
+use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
+use vmadiff_machine::operand::{Arg, Domain as _, END_PAGES, Len, Prot};
 use vmadiff_machine::{Limits, Op, Program};
 
 use crate::divergence::{Divergence, Signature};
@@ -28,12 +28,28 @@ pub fn minimize(
     Some((shrink.best, shrink.divergence))
 }
 
-/// What is simpler: fewer operations, then fewer limits, then smaller operands.
+/// What is simpler: fewer operations, then fewer limits, then simpler operands.
 fn size(program: &Program) -> (usize, usize, usize) {
     let limits = program.limits.to_array().iter().flatten().count();
-    let operands =
-        program.ops.iter().map(|op| values(op).iter().map(|v| usize::from(*v)).sum::<usize>());
+    let operands = program.ops.iter().map(|op| {
+        op.opcode()
+            .operands()
+            .iter()
+            .zip(values(op))
+            .map(|(ty, value)| cost(ty, value))
+            .sum::<usize>()
+    });
     (program.ops.len(), limits, operands.sum())
+}
+
+/// How far a value is from the simplest: from zero, but for a protection from the usual one.
+fn cost(ty: &OperandType, value: u8) -> usize {
+    let usual = Prot::R | Prot::W;
+    match ty.expected {
+        Prot::EXPECTED if value == usual.index() => 0,
+        Prot::EXPECTED => 1 + usize::from(value),
+        _ => value.into(),
+    }
 }
 
 /// The operands of an operation as the least bytes that mean the same.
@@ -193,25 +209,25 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         lowered
     }
 
-    /// Lowers single operands.
+    /// Lowers single operands, to the simplest value that will do.
     fn lower_operands(&mut self) -> bool {
         let mut lowered = false;
         for op in 0..self.best.ops.len() {
             for operand in 0..MAX_OPERANDS {
-                let value = |s: &Self| s.best.ops.get(op).map_or(0, |op| values(op)[operand]);
-                let mut lower = 0;
-                while lower < value(self) {
-                    lowered |= self.keep_with(&[(op, operand)], |_| lower);
-                    lower += 1;
-                }
+                let Some(now) = self.best.ops.get(op) else { return lowered };
+                let Some(ty) = now.opcode().operands().get(operand) else { break };
+                let now = values(now)[operand];
+                let mut simpler: Vec<u8> = (0..=(ty.size - 1) as u8).collect();
+                simpler.sort_by_key(|value| cost(ty, *value));
+                simpler.truncate(simpler.iter().position(|value| *value == now).unwrap_or(0));
+                lowered |=
+                    simpler.into_iter().any(|value| self.keep_with(&[(op, operand)], |_| value));
             }
         }
         lowered
     }
 
-    fn operands(
-        &self,
-    ) -> impl Iterator<Item = (usize, usize, &'static vmadiff_machine::op::OperandType)> {
+    fn operands(&self) -> impl Iterator<Item = (usize, usize, &'static OperandType)> {
         self.best.ops.iter().enumerate().flat_map(|(op, o)| {
             o.opcode().operands().iter().enumerate().map(move |(operand, ty)| (op, operand, ty))
         })
