@@ -83,7 +83,8 @@ impl Syscall<'_> {
     /// The merge rule is asked with the page offset of the VMA's *start*, even where the part
     /// begins later. So a part from the middle of a VMA to its end does not join a successor that
     /// it would fit, and does join one whose offset is wrong by as much; that one then shows
-    /// other pages of the file there.
+    /// other pages of the file there, and a reverse-map walk does not find the anonymous pages
+    /// that were there. Later kernels pass the offset of the part.
     fn set_uffd(&mut self, range: Range, ctx: Option<UffdId>) -> Result<u8, Errno> {
         self.walk(range, Hole::Ignored, |this, at, part| {
             let vma = this.mm.vmas()[at];

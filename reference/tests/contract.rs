@@ -177,6 +177,24 @@ fn point_9_a_copy_hangs_on_all_that_its_pages_may_hang_on() {
 }
 
 #[test]
+fn points_4_and_9_conflict_over_an_anon_vma_taken_again() {
+    let outcome = run("mmap 0 1 2 rw anon_private\ntouch 0 1 1\nfork 0\nfork 1\nexit 1\n\
+         fork 2           # 1 takes B again\n\
+         fork 1           # 3 takes C again, which 2 has\n\
+         fork 1           # 4 gets D\n\
+         exit 3\n\
+         touch 4 2 1      # a page of D\n\
+         fork 4           # 3 takes C again, and maps the page of D\n\
+         munmap 2 2 1\n\
+         copy 2 2 1 3 2 FIXED");
+    assert_eq!(
+        outcome.maps(),
+        "1..3 rw- @1 A[A]\n1..3 rw- @1 B[CBA]\n1..3 rw- @1 C[CBA]\n1..3 rw- @1 C[DCBA]\n1..3 rw- @1 D[DCBA]"
+    );
+    assert_eq!(outcome.anon_pages(2), "1 2");
+}
+
+#[test]
 fn point_10_a_call_that_fails_has_changed_nothing() {
     let world = "limits map_count=6 address_space=12\nmmap 0 1 4 rw anon_private\nfork 0\n\
                  mmap 1 10 2 rw file0_shared\nmmap 0 6 1 rw special\nmmap 0 8 2 rw anon_private\nuffd_register 0 8 2\n";
