@@ -4,7 +4,7 @@
 //! Changes are tried in a fixed order until none helps: the result depends on the program alone.
 
 use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
-use vmadiff_machine::operand::{Arg, Domain as _, END_PAGES, Len, Prot};
+use vmadiff_machine::operand::{Arg, CopyFlags, Domain as _, END_PAGES, Len, Prot};
 use vmadiff_machine::{Limits, Op, Program};
 
 use crate::divergence::{Divergence, Signature};
@@ -42,14 +42,14 @@ fn size(program: &Program) -> (usize, usize, usize) {
     (program.ops.len(), limits, operands.sum())
 }
 
-/// How far a value is from the simplest: from zero, but for a protection from the usual one.
+/// How far a value is from the simplest: from zero, or from what a reader expects.
 fn cost(ty: &OperandType, value: u8) -> usize {
-    let usual = Prot::R | Prot::W;
-    match ty.expected {
-        Prot::EXPECTED if value == usual.index() => 0,
-        Prot::EXPECTED => 1 + usize::from(value),
-        _ => value.into(),
-    }
+    let usual = match ty.expected {
+        Prot::EXPECTED => (Prot::R | Prot::W).index(),
+        CopyFlags::EXPECTED => CopyFlags::FIXED.index(),
+        _ => return value.into(),
+    };
+    if value == usual { 0 } else { 1 + usize::from(value) }
 }
 
 /// The operands of an operation as the least bytes that mean the same.
