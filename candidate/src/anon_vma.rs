@@ -106,10 +106,10 @@ impl Kernel {
     /// `find_mergeable_anon_vma()`: a neighbour's anon_vma, so that the two can merge later.
     fn find_mergeable_anon_vma(&self, vma: VmaKey) -> Result<Option<AnonVmaKey>, Stop> {
         const F: &str = "find_mergeable_anon_vma";
-        if let Some(near) = read!(self, F, vma.vm_next) {
-            if let Some(anon_vma) = self.reusable_anon_vma(near, vma, near)? {
-                return Ok(Some(anon_vma));
-            }
+        if let Some(near) = read!(self, F, vma.vm_next)
+            && let Some(anon_vma) = self.reusable_anon_vma(near, vma, near)?
+        {
+            return Ok(Some(anon_vma));
         }
         match read!(self, F, vma.vm_prev) {
             Some(near) => self.reusable_anon_vma(near, near, vma),

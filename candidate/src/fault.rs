@@ -134,13 +134,13 @@ impl Kernel {
         addr: Addr,
         pte: Pte,
     ) -> Result<VmFault, Stop> {
-        if let Pte::Anon(page) = pte {
-            if self.page_mapcount(page) == 1 {
-                // `reuse_swap_page()`. For a pte that was writable already this changes nothing:
-                // the page is then the VMA's own.
-                self.page_move_anon_rmap(page, vma)?;
-                return Ok(VmFault::Done);
-            }
+        if let Pte::Anon(page) = pte
+            && self.page_mapcount(page) == 1
+        {
+            // `reuse_swap_page()`. For a pte that was writable already this changes nothing:
+            // the page is then the VMA's own.
+            self.page_move_anon_rmap(page, vma)?;
+            return Ok(VmFault::Done);
         }
         // `wp_page_copy()`.
         self.anon_vma_prepare(vma)?;

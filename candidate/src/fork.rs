@@ -14,7 +14,8 @@ impl Kernel {
     /// # Errors
     /// `EAGAIN` where there is none.
     pub(crate) fn fork(&mut self, oldmm: MmKey) -> Result<Process, Stop> {
-        let free = self.processes.iter().take(self.limits.max_processes()).position(Option::is_none);
+        let free =
+            self.processes.iter().take(self.limits.max_processes()).position(Option::is_none);
         let index = free.ok_or(Errno::EAGAIN)?;
         let mm = self.mms.insert(Mm::new());
         self.processes[index] = Some(mm);

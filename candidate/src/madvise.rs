@@ -34,8 +34,8 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
     let flags = vma.vm_flags;
     Ok(match advice {
         Advice::Normal => flags - VmFlags::VM_RAND_READ - VmFlags::VM_SEQ_READ,
-        Advice::Sequential => flags - VmFlags::VM_RAND_READ | VmFlags::VM_SEQ_READ,
-        Advice::Random => flags - VmFlags::VM_SEQ_READ | VmFlags::VM_RAND_READ,
+        Advice::Sequential => (flags - VmFlags::VM_RAND_READ) | VmFlags::VM_SEQ_READ,
+        Advice::Random => (flags - VmFlags::VM_SEQ_READ) | VmFlags::VM_RAND_READ,
         Advice::Dontfork => flags | VmFlags::VM_DONTCOPY,
         Advice::Dofork if flags.contains(VmFlags::VM_IO) => return Err(Errno::EINVAL),
         Advice::Dofork => flags - VmFlags::VM_DONTCOPY,
@@ -80,10 +80,10 @@ impl Kernel {
         let end = start + len;
         let mut unmapped_error = Ok(());
         let (mut next, mut prev) = self.find_vma_prev(mm, start)?;
-        if let Some(vma) = next {
-            if start > read!(self, F, vma.vm_start) {
-                prev = next;
-            }
+        if let Some(vma) = next
+            && start > read!(self, F, vma.vm_start)
+        {
+            prev = next;
         }
         loop {
             let Some(vma) = next else { return Err(Errno::ENOMEM.into()) };

@@ -266,10 +266,8 @@ impl Kernel {
         }
         if excess != 0 {
             *edit!(self, F, vma.vm_flags) |= VmFlags::VM_ACCOUNT;
-            if split {
-                if let Some(next) = read!(self, F, vma.vm_next) {
-                    *edit!(self, F, next.vm_flags) |= VmFlags::VM_ACCOUNT;
-                }
+            if split && let Some(next) = read!(self, F, vma.vm_next) {
+                *edit!(self, F, next.vm_flags) |= VmFlags::VM_ACCOUNT;
             }
         }
         let locked = vm_flags.contains(VmFlags::VM_LOCKED);

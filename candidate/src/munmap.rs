@@ -33,10 +33,10 @@ impl Kernel {
             self.split_vma_unlimited(vma, start, New::Above)?;
             prev = Some(vma);
         }
-        if let Some(last) = self.find_vma(mm, end)? {
-            if end > read!(self, F, last.vm_start) {
-                self.split_vma_unlimited(last, end, New::Below)?;
-            }
+        if let Some(last) = self.find_vma(mm, end)?
+            && end > read!(self, F, last.vm_start)
+        {
+            self.split_vma_unlimited(last, end, New::Below)?;
         }
         let first = match prev {
             Some(prev) => read!(self, F, prev.vm_next),

@@ -98,11 +98,7 @@ impl Mm {
             total_vm: 0,
             locked_vm: 0,
             data_vm: 0,
-            page_table: PageTable {
-                anon: 0,
-                zero: 0,
-                page: [slotmap::Key::null(); END_PAGES],
-            },
+            page_table: PageTable { anon: 0, zero: 0, page: [slotmap::Key::null(); END_PAGES] },
             userfaultfd: [None; 2],
         }
     }

@@ -152,10 +152,10 @@ impl Kernel {
         // One at a time and upwards: the two ranges of a buggy revision may overlap.
         for addr in (0..len).map(|page| src_addr + page) {
             let pte = self.pte(src_mm, addr)?;
-            if let Pte::Anon(page) = pte {
-                if let Some(page) = self.pages.get_mut(page) {
-                    page.mapcount += 1;
-                }
+            if let Pte::Anon(page) = pte
+                && let Some(page) = self.pages.get_mut(page)
+            {
+                page.mapcount += 1;
             }
             if pte != Pte::NoneOrFile {
                 self.set_pte_at(dst_mm, dst_addr + (addr - src_addr), pte)?;

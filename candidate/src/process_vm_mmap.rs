@@ -191,10 +191,8 @@ impl Kernel {
         len: u32,
     ) -> Result<VmaKey, Stop> {
         const F: &str = "process_vm_mmap";
-        let forbidden = VmFlags::VM_HUGETLB
-            | VmFlags::VM_DONTEXPAND
-            | VmFlags::VM_PFNMAP
-            | VmFlags::VM_IO;
+        let forbidden =
+            VmFlags::VM_HUGETLB | VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP | VmFlags::VM_IO;
         let vma = self.find_vma_without_flags(src_mm, src_addr, len, VmFlags::empty())?;
         let flags = read!(self, F, vma.vm_flags);
         if flags.intersects(VmFlags::VM_HUGETLB | VmFlags::VM_IO) {

@@ -26,8 +26,11 @@ impl Kernel {
     ) -> Result<(), Stop> {
         const F: &str = "__split_vma";
         let new = self.vm_area_dup(vma)?;
-        let (start, end, pgoff) =
-            (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end), read!(self, F, vma.vm_pgoff));
+        let (start, end, pgoff) = (
+            read!(self, F, vma.vm_start),
+            read!(self, F, vma.vm_end),
+            read!(self, F, vma.vm_pgoff),
+        );
         let upper_pgoff = pgoff + (addr - start);
         match half {
             New::Below => *edit!(self, F, new.vm_end) = addr,

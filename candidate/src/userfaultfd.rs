@@ -145,7 +145,7 @@ impl Kernel {
         let mut next = Some(first);
         while let Some(mut vma) = next {
             let vma_start = read!(self, F, vma.vm_start);
-            if vma != first && vma_start >= end {
+            if vma_start >= end {
                 break;
             }
             let vm_flags = read!(self, F, vma.vm_flags);
@@ -165,7 +165,7 @@ impl Kernel {
                 start = start.max(vma_start);
                 let vma_end = read!(self, F, vma.vm_end).min(end);
                 let new = Attributes {
-                    vm_flags: vm_flags - VmFlags::UFFD | armed,
+                    vm_flags: (vm_flags - VmFlags::UFFD) | armed,
                     vm_userfaultfd_ctx: ctx,
                     // The offset of the VMA, not of the range: so the kernel has it.
                     pgoff: read!(self, F, vma.vm_pgoff),

@@ -62,12 +62,7 @@ impl Kernel {
     }
 
     /// Where a VMA for the range would be linked.
-    pub(crate) fn find_vma_links(
-        &self,
-        mm: MmKey,
-        addr: Addr,
-        end: Addr,
-    ) -> Result<Links, Stop> {
+    pub(crate) fn find_vma_links(&self, mm: MmKey, addr: Addr, end: Addr) -> Result<Links, Stop> {
         const F: &str = "find_vma_links";
         let (next, prev) = self.find_vma_prev(mm, addr)?;
         match next {

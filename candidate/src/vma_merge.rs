@@ -116,10 +116,10 @@ impl Kernel {
         let mergeable_next = match next {
             Some(next) if read!(self, F, next.vm_start) == end => {
                 let policy = read!(self, F, next.vm_policy);
-                self.vmas.get(next).filter(|vma| {
-                    policy == new.policy && can_vma_merge_before(vma, new, pglen)
-                })
-                .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma))
+                self.vmas
+                    .get(next)
+                    .filter(|vma| policy == new.policy && can_vma_merge_before(vma, new, pglen))
+                    .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma))
             }
             _ => None,
         };
@@ -147,13 +147,13 @@ impl Kernel {
         }
 
         let Some((next, next_end, next_pgoff, _)) = mergeable_next else { return Ok(None) };
-        if let Some(prev) = prev {
-            if addr < read!(self, F, prev.vm_end) {
-                // Case 4.
-                let (start, pgoff) = (read!(self, F, prev.vm_start), read!(self, F, prev.vm_pgoff));
-                self.vma_adjust(prev, start, addr, pgoff, None, Some(next))?;
-                return Ok(Some(next));
-            }
+        if let Some(prev) = prev
+            && addr < read!(self, F, prev.vm_end)
+        {
+            // Case 4.
+            let (start, pgoff) = (read!(self, F, prev.vm_start), read!(self, F, prev.vm_pgoff));
+            self.vma_adjust(prev, start, addr, pgoff, None, Some(next))?;
+            return Ok(Some(next));
         }
         // Cases 3, where `area` is `next`, and 8, where it goes.
         if let Some(area) = area {
