@@ -62,6 +62,12 @@ impl AnonVmas {
         chain.0.checked_sub(1).is_some_and(|at| self.links[at as usize].older == Chain::EMPTY)
     }
 
+    /// Whether two VMAs have the same anon_vma, or none, and hang on the same ones.
+    pub(crate) fn are_same(&self, a: &Vma, b: &Vma) -> bool {
+        a.anon_vma == b.anon_vma
+            && (a.chain == b.chain || self.chain(a.chain).eq(self.chain(b.chain)))
+    }
+
     fn chain_of(&mut self, anon_vma: AnonVmaId, older: Chain) -> Chain {
         self.links.push(Link { anon_vma, older });
         Chain(self.links.len() as u32)

@@ -14,11 +14,11 @@
 //! | 9 | every anonymous page stays reachable | the copy hangs on all that the source hangs on |
 //! | 10 | a call that fails has changed nothing | [`World::permitted`] looks first; nothing fails after |
 //!
-//! Points 4 and 9 cannot both be had where the neighbour has the copy's anon_vma but hangs on
-//! fewer: the merge rule compares anon_vmas, not chains. Within one family of forks two VMAs can
-//! be like that, if an anon_vma was taken again ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)),
-//! but only a copy brings them into one address space. Point 4 is followed; the test
-//! `points_4_and_9_conflict_over_an_anon_vma_taken_again` has the program.
+//! Point 9 needs more of the merge rule than the original kernel's: that VMAs with one anon_vma
+//! hang on the same ones. Within one family of forks two VMAs can have one anon_vma and hang on
+//! different ones, if it was taken again ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)), but
+//! only a copy brings them into one address space. There point 4 gives way; the test
+//! `point_9_goes_before_point_4` has the program.
 
 use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, Page, Process};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};

@@ -15,8 +15,12 @@ impl Syscall<'_> {
     /// Their anon_vmas must be the same, or one has none and `near` hangs on exactly one
     /// (`is_mergeable_anon_vma()`): a VMA that descends from a fork hangs on more, and one never
     /// faulted on none, so it does not take in a range that has been faulted.
+    ///
+    /// With the same anon_vma they hang on the same ones, too. In an address space of the original
+    /// kernel that is always so; a [copy](crate::contract) can bring VMAs together of which it is
+    /// not, and joined, pages of the one would not be found through the other's chain.
     fn may_join(&self, new: &Vma, near: &Vma) -> bool {
-        let anon_vma = new.anon_vma == near.anon_vma
+        let anon_vma = self.anon_vmas.are_same(new, near)
             || ((new.anon_vma.is_none() || near.anon_vma.is_none())
                 && self.anon_vmas.is_singular(near.chain));
         let pgoff = if near.range.start < new.range.start {
@@ -57,8 +61,9 @@ impl Syscall<'_> {
             .filter(|&at| at < vmas.len() && vmas[at].range.start == new.range.end)
             .filter(|&at| self.may_join(new, &vmas[at]))
             .filter(|&at| {
-                let anon_vmas = (left.and_then(|l| vmas[l].anon_vma), vmas[at].anon_vma);
-                !matches!(anon_vmas, (Some(l), Some(r)) if l != r)
+                let (left, right) = (left.map(|left| &vmas[left]), &vmas[at]);
+                let left = left.filter(|left| left.anon_vma.is_some() && right.anon_vma.is_some());
+                left.is_none_or(|left| self.anon_vmas.are_same(left, right))
             });
         left.or(right)?;
 

@@ -177,7 +177,7 @@ fn point_9_a_copy_hangs_on_all_that_its_pages_may_hang_on() {
 }
 
 #[test]
-fn points_4_and_9_conflict_over_an_anon_vma_taken_again() {
+fn point_9_goes_before_point_4() {
     let outcome = run("mmap 0 1 2 rw anon_private\ntouch 0 1 1\nfork 0\nfork 1\nexit 1\n\
          fork 2           # 1 takes B again\n\
          fork 1           # 3 takes C again, which 2 has\n\
@@ -189,7 +189,7 @@ fn points_4_and_9_conflict_over_an_anon_vma_taken_again() {
          copy 2 2 1 3 2 FIXED");
     assert_eq!(
         outcome.maps(),
-        "1..3 rw- @1 A[A]\n1..3 rw- @1 B[CBA]\n1..3 rw- @1 C[CBA]\n1..3 rw- @1 C[DCBA]\n1..3 rw- @1 D[DCBA]"
+        "1..3 rw- @1 A[A]\n1..3 rw- @1 B[CBA]\n1..2 rw- @1 C[CBA], 2..3 rw- @2 C[DCBA]\n1..3 rw- @1 C[DCBA]\n1..3 rw- @1 D[DCBA]"
     );
     assert_eq!(outcome.anon_pages(2), "1 2");
 }
