@@ -145,8 +145,9 @@ fn finding(class: Class, detail: impl Into<String>) -> Option<Finding> {
 
 /// What differs, by the first of these that does. The order puts causes before consequences.
 fn find(left: &Observation, right: &Observation) -> Finding {
-    events(left, right)
+    events(left, right, Event::is_fatal)
         .or_else(|| results(left, right))
+        .or_else(|| events(left, right, |_| true))
         .or_else(|| layout(left, right))
         .or_else(|| pages(left, right))
         .or_else(|| merge(left, right))
@@ -162,9 +163,14 @@ fn find(left: &Observation, right: &Observation) -> Finding {
         })
 }
 
-fn events(left: &Observation, right: &Observation) -> Option<Finding> {
-    let n = (0..left.events.len().max(right.events.len()))
-        .find(|&n| left.events.get(n) != right.events.get(n))?;
+/// An event that one of them has and the other has not, of those that `wanted` wants: one that
+/// the kernel does not survive explains any result, but one that it survives may be the result
+/// of a call that should have been refused.
+fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -> Option<Finding> {
+    let n = (0..left.events.len().max(right.events.len())).find(|&n| {
+        let (l, r) = (left.events.get(n), right.events.get(n));
+        l != r && l.into_iter().chain(r).any(wanted)
+    })?;
     // An event of the left alone is as much a difference as one of the right alone.
     let (event, side) = match (right.events.get(n), left.events.get(n)) {
         (Some(event), _) => (event, ""),
