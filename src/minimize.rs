@@ -4,7 +4,7 @@
 //! Changes are tried in a fixed order until none helps: the result depends on the program alone.
 
 use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
-use vmadiff_machine::operand::{Arg, CopyFlags, Domain as _, END_PAGES, Len, Prot};
+use vmadiff_machine::operand::{Arg, CopyFlags, Domain as _, END_PAGES, Len, Page, Prot};
 use vmadiff_machine::{Limits, Op, Program};
 
 use crate::divergence::{Divergence, Signature};
@@ -24,6 +24,7 @@ pub fn minimize(
         || shrink.squeeze()
         || shrink.lower_together()
         || shrink.lower_operands()
+        || shrink.lower_pairs()
     {}
     Some((shrink.best, shrink.divergence))
 }
@@ -42,6 +43,9 @@ fn size(program: &Program) -> (usize, usize, usize) {
     (program.ops.len(), limits, operands.sum())
 }
 
+/// The longest program of which pairs of operands are tried: there are many pairs.
+const MAX_PAIRED_OPS: usize = 6;
+
 /// How far a value is from the simplest: from zero, or from what a reader expects.
 fn cost(ty: &OperandType, value: u8) -> usize {
     let usual = match ty.expected {
@@ -49,7 +53,7 @@ fn cost(ty: &OperandType, value: u8) -> usize {
         CopyFlags::EXPECTED => CopyFlags::FIXED.index(),
         _ => return value.into(),
     };
-    if value == usual { 0 } else { 1 + usize::from(value) }
+    if value == usual { 0 } else { 8 + usize::from(value) }
 }
 
 /// The operands of an operation as the least bytes that mean the same.
@@ -225,6 +229,51 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
             }
         }
         lowered
+    }
+
+    /// Lowers two operands of one operation at a time, also where another operation then becomes
+    /// needless: a copy to another process may become one to another page, without the fork.
+    fn lower_pairs(&mut self) -> bool {
+        let ops = self.best.ops.len();
+        if ops > MAX_PAIRED_OPS {
+            return false;
+        }
+        // Pages past the last one that is named are all alike: the first of them will do.
+        let beyond = 1 + self
+            .places(|expected, _| expected == Page::EXPECTED)
+            .into_iter()
+            .map(|(op, operand)| values(&self.best.ops[op])[operand])
+            .max()
+            .unwrap_or(0);
+        for dropped in (0..ops).map(Some).chain([None]) {
+            for changed in (0..ops).filter(|op| Some(*op) != dropped) {
+                let op = self.best.ops[changed];
+                let types = op.opcode().operands();
+                let most = |n: usize| match types[n].expected {
+                    Page::EXPECTED | Len::EXPECTED => beyond.min((types[n].size - 1) as u8),
+                    _ => (types[n].size - 1) as u8,
+                };
+                for (a, b) in
+                    (0..types.len()).flat_map(|a| (a + 1..types.len()).map(move |b| (a, b)))
+                {
+                    for value in 0..=most(a) {
+                        for other in 0..=most(b) {
+                            let mut bytes = values(&op);
+                            (bytes[a], bytes[b]) = (value, other);
+                            let mut program = self.best.clone();
+                            program.ops[changed] = Op::from_bytes(op.opcode(), bytes);
+                            if let Some(dropped) = dropped {
+                                program.ops.remove(dropped);
+                            }
+                            if self.keep(program) {
+                                return true;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        false
     }
 
     fn operands(&self) -> impl Iterator<Item = (usize, usize, &'static OperandType)> {
