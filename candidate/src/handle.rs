@@ -141,3 +141,67 @@ macro_rules! warn_on {
 }
 
 pub(crate) use {bug_on, edit, read, stale, warn_on};
+
+#[cfg(test)]
+mod tests {
+    use slotmap::Key;
+    use vmadiff_machine::{Errno, Object};
+
+    use super::*;
+    use crate::addr::Addr;
+    use crate::revision::Revision;
+    use crate::stop::Stop;
+
+    const F: &str = "the_reader";
+
+    /// What a report would say: the object, the function, the field.
+    fn told<T>(result: Result<T, Stop>) -> Option<(Object, &'static str, &'static str)> {
+        match result {
+            Err(Stop::UseAfterFree(object, &(function, field))) => Some((object, function, field)),
+            _ => None,
+        }
+    }
+
+    fn end(kernel: &Kernel, vma: VmaKey) -> Result<Addr, Stop> {
+        Ok(read!(kernel, F, vma.vm_end))
+    }
+
+    fn set_end(kernel: &mut Kernel, vma: VmaKey) -> Result<(), Stop> {
+        *edit!(kernel, F, vma.vm_end) = Addr(9);
+        Ok(())
+    }
+
+    fn map_count(kernel: &Kernel, mm: MmKey) -> Result<i64, Stop> {
+        Ok(read!(kernel, F, mm.map_count))
+    }
+
+    fn degree(kernel: &Kernel, anon_vma: AnonVmaKey) -> Result<i32, Stop> {
+        Ok(read!(kernel, F, anon_vma.degree))
+    }
+
+    #[test]
+    fn a_stale_handle_is_told_with_object_function_and_field() -> Result<(), Errno> {
+        let mut kernel = Kernel::new(Revision::Original);
+        let program: vmadiff_machine::Program =
+            "mmap 0 1 2 rw anon_private\ntouch 0 1 1".parse().map_err(|_| Errno::EINVAL)?;
+        let mut seen = vmadiff_machine::Observation::default();
+        for op in &program.ops {
+            kernel.step(op, &mut seen);
+        }
+        let mm = kernel.processes[0].unwrap_or_default();
+        let vma = kernel.mms[mm].mmap.unwrap_or_default();
+        let anon_vma = kernel.vmas[vma].anon_vma.unwrap_or_default();
+        assert_eq!(told(end(&kernel, vma)), None);
+        assert_eq!(told(set_end(&mut kernel, vma)), None);
+        assert_eq!(told(degree(&kernel, anon_vma)), None);
+        assert_eq!(told(map_count(&kernel, mm)), None);
+
+        assert!(kernel.exit_mmap(mm).is_ok());
+        assert_eq!(told(end(&kernel, vma)), Some((Object::Vma, F, "vm_end")));
+        assert_eq!(told(set_end(&mut kernel, vma)), Some((Object::Vma, F, "vm_end")));
+        assert_eq!(told(degree(&kernel, anon_vma)), Some((Object::AnonVma, F, "degree")));
+        assert_eq!(told(map_count(&kernel, mm)), Some((Object::Mm, F, "map_count")));
+        assert_eq!(told(end(&kernel, VmaKey::null())), Some((Object::Vma, F, "vm_end")));
+        Ok(())
+    }
+}

@@ -36,6 +36,9 @@ pub(crate) struct Kernel {
     anon_vma_ids: u32,
     anon_vma_ids_free: Vec<u32>,
 
+    /// The kernel did not survive: only a reset helps.
+    pub(crate) dead: bool,
+
     // What belongs to one operation.
     /// Assertions that failed and pages that went astray, in order.
     pub(crate) events: Vec<Event>,
@@ -64,6 +67,7 @@ impl Kernel {
             userfaultfd_opened: 0,
             anon_vma_ids: 0,
             anon_vma_ids_free: Vec::new(),
+            dead: false,
             events: Vec::new(),
             copy: None,
             dirty: false,
@@ -88,6 +92,7 @@ impl Kernel {
         self.userfaultfd_opened = 0;
         self.anon_vma_ids = 0;
         self.anon_vma_ids_free.clear();
+        self.dead = false;
         self.begin();
     }
 

@@ -7,11 +7,6 @@ use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
 use crate::stop::Stop;
 
-/// `is_exec_mapping()`.
-fn is_exec_mapping(flags: VmFlags) -> bool {
-    flags & (VmFlags::VM_EXEC | VmFlags::VM_WRITE) == VmFlags::VM_EXEC
-}
-
 /// `is_data_mapping()`.
 fn is_data_mapping(flags: VmFlags) -> bool {
     flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED) == VmFlags::VM_WRITE
@@ -110,7 +105,7 @@ impl Kernel {
     ) -> Result<(), Stop> {
         const F: &str = "vm_stat_account";
         *edit!(self, F, mm.total_vm) += pages;
-        if !is_exec_mapping(flags) && is_data_mapping(flags) {
+        if is_data_mapping(flags) {
             *edit!(self, F, mm.data_vm) += pages;
         }
         Ok(())

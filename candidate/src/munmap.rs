@@ -143,6 +143,7 @@ impl Kernel {
             self.remove_vma_list(mm, first)?;
         }
         self.mms.remove(mm);
+        self.dirty = true;
         Ok(())
     }
 }

@@ -11,6 +11,10 @@ use crate::stop::Stop;
 impl Kernel {
     /// Performs an operation and shows what follows.
     pub(crate) fn step(&mut self, op: &Op, seen: &mut Observation) {
+        if self.dead {
+            seen.result = Err(Errno::EFAULT);
+            return;
+        }
         self.begin();
         let result = self.system_call(op);
         // An operation changes the address space of its caller, and fork that of the child.
@@ -29,6 +33,7 @@ impl Kernel {
             Err(Err(errno)) => seen.result = Err(errno),
             Err(Ok(event)) => {
                 // The kernel is gone: its state is shown no more.
+                self.dead = true;
                 seen.result = Err(Errno::EFAULT);
                 seen.events.push(event);
                 return;
