@@ -24,7 +24,7 @@ impl Addr {
     /// The page offset of an anonymous mapping made here (`addr >> PAGE_SHIFT`).
     #[inline]
     pub(crate) fn linear(self) -> Pgoff {
-        Pgoff(vmadiff_machine::operand::ARENA_START.wrapping_add(self.0))
+        Pgoff(u64::from(vmadiff_machine::operand::ARENA_START) + u64::from(self.0))
     }
 }
 
@@ -65,23 +65,38 @@ impl Sub for Addr {
 
 /// `vm_pgoff`: an offset into a file, or for anonymous memory into the address space it was first
 /// mapped in, in pages.
+///
+/// As wide as the kernel's: a buggy revision may compute an offset far past any file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Pgoff(pub(crate) u32);
+pub(crate) struct Pgoff(pub(crate) u64);
 
 impl Pgoff {
-    /// The offset as observations show it.
+    /// The offset as observations show it. One past what they can show is shown as their largest.
     #[inline]
     pub(crate) fn shown(self) -> PageOffset {
-        PageOffset(self.0)
+        PageOffset(u32::try_from(self.0).unwrap_or(u32::MAX))
+    }
+
+    /// `self + ((addr - start) >> PAGE_SHIFT)`, the kernel's way from an address to an offset.
+    ///
+    /// Addresses are in bytes there, and unsigned: for an `addr` below `start` the difference
+    /// wraps before it is shifted, and the offset comes out 2^52 pages too high.
+    #[inline]
+    pub(crate) fn at(self, addr: Addr, start: Addr) -> Pgoff {
+        let bytes = |addr: Addr| u64::from(addr.0) << PAGE_SHIFT;
+        let offset = bytes(addr).wrapping_sub(bytes(start)) >> PAGE_SHIFT;
+        Pgoff(self.0.wrapping_add(offset))
     }
 }
+
+const PAGE_SHIFT: u32 = 12;
 
 impl Add<u32> for Pgoff {
     type Output = Pgoff;
 
     #[inline]
     fn add(self, pages: u32) -> Pgoff {
-        Pgoff(self.0.wrapping_add(pages))
+        Pgoff(self.0.wrapping_add(u64::from(pages)))
     }
 }
 
@@ -90,17 +105,7 @@ impl Sub<u32> for Pgoff {
 
     #[inline]
     fn sub(self, pages: u32) -> Pgoff {
-        Pgoff(self.0.wrapping_sub(pages))
-    }
-}
-
-/// The distance in pages.
-impl Sub for Pgoff {
-    type Output = u32;
-
-    #[inline]
-    fn sub(self, from: Pgoff) -> u32 {
-        self.0.wrapping_sub(from.0)
+        Pgoff(self.0.wrapping_sub(u64::from(pages)))
     }
 }
 

@@ -18,6 +18,9 @@ pub(crate) enum VmFault {
     /// `VM_FAULT_SIGBUS`.
     Sigbus,
     /// The page is missing and userfaultfd is told (`handle_userfault`).
+    ///
+    /// That function's `BUG_ON(ctx->mm != mm)` is left out: only a direct call of `copy_vma()`
+    /// that keeps the context brings it into another address space, and the contract wants it so.
     Userfault,
 }
 
@@ -111,7 +114,7 @@ impl Kernel {
     /// `shmem_fault()`: brings a page of the object into the page cache.
     fn shmem_fault(&mut self, vma: VmaKey, addr: Addr) -> Result<VmFault, Stop> {
         const F: &str = "shmem_fault";
-        let index = read!(self, F, vma.vm_pgoff) + (addr - read!(self, F, vma.vm_start));
+        let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
         let Some(file) = read!(self, F, vma.vm_file) else { return Ok(VmFault::Sigbus) };
         match self.files.lookup(file, index) {
             Lookup::Beyond => return Ok(VmFault::Sigbus),

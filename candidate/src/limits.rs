@@ -64,9 +64,9 @@ impl Kernel {
         Ok(total_vm <= i64::from(self.limits.max_address_space()))
     }
 
-    /// The address-space limit for a mapping that replaces what is there: in `mmap_region()`, and
-    /// in the helper that v2 5/7 makes of it.
-    pub(crate) fn may_expand_vm_over(
+    /// `may_mmap_overlapped_region()`: the address-space limit for a mapping that replaces what is
+    /// there. Before patch 5 of 7 a part of `mmap_region()`.
+    pub(crate) fn may_mmap_overlapped_region(
         &self,
         mm: MmKey,
         addr: Addr,

@@ -94,7 +94,7 @@ impl Kernel {
             }
         }
         let pgoff = match (file, shared) {
-            (Some(_), _) => Pgoff(u32::from(pgoff.0)),
+            (Some(_), _) => Pgoff(u64::from(pgoff.0)),
             (None, true) => Pgoff(0),
             (None, false) => addr.linear(),
         };
@@ -120,7 +120,7 @@ impl Kernel {
     ) -> Result<(), Stop> {
         const F: &str = "mmap_region";
         let end = addr + len;
-        if !self.may_expand_vm_over(mm, addr, len)? {
+        if !self.may_mmap_overlapped_region(mm, addr, len)? {
             return Err(Errno::ENOMEM.into());
         }
         let prev = match self.clear_old_maps(mm, addr, end)? {
@@ -178,12 +178,7 @@ impl Kernel {
     ///
     /// # Errors
     /// `ENOMEM` where `do_munmap()` fails.
-    pub(crate) fn clear_old_maps(
-        &mut self,
-        mm: MmKey,
-        addr: Addr,
-        end: Addr,
-    ) -> Result<Links, Stop> {
+    fn clear_old_maps(&mut self, mm: MmKey, addr: Addr, end: Addr) -> Result<Links, Stop> {
         let links = self.find_vma_links(mm, addr, end)?;
         if links != Links::Occupied {
             return Ok(links);

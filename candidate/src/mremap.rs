@@ -129,9 +129,9 @@ impl Kernel {
     ) -> Result<(VmaKey, u32), Stop> {
         const F: &str = "vma_to_resize";
         let vma = match self.revision {
-            Revision::Original => self.resizable_vma(mm, addr, old_len, new_len)?,
+            Revision::Original | Revision::Rfc => self.resizable_vma(mm, addr, old_len, new_len)?,
             // Patch 6 of 7: one helper answers for all that is -EFAULT.
-            Revision::Rfc | Revision::V2 | Revision::Fixed => {
+            Revision::V2 | Revision::Fixed => {
                 let mut forbidden = VmFlags::VM_HUGETLB;
                 if old_len != new_len {
                     forbidden |= VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP;
@@ -197,7 +197,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The helper of patch 6 of 7: one VMA that covers the range and has none of the flags.
+    /// `find_vma_without_flags()` of patch 6 of 7: one VMA that covers the range and has none of the flags.
     ///
     /// # Errors
     /// `EFAULT` where there is none.
@@ -233,8 +233,7 @@ impl Kernel {
         if read!(self, F, mm.map_count) >= self.max_map_count() - 3 {
             return Err(Errno::ENOMEM.into());
         }
-        let offset = old_addr - read!(self, F, vma.vm_start);
-        let new_pgoff = read!(self, F, vma.vm_pgoff) + offset;
+        let new_pgoff = read!(self, F, vma.vm_pgoff).at(old_addr, read!(self, F, vma.vm_start));
         let copied =
             self.copy_vma(vma, mm, new_addr, new_len, new_pgoff, false)?.ok_or(Errno::ENOMEM)?;
         self.copy = Some(CopyReport {

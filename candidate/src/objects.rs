@@ -70,7 +70,7 @@ impl Vma {
     /// `linear_page_index()`: the offset of the page at `addr`.
     #[inline]
     pub(crate) fn linear_page_index(&self, addr: Addr) -> Pgoff {
-        self.vm_pgoff + (addr - self.vm_start)
+        self.vm_pgoff.at(addr, self.vm_start)
     }
 }
 

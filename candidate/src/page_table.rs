@@ -72,7 +72,7 @@ impl Kernel {
         let anon_vma = read!(self, F, vma.anon_vma);
         bug_on!(anon_vma.is_none(), F, "!anon_vma");
         let Some(anon_vma) = anon_vma else { return Ok(()) };
-        let index = read!(self, F, vma.vm_pgoff) + (addr - read!(self, F, vma.vm_start));
+        let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
         let page = self.pages.insert(AnonPage { anon_vma, index, mapcount: 1 });
         self.set_pte_at(mm, addr, Pte::Anon(page))
     }

@@ -9,7 +9,8 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::revision::Revision;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
+use crate::vma_list::Links;
 
 /// The points in which the texts of `process_vm_mmap()` differ.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +19,7 @@ struct Text {
     clear_flags_ctx: bool,
     /// `PVMMAP_FIXED_NOREPLACE` is known.
     knows_noreplace: bool,
-    /// The errno for a source that is I/O memory.
+    /// The errno for a source that is I/O or huge pages, and nothing else that is refused.
     io_source: Errno,
     /// A source with a userfaultfd context is refused.
     refuses_userfaultfd: bool,
@@ -106,7 +107,7 @@ impl Kernel {
         self.mmap_process_vm(Text::direct(clear_flags_ctx), dst, src, len, CopyFlags::FIXED)
     }
 
-    /// The work of `process_vm_mmap()`.
+    /// `mmap_process_vm()`: the checks, and then the copy.
     ///
     /// # Errors
     /// `EINVAL` for an empty range, or one that overlaps the source; `ESRCH` where there is no
@@ -116,37 +117,56 @@ impl Kernel {
     fn mmap_process_vm(
         &mut self,
         text: Text,
-        (mm, dst_addr): Place,
+        (dst_mm, dst_addr): Place,
         src: Result<Place, Stop>,
         len: u32,
         flags: CopyFlags,
     ) -> Result<Addr, Stop> {
-        const F: &str = "process_vm_mmap";
+        const F: &str = "mmap_process_vm";
         if len == 0 {
             return Err(Errno::EINVAL.into());
         }
         let (src_mm, src_addr) = src?;
-        let mut src_vma = self.copyable_vma(text, src_mm, src_addr, len)?;
-        if read!(self, F, mm.map_count) > self.max_map_count() - 2 {
+        let src_vma = self.copyable_vma(text, src_mm, src_addr, len)?;
+        if read!(self, F, dst_mm.map_count) > self.max_map_count() - 2 {
             return Err(Errno::ENOMEM.into());
         }
         if text.refuses_userfaultfd && read!(self, F, src_vma.vm_userfaultfd_ctx).is_some() {
             return Err(Errno::ENOTSUPP.into());
         }
-        let addr = self.copy_destination(mm, dst_addr, len, flags)?;
-        if !self.may_expand_vm_over(mm, addr, len)? {
+        let dst_addr = self.copy_destination(dst_mm, dst_addr, len, flags)?;
+        if !self.may_mmap_overlapped_region(dst_mm, dst_addr, len)? {
             return Err(Errno::ENOMEM.into());
         }
         if text.counts_locked_vm && !text.clear_flags_ctx {
             let flags = read!(self, F, src_vma.vm_flags);
-            self.mlock_future_check(mm, flags, len)?;
+            self.mlock_future_check(dst_mm, flags, len)?;
         }
-        let overlap = mm == src_mm && addr < src_addr + len && src_addr < addr + len;
+        let overlap = dst_mm == src_mm && dst_addr < src_addr + len && src_addr < dst_addr + len;
         if text.refuses_overlap && overlap {
             return Err(Errno::EINVAL.into());
         }
+        self.do_mmap_process_vm(text, src_vma, (src_mm, src_addr), (dst_mm, dst_addr), len)?;
+        Ok(dst_addr)
+    }
 
-        self.clear_old_maps(mm, addr, addr + len)?;
+    /// `do_mmap_process_vm()`: unmaps the destination, and copies.
+    ///
+    /// # Errors
+    /// `ENOMEM` where one of the two fails.
+    fn do_mmap_process_vm(
+        &mut self,
+        text: Text,
+        mut src_vma: VmaKey,
+        (src_mm, src_addr): Place,
+        (dst_mm, dst_addr): Place,
+        len: u32,
+    ) -> Result<(), Stop> {
+        // Reports name the system call, whose only caller this is.
+        const F: &str = "process_vm_mmap";
+        if self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err() {
+            return Err(Errno::ENOMEM.into());
+        }
         if text.looks_up_again {
             // Unmapping may have split the source, if it lies in the same address space.
             src_vma = self.find_vma_at(src_mm, src_addr)?.ok_or(Errno::EFAULT)?;
@@ -155,9 +175,8 @@ impl Kernel {
         if charged {
             self.vm_acct_memory(len);
         }
-        let offset = src_addr - read!(self, F, src_vma.vm_start);
-        let pgoff = read!(self, F, src_vma.vm_pgoff) + offset;
-        let copied = self.copy_vma(src_vma, mm, addr, len, pgoff, text.clear_flags_ctx)?;
+        let pgoff = read!(self, F, src_vma.vm_pgoff).at(src_addr, read!(self, F, src_vma.vm_start));
+        let copied = self.copy_vma(src_vma, dst_mm, dst_addr, len, pgoff, text.clear_flags_ctx)?;
         let Some(copied) = copied else {
             if charged || !text.uncharges_what_was_charged {
                 self.vm_unacct_memory(len);
@@ -170,16 +189,19 @@ impl Kernel {
             honoured: !copied.need_rmap_locks || text.honours_need_rmap_locks,
             source_redirected: copied.source_redirected,
         });
-        self.copy_page_range((mm, addr), (src_mm, src_addr), copied.vma, len)?;
+        // The source as `copy_vma()` has left it.
+        let src_vma = copied.vma;
+        let src_mm = read!(self, F, src_vma.vm_mm);
+        self.copy_page_range((dst_mm, dst_addr), (src_mm, src_addr), src_vma, len)?;
 
-        let new_vma = copied.new_vma;
-        *edit!(self, F, new_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
-        let vm_flags = read!(self, F, new_vma.vm_flags);
-        self.vm_stat_account(mm, vm_flags, i64::from(len))?;
+        let dst_vma = copied.new_vma;
+        *edit!(self, F, dst_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
+        let vm_flags = read!(self, F, dst_vma.vm_flags);
+        self.vm_stat_account(dst_mm, vm_flags, i64::from(len))?;
         if text.counts_locked_vm && vm_flags.contains(VmFlags::VM_LOCKED) {
-            *edit!(self, F, mm.locked_vm) += i64::from(len);
+            *edit!(self, F, dst_mm.locked_vm) += i64::from(len);
         }
-        Ok(addr)
+        Ok(())
     }
 
     /// The one VMA that covers the source range.
@@ -190,16 +212,11 @@ impl Kernel {
         src_addr: Addr,
         len: u32,
     ) -> Result<VmaKey, Stop> {
-        const F: &str = "process_vm_mmap";
-        let forbidden =
-            VmFlags::VM_HUGETLB | VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP | VmFlags::VM_IO;
-        let vma = self.find_vma_without_flags(src_mm, src_addr, len, VmFlags::empty())?;
-        let flags = read!(self, F, vma.vm_flags);
-        if flags.intersects(VmFlags::VM_HUGETLB | VmFlags::VM_IO) {
+        const F: &str = "mmap_process_vm";
+        let fixed_length = VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP;
+        let vma = self.find_vma_without_flags(src_mm, src_addr, len, fixed_length)?;
+        if read!(self, F, vma.vm_flags).intersects(VmFlags::VM_HUGETLB | VmFlags::VM_IO) {
             return Err(text.io_source.into());
-        }
-        if flags.intersects(forbidden) {
-            return Err(Errno::EFAULT.into());
         }
         Ok(vma)
     }
@@ -214,7 +231,7 @@ impl Kernel {
     ) -> Result<Addr, Stop> {
         let free = || -> Result<bool, Stop> {
             let links = self.find_vma_links(mm, dst_addr, dst_addr + len)?;
-            Ok(links != crate::vma_list::Links::Occupied)
+            Ok(links != Links::Occupied)
         };
         if flags.contains(CopyFlags::FIXED_NOREPLACE) {
             return if free()? { Ok(dst_addr) } else { Err(Errno::EEXIST.into()) };

@@ -10,7 +10,7 @@ use crate::objects::File;
 #[derive(Clone, Debug, Default)]
 struct Inode {
     /// `i_size`, in pages.
-    size: u32,
+    size: u64,
     /// All its pages are in the page cache.
     full: bool,
     /// Where not all are: which pages are, bit `n % 64` of word `n / 64` for page `n`.
@@ -50,11 +50,11 @@ impl Files {
     pub(crate) fn reset(&mut self) {
         self.used = 0;
         for _ in 0..4 {
-            self.create(FILE_PAGES, true);
+            self.create(u64::from(FILE_PAGES), true);
         }
     }
 
-    fn create(&mut self, size: u32, full: bool) {
+    fn create(&mut self, size: u64, full: bool) {
         if self.used == self.inodes.len() {
             self.inodes.push(Inode::default());
         }
@@ -71,7 +71,7 @@ impl Files {
     /// `ENOMEM` past 252 objects, which no program reaches.
     pub(crate) fn shmem_zero_setup(&mut self, size: u32) -> Result<File, Errno> {
         let file = u8::try_from(self.used).map_err(|_| Errno::ENOMEM)?;
-        self.create(size, false);
+        self.create(u64::from(size), false);
         Ok(File(file))
     }
 

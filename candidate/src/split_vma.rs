@@ -31,7 +31,7 @@ impl Kernel {
             read!(self, F, vma.vm_end),
             read!(self, F, vma.vm_pgoff),
         );
-        let upper_pgoff = pgoff + (addr - start);
+        let upper_pgoff = pgoff.at(addr, start);
         match half {
             New::Below => *edit!(self, F, new.vm_end) = addr,
             New::Above => {

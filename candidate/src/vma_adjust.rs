@@ -115,11 +115,14 @@ impl Kernel {
             *edit!(self, F, vma.vm_end) = end;
             *edit!(self, F, vma.vm_pgoff) = pgoff;
             if let Some(next) = adjusted {
-                let by = adjust_next as u32;
                 let next_start = edit!(self, F, next.vm_start);
-                *next_start = *next_start + by;
+                *next_start = *next_start + adjust_next as u32;
                 let next_pgoff = edit!(self, F, next.vm_pgoff);
-                *next_pgoff = *next_pgoff + by;
+                *next_pgoff = if adjust_next > 0 {
+                    *next_pgoff + adjust_next.unsigned_abs()
+                } else {
+                    *next_pgoff - adjust_next.unsigned_abs()
+                };
             }
 
             match (remove_next, next) {

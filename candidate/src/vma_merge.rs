@@ -69,12 +69,11 @@ impl Kernel {
     /// `vma_merge()` pass it, but for the one they change.
     pub(crate) fn attributes(&self, vma: VmaKey, start: Addr) -> Result<Attributes, Stop> {
         const F: &str = "vma_merge";
-        let offset = start - read!(self, F, vma.vm_start);
         Ok(Attributes {
             vm_flags: read!(self, F, vma.vm_flags),
             anon_vma: read!(self, F, vma.anon_vma),
             file: read!(self, F, vma.vm_file),
-            pgoff: read!(self, F, vma.vm_pgoff) + offset,
+            pgoff: read!(self, F, vma.vm_pgoff).at(start, read!(self, F, vma.vm_start)),
             policy: read!(self, F, vma.vm_policy),
             vm_userfaultfd_ctx: read!(self, F, vma.vm_userfaultfd_ctx),
         })

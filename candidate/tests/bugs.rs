@@ -79,6 +79,20 @@ fn bug_b_ranges_that_only_overlap_are_refused_as_well() {
     }
 }
 
+/// What is left of the source merges with the copy of what was cut off it. The source has a file,
+/// so `copy_vma()` takes it for faulted.
+#[test]
+fn bug_b_a_copy_onto_the_end_of_its_source_trips_an_assertion() {
+    let program = "mmap 0 1 2 rw anon_shared\ncopy 0 2 1 0 2 FIXED";
+    assert_eq!(
+        events(&run(Revision::V2, program)),
+        ["assertion: VM_BUG_ON(faulted_in_anon_vma) in copy_vma()"]
+    );
+    let seen = run(Revision::Fixed, program);
+    assert!(seen.events.is_empty(), "{:?}", seen.events);
+    assert_eq!(result(&seen), "-EINVAL");
+}
+
 #[test]
 fn bug_c_the_copy_of_locked_memory_is_locked_and_not_counted() {
     let copy = "mmap 0 1 4 rw anon_private LOCKED\nfork 0\ncopy 1 1 4 0 10 FIXED";
