@@ -32,6 +32,10 @@
 //! 6. A failure takes back only what was charged.
 //! 7. A copy that is locked (by a direct call of `copy_vma()`: see 2) counts in `locked_vm`, and is
 //!    held against the limit.
+//!
+//! In `vma_merge()`:
+//! 8. VMAs that share an anon_vma merge only if their chains are the same: those of two processes
+//!    need not be, and copies bring them together.
 
 mod addr;
 mod anon_vma;

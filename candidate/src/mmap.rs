@@ -134,6 +134,7 @@ impl Kernel {
         let new = Attributes {
             vm_flags,
             anon_vma: None,
+            anon_vma_chain: Chain::EMPTY,
             file,
             pgoff,
             policy: Mode::Default,

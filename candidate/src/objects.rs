@@ -98,7 +98,12 @@ impl Mm {
             total_vm: 0,
             locked_vm: 0,
             data_vm: 0,
-            page_table: PageTable { anon: 0, zero: 0, page: [slotmap::Key::null(); END_PAGES] },
+            page_table: PageTable {
+                anon: 0,
+                zero: 0,
+                lost: 0,
+                page: [slotmap::Key::null(); END_PAGES],
+            },
             userfaultfd: [None; 2],
         }
     }
@@ -112,6 +117,8 @@ pub(crate) struct PageTable {
     pub(crate) anon: PageBits,
     /// The ptes that map the zero page.
     pub(crate) zero: PageBits,
+    /// The ptes of `anon` whose page the reverse map is known not to find.
+    pub(crate) lost: PageBits,
     /// The anonymous page, where there is one.
     pub(crate) page: [PageKey; END_PAGES],
 }

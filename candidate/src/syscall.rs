@@ -23,7 +23,8 @@ impl Kernel {
             _ => caller(op),
         };
         if self.rmap_dirty {
-            self.check_rmap(changed);
+            let is_copy = matches!(op, Op::Copy { .. } | Op::CopyVma { .. });
+            self.check_rmap(changed, is_copy);
         }
         seen.copy = self.copy;
         seen.committed = self.committed;

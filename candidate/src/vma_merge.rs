@@ -16,7 +16,8 @@ use vmadiff_machine::operand::Mode;
 use crate::addr::{Addr, Pgoff};
 use crate::handle::{AnonVmaKey, MmKey, VmaKey, read, warn_on};
 use crate::kernel::Kernel;
-use crate::objects::{File, UserfaultfdCtx, Vma};
+use crate::objects::{Chain, File, UserfaultfdCtx, Vma};
+use crate::revision::Revision;
 use crate::stop::Stop;
 
 /// What the range would have if it were a VMA of its own.
@@ -24,10 +25,24 @@ use crate::stop::Stop;
 pub(crate) struct Attributes {
     pub(crate) vm_flags: VmFlags,
     pub(crate) anon_vma: Option<AnonVmaKey>,
+    /// The chain of the VMA that has the range, or that it is a copy of.
+    pub(crate) anon_vma_chain: Chain,
     pub(crate) file: Option<File>,
     pub(crate) pgoff: Pgoff,
     pub(crate) policy: Mode,
     pub(crate) vm_userfaultfd_ctx: Option<UserfaultfdCtx>,
+}
+
+impl Attributes {
+    fn anon_vma(&self) -> (Option<AnonVmaKey>, Chain) {
+        (self.anon_vma, self.anon_vma_chain)
+    }
+}
+
+impl Vma {
+    fn anon_vma(&self) -> (Option<AnonVmaKey>, Chain) {
+        (self.anon_vma, self.anon_vma_chain)
+    }
 }
 
 /// `is_mergeable_vma()`.
@@ -39,32 +54,41 @@ fn is_mergeable_vma(vma: &Vma, new: &Attributes) -> bool {
         && vma.vm_userfaultfd_ctx == new.vm_userfaultfd_ctx
 }
 
-/// `is_mergeable_anon_vma()`. A VMA whose chain came from a parent does not lend its anon_vma.
-fn is_mergeable_anon_vma(
-    anon_vma1: Option<AnonVmaKey>,
-    anon_vma2: Option<AnonVmaKey>,
-    vma: Option<&Vma>,
-) -> bool {
-    let one_is_missing = anon_vma1.is_none() || anon_vma2.is_none();
-    (one_is_missing && vma.is_none_or(|vma| vma.anon_vma_chain.is_singular()))
-        || anon_vma1 == anon_vma2
-}
-
-/// `can_vma_merge_before()`: the range ends where `vma` starts; do the offsets fit as well?
-fn can_vma_merge_before(vma: &Vma, new: &Attributes, pglen: u32) -> bool {
-    is_mergeable_vma(vma, new)
-        && is_mergeable_anon_vma(new.anon_vma, vma.anon_vma, Some(vma))
-        && vma.vm_pgoff == new.pgoff + pglen
-}
-
-/// `can_vma_merge_after()`: `vma` ends where the range starts; do the offsets fit as well?
-fn can_vma_merge_after(vma: &Vma, new: &Attributes) -> bool {
-    is_mergeable_vma(vma, new)
-        && is_mergeable_anon_vma(new.anon_vma, vma.anon_vma, Some(vma))
-        && vma.vm_pgoff + vma.pages() == new.pgoff
-}
-
 impl Kernel {
+    /// `is_mergeable_anon_vma()`. A VMA whose chain came from a parent does not lend its anon_vma.
+    ///
+    /// In `fixed`, VMAs with one anon_vma merge only if their chains are the same too. Within an
+    /// address space of the original kernel they always are; but a child may take up again the
+    /// anon_vma of a dead relative, and a copy brings it next to a VMA that has the same one with
+    /// another chain. Merged, pages of the one would not be found through the chain of the other.
+    fn is_mergeable_anon_vma(
+        &self,
+        (anon_vma1, chain1): (Option<AnonVmaKey>, Chain),
+        (anon_vma2, chain2): (Option<AnonVmaKey>, Chain),
+        vma: Option<&Vma>,
+    ) -> bool {
+        let one_is_missing = anon_vma1.is_none() || anon_vma2.is_none();
+        if one_is_missing && vma.is_none_or(|vma| vma.anon_vma_chain.is_singular()) {
+            return true;
+        }
+        let same_chain = || self.chains.newest_first(chain1).eq(self.chains.newest_first(chain2));
+        anon_vma1 == anon_vma2 && (self.revision != Revision::Fixed || same_chain())
+    }
+
+    /// `can_vma_merge_before()`: the range ends where `vma` starts; do the offsets fit as well?
+    fn can_vma_merge_before(&self, vma: &Vma, new: &Attributes, pglen: u32) -> bool {
+        is_mergeable_vma(vma, new)
+            && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma))
+            && vma.vm_pgoff == new.pgoff + pglen
+    }
+
+    /// `can_vma_merge_after()`: `vma` ends where the range starts; do the offsets fit as well?
+    fn can_vma_merge_after(&self, vma: &Vma, new: &Attributes) -> bool {
+        is_mergeable_vma(vma, new)
+            && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma))
+            && vma.vm_pgoff + vma.pages() == new.pgoff
+    }
+
     /// The attributes of the part of a VMA that begins at `start`: what most callers of
     /// `vma_merge()` pass it, but for the one they change.
     pub(crate) fn attributes(&self, vma: VmaKey, start: Addr) -> Result<Attributes, Stop> {
@@ -72,6 +96,7 @@ impl Kernel {
         Ok(Attributes {
             vm_flags: read!(self, F, vma.vm_flags),
             anon_vma: read!(self, F, vma.anon_vma),
+            anon_vma_chain: read!(self, F, vma.anon_vma_chain),
             file: read!(self, F, vma.vm_file),
             pgoff: read!(self, F, vma.vm_pgoff).at(start, read!(self, F, vma.vm_start)),
             policy: read!(self, F, vma.vm_policy),
@@ -117,8 +142,10 @@ impl Kernel {
                 let policy = read!(self, F, next.vm_policy);
                 self.vmas
                     .get(next)
-                    .filter(|vma| policy == new.policy && can_vma_merge_before(vma, new, pglen))
-                    .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma))
+                    .filter(|vma| {
+                        policy == new.policy && self.can_vma_merge_before(vma, new, pglen)
+                    })
+                    .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma()))
             }
             _ => None,
         };
@@ -126,14 +153,16 @@ impl Kernel {
         if let Some(prev) = prev {
             let prev_end = read!(self, F, prev.vm_end);
             let mergeable = self.vmas.get(prev).filter(|vma| {
-                prev_end == addr && vma.vm_policy == new.policy && can_vma_merge_after(vma, new)
+                prev_end == addr
+                    && vma.vm_policy == new.policy
+                    && self.can_vma_merge_after(vma, new)
             });
             if let Some(vma) = mergeable {
-                let (start, pgoff, anon_vma) = (vma.vm_start, vma.vm_pgoff, vma.anon_vma);
+                let (start, pgoff, anon_vma) = (vma.vm_start, vma.vm_pgoff, vma.anon_vma());
                 let to = match mergeable_next {
                     // Cases 1 and 6.
                     Some((_, next_end, _, next_anon_vma))
-                        if is_mergeable_anon_vma(anon_vma, next_anon_vma, None) =>
+                        if self.is_mergeable_anon_vma(anon_vma, next_anon_vma, None) =>
                     {
                         next_end
                     }

@@ -258,5 +258,6 @@ fn userfaultfd_merges_by_the_wrong_offset() {
                    uffd_register 0 4 2\nuffd_register 0 2 2";
     let seen = both(program);
     assert_eq!(layout(&seen, 0), "0..2@0 2..6@0");
-    assert_eq!(events(&seen), ["unreachable page: rmap does not find page 2 of process 0"]);
+    // Nothing that the extension could be blamed for.
+    assert!(events(&seen).is_empty());
 }
