@@ -128,6 +128,7 @@ fn bugs_show_at_v2_with_their_signature() {
         ("bug-b", "aliasing/use-after-free/process_vm_mmap/vm_flags"),
         ("bug-c", "flags/copy/VM_LOCKED-kept"),
         ("bug-d", "rmap-locks/copy/not-taken"),
+        ("bug-e", "anon-vma/unreachable-page"),
         ("mask-locked-copy", "flags/copy/VM_LOCKED-kept"),
         ("mask-lockonfault-copy", "flags/copy/VM_LOCKED-kept"),
         ("mask-dontcopy-copy", "flags/copy/VM_DONTCOPY-kept"),
