@@ -4,7 +4,9 @@
 //! Changes are tried in a fixed order until none helps: the result depends on the program alone.
 
 use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
-use vmadiff_machine::operand::{Arg, CopyFlags, Domain as _, END_PAGES, Len, Page, Prot};
+use vmadiff_machine::operand::{
+    ARENA_PAGES, Arg, CopyFlags, Domain as _, END_PAGES, Len, MremapFlags, Page, Prot,
+};
 use vmadiff_machine::{Limits, Op, Program};
 
 use crate::divergence::{Divergence, Signature};
@@ -21,7 +23,9 @@ pub fn minimize(
     while shrink.drop_operations()
         || shrink.drop_limits()
         || shrink.join_mappings()
+        || shrink.plainer()
         || shrink.squeeze()
+        || shrink.exchange_pages()
         || shrink.lower_together()
         || shrink.lower_operands()
         || shrink.lower_pairs()
@@ -29,8 +33,8 @@ pub fn minimize(
     Some((shrink.best, shrink.divergence))
 }
 
-/// What is simpler: fewer operations, then fewer limits, then simpler operands.
-fn size(program: &Program) -> (usize, usize, usize) {
+/// What is simpler: fewer operations, then fewer limits, then plainer calls, then simpler operands.
+fn size(program: &Program) -> (usize, usize, usize, usize) {
     let limits = program.limits.to_array().iter().flatten().count();
     let operands = program.ops.iter().map(|op| {
         op.opcode()
@@ -40,7 +44,13 @@ fn size(program: &Program) -> (usize, usize, usize) {
             .map(|(ty, value)| cost(ty, value))
             .sum::<usize>()
     });
-    (program.ops.len(), limits, operands.sum())
+    // Anyone can make a system call; the patch adds one; nobody can call copy_vma() as such.
+    let strange = program.ops.iter().map(|op| match op {
+        Op::CopyVma { .. } => 2,
+        Op::Copy { .. } => 1,
+        _ => 0,
+    });
+    (program.ops.len(), limits, strange.sum(), operands.sum())
 }
 
 /// The longest program of which pairs of operands are tried: there are many pairs.
@@ -168,6 +178,37 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
             second += usize::from(!kept);
         }
         joined
+    }
+
+    /// Makes copies by a plainer call.
+    fn plainer(&mut self) -> bool {
+        let mut plainer = false;
+        for at in 0..self.best.ops.len() {
+            for by in [by_mremap, by_process_vm_mmap] {
+                let Some(op) = self.best.ops.get(at).and_then(by) else { continue };
+                let mut program = self.best.clone();
+                program.ops[at] = op;
+                plainer |= self.keep(program);
+            }
+        }
+        plainer
+    }
+
+    /// Exchanges two pages wherever they are named: what is copied may lie below its copy.
+    fn exchange_pages(&mut self) -> bool {
+        let mut exchanged = false;
+        let pages = self.places(|expected, _| expected == Page::EXPECTED);
+        for high in 1..ARENA_PAGES as u8 {
+            for low in 0..high {
+                let other = |value| match value {
+                    v if v == high => low,
+                    v if v == low => high,
+                    v => v,
+                };
+                exchanged |= self.keep_with(&pages, other);
+            }
+        }
+        exchanged
     }
 
     /// Takes one page, or two, out of the arena: every range that had it becomes shorter, and
@@ -299,6 +340,37 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
             *op = Op::from_bytes(op.opcode(), bytes);
         }
         self.keep(program)
+    }
+}
+
+/// The move that a copy within one process resembles.
+fn by_mremap(op: &Op) -> Option<Op> {
+    match *op {
+        Op::Copy { process, page, len, src, dst_page, .. }
+        | Op::CopyVma { process, page, len, src, dst_page, .. }
+            if src == process =>
+        {
+            let flags = MremapFlags::MaymoveFixed.into();
+            Some(Op::Mremap {
+                process,
+                page,
+                old_len: len,
+                new_len: len,
+                flags,
+                new_page: dst_page,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The system call for a direct call of `copy_vma()`.
+fn by_process_vm_mmap(op: &Op) -> Option<Op> {
+    match *op {
+        Op::CopyVma { process, page, len, src, dst_page, .. } => {
+            Some(Op::Copy { process, page, len, src, dst_page, flags: CopyFlags::FIXED.into() })
+        }
+        _ => None,
     }
 }
 
