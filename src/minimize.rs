@@ -34,7 +34,7 @@ pub fn minimize(
 }
 
 /// What is simpler: fewer operations, then fewer limits, then plainer calls, then simpler operands.
-fn size(program: &Program) -> (usize, usize, usize, usize) {
+pub fn size(program: &Program) -> (usize, usize, usize, usize) {
     let limits = program.limits.to_array().iter().flatten().count();
     let operands = program.ops.iter().map(|op| {
         op.opcode()

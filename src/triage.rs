@@ -9,7 +9,11 @@ use vmadiff_machine::{Machine, Program};
 use crate::divergence::{Class, Divergence, Signature};
 use crate::known::Known;
 use crate::lockstep::Lockstep;
-use crate::minimize::minimize;
+use crate::minimize::{minimize, size};
+
+/// Programs of a group that are minimized; the simplest result is kept. Where shrinking begins
+/// decides where it gets stuck.
+const TRIES: usize = 4;
 
 /// All programs of one signature.
 #[derive(Clone, Debug)]
@@ -67,28 +71,25 @@ pub fn triage<L: Machine, R: Machine>(
     programs: impl IntoIterator<Item = (PathBuf, Program)>,
     mut tick: impl FnMut(),
 ) -> Vec<Group> {
-    let mut groups: BTreeMap<(Class, Signature), Group> = BTreeMap::new();
-    for (file, program) in programs {
+    let mut groups: BTreeMap<(Class, Signature), (Vec<Program>, Vec<PathBuf>)> = BTreeMap::new();
+    for (file, mut program) in programs {
         tick();
         let Some(Divergence { class, signature, step }) = lockstep.run(&program) else { continue };
-        let mut program = program;
         program.ops.truncate(step + 1);
-        let group = groups.entry((class, signature.clone())).or_insert_with(|| Group {
-            class,
-            signature,
-            program: program.clone(),
-            files: Vec::new(),
-        });
-        if program.ops.len() < group.program.ops.len() {
-            group.program = program;
-        }
-        group.files.push(file);
+        let (shortest, files) = groups.entry((class, signature)).or_default();
+        let at = shortest.partition_point(|other| other.ops.len() <= program.ops.len());
+        shortest.insert(at, program);
+        shortest.truncate(TRIES);
+        files.push(file);
     }
-    for group in groups.values_mut() {
-        tick();
-        if let Some((program, _)) = minimize(&group.program, |p| lockstep.run(p)) {
-            group.program = program;
-        }
-    }
-    groups.into_values().collect()
+    groups
+        .into_iter()
+        .filter_map(|((class, signature), (shortest, files))| {
+            tick();
+            let minimized =
+                shortest.iter().filter_map(|program| minimize(program, |p| lockstep.run(p)));
+            let program = minimized.map(|(program, _)| program).min_by_key(size)?;
+            Some(Group { class, signature, program, files })
+        })
+        .collect()
 }
