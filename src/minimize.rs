@@ -61,6 +61,8 @@ fn cost(ty: &OperandType, value: u8) -> usize {
     let usual = match ty.expected {
         Prot::EXPECTED => (Prot::R | Prot::W).index(),
         CopyFlags::EXPECTED => CopyFlags::FIXED.index(),
+        // A short range somewhere is simpler than a long one at the start.
+        Len::EXPECTED => return 2 * usize::from(value),
         _ => return value.into(),
     };
     if value == usual { 0 } else { 8 + usize::from(value) }
