@@ -13,6 +13,8 @@ pub struct Lockstep<L: Machine, R: Machine> {
     right: R,
     seen: (Observation, Observation),
     comparer: Comparer,
+    /// Compares everything, always: what the other is checked by.
+    full: Option<Comparer>,
 }
 
 impl<L: Machine, R: Machine> Lockstep<L, R> {
@@ -23,7 +25,14 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             right,
             seen: (Observation::default(), Observation::default()),
             comparer: Comparer::new(Scope::Models),
+            full: None,
         }
+    }
+
+    /// Has every comparison made in full as well, to check the short cut by: twice the work.
+    pub fn checked(mut self) -> Lockstep<L, R> {
+        self.full = Some(Comparer::new(Scope::Models));
+        self
     }
 
     /// Runs a program up to the first difference. Operations that one of the machines lacks are
@@ -34,6 +43,9 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
 
     /// Runs a program up to the first difference and shows `watch` each operation that was
     /// performed, by its position, with both observations.
+    ///
+    /// # Panics
+    /// Where [checking](Lockstep::checked) finds the comparison wrong.
     pub fn run_with(
         &mut self,
         program: &Program,
@@ -45,6 +57,9 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         left.reset();
         right.reset();
         self.comparer.reset();
+        if let Some(full) = &mut self.full {
+            full.reset();
+        }
         for (step, op) in program.ops.iter().enumerate() {
             if !self.left.has(op.opcode()) || !self.right.has(op.opcode()) {
                 continue;
@@ -52,7 +67,11 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             self.left.step(op, left);
             self.right.step(op, right);
             watch(step, left, right);
-            if !self.comparer.same(left, right) {
+            let same = self.comparer.same(left, right);
+            if let Some(full) = &mut self.full {
+                assert_eq!(same, full.same_in_full(left, right), "comparing in part is wrong");
+            }
+            if !same {
                 return Some(Divergence::of(step, op, left, right));
             }
             if left.is_fatal() {

@@ -18,7 +18,7 @@ fn lockstep(right: &str) -> Lockstep<Box<dyn Machine>, Box<dyn Machine>> {
 
 /// The signatures that `programs` programs of a walk show, with one program each.
 fn signatures(right: &str, seed: u64, programs: usize) -> BTreeMap<String, Program> {
-    let mut lockstep = lockstep(right);
+    let mut lockstep = lockstep(right).checked();
     let mut walk = Walk::new(seed);
     let mut found = BTreeMap::new();
     for _ in 0..programs {

@@ -1,0 +1,116 @@
+//! How fast programs run. `cargo bench` shows operations per second of:
+//!
+//! - one model alone;
+//! - lockstep: both models and the full comparison after every operation;
+//! - what else a fuzz iteration does: decoding, mutating.
+//!
+//! On fixed programs of 8, 16 and 64 operations, and on the programs of a random walk.
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use vmadiff::lockstep::Lockstep;
+use vmadiff::machines::MachineName;
+use vmadiff::{mutate, random};
+use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_machine::{Machine, Observation, Program, corpus};
+use vmadiff_reference::Reference;
+
+fn main() {
+    divan::main();
+}
+
+const LENGTHS: [usize; 3] = [8, 16, 64];
+
+fn program(length: usize) -> Program {
+    let text = match length {
+        8 => include_str!("../corpus/bench/8.txt"),
+        16 => include_str!("../corpus/bench/16.txt"),
+        _ => include_str!("../corpus/bench/64.txt"),
+    };
+    text.parse().expect("a program")
+}
+
+fn alone(bencher: Bencher, length: usize, mut machine: impl Machine) {
+    let program = program(length);
+    let mut seen = Observation::default();
+    bencher.counter(ItemsCount::new(length)).bench_local(|| {
+        machine.reset(&program.limits);
+        seen.reset();
+        for op in &program.ops {
+            machine.step(op, &mut seen);
+        }
+    });
+}
+
+#[divan::bench(args = LENGTHS)]
+fn reference(bencher: Bencher, length: usize) {
+    alone(bencher, length, Reference::new());
+}
+
+#[divan::bench(args = LENGTHS)]
+fn candidate(bencher: Bencher, length: usize) {
+    alone(bencher, length, Candidate::new(Revision::Fixed));
+}
+
+#[divan::bench(args = LENGTHS)]
+fn lockstep(bencher: Bencher, length: usize) {
+    let program = program(length);
+    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
+}
+
+/// As the command line and the fuzz targets have it: machines by name.
+#[divan::bench(args = LENGTHS)]
+fn lockstep_by_name(bencher: Bencher, length: usize) {
+    let program = program(length);
+    let right = MachineName::Candidate(Revision::Fixed).build();
+    let mut lockstep = Lockstep::new(MachineName::Reference.build(), right);
+    bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
+}
+
+#[divan::bench(args = LENGTHS)]
+fn decode(bencher: Bencher, length: usize) {
+    let bytes = corpus::encode(&program(length));
+    bencher.counter(ItemsCount::new(length)).bench_local(|| corpus::decode(&bytes));
+}
+
+#[divan::bench(args = LENGTHS)]
+fn mutate(bencher: Bencher, length: usize) {
+    let bytes = corpus::encode(&program(length));
+    let mut data = vec![0; corpus::MAX_BYTES];
+    let mut seed = 0;
+    bencher.counter(ItemsCount::new(length)).bench_local(|| {
+        data[..bytes.len()].copy_from_slice(&bytes);
+        seed += 1;
+        let room = data.len();
+        mutate::mutate(&mut data, bytes.len(), room, seed)
+    });
+}
+
+/// What a fuzz target does but for the engine: mutate, decode, run.
+#[divan::bench(args = LENGTHS)]
+fn iteration(bencher: Bencher, length: usize) {
+    let bytes = corpus::encode(&program(length));
+    let mut data = vec![0; corpus::MAX_BYTES];
+    let mut seed = 0;
+    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    bencher.counter(ItemsCount::new(length)).bench_local(|| {
+        data[..bytes.len()].copy_from_slice(&bytes);
+        seed += 1;
+        let room = data.len();
+        let size = mutate::mutate(&mut data, bytes.len(), room, seed);
+        corpus::decode(&data[..size]).map(|program| lockstep.run(&program))
+    });
+}
+
+/// The programs of a random walk, which the walk itself makes a part of.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn walk(bencher: Bencher) {
+    let mut walk = random::Walk::new(0);
+    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let programs: Vec<Program> = (0..10_000).map(|_| walk.step().clone()).collect();
+    let operations: usize = programs.iter().map(|program| program.ops.len()).sum();
+    bencher
+        .counter(ItemsCount::new(operations))
+        .bench_local(|| programs.iter().filter(|program| lockstep.run(program).is_some()).count());
+}
