@@ -17,6 +17,7 @@ use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
 use vmadiff::triage::Row;
 use vmadiff::{oracle, output, report};
+use vmadiff_candidate::Fault;
 use vmadiff_machine::Program;
 
 type Boxed = Box<dyn vmadiff_machine::Machine>;
@@ -300,4 +301,38 @@ fn table(out: &mut impl std::io::Write, rows: &[Row]) -> std::io::Result<()> {
         }
     }
     if rows.is_empty() { Ok(()) } else { writeln!(out) }
+}
+
+/// A row of `faults --json`.
+#[derive(serde::Serialize)]
+struct FaultRow {
+    name: &'static str,
+    class: &'static str,
+    place: &'static str,
+    what: &'static str,
+}
+
+pub(crate) fn faults(json: bool) -> anyhow::Result<bool> {
+    let rows: Vec<FaultRow> = Fault::ALL
+        .iter()
+        .map(|fault| FaultRow {
+            name: fault.name(),
+            class: fault.class(),
+            place: fault.place(),
+            what: fault.what(),
+        })
+        .collect();
+    let mut out = stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &rows)?;
+        writeln!(out)?;
+        return Ok(false);
+    }
+    let width = |text: fn(&FaultRow) -> &str| rows.iter().map(|r| text(r).len()).max().unwrap_or(0);
+    let (name, class, place) = (width(|r| r.name), width(|r| r.class), width(|r| r.place));
+    writeln!(out, "{:<name$}  {:<class$}  {:<place$}  what", "name", "class", "place")?;
+    for FaultRow { name: n, class: c, place: p, what } in &rows {
+        writeln!(out, "{n:<name$}  {c:<class$}  {p:<place$}  {what}")?;
+    }
+    Ok(false)
 }

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use vmadiff::input::Format;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
+use vmadiff_candidate::Fault;
 use vmadiff_machine::Machine;
 
 const EXAMPLES: &str = "\
@@ -54,7 +55,7 @@ differs, those that the machine's kernel does not survive (bug), and what is ski
     Conform {
         /// A golden file, compressed or not
         file: PathBuf,
-        /// The machine: reference, or candidate:REVISION
+        /// The machine: reference, candidate:REVISION, or candidate:fixed+FAULT
         #[arg(long, default_value = "reference")]
         machine: MachineName,
     },
@@ -135,6 +136,18 @@ for the same seed on every machine.")]
         #[command(flatten)]
         machines: Machines,
     },
+    /// List the faults that candidate:fixed can be given, to measure what finds them
+    #[command(after_help = "Examples:
+  vmadiff faults
+  vmadiff replay corpus/faults/mask-no-locked.txt --fault mask-no-locked
+  vmadiff random --right candidate:fixed+mask-no-locked
+
+Each has a short program in corpus/faults that shows it.")]
+    Faults {
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -145,17 +158,22 @@ for the same seed on every machine.")]
 /// The two machines that run in lockstep.
 #[derive(Args)]
 struct Machines {
-    /// The machine that is taken to be right: reference, or candidate:REVISION
+    /// The machine that is taken to be right: reference, candidate:REVISION, or
+    /// candidate:fixed+FAULT
     #[arg(long, value_name = "MACHINE", default_value = "reference")]
     left: MachineName,
     /// The machine that is judged by it
     #[arg(long, value_name = "MACHINE", default_value = "candidate:v2")]
     right: MachineName,
+    /// Judge candidate:fixed with this fault, of those that `vmadiff faults` lists
+    #[arg(long, value_name = "NAME", conflicts_with = "right")]
+    fault: Option<Fault>,
 }
 
 impl Machines {
     fn lockstep(&self) -> Lockstep<Box<dyn Machine>, Box<dyn Machine>> {
-        Lockstep::new(self.left.build(), self.right.build())
+        let right = self.fault.map_or(self.right, MachineName::Faulty);
+        Lockstep::new(self.left.build(), right.build())
     }
 }
 
@@ -211,6 +229,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Random { operations, seed, no_copies, machines } => {
             commands::random(operations, seed, no_copies, machines.lockstep())
         }
+        Command::Faults { json } => commands::faults(json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vmadiff", &mut std::io::stdout());
             Ok(false)

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
-use vmadiff_candidate::Revision;
+use vmadiff_candidate::{Fault, Revision};
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::{Limits, Machine, Op, Program, corpus};
 
@@ -21,6 +22,8 @@ use crate::{output, report};
 pub struct Settings {
     /// The revision of the candidate: `VMADIFF_REVISION`, by default `v2`.
     pub revision: Revision,
+    /// What is wrong with the candidate on purpose: `VMADIFF_FAULT`. The revision is then `fixed`.
+    pub fault: Option<Fault>,
     /// Divergences that the run goes on past: the file named by `VMADIFF_KNOWN`.
     pub known: Known,
     /// A folder for the first program of each signature; the run then goes on past all of them:
@@ -43,13 +46,7 @@ impl Settings {
     /// [`SettingsError`] where a variable does not name a revision, a list or a folder.
     pub fn from_env() -> Result<Settings, SettingsError> {
         let given = |variable| env::var_os(variable).filter(|value| !value.is_empty());
-        let revision = match given("VMADIFF_REVISION") {
-            None => Revision::V2,
-            Some(name) => name.to_string_lossy().parse().map_err(|error| SettingsError {
-                variable: "VMADIFF_REVISION",
-                what: format!("{error}"),
-            })?,
-        };
+        let (revision, fault) = candidate(given("VMADIFF_REVISION"), given("VMADIFF_FAULT"))?;
         let known = match given("VMADIFF_KNOWN").map(PathBuf::from) {
             None => Known::default(),
             Some(path) => fs::read_to_string(&path)
@@ -65,7 +62,27 @@ impl Settings {
             let what = format!("{}: expected a folder", folder.display());
             return Err(SettingsError { variable: "VMADIFF_FINDINGS", what });
         }
-        Ok(Settings { revision, known, findings })
+        Ok(Settings { revision, fault, known, findings })
+    }
+}
+
+/// Which candidate the two variables ask for.
+fn candidate(
+    revision: Option<OsString>,
+    fault: Option<OsString>,
+) -> Result<(Revision, Option<Fault>), SettingsError> {
+    let revision = revision.map(|name| name.to_string_lossy().parse::<Revision>());
+    let revision = revision
+        .transpose()
+        .map_err(|error| SettingsError { variable: "VMADIFF_REVISION", what: error.to_string() })?;
+    let Some(fault) = fault else { return Ok((revision.unwrap_or(Revision::V2), None)) };
+    let error = |what| SettingsError { variable: "VMADIFF_FAULT", what };
+    let fault = fault.to_string_lossy().parse::<Fault>().map_err(|e| error(e.to_string()))?;
+    match revision {
+        None | Some(Revision::Fixed) => Ok((Revision::Fixed, Some(fault))),
+        Some(other) => Err(error(format!(
+            "only fixed can have a fault, and VMADIFF_REVISION is {other}: leave one of them out"
+        ))),
     }
 }
 
@@ -79,10 +96,11 @@ pub struct Oracle {
 impl Oracle {
     /// The oracle of a run.
     pub fn new(settings: Settings) -> Oracle {
-        let lockstep = Lockstep::new(
-            MachineName::Reference.build(),
-            MachineName::Candidate(settings.revision).build(),
-        );
+        let candidate = match settings.fault {
+            Some(fault) => MachineName::Faulty(fault),
+            None => MachineName::Candidate(settings.revision),
+        };
+        let lockstep = Lockstep::new(MachineName::Reference.build(), candidate.build());
         Oracle { lockstep, settings, met: BTreeSet::new() }
     }
 
@@ -175,5 +193,28 @@ pub fn check_codec(bytes: &[u8]) {
             Ok(&program),
             "the text form does not read back"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_makes_the_revision_fixed_and_no_other_revision_has_one() {
+        let ask = |revision: &str, fault: &str| {
+            let given = |text: &str| Some(OsString::from(text)).filter(|text| !text.is_empty());
+            candidate(given(revision), given(fault)).map_err(|error| error.to_string())
+        };
+        let fault = Fault::MaskNoLocked;
+        assert_eq!(ask("", ""), Ok((Revision::V2, None)));
+        assert_eq!(ask("rfc", ""), Ok((Revision::Rfc, None)));
+        for revision in ["", "fixed"] {
+            assert_eq!(ask(revision, fault.name()), Ok((Revision::Fixed, Some(fault))));
+        }
+        let error = ask("v2", fault.name()).expect_err("v2 has no faults");
+        assert!(error.starts_with("VMADIFF_FAULT: only fixed can have a fault"), "{error}");
+        let error = ask("", "none").expect_err("no fault");
+        assert!(error.contains("no fault is called `none`: `vmadiff faults`"), "{error}");
     }
 }

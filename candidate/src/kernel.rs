@@ -9,6 +9,7 @@ use vmadiff_machine::{Assertion, CopyReport, Errno, Event, Limits};
 use crate::handle::{AnonVmaKey, MmKey, PageKey, VmaKey};
 use crate::objects::{AnonPage, AnonVma, Chains, Mm, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
+use crate::seeded::Fault;
 use crate::shmem::Files;
 use crate::stop::Stop;
 
@@ -21,6 +22,8 @@ const SLOTS_KEPT: usize = 256;
 pub(crate) struct Kernel {
     /// Which text of the code it follows.
     pub(crate) revision: Revision,
+    /// What it does wrong on purpose.
+    pub(crate) fault: Option<Fault>,
     pub(crate) limits: Limits,
     pub(crate) vmas: SlotMap<VmaKey, Vma>,
     pub(crate) mms: SlotMap<MmKey, Mm>,
@@ -55,6 +58,7 @@ impl Kernel {
     pub(crate) fn new(revision: Revision) -> Kernel {
         let mut kernel = Kernel {
             revision,
+            fault: None,
             limits: Limits::default(),
             vmas: SlotMap::with_key(),
             mms: SlotMap::with_key(),

@@ -17,6 +17,7 @@
 //! | `fault`, `page_table`, `populate`, `shmem` | mm/memory.c, mm/gup.c, mm/shmem.c |
 //! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `fork` | the file of that name |
 //! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
+//! | `seeded` | what can be wrong on purpose: faults that measure the harness |
 //!
 //! # The changes that make `fixed` out of `v2`
 //!
@@ -59,6 +60,7 @@ mod populate;
 mod process_vm_mmap;
 mod revision;
 mod rmap_walk;
+mod seeded;
 mod shmem;
 mod split_vma;
 mod stop;
@@ -69,6 +71,7 @@ mod vma_list;
 mod vma_merge;
 
 pub use revision::{Revision, UnknownRevision};
+pub use seeded::{Fault, UnknownFault};
 use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
 
 use crate::kernel::Kernel;
@@ -103,6 +106,29 @@ impl Candidate {
         Candidate { kernel: Kernel::new(revision) }
     }
 
+    /// The candidate at [`Revision::Fixed`] with one fault, at the start of a program without
+    /// limits.
+    ///
+    /// ```
+    /// use vmadiff_candidate::{Candidate, Fault};
+    /// use vmadiff_machine::Machine;
+    ///
+    /// let candidate = Candidate::with_fault("mask-no-locked".parse()?);
+    /// assert_eq!(candidate.name(), "candidate:fixed+mask-no-locked");
+    /// assert_eq!(candidate.fault(), Some(Fault::MaskNoLocked));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_fault(fault: Fault) -> Candidate {
+        let mut candidate = Candidate::new(Revision::Fixed);
+        candidate.kernel.fault = Some(fault);
+        candidate
+    }
+
+    /// The fault it has, if any.
+    pub fn fault(&self) -> Option<Fault> {
+        self.kernel.fault
+    }
+
     /// The revision it follows.
     pub fn revision(&self) -> Revision {
         self.kernel.revision
@@ -111,7 +137,10 @@ impl Candidate {
 
 impl Machine for Candidate {
     fn name(&self) -> &str {
-        self.revision().machine_name()
+        match self.fault() {
+            Some(fault) => fault.machine_name(),
+            None => self.revision().machine_name(),
+        }
     }
 
     fn has(&self, opcode: Opcode) -> bool {

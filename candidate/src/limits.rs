@@ -6,6 +6,7 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
 use crate::stop::Stop;
+use crate::vma_list::Walk;
 
 /// `is_data_mapping()`.
 fn is_data_mapping(flags: VmFlags) -> bool {
@@ -85,7 +86,9 @@ impl Kernel {
         const F: &str = "count_vma_pages_range";
         let mut pages = 0;
         let mut next = self.find_vma(mm, addr)?;
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             let start = read!(self, F, vma.vm_start).max(addr);
             if start >= end {
                 break;

@@ -7,7 +7,9 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::objects::Vma;
+use crate::seeded::Fault;
 use crate::stop::Stop;
+use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
 /// `ksm_madvise()`: the flags that KSM leaves. Memory never runs out, so it cannot fail.
@@ -85,11 +87,15 @@ impl Kernel {
         {
             prev = next;
         }
+        let mut walk = Walk::new();
         loop {
+            walk.step()?;
             let Some(vma) = next else { return Err(Errno::ENOMEM.into()) };
             let vma_start = read!(self, F, vma.vm_start);
             if start < vma_start {
-                unmapped_error = Err(Errno::ENOMEM.into());
+                if !self.has_fault(Fault::MadviseHoleIgnored) {
+                    unmapped_error = Err(Errno::ENOMEM.into());
+                }
                 start = vma_start;
                 if start >= end {
                     return unmapped_error;
@@ -132,7 +138,10 @@ impl Kernel {
         advice: Advice,
     ) -> Result<VmaKey, Stop> {
         const F: &str = "madvise_dontneed_free";
-        let kept = VmFlags::VM_LOCKED | VmFlags::VM_HUGETLB | VmFlags::VM_PFNMAP;
+        let mut kept = VmFlags::VM_LOCKED | VmFlags::VM_HUGETLB | VmFlags::VM_PFNMAP;
+        if self.has_fault(Fault::DontneedLocked) {
+            kept -= VmFlags::VM_LOCKED;
+        }
         if read!(self, F, vma.vm_flags).intersects(kept) {
             return Err(Errno::EINVAL.into());
         }
@@ -162,6 +171,11 @@ impl Kernel {
         let mm = read!(self, F, vma.vm_mm);
         let old_flags = read!(self, F, vma.vm_flags);
         let new_flags = match self.vmas.get(vma) {
+            Some(vma)
+                if advice == Advice::Wipeonfork && self.has_fault(Fault::WipeonforkOfFiles) =>
+            {
+                vma.vm_flags | VmFlags::VM_WIPEONFORK
+            }
             Some(vma) => advised_flags(vma, advice)?,
             None => old_flags,
         };

@@ -6,7 +6,9 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
+use crate::seeded::Fault;
 use crate::stop::Stop;
+use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
 impl Kernel {
@@ -39,13 +41,17 @@ impl Kernel {
         const F: &str = "queue_pages_test_walk";
         let mut prev_end = None;
         let mut next = self.find_vma(mm, start)?;
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             let vma_start = read!(self, F, vma.vm_start);
             if vma_start >= end {
                 break;
             }
             if !read!(self, F, vma.vm_flags).intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP) {
-                if prev_end.is_some_and(|prev_end| prev_end < vma_start) {
+                if prev_end.is_some_and(|prev_end| prev_end < vma_start)
+                    && !self.has_fault(Fault::MbindHoleIgnored)
+                {
                     return Err(Errno::EFAULT.into());
                 }
                 prev_end = Some(read!(self, F, vma.vm_end));
@@ -70,7 +76,9 @@ impl Kernel {
             prev = Some(first);
         }
         let mut cur = Some(first);
+        let mut walk = Walk::new();
         while let Some(mut vma) = cur {
+            walk.step()?;
             if read!(self, F, vma.vm_start) >= end {
                 break;
             }
@@ -78,7 +86,10 @@ impl Kernel {
             if read!(self, F, vma.vm_policy) != new_pol {
                 let vmstart = read!(self, F, vma.vm_start).max(start);
                 let vmend = read!(self, F, vma.vm_end).min(end);
-                let new = Attributes { policy: new_pol, ..self.attributes(vma, vmstart)? };
+                let mut new = Attributes { policy: new_pol, ..self.attributes(vma, vmstart)? };
+                if self.has_fault(Fault::MbindMergesOldPolicy) {
+                    new.policy = read!(self, F, vma.vm_policy);
+                }
                 match self.vma_merge(mm, prev, vmstart, vmend, &new)? {
                     Some(merged) => {
                         vma = merged;

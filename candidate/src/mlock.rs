@@ -6,7 +6,9 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::populate::OnError;
+use crate::seeded::Fault;
 use crate::stop::{Caught, Stop};
+use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
 /// `__mlock_posix_error_return()`: what `mlock()` calls an error of populating.
@@ -36,7 +38,7 @@ impl Kernel {
             return Err(Errno::EPERM.into());
         }
         let mut locked = i64::from(len) + read!(self, F, mm.locked_vm);
-        if self.past_lock_limit(locked) {
+        if self.past_lock_limit(locked) && !self.has_fault(Fault::MlockLimitCountsTwice) {
             // What is locked already is not counted twice.
             locked -= self.count_mm_mlocked_page_nr(mm, start, len)?;
         }
@@ -77,7 +79,9 @@ impl Kernel {
             prev = Some(vma);
         }
         let mut nstart = start;
+        let mut walk = Walk::new();
         loop {
+            walk.step()?;
             let newflags = (read!(self, F, vma.vm_flags) - VmFlags::LOCK) | flags;
             let tmp = read!(self, F, vma.vm_end).min(end);
             let last = self.mlock_fixup(vma, prev, nstart, tmp, newflags)?;
@@ -88,6 +92,7 @@ impl Kernel {
             }
             vma = match read!(self, F, last.vm_next) {
                 Some(next) if read!(self, F, next.vm_start) == nstart => next,
+                _ if self.has_fault(Fault::MlockHoleIgnored) => return Ok(()),
                 _ => return Err(Errno::ENOMEM.into()),
             };
         }
@@ -115,10 +120,12 @@ impl Kernel {
             None => self.split_at_both_ends(mm, vma, start, end)?,
         }
         let pages = i64::from(end - start);
+        let counts =
+            !old_flags.contains(VmFlags::VM_LOCKED) || self.has_fault(Fault::MlockCountsTwice);
         let locked_vm = edit!(self, F, mm.locked_vm);
         if !lock {
             *locked_vm -= pages;
-        } else if !old_flags.contains(VmFlags::VM_LOCKED) {
+        } else if counts {
             *locked_vm += pages;
         }
         if lock {
@@ -132,7 +139,8 @@ impl Kernel {
     /// `munlock_vma_pages_range()`.
     pub(crate) fn munlock_vma_pages_range(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "munlock_vma_pages_range";
-        *edit!(self, F, vma.vm_flags) -= VmFlags::LOCK;
+        let kept = self.has_fault(Fault::MunlockKeepsLockonfault);
+        *edit!(self, F, vma.vm_flags) -= if kept { VmFlags::VM_LOCKED } else { VmFlags::LOCK };
         Ok(())
     }
 
@@ -142,7 +150,9 @@ impl Kernel {
         let end = start + len;
         let mut count = 0;
         let mut next = self.find_vma(mm, start)?;
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             let (vma_start, vma_end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
             if end <= vma_start {
                 break;

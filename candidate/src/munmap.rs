@@ -5,8 +5,10 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
+use crate::seeded::Fault;
 use crate::split_vma::New;
 use crate::stop::Stop;
+use crate::vma_list::Walk;
 
 impl Kernel {
     /// `do_munmap()`.
@@ -27,7 +29,11 @@ impl Kernel {
             return Ok(());
         }
         if start > vma_start {
-            if end < read!(self, F, vma.vm_end) && self.map_count_reached(mm)? {
+            let makes_hole = end < read!(self, F, vma.vm_end);
+            if (makes_hole || self.has_fault(Fault::UnmapLimitForEdges))
+                && self.map_count_reached(mm)?
+                && !self.has_fault(Fault::UnmapLimitIgnored)
+            {
                 return Err(Errno::ENOMEM.into());
             }
             self.split_vma_unlimited(vma, start, New::Above)?;
@@ -35,6 +41,7 @@ impl Kernel {
         }
         if let Some(last) = self.find_vma(mm, end)?
             && end > read!(self, F, last.vm_start)
+            && !self.has_fault(Fault::UnmapEndNotSplit)
         {
             self.split_vma_unlimited(last, end, New::Below)?;
         }
@@ -55,13 +62,17 @@ impl Kernel {
     fn unlock_before_unmap(&mut self, mm: MmKey, first: VmaKey, end: Addr) -> Result<(), Stop> {
         const F: &str = "__do_munmap";
         let mut next = Some(first);
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             if read!(self, F, vma.vm_start) >= end {
                 break;
             }
             if read!(self, F, vma.vm_flags).contains(VmFlags::VM_LOCKED) {
                 let pages = read!(self, F, vma.vm_end) - read!(self, F, vma.vm_start);
-                *edit!(self, F, mm.locked_vm) -= i64::from(pages);
+                if !self.has_fault(Fault::UnmapLockedVm) {
+                    *edit!(self, F, mm.locked_vm) -= i64::from(pages);
+                }
                 self.munlock_vma_pages_range(vma)?;
             }
             next = read!(self, F, vma.vm_next);
@@ -81,7 +92,9 @@ impl Kernel {
         *edit!(self, F, first.vm_prev) = None;
         let mut tail = first;
         let mut next = Some(first);
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             if vma != first && read!(self, F, vma.vm_start) >= end {
                 break;
             }
@@ -109,9 +122,13 @@ impl Kernel {
         end: Addr,
     ) -> Result<(), Stop> {
         const F: &str = "free_pgtables";
-        self.unmap_page_range(mm, start, end)?;
+        if !self.has_fault(Fault::UnmapPagesStay) {
+            self.unmap_page_range(mm, start, end)?;
+        }
         let mut next = Some(first);
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             self.unlink_anon_vmas(vma)?;
             next = read!(self, F, vma.vm_next);
         }
@@ -122,10 +139,12 @@ impl Kernel {
     fn remove_vma_list(&mut self, mm: MmKey, first: VmaKey) -> Result<(), Stop> {
         const F: &str = "remove_vma_list";
         let mut next = Some(first);
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             let pages = read!(self, F, vma.vm_end) - read!(self, F, vma.vm_start);
             let flags = read!(self, F, vma.vm_flags);
-            if flags.contains(VmFlags::VM_ACCOUNT) {
+            if flags.contains(VmFlags::VM_ACCOUNT) && !self.has_fault(Fault::UnmapCommitted) {
                 self.vm_unacct_memory(pages);
             }
             self.vm_stat_account(mm, flags, -i64::from(pages))?;

@@ -1,6 +1,6 @@
 //! What the kernel shows of an address space.
 
-use vmadiff_machine::operand::Process;
+use vmadiff_machine::operand::{END_PAGES, Process};
 use vmadiff_machine::{AnonVmaId, Counters, FileId, Observation, UffdId, Vma};
 
 use crate::handle::AnonVmaKey;
@@ -21,7 +21,9 @@ impl Kernel {
         };
         space.anon_pages = mm.page_table.anon;
         let mut next = mm.mmap;
-        while let Some(key) = next {
+        // Where a fault has tied the list into a ring, its next walk ends the program.
+        for _ in 0..END_PAGES {
+            let Some(key) = next else { return };
             let Some(vma) = self.vmas.get(key) else { return };
             let shown = Vma::new(
                 (vma.vm_start.page(), vma.vm_end.page()),

@@ -9,8 +9,9 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::revision::Revision;
+use crate::seeded::Fault;
 use crate::stop::{Caught, Stop};
-use crate::vma_list::Links;
+use crate::vma_list::{Links, Walk};
 
 /// The points in which the texts of `process_vm_mmap()` differ.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +87,10 @@ impl Kernel {
         len: u32,
         flags: CopyFlags,
     ) -> Result<Addr, Stop> {
-        let text = Text::of(self.revision);
+        let mut text = Text::of(self.revision);
+        if self.has_fault(Fault::CopyKeepsFlags) {
+            text.clear_flags_ctx = false;
+        }
         if flags.contains(CopyFlags::FIXED_NOREPLACE) && !text.knows_noreplace {
             return Err(Errno::EINVAL.into());
         }
@@ -127,27 +131,71 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let (src_mm, src_addr) = src?;
+        if self.has_fault(Fault::CopyNotsuppFirst) {
+            self.refuse_userfaultfd(text, self.find_vma_at(src_mm, src_addr)?)?;
+        }
         let src_vma = self.copyable_vma(text, src_mm, src_addr, len)?;
-        if read!(self, F, dst_mm.map_count) > self.max_map_count() - 2 {
+        let room = if self.has_fault(Fault::CopyLimitOffByOne) { 3 } else { 2 };
+        if read!(self, F, dst_mm.map_count) > self.max_map_count() - room {
             return Err(Errno::ENOMEM.into());
         }
-        if text.refuses_userfaultfd && read!(self, F, src_vma.vm_userfaultfd_ctx).is_some() {
-            return Err(Errno::ENOTSUPP.into());
+        if !self.has_fault(Fault::CopyNotsuppForgotten) {
+            self.refuse_userfaultfd(text, Some(src_vma))?;
+        }
+        if self.has_fault(Fault::CopyExistLate)
+            && !self.may_mmap_overlapped_region(dst_mm, dst_addr, len)?
+        {
+            return Err(Errno::ENOMEM.into());
         }
         let dst_addr = self.copy_destination(dst_mm, dst_addr, len, flags)?;
-        if !self.may_mmap_overlapped_region(dst_mm, dst_addr, len)? {
+        let same_mm = dst_mm == src_mm || self.has_fault(Fault::CopyOverlapAnyMm);
+        let overlap = same_mm && self.ranges_overlap(src_addr, dst_addr, len);
+        if self.has_fault(Fault::CopyOverlapFirst) && overlap {
+            return Err(Errno::EINVAL.into());
+        }
+        let room = if self.has_fault(Fault::CopyLimitCountsReplaced) {
+            self.may_expand_vm(dst_mm, i64::from(len))?
+        } else {
+            self.may_mmap_overlapped_region(dst_mm, dst_addr, len)?
+        };
+        if !room {
             return Err(Errno::ENOMEM.into());
         }
-        if text.counts_locked_vm && !text.clear_flags_ctx {
+        if text.counts_locked_vm
+            && !text.clear_flags_ctx
+            && !self.has_fault(Fault::CopyLockLimitIgnored)
+        {
             let flags = read!(self, F, src_vma.vm_flags);
             self.mlock_future_check(dst_mm, flags, len)?;
         }
-        let overlap = dst_mm == src_mm && dst_addr < src_addr + len && src_addr < dst_addr + len;
         if text.refuses_overlap && overlap {
             return Err(Errno::EINVAL.into());
         }
         self.do_mmap_process_vm(text, src_vma, (src_mm, src_addr), (dst_mm, dst_addr), len)?;
         Ok(dst_addr)
+    }
+
+    /// A source with a userfaultfd context is refused, where the text has it so.
+    fn refuse_userfaultfd(&self, text: Text, vma: Option<VmaKey>) -> Result<(), Stop> {
+        const F: &str = "mmap_process_vm";
+        if let Some(vma) = vma
+            && text.refuses_userfaultfd
+            && read!(self, F, vma.vm_userfaultfd_ctx).is_some()
+        {
+            return Err(Errno::ENOTSUPP.into());
+        }
+        Ok(())
+    }
+
+    /// Whether `len` pages at `src` and `len` pages at `dst` have one in common.
+    fn ranges_overlap(&self, src: Addr, dst: Addr, len: u32) -> bool {
+        match self.fault {
+            Some(Fault::CopyOverlapAbove) => dst <= src + len && src < dst + len,
+            Some(Fault::CopyOverlapBelow) => dst < src + len && src <= dst + len,
+            Some(Fault::CopyOverlapAboveMissed) => dst + 1 < src + len && src < dst + len,
+            Some(Fault::CopyOverlapBelowMissed) => dst < src + len && src + 1 < dst + len,
+            _ => dst < src + len && src < dst + len,
+        }
     }
 
     /// `do_mmap_process_vm()`: unmaps the destination, and copies.
@@ -164,7 +212,9 @@ impl Kernel {
     ) -> Result<(), Stop> {
         // Reports name the system call, whose only caller this is.
         const F: &str = "process_vm_mmap";
-        if self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err() {
+        if !self.has_fault(Fault::CopyNotUnmapped)
+            && self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err()
+        {
             return Err(Errno::ENOMEM.into());
         }
         if text.looks_up_again {
@@ -172,10 +222,16 @@ impl Kernel {
             src_vma = self.find_vma_at(src_mm, src_addr)?.ok_or(Errno::EFAULT)?;
         }
         let charged = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_ACCOUNT);
-        if charged {
+        let source_locked = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_LOCKED);
+        if charged && !self.has_fault(Fault::CopyCommittedMissed) {
             self.vm_acct_memory(len);
         }
-        let pgoff = read!(self, F, src_vma.vm_pgoff).at(src_addr, read!(self, F, src_vma.vm_start));
+        let vm_pgoff = read!(self, F, src_vma.vm_pgoff);
+        let pgoff = if self.has_fault(Fault::CopyPgoffOfVma) {
+            vm_pgoff
+        } else {
+            vm_pgoff.at(src_addr, read!(self, F, src_vma.vm_start))
+        };
         let copied = self.copy_vma(src_vma, dst_mm, dst_addr, len, pgoff, text.clear_flags_ctx)?;
         let Some(copied) = copied else {
             if charged || !text.uncharges_what_was_charged {
@@ -186,20 +242,40 @@ impl Kernel {
         self.copy = Some(CopyReport {
             merged: copied.merged,
             need_rmap_locks: copied.need_rmap_locks,
-            honoured: !copied.need_rmap_locks || text.honours_need_rmap_locks,
+            honoured: !copied.need_rmap_locks
+                || text.honours_need_rmap_locks && !self.has_fault(Fault::RmapLocksIgnored),
             source_redirected: copied.source_redirected,
         });
         // The source as `copy_vma()` has left it.
         let src_vma = copied.vma;
         let src_mm = read!(self, F, src_vma.vm_mm);
-        self.copy_page_range((dst_mm, dst_addr), (src_mm, src_addr), src_vma, len)?;
+        if !self.has_fault(Fault::CopyPagesMissed) {
+            self.copy_page_range((dst_mm, dst_addr), (src_mm, src_addr), src_vma, len)?;
+        }
 
         let dst_vma = copied.new_vma;
         *edit!(self, F, dst_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
         let vm_flags = read!(self, F, dst_vma.vm_flags);
-        self.vm_stat_account(dst_mm, vm_flags, i64::from(len))?;
-        if text.counts_locked_vm && vm_flags.contains(VmFlags::VM_LOCKED) {
-            *edit!(self, F, dst_mm.locked_vm) += i64::from(len);
+        let pages = i64::from(len);
+        match self.fault {
+            Some(Fault::CopyTotalVmMissed) => {}
+            Some(Fault::CopyTotalVmOfSource) => self.vm_stat_account(src_mm, vm_flags, pages)?,
+            Some(Fault::CopyDataVmMissed) => {
+                self.vm_stat_account(dst_mm, VmFlags::empty(), pages)?;
+            }
+            _ => self.vm_stat_account(dst_mm, vm_flags, pages)?,
+        }
+        if copied.merged && self.has_fault(Fault::CopyTotalVmTwice) {
+            self.vm_stat_account(dst_mm, vm_flags, pages)?;
+        }
+        if copied.merged && charged && self.has_fault(Fault::CopyCommittedTwice) {
+            self.vm_acct_memory(len);
+        }
+        let locked = vm_flags.contains(VmFlags::VM_LOCKED)
+            && !self.has_fault(Fault::CopyLockedVmMissed)
+            || source_locked && self.has_fault(Fault::CopyLockedVmOfSource);
+        if text.counts_locked_vm && locked {
+            *edit!(self, F, dst_mm.locked_vm) += pages;
         }
         Ok(())
     }
@@ -233,10 +309,17 @@ impl Kernel {
             let links = self.find_vma_links(mm, dst_addr, dst_addr + len)?;
             Ok(links != Links::Occupied)
         };
+        if self.has_fault(Fault::CopyHintForced) {
+            return Ok(dst_addr);
+        }
         if flags.contains(CopyFlags::FIXED_NOREPLACE) {
+            if self.has_fault(Fault::CopyNoreplaceIgnored) {
+                return Ok(dst_addr);
+            }
             return if free()? { Ok(dst_addr) } else { Err(Errno::EEXIST.into()) };
         }
-        if flags.contains(CopyFlags::FIXED) || free()? {
+        let takes_hint = !self.has_fault(Fault::CopyHintIgnored);
+        if flags.contains(CopyFlags::FIXED) || takes_hint && free()? {
             return Ok(dst_addr);
         }
         self.unmapped_area_topdown(mm, len)
@@ -245,18 +328,21 @@ impl Kernel {
     /// `unmapped_area_topdown()`: the highest hole in the arena that is long enough.
     fn unmapped_area_topdown(&self, mm: MmKey, len: u32) -> Result<Addr, Stop> {
         const F: &str = "unmapped_area_topdown";
+        let beyond = u32::from(self.has_fault(Fault::CopyHoleTooShort));
         let mut highest = None;
         let mut hole = Addr(0);
         let mut next = read!(self, F, mm.mmap);
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             let end = read!(self, F, vma.vm_start);
-            if end > hole && end - hole >= len {
+            if end > hole && end - hole + beyond >= len {
                 highest = Some(end - len);
             }
             hole = read!(self, F, vma.vm_end);
             next = read!(self, F, vma.vm_next);
         }
-        if Addr::END > hole && Addr::END - hole >= len {
+        if Addr::END > hole && Addr::END - hole + beyond >= len {
             highest = Some(Addr::END - len);
         }
         highest.ok_or(Errno::ENOMEM.into())

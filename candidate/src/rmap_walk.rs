@@ -9,7 +9,7 @@
 //! `userfaultfd_register()` merges by the wrong offset; that is not the contract's affair.
 
 use vmadiff_machine::Event;
-use vmadiff_machine::operand::Process;
+use vmadiff_machine::operand::{END_PAGES, Process};
 
 use crate::addr::{Addr, each, pages};
 use crate::handle::PageKey;
@@ -26,7 +26,8 @@ impl Kernel {
         let mut lost = 0;
         let mut unseen = table.anon;
         let mut next = mm.mmap;
-        while let (Some(key), true) = (next, unseen != 0) {
+        for _ in 0..END_PAGES {
+            let (Some(key), true) = (next, unseen != 0) else { break };
             let Some(vma) = self.vmas.get(key) else { break };
             let range = pages(vma.vm_start, vma.vm_end);
             for addr in each(unseen & range) {

@@ -7,7 +7,9 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::objects::{UserfaultfdCtx, VmOps};
+use crate::seeded::Fault;
 use crate::stop::Stop;
+use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
 /// `vma_can_userfault()`.
@@ -88,7 +90,9 @@ impl Kernel {
     ) -> Result<VmaKey, Stop> {
         const F: &str = "userfaultfd_register";
         let mut cur = first;
+        let mut walk = Walk::new();
         while let Some(vma) = cur {
+            walk.step()?;
             if read!(self, F, vma.vm_start) >= end {
                 break;
             }
@@ -98,10 +102,12 @@ impl Kernel {
             if !can_userfault(read!(self, F, vma.vm_ops)) {
                 return Err(Errno::EINVAL.into());
             }
-            if !vm_flags.contains(VmFlags::VM_MAYWRITE) {
+            if !vm_flags.contains(VmFlags::VM_MAYWRITE)
+                && !self.has_fault(Fault::RegisterNotWritable)
+            {
                 return Err(Errno::EPERM.into());
             }
-            if owner.is_some_and(|owner| owner != ctx) {
+            if owner.is_some_and(|owner| owner != ctx) && !self.has_fault(Fault::RegisterNotBusy) {
                 return Err(Errno::EBUSY.into());
             }
             cur = read!(self, F, vma.vm_next);
@@ -113,7 +119,9 @@ impl Kernel {
     fn unregistrable(&self, first: Option<VmaKey>, end: Addr) -> Result<VmaKey, Stop> {
         const F: &str = "userfaultfd_unregister";
         let mut cur = first;
+        let mut walk = Walk::new();
         while let Some(vma) = cur {
+            walk.step()?;
             if read!(self, F, vma.vm_start) >= end {
                 break;
             }
@@ -143,7 +151,9 @@ impl Kernel {
             prev = Some(first);
         }
         let mut next = Some(first);
+        let mut walk = Walk::new();
         while let Some(mut vma) = next {
+            walk.step()?;
             let vma_start = read!(self, F, vma.vm_start);
             if vma_start >= end {
                 break;
@@ -175,7 +185,9 @@ impl Kernel {
                     Some(merged) => vma = merged,
                     None => self.split_at_both_ends(mm, vma, start, end)?,
                 }
-                *edit!(self, F, vma.vm_flags) = new.vm_flags;
+                if ctx.is_some() || !self.has_fault(Fault::UnregisterKeepsFlags) {
+                    *edit!(self, F, vma.vm_flags) = new.vm_flags;
+                }
                 *edit!(self, F, vma.vm_userfaultfd_ctx) = ctx;
             }
             prev = Some(vma);
@@ -188,8 +200,12 @@ impl Kernel {
     /// `dup_userfaultfd()`: without UFFD_FEATURE_EVENT_FORK a child is not watched.
     pub(crate) fn dup_userfaultfd(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "dup_userfaultfd";
-        *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
-        *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
+        if !self.has_fault(Fault::ForkKeepsCtx) {
+            *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
+        }
+        if !self.has_fault(Fault::ForkKeepsUffdFlags) {
+            *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
+        }
         Ok(())
     }
 
@@ -197,7 +213,8 @@ impl Kernel {
     /// not watched any more, all of it.
     pub(crate) fn mremap_userfaultfd_prep(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "mremap_userfaultfd_prep";
-        if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {
+        if read!(self, F, vma.vm_userfaultfd_ctx).is_some() && !self.has_fault(Fault::MoveKeepsUffd)
+        {
             *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
             *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
         }

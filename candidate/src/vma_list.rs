@@ -3,12 +3,34 @@
 //! The kernel keeps a red-black tree beside the list; both say the same, so the list is enough.
 
 use vmadiff_machine::Object;
+use vmadiff_machine::operand::END_PAGES;
 
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
 use crate::kernel::Kernel;
 use crate::objects::{Chain, Vma};
 use crate::stop::Stop;
+
+/// The VMAs that a walk over the list may still meet.
+///
+/// Each maps a page of its own, so a list is never longer than the arena; where a
+/// [fault](crate::seeded) has made it so, or has tied it into a ring, the walk ends with the
+/// assertion of `validate_mm()`.
+pub(crate) struct Walk(usize);
+
+impl Walk {
+    pub(crate) const fn new() -> Walk {
+        Walk(END_PAGES)
+    }
+
+    /// One VMA further.
+    #[inline]
+    pub(crate) fn step(&mut self) -> Result<(), Stop> {
+        bug_on!(self.0 == 0, "validate_mm", "map_count");
+        self.0 -= 1;
+        Ok(())
+    }
+}
 
 /// What `find_vma_links()` answers: the VMA before the range, or that the range is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +46,9 @@ impl Kernel {
     pub(crate) fn find_vma(&self, mm: MmKey, addr: Addr) -> Result<Option<VmaKey>, Stop> {
         const F: &str = "find_vma";
         let mut next = read!(self, F, mm.mmap);
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             if read!(self, F, vma.vm_end) > addr {
                 break;
             }
@@ -51,7 +75,9 @@ impl Kernel {
         const F: &str = "find_vma_prev";
         let mut prev = None;
         let mut next = read!(self, F, mm.mmap);
+        let mut walk = Walk::new();
         while let Some(vma) = next {
+            walk.step()?;
             if read!(self, F, vma.vm_end) > addr {
                 break;
             }
