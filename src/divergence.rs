@@ -270,8 +270,10 @@ fn pages(left: &Observation, right: &Observation) -> Option<Finding> {
                 .find_map(|((l, r), page)| question(page, l?, r?))
         })
     };
-    let offset =
-        |page: u8, vma: &Vma| i64::from(vma.pgoff.0) - i64::from(vma.start.0) + i64::from(page);
+    // Modulo 2^64, as the kernel subtracts.
+    let offset = |page: u8, vma: &Vma| {
+        vma.pgoff.0.wrapping_sub(vma.start.0.into()).wrapping_add(page.into())
+    };
     each(&mut |_, l, r| finding(Class::Flags, flag_difference(l.flags, r.flags)?))
         .or_else(|| {
             each(&mut |_, l, r| {

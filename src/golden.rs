@@ -99,7 +99,7 @@ struct Space {
 struct Mapping {
     start: u8,
     end: u8,
-    pgoff: u32,
+    pgoff: u64,
     flags: String,
     anon_vma: Option<u32>,
     chain: Vec<u32>,

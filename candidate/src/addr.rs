@@ -24,7 +24,7 @@ impl Addr {
     /// The page offset of an anonymous mapping made here (`addr >> PAGE_SHIFT`).
     #[inline]
     pub(crate) fn linear(self) -> Pgoff {
-        Pgoff(u64::from(vmadiff_machine::operand::ARENA_START) + u64::from(self.0))
+        Pgoff(vmadiff_machine::operand::ARENA_START + u64::from(self.0))
     }
 }
 
@@ -71,10 +71,10 @@ impl Sub for Addr {
 pub(crate) struct Pgoff(pub(crate) u64);
 
 impl Pgoff {
-    /// The offset as observations show it. One past what they can show is shown as their largest.
+    /// The offset as observations show it.
     #[inline]
     pub(crate) fn shown(self) -> PageOffset {
-        PageOffset(u32::try_from(self.0).unwrap_or(u32::MAX))
+        PageOffset(self.0)
     }
 
     /// `self + ((addr - start) >> PAGE_SHIFT)`, the kernel's way from an address to an offset.

@@ -50,7 +50,7 @@ impl Files {
     pub(crate) fn reset(&mut self) {
         self.used = 0;
         for _ in 0..4 {
-            self.create(u64::from(FILE_PAGES), true);
+            self.create(FILE_PAGES, true);
         }
     }
 

@@ -24,10 +24,10 @@ pub const END_PAGES: usize = 2 * ARENA_PAGES;
 
 /// The address of page 0, in pages: an anonymous private mapping made at page `p` has this plus
 /// `p` as its page offset (`addr >> PAGE_SHIFT`, `do_mmap`).
-pub const ARENA_START: u32 = 0x10_0000;
+pub const ARENA_START: u64 = 0x10_0000;
 
 /// The length of each file, in pages.
-pub const FILE_PAGES: u32 = 4096;
+pub const FILE_PAGES: u64 = 4096;
 
 /// A value an operand byte stands for: one of [`Domain::SIZE`] in a fixed order.
 pub trait Domain: Copy + Eq + fmt::Debug + 'static {
@@ -173,26 +173,27 @@ impl Page {
     /// The page offset of an anonymous private mapping that starts here.
     #[inline]
     pub const fn linear_offset(self) -> PageOffset {
-        PageOffset(ARENA_START + self.0 as u32)
+        PageOffset(ARENA_START + self.0 as u64)
     }
 }
 
 /// A page offset (`vm_pgoff`): the page of the file, or for anonymous private memory of the
 /// address space it was first mapped in, that a VMA's first page shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PageOffset(pub u32);
+pub struct PageOffset(pub u64);
 
 impl PageOffset {
     /// The offset `pages` on.
     #[inline]
     pub const fn plus(self, pages: u8) -> PageOffset {
-        PageOffset(self.0 + pages as u32)
+        PageOffset(self.0.wrapping_add(pages as u64))
     }
 }
 
 impl fmt::Display for PageOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 >= ARENA_START {
+        // As far as an arena could reach; what lies beyond is no page's offset, but a wrapped one.
+        if (ARENA_START..2 * ARENA_START).contains(&self.0) {
             write!(f, "@{}", self.0 - ARENA_START)
         } else {
             write!(f, "{}", self.0)

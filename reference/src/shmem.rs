@@ -52,22 +52,22 @@ impl Shmem {
     }
 
     /// What `file` has at the page offset `page`. All of a memfd is in the page cache.
-    pub(crate) fn content(&mut self, file: FileId, page: u32) -> Content {
+    pub(crate) fn content(&mut self, file: FileId, page: u64) -> Content {
         let (pages, cached) = match self.object(file) {
             Some(object) => (object.pages.into(), object.cached),
             None => (FILE_PAGES, u64::MAX),
         };
         match page {
             _ if page >= pages => Content::Beyond,
-            _ if cached >> (page % u64::BITS) & 1 == 0 => Content::Missing,
+            _ if cached >> (page % u64::from(u64::BITS)) & 1 == 0 => Content::Missing,
             _ => Content::Cached,
         }
     }
 
     /// A page that was missing is in the page cache from now on.
-    pub(crate) fn cache(&mut self, file: FileId, page: u32) {
+    pub(crate) fn cache(&mut self, file: FileId, page: u64) {
         if let Some(object) = self.object(file) {
-            object.cached |= 1 << (page % u64::BITS);
+            object.cached |= 1 << (page % u64::from(u64::BITS));
         }
     }
 }
