@@ -42,7 +42,7 @@ impl MachineName {
         match self {
             MachineName::Reference => Box::new(Reference::new()),
             MachineName::Candidate(revision) => Box::new(Candidate::new(revision)),
-            MachineName::Faulty(fault) => Box::new(Candidate::with_fault(fault)),
+            MachineName::Faulty(fault) => Box::new(Candidate::with_fault(Revision::Fixed, fault)),
         }
     }
 }

@@ -47,7 +47,7 @@ fn there_are_sixty_faults_with_names_of_their_own() {
 fn every_fault_is_shown_by_its_program_and_classed_as_listed() {
     for &fault in Fault::ALL {
         let (text, program) = program(fault);
-        let found = diverges(&program, Candidate::with_fault(fault))
+        let found = diverges(&program, Candidate::with_fault(Revision::Fixed, fault))
             .unwrap_or_else(|| panic!("{fault} shows nothing"));
         assert_eq!(found.class.name(), fault.class(), "{fault}: {}", found.signature);
         assert_eq!(found.step, program.ops.len() - 1, "{fault}: operations follow");
@@ -88,7 +88,7 @@ fn random_programs_agree_at_fixed_without_a_fault() {
 fn no_faulty_machine_panics_or_hangs_whatever_follows_the_fault() {
     for &fault in Fault::ALL {
         // Alone: nothing ends a program where the machines diverge.
-        let mut machine = Candidate::with_fault(fault);
+        let mut machine = Candidate::with_fault(Revision::Fixed, fault);
         let mut seen = Observation::default();
         let mut walk = Walk::new(fault as u64);
         for _ in 0..1_000 {

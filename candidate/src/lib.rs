@@ -106,21 +106,22 @@ impl Candidate {
         Candidate { kernel: Kernel::new(revision) }
     }
 
-    /// The candidate at [`Revision::Fixed`] with one fault, at the start of a program without
-    /// limits.
+    /// The candidate that follows `revision`, with one fault, at the start of a program without
+    /// limits. Faults are deviations from [`Revision::Fixed`]: at any other revision the candidate
+    /// has none.
     ///
     /// ```
-    /// use vmadiff_candidate::{Candidate, Fault};
+    /// use vmadiff_candidate::{Candidate, Fault, Revision};
     /// use vmadiff_machine::Machine;
     ///
-    /// let candidate = Candidate::with_fault("mask-no-locked".parse()?);
+    /// let candidate = Candidate::with_fault(Revision::Fixed, "mask-no-locked".parse()?);
     /// assert_eq!(candidate.name(), "candidate:fixed+mask-no-locked");
     /// assert_eq!(candidate.fault(), Some(Fault::MaskNoLocked));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn with_fault(fault: Fault) -> Candidate {
-        let mut candidate = Candidate::new(Revision::Fixed);
-        candidate.kernel.fault = Some(fault);
+    pub fn with_fault(revision: Revision, fault: Fault) -> Candidate {
+        let mut candidate = Candidate::new(revision);
+        candidate.kernel.fault = (revision == Revision::Fixed).then_some(fault);
         candidate
     }
 

@@ -121,7 +121,7 @@ faults! {
         "anonymous memory that was never faulted keeps the source's offset";
     PgoffFittedForFiles "pgoff-fitted-for-files" "offset" "copy_vma"
         "a mapping of a file is given the offset that fits the new address";
-    PgoffFittedWhenFaulted "pgoff-fitted-when-faulted" "anon-vma" "copy_vma"
+    PgoffFittedWhenFaulted "pgoff-fitted-when-faulted" "offset" "copy_vma"
         "anonymous memory that was faulted is given the offset that fits the new address";
     CopyPgoffOfVma "copy-pgoff-of-vma" "offset" "process_vm_mmap"
         "the copy's offset is that of the source VMA, not of the address in it";
@@ -149,7 +149,7 @@ faults! {
         "the duplicate's policy is dropped";
     DuplicateWithoutFile "duplicate-without-file" "layout" "copy_vma"
         "the duplicate's vm_file is dropped";
-    MergeAskedWithoutPolicy "merge-asked-without-policy" "layout" "copy_vma"
+    MergeAskedWithoutPolicy "merge-asked-without-policy" "merge" "copy_vma"
         "the merge is asked with the default policy";
     LinksInSource "links-in-source" "errno" "copy_vma"
         "find_vma_links() searches the source's address space";
@@ -163,7 +163,7 @@ faults! {
         "VMAs merge although their anon_vmas differ";
     MergeIgnoresPolicy "merge-ignores-policy" "layout" "vma_merge"
         "policies are not compared";
-    MergeIgnoresFile "merge-ignores-file" "layout" "is_mergeable_vma"
+    MergeIgnoresFile "merge-ignores-file" "flags" "is_mergeable_vma"
         "files are not compared";
     MergeIgnoresCtx "merge-ignores-ctx" "uffd" "is_mergeable_vma"
         "userfaultfd contexts are not compared";
@@ -311,7 +311,7 @@ faults! {
         "a locked mapping may grow past the limit";
     DuplicatePrivateAllowed "duplicate-private-allowed" "errno" "vma_to_resize"
         "an old length of zero is allowed for private mappings";
-    CoverOffByOne "cover-off-by-one" "errno" "find_vma_without_flags"
+    CoverOffByOne "cover-off-by-one" "aliasing" "find_vma_without_flags"
         "a range may end one page past the VMA";
 
     // process_vm_mmap().
