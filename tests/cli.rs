@@ -233,7 +233,7 @@ fn a_fault_is_listed_and_chosen_by_name() {
     for args in [
         &["minimize", "c.txt", "-o", "small.txt"][..],
         &["triage", "c.txt"],
-        &["random", "--operations", "20000"],
+        &["random", "--operations", "500000"],
     ] {
         let output = vmadiff(folder.path(), &[args, &["--fault", "mask-no-locked"]].concat());
         assert_eq!(status(&output), 1, "{args:?}: {}", stderr(&output));
