@@ -229,7 +229,9 @@ fn layout(left: &Observation, right: &Observation) -> Option<Finding> {
             }
         }
     }
-    None
+    let overlap = |space: &AddressSpace| space.vmas().windows(2).any(|v| v[0].end > v[1].start);
+    let differ = left.spaces.iter().zip(&right.spaces).any(|(l, r)| overlap(l) != overlap(r));
+    if differ { finding(Class::Layout, "overlap") } else { None }
 }
 
 /// Flags in the order in which a difference in several is named: what has the gravest effect

@@ -29,13 +29,12 @@
 //! 2. `copy_vma()` is told to clear flags and context: a copy is not locked, as in fork.
 //! 3. `need_rmap_locks` is honoured.
 //! 4. Source and destination ranges that overlap are refused, before anything is changed.
-//! 5. The source is looked up again after the destination was unmapped, which may have split it.
-//! 6. A failure takes back only what was charged.
-//! 7. A copy that is locked (by a direct call of `copy_vma()`: see 2) counts in `locked_vm`, and is
+//! 5. A failure takes back only what was charged.
+//! 6. A copy that is locked (by a direct call of `copy_vma()`: see 2) counts in `locked_vm`, and is
 //!    held against the limit.
 //!
 //! In `vma_merge()`:
-//! 8. VMAs that share an anon_vma merge only if their chains are the same: those of two processes
+//! 7. VMAs that share an anon_vma merge only if their chains are the same: those of two processes
 //!    need not be, and copies bring them together.
 
 mod addr;

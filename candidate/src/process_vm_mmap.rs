@@ -26,8 +26,6 @@ struct Text {
     refuses_userfaultfd: bool,
     /// A source and a destination that overlap are refused.
     refuses_overlap: bool,
-    /// The source is looked up again after the destination was unmapped.
-    looks_up_again: bool,
     /// On failure only what was charged is taken back.
     uncharges_what_was_charged: bool,
     /// `need_rmap_locks` is honoured.
@@ -45,7 +43,6 @@ impl Text {
             io_source: Errno::EFAULT,
             refuses_userfaultfd: true,
             refuses_overlap: false,
-            looks_up_again: false,
             uncharges_what_was_charged: false,
             honours_need_rmap_locks: false,
             counts_locked_vm: false,
@@ -56,7 +53,6 @@ impl Text {
             Revision::Fixed => Text {
                 clear_flags_ctx: true,
                 refuses_overlap: true,
-                looks_up_again: true,
                 uncharges_what_was_charged: true,
                 honours_need_rmap_locks: true,
                 counts_locked_vm: true,
@@ -171,7 +167,7 @@ impl Kernel {
         if text.refuses_overlap && overlap {
             return Err(Errno::EINVAL.into());
         }
-        self.do_mmap_process_vm(text, src_vma, (src_mm, src_addr), (dst_mm, dst_addr), len)?;
+        self.do_mmap_process_vm(text, src_vma, src_addr, (dst_mm, dst_addr), len)?;
         Ok(dst_addr)
     }
 
@@ -205,8 +201,8 @@ impl Kernel {
     fn do_mmap_process_vm(
         &mut self,
         text: Text,
-        mut src_vma: VmaKey,
-        (src_mm, src_addr): Place,
+        src_vma: VmaKey,
+        src_addr: Addr,
         (dst_mm, dst_addr): Place,
         len: u32,
     ) -> Result<(), Stop> {
@@ -217,10 +213,9 @@ impl Kernel {
         {
             return Err(Errno::ENOMEM.into());
         }
-        if text.looks_up_again {
-            // Unmapping may have split the source, if it lies in the same address space.
-            src_vma = self.find_vma_at(src_mm, src_addr)?.ok_or(Errno::EFAULT)?;
-        }
+        // Unmapping may have cut the source, if it lies in the same address space; what the handle
+        // has left has the source's attributes, and offsets that run on. Only if nothing is left is
+        // it stale, and that takes an overlap.
         let charged = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_ACCOUNT);
         let source_locked = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_LOCKED);
         if charged && !self.has_fault(Fault::CopyCommittedMissed) {
