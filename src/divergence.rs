@@ -182,7 +182,8 @@ fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -
             (Class::Aliasing, format!("{side}use-after-free/{function}/{field}"))
         }
         Event::Assertion { function, condition, .. } => {
-            (Class::Assertion, format!("{side}{function}/{condition}"))
+            // A signature is one word: a list has it before the reason.
+            (Class::Assertion, format!("{side}{function}/{}", condition.replace(' ', "")))
         }
         Event::UnreachablePage { .. } => (Class::AnonVma, format!("{side}unreachable-page")),
     };

@@ -183,7 +183,7 @@ faults! {
         "cases 1 and 6: the anon_vmas of the VMAs on both sides are not compared";
     Case1NextNotTaken "case-1-next-not-taken" "merge" "vma_merge"
         "case 1 is taken for case 2: the next VMA stays";
-    Case1NextStays "case-1-next-stays" "merge" "__vma_adjust"
+    Case1NextStays "case-1-next-stays" "layout" "__vma_adjust"
         "case 1: the next VMA is swallowed and not removed";
     Case2OnePageShort "case-2-one-page-short" "layout" "vma_merge"
         "case 2: the previous VMA grows by one page less";
@@ -361,9 +361,9 @@ faults! {
         "a destination that begins where the source ends is refused";
     CopyOverlapBelow "copy-overlap-below" "errno" "mmap_process_vm"
         "a destination that ends where the source begins is refused";
-    CopyOverlapAboveMissed "copy-overlap-above-missed" "errno" "mmap_process_vm"
+    CopyOverlapAboveMissed "copy-overlap-above-missed" "aliasing" "mmap_process_vm"
         "a destination that begins at the source's last page is not refused";
-    CopyOverlapBelowMissed "copy-overlap-below-missed" "errno" "mmap_process_vm"
+    CopyOverlapBelowMissed "copy-overlap-below-missed" "aliasing" "mmap_process_vm"
         "a destination that ends with the source's first page is not refused";
     CopyOverlapAnyMm "copy-overlap-any-mm" "errno" "mmap_process_vm"
         "ranges of different address spaces overlap, too";
