@@ -22,12 +22,14 @@ use vmadiff_candidate::{Candidate, Fault, Revision};
 use vmadiff_reference::Reference;
 
 const USAGE: &str =
-    "usage: ci/bench-faults [--seeds N] [--seconds N] [--baseline N] [--jobs N] [--only NAME]
+    "usage: ci/bench-faults [--seeds N] [--seconds N] [--baseline N] [--jobs N] [--only NAME] [--ways LIST]
   --seeds N     runs of each fault and way, 3 by default
   --seconds N   the longest run of `programs`, 60 by default
   --baseline N  the longest run of `bytes` and `random`, in seconds, 5 by default
   --jobs N      runs side by side, 1 by default
-  --only NAME   one fault";
+  --only NAME   one fault
+  --ways LIST   some of programs, bytes, random, joined by commas; by default all
+  docs/faults.txt and docs/faults.svg are written where all faults are looked for in all ways";
 
 /// The ways to look for a fault, in the order of the table.
 const WAYS: [&str; 3] = ["programs", "bytes", "random"];
@@ -47,12 +49,15 @@ struct Options {
     baseline: u64,
     jobs: usize,
     only: Option<String>,
+    /// For each of [`WAYS`], whether it is run.
+    ways: [bool; WAYS.len()],
     binaries: PathBuf,
     out: PathBuf,
 }
 
 fn options() -> Result<Options, String> {
     let (mut seeds, mut seconds, mut baseline, mut jobs, mut only) = (3, 60, 5, 1, None);
+    let mut ways = [true; WAYS.len()];
     let folder =
         |name: &str| std::env::var_os(name).map(PathBuf::from).ok_or(format!("{name} is not set"));
     // `cargo bench` adds `--bench`.
@@ -72,11 +77,18 @@ fn options() -> Result<Options, String> {
             "--baseline" => baseline = number()?,
             "--jobs" => jobs = number()? as usize,
             "--only" => only = Some(value),
+            "--ways" => {
+                let named: Vec<&str> = value.split(',').collect();
+                if let Some(strange) = named.iter().find(|way| !WAYS.contains(way)) {
+                    return Err(format!("no way is called {strange}\n{USAGE}"));
+                }
+                ways = WAYS.map(|way| named.contains(&way));
+            }
             _ => return Err(format!("no option is called {arg}\n{USAGE}")),
         }
     }
     let (binaries, out) = (folder("VMADIFF_TARGETS")?, folder("VMADIFF_OUT")?);
-    Ok(Options { seeds, seconds, baseline, jobs, only, binaries, out })
+    Ok(Options { seeds, seconds, baseline, jobs, only, ways, binaries, out })
 }
 
 fn main() {
@@ -93,6 +105,7 @@ fn main() {
         .flat_map(|seed| {
             (0..faults.len()).flat_map(move |f| (0..WAYS.len()).map(move |w| (f, w, seed)))
         })
+        .filter(|(_, w, _)| options.ways[*w])
         .collect();
     let runs: Mutex<Vec<Vec<Vec<Run>>>> =
         Mutex::new(vec![vec![Vec::new(); WAYS.len()]; faults.len()]);
@@ -112,8 +125,10 @@ fn main() {
     let runs = runs.into_inner().expect("no thread panicked");
     let text = table(&options, &faults, &runs);
     print!("{text}");
-    fs::write(options.out.join("faults.txt"), text).expect("the table can be written");
-    plot(&options.out.join("faults.svg"), &runs).expect("the plot can be written");
+    if options.only.is_none() && options.ways.iter().all(|way| *way) {
+        fs::write(options.out.join("faults.txt"), text).expect("the table can be written");
+        plot(&options.out.join("faults.svg"), &runs).expect("the plot can be written");
+    }
 }
 
 fn run(options: &Options, fault: Fault, way: &str, seed: u64) -> Run {
@@ -167,8 +182,11 @@ fn random(fault: Fault, seed: u64, limit: Duration) -> Run {
     }
 }
 
-/// The middle one, and whether it found the fault.
+/// The middle one, and whether it found the fault. Not a number where that way was not run.
 fn median(runs: &[Run], by: impl Fn(&Run) -> f64) -> (f64, bool) {
+    if runs.is_empty() {
+        return (f64::NAN, true);
+    }
     let mut sorted: Vec<&Run> = runs.iter().collect();
     // A run that did not find the fault took longer than any that did.
     sorted.sort_by(|a, b| (!a.found, by(a)).partial_cmp(&(!b.found, by(b))).expect("numbers"));
@@ -209,12 +227,14 @@ fn table(options: &Options, faults: &[Fault], runs: &[Vec<Vec<Run>>]) -> String 
         let executions: Vec<_> = ways.iter().map(|w| median(w, |r| r.executions as f64)).collect();
         let seconds = median(&ways[0], |r| r.seconds);
         let worst = |by: fn(&Run) -> f64| ways[0].iter().map(by).fold(0.0, f64::max);
+        // Of a way that was not run nothing is said.
+        let said = |value: f64| if value.is_nan() { 0.0 } else { value };
         if ways[0].iter().any(|run| !run.found) {
             lost.push(fault.name());
         }
         medians.push(seconds.0);
         for (ratio, other) in ratios.iter_mut().zip(&executions[1..]) {
-            *ratio += (other.0 / executions[0].0).ln();
+            *ratio += said((other.0 / executions[0].0).ln());
         }
         line(
             &mut out,

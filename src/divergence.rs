@@ -8,7 +8,7 @@ use std::fmt;
 
 use vmadiff_machine::observation::{Event, Observation, Vma};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES};
-use vmadiff_machine::{AddressSpace, Errno, Op, VmFlags};
+use vmadiff_machine::{AddressSpace, Errno, Op, Opcode, VmFlags};
 
 use crate::compare::Bijection;
 
@@ -79,8 +79,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// What makes a divergence the same bug as another one: `class/operation/detail`, or
-/// `class/event` where an event names the place by itself.
+/// What makes a divergence the same bug as another one: `class/part/detail`, the part being the
+/// operation or what it shares with others, or `class/event` where an event names the place.
 ///
 /// It says which way the right machine is off from the left, and nothing of where in the address
 /// space, in which process, or in which program.
@@ -123,12 +123,44 @@ impl Divergence {
     /// The divergence of two observations that were found to differ after `op`.
     pub fn of(step: usize, op: &Op, left: &Observation, right: &Observation) -> Divergence {
         let Finding { class, detail, of_operation } = find(left, right);
+        let part = part(op.opcode(), class);
+        let detail = match (class, part) {
+            // Which flags they are depends on what was asked for.
+            (Class::Flags, _) if changes_in_place(op.opcode()) => "other".into(),
+            _ => detail,
+        };
         let signature = if of_operation {
-            format!("{class}/{}/{detail}", op.opcode().name())
+            format!("{class}/{part}/{detail}")
         } else {
             format!("{class}/{detail}")
         };
         Divergence { step, class, signature: Signature(signature) }
+    }
+}
+
+/// Operations that change what is mapped already, by the same functions: `vma_merge()` and
+/// `split_vma()`.
+fn changes_in_place(opcode: Opcode) -> bool {
+    use Opcode::{Madvise, Mbind, Mlock, Mprotect, Munlock, UffdRegister, UffdUnregister};
+    matches!(opcode, Mprotect | Madvise | Mlock | Munlock | Mbind | UffdRegister | UffdUnregister)
+}
+
+/// The part of the kernel that a signature names. What operations do by the same functions has the
+/// same name where those functions are what goes wrong, so that a bug in one of them is not met
+/// under the name of every operation.
+fn part(opcode: Opcode, class: Class) -> &'static str {
+    use Opcode::{Copy, CopyVma, Mmap, Mremap, Munmap};
+    let shared = matches!(
+        class,
+        Class::Merge | Class::Aliasing | Class::Layout | Class::Offset | Class::AnonVma
+    );
+    match opcode {
+        Copy | CopyVma | Mremap if shared => "copy_vma",
+        Mmap | Munmap if shared => "map",
+        opcode if shared && changes_in_place(opcode) => "change",
+        // A direct call is made as the system call makes it.
+        CopyVma => Copy.name(),
+        opcode => opcode.name(),
     }
 }
 

@@ -64,7 +64,11 @@ impl Outline {
         }
     }
 
-    fn edge(&self, u: &mut Unstructured) -> Result<u8> {
+    /// Where some range begins or ends.
+    ///
+    /// # Errors
+    /// Never in practice: bytes that run out read as zeros.
+    pub fn edge(&self, u: &mut Unstructured) -> Result<u8> {
         let known = self.count.min(Outline::EDGES);
         if known == 0 {
             u.int_in_range(0..=SPREAD - 1)

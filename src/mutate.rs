@@ -5,6 +5,7 @@
 
 use arbitrary::Unstructured;
 use mutatis::{Candidates, Context, Mutate, Session};
+use vmadiff_machine::operand::FilePage;
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program, corpus};
 
@@ -18,12 +19,17 @@ pub struct ProgramMutator;
 type Mutation = fn(&mut Program, &mut Unstructured) -> arbitrary::Result<()>;
 
 /// The mutations by name, and how often each is wanted.
-const MUTATIONS: [(&str, u32, Mutation); 10] = [
+const MUTATIONS: [(&str, u32, Mutation); 15] = [
     ("insert", 8, insert),
     ("append", 6, append),
     ("continue", 3, continue_one),
     ("delete", 3, delete),
     ("change an operand", 10, change_operand),
+    ("retarget to an edge", 3, retarget),
+    ("move to another process", 2, move_process),
+    ("align the page offset", 1, align_pgoff),
+    ("flip a flag", 2, flip_flag),
+    ("toggle a fork", 1, toggle_fork),
     ("replace", 2, replace),
     ("swap", 2, swap),
     ("duplicate a slice", 1, duplicate),
@@ -98,6 +104,82 @@ fn delete(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> 
 fn change_operand(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
     program.ops[at] = generate::change_operand(&program.ops[at], &Outline::of(&program.ops), u)?;
+    Ok(())
+}
+
+/// The places of the operands of an operation with one of these names.
+fn operands(op: &Op, names: &[&str]) -> impl Iterator<Item = usize> {
+    let types = op.opcode().operands();
+    (0..types.len()).filter(move |n| names.contains(&types[*n].name))
+}
+
+/// Changes one operand that has one of these names, of one operation, to what `change` makes of
+/// its value and the number of values.
+fn change_named(
+    program: &mut Program,
+    u: &mut Unstructured,
+    names: &[&str],
+    change: impl FnOnce(u8, usize, &mut Unstructured) -> arbitrary::Result<u8>,
+) -> arbitrary::Result<()> {
+    let all: Vec<(usize, usize)> = (0..program.ops.len())
+        .flat_map(|at| operands(&program.ops[at], names).map(move |n| (at, n)))
+        .collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    let (at, n) = all[u.choose_index(all.len())?];
+    let op = program.ops[at];
+    let ty = &op.opcode().operands()[n];
+    let mut bytes = op.bytes();
+    bytes[n] = change(ty.reduce(bytes[n]), ty.size, u)?;
+    program.ops[at] = Op::from_bytes(op.opcode(), bytes);
+    Ok(())
+}
+
+/// A range begins where another one begins or ends.
+fn retarget(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let outline = Outline::of(&program.ops);
+    change_named(program, u, &["page", "new_page", "dst_page"], |_, _, u| outline.edge(u))
+}
+
+fn move_process(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let outline = Outline::of(&program.ops);
+    change_named(program, u, &["process", "src"], |_, _, u| Ok(outline.process(u)?.0))
+}
+
+/// A mapping of a file shows the page that another mapping of it would show there.
+fn align_pgoff(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let (at, like) = (position(program, u)?, position(program, u)?);
+    let like = program.ops[like];
+    if let (
+        Op::Mmap { page, pgoff, kind, .. },
+        Op::Mmap { page: other, pgoff: shown, kind: of, .. },
+    ) = (&mut program.ops[at], like)
+    {
+        let distance = page.get().0.wrapping_sub(other.get().0);
+        *pgoff = FilePage(shown.get().0.wrapping_add(distance)).into();
+        *kind = of;
+    }
+    Ok(())
+}
+
+fn flip_flag(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let names = ["prot", "flags", "onfault", "access", "ctx", "clear_flags_ctx"];
+    change_named(program, u, &names, |value, size, u| {
+        let bits = size.trailing_zeros().max(1);
+        Ok(value ^ 1 << u.int_in_range(0..=bits - 1)?)
+    })
+}
+
+/// Takes a fork away, or puts one somewhere.
+fn toggle_fork(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = position(program, u)?;
+    if matches!(program.ops[at], Op::Fork { .. }) {
+        program.ops.remove(at);
+    } else if program.ops.len() < MAX_OPS {
+        let process = Outline::of(&program.ops[..at]).process(u)?;
+        program.ops.insert(at, Op::Fork { process: process.into() });
+    }
     Ok(())
 }
 
