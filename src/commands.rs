@@ -170,7 +170,7 @@ pub(crate) fn triage(
     json: bool,
     mut lockstep: Lockstep<Boxed, Boxed>,
 ) -> anyhow::Result<bool> {
-    let mut programs = Vec::new();
+    let (mut programs, mut skipped) = (Vec::new(), 0);
     for file in input::files(paths)? {
         // A folder of findings also has the text twins of the corpus files in it: the same
         // programs, which count once.
@@ -178,8 +178,15 @@ pub(crate) fn triage(
         if file.extension().is_some_and(|e| e == "txt") && twin.exists() {
             continue;
         }
-        let (program, _) = load(&file)?;
-        programs.push((file, program));
+        match load(&file) {
+            Ok((program, _)) => programs.push((file, program)),
+            // Fuzzing leaves logs beside its findings; what was named must be a program.
+            Err(error) if paths.contains(&file) => return Err(error),
+            Err(error) => {
+                eprintln!("vmadiff: skipped: {error:#}");
+                skipped += 1;
+            }
+        }
     }
     let count = programs.len();
     let bar = progress(count, "triage");
@@ -218,8 +225,9 @@ pub(crate) fn triage(
         let (left, right) = lockstep.names();
         writeln!(
             out,
-            "{} distinct divergences between {left} and {right} in {count} programs",
-            rows.len()
+            "{} distinct divergences between {left} and {right} in {count} programs{}",
+            rows.len(),
+            if skipped > 0 { format!(", {skipped} files skipped") } else { String::new() }
         )?;
     }
     Ok(rows.iter().any(|row| row.known.is_none()))

@@ -196,6 +196,17 @@ fn triage_groups_by_signature_and_writes_one_of_each() {
 }
 
 #[test]
+fn triage_skips_what_is_no_program_in_a_folder_and_says_so() {
+    let folder = folder();
+    let output = vmadiff(folder.path(), &["triage", "."]);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    assert!(stdout(&output).contains("in 3 programs, 3 files skipped"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("skipped: ./binary: offset 2"), "{}", stderr(&output));
+    assert_eq!(status(&vmadiff(folder.path(), &["triage", ".", "wrong.txt"])), 2);
+    assert_eq!(status(&vmadiff(folder.path(), &["triage", "missing"])), 2);
+}
+
+#[test]
 fn what_is_known_does_not_count_as_found() {
     let folder = folder();
     let list = "flags/copy/VM_LOCKED-kept question 2\naliasing/use-after-free/copy_vma/vm_mm A\n";
