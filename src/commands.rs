@@ -172,16 +172,17 @@ pub(crate) fn triage(
 ) -> anyhow::Result<bool> {
     let (mut programs, mut skipped) = (Vec::new(), 0);
     for file in input::files(paths)? {
-        // A folder of findings also has the text twins of the corpus files in it: the same
-        // programs, which count once.
-        let twin = file.with_extension("vmad");
-        if file.extension().is_some_and(|e| e == "txt") && twin.exists() {
+        // Of what a folder has: fuzzing leaves logs beside its findings, and triage text twins
+        // beside its corpus files, which are the same programs and count once.
+        let named = paths.contains(&file);
+        let is_twin =
+            file.extension().is_some_and(|e| e == "txt") && file.with_extension("vmad").exists();
+        if !named && is_twin {
             continue;
         }
         match load(&file) {
             Ok((program, _)) => programs.push((file, program)),
-            // Fuzzing leaves logs beside its findings; what was named must be a program.
-            Err(error) if paths.contains(&file) => return Err(error),
+            Err(error) if named => return Err(error),
             Err(error) => {
                 eprintln!("vmadiff: skipped: {error:#}");
                 skipped += 1;
