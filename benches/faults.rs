@@ -199,6 +199,8 @@ fn table(options: &Options, faults: &[Fault], runs: &[Vec<Vec<Run>>]) -> String 
     let line = |out: &mut String, text: String| {
         let _ = writeln!(out, "{}", text.trim_end());
     };
+    let place = std::env::var("VMADIFF_WHERE").unwrap_or_default();
+    line(&mut out, format!("{place}; {} runs side by side", options.jobs));
     line(
         &mut out,
         format!(
