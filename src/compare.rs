@@ -66,12 +66,11 @@ impl Bijection {
     }
 }
 
-/// Which objects are numbered: three correspondences that have nothing to do with each other.
+/// Which objects are numbered anew for every observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Numbered {
     AnonVma,
     Uffd,
-    File,
 }
 
 /// Compares the observations of two machines, operation by operation.
@@ -202,7 +201,6 @@ impl Comparer {
             match what {
                 Numbered::AnonVma => anon_vmas.pairs(left, right),
                 Numbered::Uffd => uffds.pairs(left, right),
-                Numbered::File => true, // for the whole program
             }
         })
     }
@@ -224,11 +222,7 @@ impl Comparer {
             && left.pgoff == right.pgoff
             && left.policy == right.policy
             && left.close == right.close
-            && self.are_partners(
-                process,
-                Numbered::File,
-                (left.file.map(|f| f.index()), right.file.map(|f| f.index())),
-            )
+            && self.files.pairs(left.file.map(|f| f.index()), right.file.map(|f| f.index()))
             && self.are_partners(
                 process,
                 Numbered::Uffd,
@@ -262,14 +256,11 @@ impl Comparer {
         let table = match what {
             Numbered::AnonVma => &mut self.anon_vmas,
             Numbered::Uffd => &mut self.uffds,
-            Numbered::File => &mut self.files,
         };
         if !table.pairs(left, right) {
             return false;
         }
-        if let (Some(left), Some(right)) = (left, right)
-            && what != Numbered::File
-        {
+        if let (Some(left), Some(right)) = (left, right) {
             self.partners[process].add(what, left, right);
         }
         true

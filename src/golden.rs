@@ -24,7 +24,7 @@ const PROCESSES: u8 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
     /// Reading failed.
-    #[error("line {line}: {source}")]
+    #[error("line {line}")]
     Read {
         /// The line, counted from 1.
         line: usize,
@@ -32,12 +32,14 @@ pub enum GoldenError {
         source: std::io::Error,
     },
     /// The line is not a trace.
-    #[error("line {line}, column {}: {source}", source.column())]
+    #[error("line {line}, column {column}: {what}")]
     Json {
         /// The line, counted from 1.
         line: usize,
-        /// Why.
-        source: serde_json::Error,
+        /// The column, counted from 1.
+        column: usize,
+        /// What is wrong and what was expected.
+        what: String,
     },
     /// The line is a trace that cannot be replayed.
     #[error("line {line}, step {step}: {what}")]
@@ -128,8 +130,12 @@ pub fn read(mut file: impl BufRead) -> Result<Vec<Trace>, GoldenError> {
         if text.trim().is_empty() {
             continue;
         }
-        let parsed: Line =
-            serde_json::from_str(&text).map_err(|source| GoldenError::Json { line, source })?;
+        let parsed: Line = serde_json::from_str(&text).map_err(|error| {
+            // Its own place counts from this line.
+            let message = error.to_string();
+            let what = message.split(" at line ").next().unwrap_or_default().to_owned();
+            GoldenError::Json { line, column: error.column(), what }
+        })?;
         let trace =
             trace(parsed).map_err(|(step, what)| GoldenError::Trace { line, step, what })?;
         traces.push(trace);
