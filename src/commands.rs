@@ -9,16 +9,19 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use vmadiff::compare::Scope;
 use vmadiff::divergence::Signature;
-use vmadiff::golden::{self, Conformity};
+use vmadiff::draw::{self, Look};
+use vmadiff::golden::{self, Conformity, Trace};
 use vmadiff::input::{self, Format};
 use vmadiff::known::Known;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
+use vmadiff::picture::{Painter, Picture};
 use vmadiff::random::Walk;
-use vmadiff::triage::Row;
+use vmadiff::run::Run;
+use vmadiff::triage::{Group, Row};
 use vmadiff::{oracle, output, report};
 use vmadiff_candidate::Fault;
-use vmadiff_machine::Program;
+use vmadiff_machine::{Limits, Machine as _, Observation, Program};
 
 type Boxed = Box<dyn vmadiff_machine::Machine>;
 
@@ -43,6 +46,7 @@ fn write(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
 pub(crate) fn replay(
     files: &[PathBuf],
     mut lockstep: Lockstep<Boxed, Boxed>,
+    look: Look,
 ) -> anyhow::Result<bool> {
     let programs: Vec<_> =
         files.iter().map(|file| Ok((file, load(file)?.0))).collect::<anyhow::Result<_>>()?;
@@ -51,14 +55,14 @@ pub(crate) fn replay(
         if n > 0 {
             writeln!(stdout())?;
         }
-        let replay = report::divergence(&mut lockstep, program);
+        let replay = report::divergence(&mut lockstep, program, look);
         write!(stdout(), "{}\n\n{}", file.display(), replay.text)?;
         found |= replay.divergence.is_some();
     }
     Ok(found)
 }
 
-pub(crate) fn conform(path: &Path, name: MachineName) -> anyhow::Result<bool> {
+pub(crate) fn conform(path: &Path, name: MachineName, look: Look) -> anyhow::Result<bool> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let traces = golden::read(BufReader::new(file)).with_context(|| path.display().to_string())?;
     let mut machine = name.build();
@@ -94,16 +98,15 @@ pub(crate) fn conform(path: &Path, name: MachineName) -> anyhow::Result<bool> {
     bar.finish_and_clear();
     let mut out = stdout().lock();
     if let Some((trace, step, shown, what)) = first {
-        let recorded = &trace.observations[step];
-        let living = report::living(recorded, &shown);
         writeln!(out, "program {}: {name} {what} after operation {step}\n", trace.id)?;
-        for (op, seen) in trace.program.ops.iter().zip(&trace.observations).take(step + 1) {
-            writeln!(out, "  {:<55} # {}", op.to_string(), report::result_text(seen.result))?;
-        }
-        let lines = |seen| report::observation_lines(seen, Scope::Recorded, living);
-        let titles = (trace.kernel.as_str(), name.to_string());
-        let text = report::side_by_side((titles.0, &titles.1), &lines(recorded), &lines(&shown));
-        writeln!(out, "\n{text}")?;
+        let ops = &trace.program.ops[..=step];
+        let results: Vec<String> =
+            trace.observations.iter().map(|seen| report::result_text(seen.result)).collect();
+        let program = report::program_lines(&Limits::default(), ops, &results, Some(step), look);
+        writeln!(out, "{}", program.text(look))?;
+        let picture = recorded_picture(trace, step, name, &shown);
+        let names = (trace.kernel.as_str(), name.to_string());
+        writeln!(out, "{}", draw::picture(&picture, (names.0, &names.1), look).text(look))?;
     }
     let skipped = steps - agree - differ - bug;
     let programs = traces.len();
@@ -112,6 +115,20 @@ pub(crate) fn conform(path: &Path, name: MachineName) -> anyhow::Result<bool> {
         "programs={programs} steps={steps} agree={agree} differ={differ} bug={bug} skipped={skipped}"
     )?;
     Ok(agree != steps)
+}
+
+/// What a kernel recorded after a step of a trace, beside what a machine shows there.
+fn recorded_picture(trace: &Trace, last: usize, name: MachineName, shown: &Observation) -> Picture {
+    let mut machine = name.build();
+    machine.reset(&trace.program.limits);
+    let mut painter = Painter::new(Scope::Recorded);
+    let mut seen = Observation::default();
+    // Up to there both showed the same.
+    for (op, recorded) in trace.program.ops.iter().zip(&trace.observations).take(last) {
+        machine.step(op, &mut seen);
+        painter.picture(op, recorded, &seen);
+    }
+    painter.picture(&trace.program.ops[last], &trace.observations[last], shown)
 }
 
 pub(crate) fn fmt(
@@ -169,6 +186,7 @@ pub(crate) fn triage(
     known: &Known,
     json: bool,
     mut lockstep: Lockstep<Boxed, Boxed>,
+    look: Look,
 ) -> anyhow::Result<bool> {
     let (mut programs, mut skipped) = (Vec::new(), 0);
     for file in input::files(paths)? {
@@ -222,7 +240,7 @@ pub(crate) fn triage(
         serde_json::to_writer_pretty(&mut out, &rows)?;
         writeln!(out)?;
     } else {
-        table(&mut out, &rows)?;
+        table(&mut out, &rows, &groups, &mut lockstep, look)?;
         let (left, right) = lockstep.names();
         writeln!(
             out,
@@ -242,6 +260,7 @@ pub(crate) fn random(
     seed: u64,
     no_copies: bool,
     mut lockstep: Lockstep<Boxed, Boxed>,
+    look: Look,
 ) -> anyhow::Result<bool> {
     let mut walk = Walk::new(seed);
     let (mut run, mut programs, mut diverged) = (0, 0u64, 0u64);
@@ -273,7 +292,7 @@ pub(crate) fn random(
     let groups = vmadiff::triage::triage(&mut lockstep, programs_found, || ());
     let rows: Vec<Row> = groups.iter().map(|group| group.row(&Known::default(), None)).collect();
     let mut out = stdout().lock();
-    table(&mut out, &rows)?;
+    table(&mut out, &rows, &groups, &mut lockstep, look)?;
     let (left, right) = lockstep.names();
     writeln!(
         out,
@@ -283,7 +302,14 @@ pub(crate) fn random(
     Ok(count > 0)
 }
 
-fn table(out: &mut impl std::io::Write, rows: &[Row]) -> std::io::Result<()> {
+/// The groups as a table, and each as a program, with why it diverges and a drawing.
+fn table(
+    out: &mut impl std::io::Write,
+    rows: &[Row],
+    groups: &[Group],
+    lockstep: &mut Lockstep<Boxed, Boxed>,
+    look: Look,
+) -> std::io::Result<()> {
     let width = |text: fn(&Row) -> &str, title: &str| {
         rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0).max(title.len())
     };
@@ -300,14 +326,14 @@ fn table(out: &mut impl std::io::Write, rows: &[Row]) -> std::io::Result<()> {
             row.class, row.signature
         )?;
     }
-    for row in rows {
+    for (row, group) in rows.iter().zip(groups) {
+        let run = Run::of(lockstep, &group.program);
         writeln!(out, "\n{}", row.signature)?;
         if let Some(why) = &row.known {
             writeln!(out, "  known: {why}")?;
         }
-        for line in row.program.lines() {
-            writeln!(out, "    {line}")?;
-        }
+        writeln!(out, "{}", report::program(&run, look))?;
+        write!(out, "{}", report::explained(&run, look))?;
     }
     if rows.is_empty() { Ok(()) } else { writeln!(out) }
 }

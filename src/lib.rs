@@ -3,6 +3,8 @@
 
 pub mod compare;
 pub mod divergence;
+pub mod draw;
+pub mod explain;
 pub mod generate;
 pub mod golden;
 pub mod input;
@@ -13,6 +15,8 @@ pub mod minimize;
 pub mod mutate;
 pub mod oracle;
 pub mod output;
+pub mod picture;
 pub mod random;
 pub mod report;
+pub mod run;
 pub mod triage;

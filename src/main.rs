@@ -7,8 +7,9 @@ mod commands;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use vmadiff::draw::Look;
 use vmadiff::input::Format;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
@@ -29,8 +30,31 @@ Exit status: 0 nothing found, 1 a divergence, 2 bad use or bad input.";
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 struct Cli {
+    /// Colours; NO_COLOR in the environment turns them off as well
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+    /// Draw with nothing but ASCII
+    #[arg(long, global = true)]
+    ascii: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// How standard output may look.
+    fn look(&self) -> Look {
+        match self.color {
+            ColorChoice::Auto => anstream::ColorChoice::Auto,
+            ColorChoice::Always => anstream::ColorChoice::Always,
+            ColorChoice::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+        let color =
+            anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+        let width = terminal_size::terminal_size_of(std::io::stdout())
+            .map_or(Look::default().width, |(terminal_size::Width(columns), _)| columns.into());
+        Look { width, ascii: self.ascii, color }
+    }
 }
 
 #[derive(Subcommand)]
@@ -194,7 +218,9 @@ impl From<To> for Format {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let cli = Cli::parse();
+    let look = cli.look();
+    match run(cli.command, look) {
         Ok(found) => ExitCode::from(u8::from(found)),
         // Whoever reads the output had enough of it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -211,10 +237,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Runs a command and says whether it found something.
-fn run(command: Command) -> anyhow::Result<bool> {
+fn run(command: Command, look: Look) -> anyhow::Result<bool> {
     match command {
-        Command::Replay { files, machines } => commands::replay(&files, machines.lockstep()),
-        Command::Conform { file, machine } => commands::conform(&file, machine),
+        Command::Replay { files, machines } => commands::replay(&files, machines.lockstep(), look),
+        Command::Conform { file, machine } => commands::conform(&file, machine, look),
         Command::Fmt { file, to, output, force } => {
             commands::fmt(&file, to.into(), output.as_deref(), force)
         }
@@ -224,10 +250,10 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Triage { paths, out, known, json, force, machines } => {
             let known = commands::known(known.as_deref())?;
             let destination = out.as_deref().map(|folder| (folder, force));
-            commands::triage(&paths, destination, &known, json, machines.lockstep())
+            commands::triage(&paths, destination, &known, json, machines.lockstep(), look)
         }
         Command::Random { operations, seed, no_copies, machines } => {
-            commands::random(operations, seed, no_copies, machines.lockstep())
+            commands::random(operations, seed, no_copies, machines.lockstep(), look)
         }
         Command::Faults { json } => commands::faults(json),
         Command::Completions { shell } => {

@@ -12,6 +12,7 @@ use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::{Limits, Machine, Op, Program, corpus};
 
 use crate::divergence::Signature;
+use crate::draw::Look;
 use crate::known::Known;
 use crate::lockstep::Lockstep;
 use crate::machines::MachineName;
@@ -114,7 +115,7 @@ impl Oracle {
             return Ok(());
         }
         let Some(folder) = &self.settings.findings else {
-            return Err(report::divergence(&mut self.lockstep, program).text);
+            return Err(report::divergence(&mut self.lockstep, program, Look::default()).text);
         };
         if self.met.insert(divergence.signature.clone()) {
             // One file a signature and process, so that runs side by side do not wait for each

@@ -1,115 +1,15 @@
-//! Observations and divergences as text: side by side, readable at [`WIDTH`] columns.
+//! What a program shows, as text: its operations with their results, what differs, why, and a
+//! drawing.
 
-use std::fmt::Write as _;
-
-use similar::{Algorithm, DiffTag, capture_diff_slices};
-
-use vmadiff_machine::observation::{CopyReport, Observation};
-use vmadiff_machine::operand::{MAX_PROCESSES, Mode};
-use vmadiff_machine::{AddressSpace, Errno, Limits, Machine, Program, VmFlags, Vma};
+use vmadiff_machine::{Errno, Limits, Machine, Op, Program};
 
 use crate::compare::Scope;
 use crate::divergence::Divergence;
+use crate::draw::{self, Ink, Look, Sheet};
+use crate::explain::why;
 use crate::lockstep::Lockstep;
-
-/// The columns a report needs at most.
-pub const WIDTH: usize = 100;
-
-/// Numbers the objects of an observation in the order they are met, and names them so.
-#[derive(Default)]
-struct Names {
-    anon_vmas: Vec<usize>,
-    files: Vec<usize>,
-    uffds: Vec<usize>,
-}
-
-fn numbered(known: &mut Vec<usize>, object: usize) -> usize {
-    known.iter().position(|o| *o == object).unwrap_or_else(|| {
-        known.push(object);
-        known.len() - 1
-    })
-}
-
-impl Names {
-    fn anon_vma(&mut self, object: usize) -> String {
-        let n = numbered(&mut self.anon_vmas, object);
-        let letter = char::from(b'A' + (n % 26) as u8);
-        if n < 26 { letter.to_string() } else { format!("{letter}{}", n / 26) }
-    }
-}
-
-/// The flags beside the permissions, as `/proc/PID/smaps` abbreviates them.
-const ABBREVIATIONS: [(VmFlags, &str); 15] = [
-    (VmFlags::VM_UFFD_MISSING, "um"),
-    (VmFlags::VM_UFFD_WP, "uw"),
-    (VmFlags::VM_LOCKED, "lo"),
-    (VmFlags::VM_LOCKONFAULT, "lf"),
-    (VmFlags::VM_DONTCOPY, "dc"),
-    (VmFlags::VM_WIPEONFORK, "wf"),
-    (VmFlags::VM_MERGEABLE, "mg"),
-    (VmFlags::VM_ACCOUNT, "ac"),
-    (VmFlags::VM_NORESERVE, "nr"),
-    (VmFlags::VM_SEQ_READ, "sr"),
-    (VmFlags::VM_RAND_READ, "rr"),
-    (VmFlags::VM_DONTDUMP, "dd"),
-    (VmFlags::VM_IO, "io"),
-    (VmFlags::VM_PFNMAP, "pf"),
-    (VmFlags::VM_DONTEXPAND, "de"),
-];
-
-fn permissions(flags: VmFlags) -> String {
-    let letter = |flag, letter| if flags.contains(flag) { letter } else { '-' };
-    let sharing = match (flags.contains(VmFlags::VM_SHARED), flags.contains(VmFlags::VM_MAYSHARE)) {
-        (true, _) => 's',
-        (false, true) => 'S',
-        (false, false) => 'p',
-    };
-    [
-        letter(VmFlags::VM_READ, 'r'),
-        letter(VmFlags::VM_WRITE, 'w'),
-        letter(VmFlags::VM_EXEC, 'x'),
-        sharing,
-    ]
-    .into_iter()
-    .collect()
-}
-
-fn vma_line(space: &AddressSpace, vma: &Vma, names: &mut Names) -> String {
-    let range = format!("{}..{}", vma.start, vma.end);
-    let mut line = format!(
-        "{range:<7} {} @{:<3}",
-        permissions(vma.flags),
-        vma.pgoff.to_string().trim_start_matches('@')
-    );
-    for (flag, text) in ABBREVIATIONS {
-        if vma.flags.contains(flag) {
-            let _ = write!(line, " {text}");
-        }
-    }
-    if !vma.flags.contains(VmFlags::VM_SOFTDIRTY) {
-        line.push_str(" -sd");
-    }
-    if let Some(anon_vma) = vma.anon_vma {
-        let _ = write!(line, " anon={}", names.anon_vma(anon_vma.index()));
-    }
-    let chain: Vec<_> = space.chain(vma).iter().map(|a| names.anon_vma(a.index())).collect();
-    if !chain.is_empty() {
-        let _ = write!(line, "[{}]", chain.join(""));
-    }
-    if let Some(file) = vma.file {
-        let _ = write!(line, " file={}", numbered(&mut names.files, file.index()));
-    }
-    if let Some(uffd) = vma.uffd {
-        let _ = write!(line, " uffd={}", numbered(&mut names.uffds, uffd.index()));
-    }
-    if vma.policy != Mode::Default {
-        let _ = write!(line, " {}", vma.policy.name().to_lowercase());
-    }
-    if vma.close {
-        line.push_str(" close");
-    }
-    line
-}
+use crate::picture::Painter;
+use crate::run::Run;
 
 /// The result of an operation: `0`, a page or process, or the error.
 pub fn result_text(result: Result<u8, Errno>) -> String {
@@ -119,141 +19,37 @@ pub fn result_text(result: Result<u8, Errno>) -> String {
     }
 }
 
-fn copy_text(copy: Option<CopyReport>) -> Option<String> {
-    let copy = copy?;
-    let mut text = String::from(if copy.merged { "merged" } else { "duplicated" });
-    if copy.source_redirected {
-        text.push_str(", source redirected");
-    }
-    if copy.need_rmap_locks {
-        text.push_str(if copy.honoured { ", rmap locks taken" } else { ", rmap locks NOT taken" });
-    }
-    Some(text)
-}
-
-fn pages_text(pages: u128) -> String {
-    let mut ranges = Vec::new();
-    let mut page = 0;
-    while page < 128 {
-        if pages >> page & 1 == 0 {
-            page += 1;
-            continue;
-        }
-        let start = page;
-        while page < 128 && pages >> page & 1 == 1 {
-            page += 1;
-        }
-        ranges.push(format!("{start}..{page}"));
-    }
-    ranges.join(" ")
-}
-
-/// An observation as lines: what `scope` compares, of the processes in `shown`.
-pub fn observation_lines(seen: &Observation, scope: Scope, shown: u8) -> Vec<String> {
-    let mut names = Names::default();
-    let mut lines = Vec::new();
-    // What does not survive returns nothing.
-    if !seen.is_fatal() {
-        lines.push(format!("result {}", result_text(seen.result)));
-    }
-    let copy = seen.copy.map(|copy| match scope {
-        Scope::Models => copy,
-        Scope::Recorded => CopyReport { honoured: true, ..copy },
+/// What each operation of a run answered: both answers where they differ.
+pub fn results(run: &Run) -> Vec<String> {
+    let lacking = "not run: not an operation of both machines";
+    let reached = run.steps.last().map_or(0, |step| match run.divergence {
+        Some(_) => step.at + 1,
+        // Both machines died there, or the program ends.
+        None if step.left.is_fatal() => step.at + 1,
+        None => run.program.ops.len(),
     });
-    lines.extend(copy_text(copy).map(|text| format!("copy_vma: {text}")));
-    lines.extend(seen.events.iter().map(ToString::to_string));
-    if seen.is_fatal() {
-        lines.push("(the kernel does not survive this)".into());
-        return lines;
+    let reached = if run.steps.is_empty() { run.program.ops.len() } else { reached };
+    let mut results: Vec<String> = (0..run.program.ops.len())
+        .map(|n| String::from(if n < reached { lacking } else { "not reached" }))
+        .collect();
+    for step in &run.steps {
+        let (l, r) = (result_text(step.left.result), result_text(step.right.result));
+        results[step.at] = match (step.left.is_fatal(), step.right.is_fatal()) {
+            (true, true) => "does not survive".into(),
+            (true, false) => format!("does not survive | {r}"),
+            (false, true) => format!("{l} | does not survive"),
+            (false, false) if l == r => l,
+            (false, false) => format!("{l} | {r}"),
+        };
     }
-    if scope == Scope::Models && seen.committed != 0 {
-        lines.push(format!("committed {}", seen.committed));
-    }
-    for process in 0..MAX_PROCESSES {
-        let space = &seen.spaces[process];
-        // Names go on over the processes that are not shown.
-        let vmas: Vec<_> = space.vmas().iter().map(|v| vma_line(space, v, &mut names)).collect();
-        if shown >> process & 1 == 0 {
-            continue;
-        }
-        if !space.alive {
-            lines.push(format!("process {process}: gone"));
-            continue;
-        }
-        let c = &space.counters;
-        lines.push(format!(
-            "process {process}: total {} locked {} data {} maps {}",
-            c.total_vm, c.locked_vm, c.data_vm, c.map_count
-        ));
-        lines.extend(vmas.into_iter().map(|line| format!("  {line}")));
-        if scope == Scope::Models && space.anon_pages != 0 {
-            lines.push(format!("  anonymous pages {}", pages_text(space.anon_pages)));
-        }
-    }
-    lines
-}
-
-/// Cuts `line` into pieces of at most `width` characters, at spaces where there are any.
-fn wrap(line: &str, width: usize) -> Vec<String> {
-    let mut pieces = vec![String::new()];
-    let indent = line.len() - line.trim_start().len();
-    for word in line.split_inclusive(' ') {
-        let last = pieces.last().map_or(0, |p| p.chars().count());
-        if last > indent && last + word.trim_end().chars().count() > width {
-            pieces.push(" ".repeat(indent + 2));
-        }
-        if let Some(piece) = pieces.last_mut() {
-            piece.push_str(word);
-        }
-    }
-    // A single word that is too long is cut where the column ends.
-    pieces
-        .iter()
-        .flat_map(|piece| {
-            let chars: Vec<char> = piece.trim_end().chars().collect();
-            let cut: Vec<String> = chars.chunks(width).map(|c| c.iter().collect()).collect();
-            if cut.is_empty() { vec![String::new()] } else { cut }
-        })
-        .collect()
-}
-
-/// Two columns with a title each, equal lines on one row; `!` marks the rows that differ.
-pub fn side_by_side(titles: (&str, &str), left: &[String], right: &[String]) -> String {
-    let column = (WIDTH - 3) / 2;
-    let mut out = String::new();
-    let mut row = |l: &str, mark: char, r: &str| {
-        let pad = column.saturating_sub(l.chars().count());
-        let _ = writeln!(out, "{}", format!("{l}{} {mark} {r}", " ".repeat(pad)).trim_end());
-    };
-    row(titles.0, '|', titles.1);
-    row(&"-".repeat(column), '+', &"-".repeat(column));
-    for op in capture_diff_slices(Algorithm::Patience, left, right) {
-        let mark = if op.tag() == DiffTag::Equal { '|' } else { '!' };
-        let (l, r) = (&left[op.old_range()], &right[op.new_range()]);
-        for n in 0..l.len().max(r.len()) {
-            let pieces =
-                |lines: &[String]| lines.get(n).map_or_else(Vec::new, |line| wrap(line, column));
-            let (l, r) = (pieces(l), pieces(r));
-            for m in 0..l.len().max(r.len()) {
-                row(l.get(m).map_or("", |s| s), mark, r.get(m).map_or("", |s| s));
-            }
-        }
-    }
-    out
-}
-
-/// The processes whose address spaces either of two observations shows.
-pub fn living(left: &Observation, right: &Observation) -> u8 {
-    (0..MAX_PROCESSES)
-        .filter(|&p| left.spaces[p].alive || right.spaces[p].alive)
-        .fold(0, |set, p| set | 1 << p)
+    results
 }
 
 /// What replaying a program shows, as text.
 pub struct Replay {
     /// The first divergence, if there is one.
     pub divergence: Option<Divergence>,
-    /// The program with the result of each operation, and the divergence side by side.
+    /// The program with the result of each operation, and the divergence: why, and drawn.
     pub text: String,
 }
 
@@ -261,44 +57,73 @@ pub struct Replay {
 pub fn divergence<L: Machine, R: Machine>(
     lockstep: &mut Lockstep<L, R>,
     program: &Program,
+    look: Look,
 ) -> Replay {
-    let mut results =
-        vec![String::from("not run: not an operation of both machines"); program.ops.len()];
-    let mut reached = 0;
-    let divergence = lockstep.run_with(program, |step, left, right| {
-        let (l, r) = (result_text(left.result), result_text(right.result));
-        results[step] = match (&l, right.is_fatal()) {
-            (_, true) => format!("{l} | does not survive"),
-            _ if l == r => l,
-            _ => format!("{l} | {r}"),
-        };
-        reached = step + 1;
-    });
-    let mut text = String::new();
-    if program.limits != Limits::default() {
-        let _ = writeln!(text, "  {}", program.limits);
+    let run = Run::of(lockstep, program);
+    let text = replay(&run, look);
+    Replay { divergence: run.divergence, text }
+}
+
+/// The lines of a program, each with its result; the operation that `mark` is the number of is
+/// marked.
+pub fn program_lines(
+    limits: &Limits,
+    ops: &[Op],
+    results: &[String],
+    mark: Option<usize>,
+    look: Look,
+) -> Sheet {
+    let mut sheet = Sheet::default();
+    let width = look.columns();
+    if *limits != Limits::default() {
+        sheet.words(2, [(limits.to_string().as_str(), Ink::Plain)], width);
     }
-    for (n, op) in program.ops.iter().enumerate() {
-        let mark = if divergence.as_ref().is_some_and(|d| d.step == n) { '>' } else { ' ' };
-        let result = if n < reached { &results[n] } else { "not reached" };
-        let _ = writeln!(text, "{mark} {:<55} # {result}", op.to_string());
+    let texts: Vec<String> = ops.iter().map(ToString::to_string).collect();
+    let longest = texts.iter().map(String::len).max().unwrap_or(0);
+    for (n, (text, result)) in texts.iter().zip(results).enumerate() {
+        let marked = mark == Some(n);
+        let line = format!("{} {text:<longest$}  # {result}", if marked { '>' } else { ' ' });
+        sheet.line(&line, if marked { Ink::Title } else { Ink::Plain }, width);
     }
-    let (left, right) = lockstep.seen();
-    let names = lockstep.names();
-    match &divergence {
-        None => {
-            let _ = writeln!(text, "\nno divergence between {} and {}", names.0, names.1);
-        }
-        Some(divergence) => {
-            let _ = writeln!(
-                text,
-                "\ndivergence {} after operation {}\n",
-                divergence.signature, divergence.step
-            );
-            let shown = living(left, right);
-            let lines = |seen| observation_lines(seen, Scope::Models, shown);
-            text.push_str(&side_by_side(names, &lines(left), &lines(right)));
-        }
-    }
-    Replay { divergence, text }
+    sheet
+}
+
+/// The program of a run, with what each operation answered.
+pub fn program(run: &Run, look: Look) -> String {
+    let mark = run.divergence.as_ref().map(|divergence| divergence.step);
+    program_lines(&run.program.limits, &run.program.ops, &results(run), mark, look).text(look)
+}
+
+/// A run as text.
+pub fn replay(run: &Run, look: Look) -> String {
+    let width = look.columns();
+    let names = (run.names.0.as_str(), run.names.1.as_str());
+    let text = program(run, look);
+    let mut sheet = Sheet::default();
+    let Some(divergence) = &run.divergence else {
+        let line = format!("no divergence between {} and {}", names.0, names.1);
+        sheet.words(0, [(line.as_str(), Ink::Plain)], width);
+        return format!("{text}\n{}", sheet.text(look));
+    };
+    let place = format!("after operation {}", divergence.step);
+    let words = [
+        ("divergence", Ink::Plain),
+        (divergence.signature.as_str(), Ink::Differs),
+        (place.as_str(), Ink::Plain),
+    ];
+    sheet.words(0, words, width);
+    format!("{text}\n{}{}", sheet.text(look), explained(run, look))
+}
+
+/// Why a run diverges, and its divergence drawn; nothing where there is none.
+pub fn explained(run: &Run, look: Look) -> String {
+    let Some(why) = why(run) else { return String::new() };
+    let mut sheet = Sheet::default();
+    sheet.words(0, [("why:", Ink::Title), (why.as_str(), Ink::Plain)], look.columns());
+    let mut painter = Painter::new(Scope::Models);
+    let pictures =
+        run.steps.iter().map(|step| painter.picture(run.op(step), &step.left, &step.right));
+    let names = (run.names.0.as_str(), run.names.1.as_str());
+    let drawing = pictures.last().map(|last| draw::picture(&last, names, look));
+    format!("{}\n{}", sheet.text(look), drawing.map_or_else(String::new, |d| d.text(look)))
 }

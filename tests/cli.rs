@@ -66,6 +66,29 @@ fn replay_says_what_diverges_and_exits_with_1() {
 }
 
 #[test]
+fn colours_are_for_terminals_or_whoever_asks_and_ascii_for_whoever_asks() {
+    let folder = folder();
+    let text = |args: &[&str]| {
+        let output = vmadiff(folder.path(), &[&["replay", "a.txt"], args].concat());
+        assert_eq!(status(&output), 1, "{args:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let piped = text(&[]);
+    assert!(!piped.contains('\x1b') && !piped.is_ascii(), "{piped}");
+    assert_eq!(text(&["--color", "never"]), piped);
+    assert_eq!(text(&["--color", "auto"]), piped);
+    assert!(text(&["--color", "always"]).contains("\x1b["));
+    assert!(text(&["--ascii"]).is_ascii());
+    assert!(
+        text(&["--ascii"]).contains("why: [1,2), the new range [2,4) and the source VMA [4,7)")
+    );
+    let output = vmadiff(folder.path(), &["triage", "a.txt", "--ascii"]);
+    assert!(stdout(&output).is_ascii());
+    assert!(stdout(&output).contains("\nwhy: "), "{}", stdout(&output));
+    assert_eq!(status(&vmadiff(folder.path(), &["replay", "a.txt", "--color", "blue"])), 2);
+}
+
+#[test]
 fn bad_input_is_refused_with_file_and_place() {
     let folder = folder();
     for (file, place) in [

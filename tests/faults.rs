@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vmadiff::divergence::{Class, Divergence};
+use vmadiff::draw::Look;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
@@ -111,7 +112,7 @@ fn every_divergence_of_a_fault_can_be_reported() {
         for _ in 0..200 {
             let program = walk.step();
             if lockstep.run(program).is_some() {
-                let text = report::divergence(&mut lockstep, program).text;
+                let text = report::divergence(&mut lockstep, program, Look::default()).text;
                 assert!(text.contains(&right.to_string()), "{text}");
             }
         }

@@ -1,0 +1,136 @@
+//! Reports of divergences: drawn, explained, and readable wherever they are read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use vmadiff::divergence::Class;
+use vmadiff::draw::Look;
+use vmadiff::explain::why;
+use vmadiff::lockstep::Lockstep;
+use vmadiff::machines::MachineName;
+use vmadiff::random::Walk;
+use vmadiff::report;
+use vmadiff::run::Run;
+use vmadiff_candidate::{Fault, Revision};
+use vmadiff_machine::Program;
+
+fn program(path: &str) -> Program {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(path);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn run(program: &Program, right: MachineName) -> Run {
+    Run::of(&mut Lockstep::new(MachineName::Reference.build(), right.build()), program)
+}
+
+fn of_fault(fault: Fault) -> Run {
+    run(&program(&format!("faults/{fault}.txt")), MachineName::Faulty(fault))
+}
+
+const V2: MachineName = MachineName::Candidate(Revision::V2);
+
+#[test]
+fn the_bugs_of_the_patch_are_drawn_and_explained() {
+    for bug in ["bug-a", "bug-b", "bug-c", "bug-d", "bug-e"] {
+        let run = run(&program(&format!("seeds/{bug}.txt")), V2);
+        insta::assert_snapshot!(bug, report::replay(&run, Look::default()));
+    }
+    let run = run(&program("seeds/bug-e.txt"), V2);
+    let narrow = Look { width: 40, ascii: true, color: false };
+    insta::assert_snapshot!("bug-e-narrow-ascii", report::replay(&run, narrow));
+}
+
+/// The first fault of each class.
+fn one_of_each_class() -> BTreeMap<&'static str, Fault> {
+    let mut faults = BTreeMap::new();
+    for fault in Fault::ALL {
+        faults.entry(fault.class()).or_insert(*fault);
+    }
+    faults
+}
+
+#[test]
+fn a_fault_of_each_class_is_drawn_and_explained() {
+    let faults = one_of_each_class();
+    assert_eq!(faults.len(), Class::ALL.len(), "a class has no fault");
+    for (class, fault) in faults {
+        let text = report::replay(&of_fault(fault), Look::default());
+        insta::assert_snapshot!(format!("class-{class}"), text);
+    }
+}
+
+#[test]
+fn every_seeded_fault_has_a_reason_of_its_own_and_not_just_that_something_differs() {
+    for &fault in Fault::ALL {
+        let run = of_fault(fault);
+        let why = why(&run).unwrap_or_else(|| panic!("{fault}: no divergence"));
+        assert!(!why.contains("show different things after"), "{fault}: {why}");
+        assert!(!why.contains('?'), "{fault}: an object without a letter: {why}");
+    }
+}
+
+#[test]
+fn a_source_that_a_merge_has_freed_is_named_with_what_it_merged_with() {
+    let run = run(&program("seeds/bug-a.txt"), V2);
+    let why = why(&run).expect("a divergence");
+    assert!(
+        why.starts_with(
+            "[1,2), the new range [2,4) and the source VMA [4,7) became one VMA, [1,7), and the \
+             source was freed by that merge; copy_vma() reads its vm_mm after that"
+        ),
+        "{why}"
+    );
+}
+
+#[test]
+fn without_a_divergence_there_is_no_reason() {
+    let run = run(&program("seeds/bug-a.txt"), MachineName::Candidate(Revision::Fixed));
+    assert_eq!(why(&run), None);
+    assert!(report::replay(&run, Look::default()).contains("no divergence between"));
+}
+
+/// The text without escape sequences, and whether there were any.
+fn plain(text: &str) -> (String, bool) {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\x1b') {
+        plain.push_str(&rest[..at]);
+        rest = rest[at..].split_once('m').map_or("", |(_, rest)| rest);
+    }
+    plain.push_str(rest);
+    (plain, text.contains('\x1b'))
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_ascii_is_ascii_and_colours_change_no_character() {
+    let mut runs: Vec<Run> = Fault::ALL.iter().map(|fault| of_fault(*fault)).collect();
+    // Programs as fuzzing finds them: many processes, many VMAs.
+    for &fault in &[Fault::ForkKeepsLocked, Fault::AdjustNextPgoff, Fault::MergeIgnoresCtx] {
+        let right = MachineName::Faulty(fault);
+        let mut lockstep = Lockstep::new(MachineName::Reference.build(), right.build());
+        let mut walk = Walk::new(fault as u64);
+        for _ in 0..3000 {
+            let program = walk.step();
+            if lockstep.run(program).is_some() {
+                runs.push(Run::of(&mut lockstep, program));
+            }
+        }
+    }
+    assert!(runs.len() > Fault::ALL.len() + 20, "too few random divergences: {}", runs.len());
+    for run in &runs {
+        for width in [40, 60, 100, 200] {
+            for ascii in [false, true] {
+                let text = report::replay(run, Look { width, ascii, color: false });
+                for line in text.lines() {
+                    assert!(line.chars().count() <= width, "{width}: {line}\n{text}");
+                    assert!(!ascii || line.is_ascii(), "{line}");
+                }
+                assert!(!text.contains('\x1b'));
+                let coloured = report::replay(run, Look { width, ascii, color: true });
+                assert_eq!(plain(&coloured), (text, true));
+            }
+        }
+    }
+}
