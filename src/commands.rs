@@ -15,6 +15,7 @@ use vmadiff::input::{self, Format};
 use vmadiff::known::Known;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
+use vmadiff::page::{Page, Shown};
 use vmadiff::picture::{Painter, Picture};
 use vmadiff::random::Walk;
 use vmadiff::run::Run;
@@ -180,14 +181,8 @@ pub(crate) fn known(file: Option<&Path>) -> anyhow::Result<Known> {
     Known::parse(&text).with_context(|| path.display().to_string())
 }
 
-pub(crate) fn triage(
-    paths: &[PathBuf],
-    destination: Option<(&Path, bool)>,
-    known: &Known,
-    json: bool,
-    mut lockstep: Lockstep<Boxed, Boxed>,
-    look: Look,
-) -> anyhow::Result<bool> {
+/// The programs at `paths`, and how many files in folders are none.
+fn programs(paths: &[PathBuf]) -> anyhow::Result<(Vec<(PathBuf, Program)>, usize)> {
     let (mut programs, mut skipped) = (Vec::new(), 0);
     for file in input::files(paths)? {
         // Of what a folder has: fuzzing leaves logs beside its findings, and triage text twins
@@ -207,6 +202,18 @@ pub(crate) fn triage(
             }
         }
     }
+    Ok((programs, skipped))
+}
+
+pub(crate) fn triage(
+    paths: &[PathBuf],
+    destination: Option<(&Path, bool)>,
+    known: &Known,
+    json: bool,
+    mut lockstep: Lockstep<Boxed, Boxed>,
+    look: Look,
+) -> anyhow::Result<bool> {
+    let (programs, skipped) = programs(paths)?;
     let count = programs.len();
     let bar = progress(count, "triage");
     let groups = vmadiff::triage::triage(&mut lockstep, programs, || bar.inc(1));
@@ -250,6 +257,65 @@ pub(crate) fn triage(
         )?;
     }
     Ok(rows.iter().any(|row| row.known.is_none()))
+}
+
+/// What is to become of the programs of a report.
+pub(crate) struct Report<'a> {
+    pub(crate) output: &'a Path,
+    pub(crate) force: bool,
+    /// Show each program as it is, instead of a minimized one of each signature.
+    pub(crate) as_is: bool,
+    pub(crate) known: &'a Known,
+}
+
+pub(crate) fn report(
+    paths: &[PathBuf],
+    Report { output, force, as_is, known }: Report<'_>,
+    mut lockstep: Lockstep<Boxed, Boxed>,
+) -> anyhow::Result<bool> {
+    if !force && output.exists() {
+        bail!("{}: it exists: --force overwrites it", output.display());
+    }
+    let (programs, skipped) = programs(paths)?;
+    let count = programs.len();
+    let bar = progress(count, "report");
+    // The shortest part of a program that diverges, with the files that have it.
+    let found: Vec<(Program, Vec<PathBuf>)> = if as_is {
+        programs.into_iter().map(|(file, program)| (program, vec![file])).collect()
+    } else {
+        let groups = vmadiff::triage::triage(&mut lockstep, programs, || bar.inc(1));
+        groups.into_iter().map(|group| (group.program, group.files)).collect()
+    };
+    let mut divergences = Vec::new();
+    for (program, files) in found {
+        let run = Run::of(&mut lockstep, &program);
+        let Some(divergence) = &run.divergence else { continue };
+        divergences.push(Shown {
+            known: known.why(divergence.signature.as_str()).map(str::to_owned),
+            files: files.iter().map(|file| file.display().to_string()).collect(),
+            reproducer: reproducer(&run),
+            run,
+        });
+    }
+    bar.finish_and_clear();
+    let (left, right) = lockstep.names();
+    let names = (left.to_owned(), right.to_owned());
+    let page = Page { names, programs: count, skipped, divergences };
+    let text = page.render()?;
+    write(output, text.as_bytes(), force)?;
+    let shown = page.divergences.len();
+    let size = text.len().div_ceil(1024);
+    writeln!(
+        stdout(),
+        "{}: {shown} divergences in {count} programs, {size} KiB",
+        output.display()
+    )?;
+    Ok(page.divergences.iter().any(|shown| shown.known.is_none()))
+}
+
+/// The program of a run in C; there is nothing yet that makes one.
+fn reproducer(_run: &Run) -> Option<String> {
+    None
 }
 
 /// Where the programs of a walk come from, in place of a file's name.

@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Effects, Style};
 
-use crate::picture::{Bar, Picture, ProcessPicture, Range, Side, Space, Word, has};
+use crate::picture::{Bar, Picture, ProcessPicture, Range, Side, Space, Word, has, marked};
 
 /// How text may look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,17 +171,17 @@ fn plain(c: char) -> char {
 }
 
 /// Where each edge is on a row, of edges that fit on one.
-struct Axis {
-    columns: Vec<(u8, usize)>,
+pub(crate) struct Axis {
+    pub(crate) columns: Vec<(u8, usize)>,
 }
 
 impl Axis {
-    fn column(&self, page: u8) -> Option<usize> {
+    pub(crate) fn column(&self, page: u8) -> Option<usize> {
         self.columns.iter().find(|(edge, _)| *edge == page).map(|(_, column)| *column)
     }
 
     /// The part of a range that is on this row, and whether its ends are.
-    fn clip(&self, range: Range) -> Option<(Span, bool, bool)> {
+    pub(crate) fn clip(&self, range: Range) -> Option<(Span, bool, bool)> {
         let (first, last) = (self.columns.first()?, self.columns.last()?);
         let (start, end) = (range.start.max(first.0), range.end.min(last.0));
         if start >= end {
@@ -194,26 +194,26 @@ impl Axis {
 
 /// Columns, both ends included.
 #[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    end: usize,
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 impl Span {
-    fn inner(self) -> usize {
+    pub(crate) fn inner(self) -> usize {
         self.end - self.start - 1
     }
 }
 
 /// Rows of words in a box: more are written below.
-const BOX_ROWS: usize = 5;
+pub(crate) const BOX_ROWS: usize = 5;
 const INDENT: usize = 2;
 /// Columns of a range that nothing maps, at most.
 const GAP: usize = 7;
 
 /// Divides edges into rows and gives each its column. A page is as wide as it can be; where that
 /// is too wide, long ranges become shorter than they are.
-fn axes(process: &ProcessPicture, width: usize) -> Vec<Axis> {
+pub(crate) fn axes(process: &ProcessPicture, width: usize) -> Vec<Axis> {
     let edges = &process.edges();
     let digits = |page: u8| page.to_string().len();
     let room = width - INDENT - 3;
@@ -256,16 +256,17 @@ fn axes(process: &ProcessPicture, width: usize) -> Vec<Axis> {
 }
 
 /// The words of a line, with what differs marked.
-pub fn inked(words: &[Word]) -> Vec<(String, Ink)> {
-    let mark = |word: &Word| match word.differs {
-        true => (format!("!{}", word.text), Ink::Differs),
-        false => (word.text.clone(), Ink::Plain),
-    };
-    words.iter().map(mark).collect()
+pub(crate) fn inked(words: &[Word]) -> Vec<(String, Ink)> {
+    let ink = |word: &Word| if word.differs { Ink::Differs } else { Ink::Plain };
+    marked(words).into_iter().zip(words.iter().map(ink)).collect()
 }
 
 /// Words in rows of at most `width` columns; nothing where they need more than `rows`.
-fn fill(words: &[(String, Ink)], width: usize, rows: usize) -> Option<Vec<Vec<&(String, Ink)>>> {
+pub(crate) fn fill(
+    words: &[(String, Ink)],
+    width: usize,
+    rows: usize,
+) -> Option<Vec<Vec<&(String, Ink)>>> {
     let mut filled: Vec<Vec<&(String, Ink)>> = vec![Vec::new()];
     let mut used = 0;
     for word in words {

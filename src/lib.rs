@@ -15,6 +15,8 @@ pub mod minimize;
 pub mod mutate;
 pub mod oracle;
 pub mod output;
+#[cfg(feature = "cli")]
+pub mod page;
 pub mod picture;
 pub mod random;
 pub mod report;

@@ -141,6 +141,31 @@ differs, those that the machine's kernel does not survive (bug), and what is ski
         #[command(flatten)]
         machines: Machines,
     },
+    /// Write a page that shows divergences step by step, in one file of HTML
+    #[command(after_help = "Examples:
+  vmadiff report fuzz/findings/cross_mm-v2 -o report.html
+  vmadiff report --as-is corpus/seeds/bug-a.txt corpus/seeds/bug-c.txt -o bugs.html
+
+The page asks for nothing else, so it can be mailed, and works without its script.")]
+    Report {
+        /// Files, or folders of files
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Where to write it
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Show each program as it is, instead of the minimized one of each signature
+        #[arg(long)]
+        as_is: bool,
+        /// A list of known divergences: they are shown, but do not count as found
+        #[arg(long, value_name = "FILE")]
+        known: Option<PathBuf>,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        machines: Machines,
+    },
     /// Run random programs, without feedback, and triage what diverges
     #[command(after_help = "Example:
   vmadiff random --operations 100000000 --right candidate:fixed
@@ -251,6 +276,11 @@ fn run(command: Command, look: Look) -> anyhow::Result<bool> {
             let known = commands::known(known.as_deref())?;
             let destination = out.as_deref().map(|folder| (folder, force));
             commands::triage(&paths, destination, &known, json, machines.lockstep(), look)
+        }
+        Command::Report { paths, output, as_is, known, force, machines } => {
+            let known = commands::known(known.as_deref())?;
+            let report = commands::Report { output: &output, force, as_is, known: &known };
+            commands::report(&paths, report, machines.lockstep())
         }
         Command::Random { operations, seed, no_copies, machines } => {
             commands::random(operations, seed, no_copies, machines.lockstep(), look)

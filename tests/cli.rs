@@ -230,6 +230,53 @@ fn triage_skips_what_is_no_program_in_a_folder_and_says_so() {
 }
 
 #[test]
+fn a_report_is_one_page_of_the_minimized_programs_or_of_all_as_they_are() {
+    let folder = folder();
+    let report = |args: &[&str]| vmadiff(folder.path(), &[&["report"], args].concat());
+    let page = |name| fs::read_to_string(folder.path().join(name)).expect("a page");
+    let output = report(&["a.txt", "c.txt", "good.txt", "-o", "r.html"]);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("r.html: 2 divergences in 3 programs"), "{output:?}");
+    let small = page("r.html");
+    assert!(small.starts_with("<!DOCTYPE html>"));
+    assert_eq!(small.matches("class=\"divergence\"").count(), 2);
+    assert!(small.contains("mremap 0 2 1 1 MAYMOVE|FIXED 1") && !small.contains("mremap 0 4 2 2"));
+    // Once more gives the same bytes, but nothing is overwritten unasked.
+    assert_eq!(status(&report(&["a.txt", "-o", "r.html"])), 2);
+    assert_eq!(page("r.html"), small);
+    report(&["a.txt", "c.txt", "good.txt", "-o", "r.html", "--force"]);
+    assert_eq!(page("r.html"), small);
+    report(&["--as-is", "a.txt", "c.txt", "a.txt", "-o", "as-is.html"]);
+    assert_eq!(page("as-is.html").matches("class=\"divergence\"").count(), 3);
+    assert!(page("as-is.html").contains("mremap 0 4 2 2 MAYMOVE|FIXED 2"));
+
+    let output = report(&["good.txt", "-o", "none.html"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    assert!(page("none.html").contains("No divergence was found"));
+    for bad in [["wrong.txt", "-o", "bad.html"], ["missing", "-o", "bad.html"]] {
+        assert_eq!(status(&report(&bad)), 2);
+        assert!(!folder.path().join("bad.html").exists());
+    }
+    assert_eq!(status(&report(&["a.txt"])), 2);
+}
+
+#[test]
+fn what_a_page_is_told_is_text_in_it() {
+    let folder = folder();
+    let name = "<img src=x onerror=alert(1)>\"'&.txt";
+    fs::write(folder.path().join(name), BUG_A).expect("a file");
+    let why = "</script><script>alert(1)</script>";
+    let known = format!("aliasing/use-after-free/copy_vma/vm_mm {why}\n");
+    fs::write(folder.path().join("known"), known).expect("a file");
+    let output = vmadiff(folder.path(), &["report", name, "--known", "known", "-o", "r.html"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let page = fs::read_to_string(folder.path().join("r.html")).expect("a page");
+    assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;"));
+    assert!(!page.contains("<img") && !page.contains(why));
+    assert_eq!(page.matches("<script").count(), 2);
+}
+
+#[test]
 fn what_is_known_does_not_count_as_found() {
     let folder = folder();
     let list = "flags/copy/VM_LOCKED-kept question 2\naliasing/use-after-free/copy_vma/vm_mm A\n";
@@ -295,7 +342,8 @@ fn completions_and_help_are_there() {
     let output = vmadiff(folder.path(), &["completions", "bash"]);
     assert_eq!(status(&output), 0);
     assert!(stdout(&output).contains("conform"));
-    for command in ["replay", "conform", "fmt", "minimize", "triage", "random", "faults"] {
+    for command in ["replay", "conform", "fmt", "minimize", "triage", "report", "random", "faults"]
+    {
         let output = vmadiff(folder.path(), &[command, "--help"]);
         assert_eq!(status(&output), 0);
         assert!(stdout(&output).contains("Example"), "{command}");

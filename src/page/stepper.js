@@ -1,0 +1,81 @@
+"use strict";
+// Without this the page lists every operation; with it, one is shown at a time.
+for (const part of document.querySelectorAll(".divergence")) {
+  const list = part.querySelector(".steps");
+  const steps = [...list.children];
+  if (steps.length === 0) continue;
+
+  // A step lists the processes that it changed; beside them stand the others, as they were.
+  const latest = new Map();
+  for (const step of steps) {
+    const living = step.dataset.living.split(" ").filter(Boolean);
+    for (const process of [...latest.keys()]) if (!living.includes(process)) latest.delete(process);
+    for (const process of living) {
+      const own = step.querySelector(`figure[data-process="${process}"]`);
+      if (own) {
+        latest.set(process, own);
+      } else if (latest.has(process)) {
+        const copy = latest.get(process).cloneNode(true);
+        copy.classList.add("carried");
+        const later = [...step.querySelectorAll("figure")].find(
+          (figure) => Number(figure.dataset.process) > Number(process));
+        step.insertBefore(copy, later ?? null);
+      }
+    }
+  }
+
+  const make = (name, attributes) => Object.assign(document.createElement(name), attributes);
+  const controls = make("div", { className: "controls", tabIndex: 0 });
+  controls.setAttribute("role", "group");
+  controls.setAttribute("aria-label", "Steps: arrow keys go through the operations");
+  const back = make("button", { type: "button", textContent: "← Back" });
+  const next = make("button", { type: "button", textContent: "Next →" });
+  const slider = make("input", { type: "range", min: 0, max: steps.length - 1, step: 1 });
+  slider.setAttribute("aria-label", "Operation");
+  const where = make("output", { className: "mono" });
+  where.setAttribute("aria-live", "polite");
+  controls.append(back, slider, next, where);
+  list.before(controls);
+
+  let shown = steps.length - 1;
+  const show = (n) => {
+    shown = Math.min(Math.max(n, 0), steps.length - 1);
+    steps.forEach((step, at) => { step.hidden = at !== shown; });
+    slider.value = shown;
+    const text = `operation ${steps[shown].dataset.at} (last: ${steps.at(-1).dataset.at}): ${steps[shown].dataset.op}`;
+    slider.setAttribute("aria-valuetext", text);
+    where.value = text;
+    back.disabled = shown === 0;
+    next.disabled = shown === steps.length - 1;
+  };
+  back.addEventListener("click", () => show(shown - 1));
+  next.addEventListener("click", () => show(shown + 1));
+  slider.addEventListener("input", () => show(Number(slider.value)));
+  controls.addEventListener("keydown", (event) => {
+    const to = { ArrowLeft: shown - 1, ArrowRight: shown + 1, Home: 0, End: steps.length - 1 }[event.key];
+    if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    show(to);
+  });
+  show(shown);
+}
+
+for (const box of document.querySelectorAll(".box")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", `Copy ${box.dataset.what}`);
+  button.addEventListener("click", async () => {
+    const text = box.querySelector("pre").textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Where the clipboard is out of reach, the text is selected, to be copied by hand.
+      getSelection().selectAllChildren(box.querySelector("pre"));
+      button.textContent = "Selected";
+      return;
+    }
+    button.textContent = "Copied";
+  });
+  box.append(button);
+}
