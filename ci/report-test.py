@@ -157,6 +157,10 @@ def main():
             # The markup of a page is its own: what a file says is text.
             source = hostile.read_text()
             assert len(re.findall(r"<script\b", source)) == 2 and "<img" not in source
+            review = pathlib.Path("docs/review.html").resolve()
+            open_page(driver, review)
+            assert len(driver.find_elements(By.CSS_SELECTOR, "svg")) >= 5
+            quiet(driver, review)
             if arguments.screenshots:
                 screenshots(driver, bugs, arguments.screenshots, "")
         finally:

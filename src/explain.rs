@@ -57,25 +57,10 @@ struct Case<'a> {
 /// What is wrong after the last operation of a run, in a sentence; nothing where there is no
 /// divergence.
 pub fn why(run: &Run) -> Option<String> {
-    let divergence = run.divergence.as_ref()?;
-    let (last, step) = (run.steps.len().checked_sub(1)?, run.steps.last()?);
-    let mut painter = Painter::new(Scope::Models);
-    for step in &run.steps {
-        painter.picture(run.op(step), &step.left, &step.right);
-    }
-    let (before, _) = run.before(last);
-    let op = run.op(step);
-    let case = Case {
-        op,
-        limits: &run.program.limits,
-        names: (&run.names.0, &run.names.1),
-        before: &before,
-        left: &step.left,
-        right: &step.right,
-        painter,
-        touched: touched(op, step.left.result),
-    };
-    Some(match divergence.class {
+    let class = run.divergence.as_ref()?.class;
+    let mut before = Default::default();
+    let case = Case::of(run, &mut before)?;
+    Some(match class {
         Class::Merge => case.merge(),
         Class::Flags => case.flags(),
         Class::Uffd => case.uffd(),
@@ -88,6 +73,14 @@ pub fn why(run: &Run) -> Option<String> {
         Class::Errno => case.errno(),
         Class::Assertion => case.assertion(),
     })
+}
+
+/// What the merge rule says of the range that the last operation of a run copies or moves, and
+/// each of its neighbours: the condition that keeps them apart, or that every one holds. Nothing
+/// where it copies none.
+pub fn merge_conditions(run: &Run) -> Vec<String> {
+    let mut before = Default::default();
+    Case::of(run, &mut before).map_or_else(Vec::new, |case| case.merge_conditions())
 }
 
 /// Names of flags, joined by `|`.
@@ -120,6 +113,28 @@ struct Both<'a> {
 }
 
 impl<'a> Case<'a> {
+    /// The last operation of a run; none where there is none. `before` is where what was shown
+    /// before it is kept.
+    fn of(run: &'a Run, before: &'a mut Observation) -> Option<Case<'a>> {
+        let (last, step) = (run.steps.len().checked_sub(1)?, run.steps.last()?);
+        let mut painter = Painter::new(Scope::Models);
+        for step in &run.steps {
+            painter.picture(run.op(step), &step.left, &step.right);
+        }
+        *before = run.before(last).0;
+        let op = run.op(step);
+        Some(Case {
+            op,
+            limits: &run.program.limits,
+            names: (&run.names.0, &run.names.1),
+            before,
+            left: &step.left,
+            right: &step.right,
+            painter,
+            touched: touched(op, step.left.result),
+        })
+    }
+
     /// The first page of both machines for which `wrong` holds, and how far it goes on doing so.
     fn first(&self, wrong: impl Fn(&Both<'_>) -> bool) -> Option<(Both<'a>, Range)> {
         (0..MAX_PROCESSES).find_map(|process| {

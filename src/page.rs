@@ -383,6 +383,48 @@ impl Page {
     }
 }
 
+/// Why a run diverges, and its last operation drawn: a block of HTML without an empty line, to be
+/// put into another text.
+pub fn divergence(run: &Run) -> String {
+    let names = (run.names.0.as_str(), run.names.1.as_str());
+    let steps = steps(run);
+    let drawings = steps.last().into_iter().flat_map(|step| {
+        step.changed.iter().map(|&at| svg::process(&step.picture.processes[at], names, true))
+    });
+    let block = html! {
+        div.step.last {
+            @if let Some(why) = why(run) { p.why { b { "Why: " } (why) } }
+            @for drawing in drawings { (drawing) }
+        }
+    };
+    block.into_string()
+}
+
+/// A page without a script around `body`, which is HTML already.
+pub fn article(title: &str, body: &str) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy"
+                    content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+                link rel="icon" href="data:,";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main { (PreEscaped(body)) }
+                footer { (legend()) }
+            }
+        }
+    };
+    let mut text = page.into_string();
+    text.push('\n');
+    text
+}
+
 /// One past the position of the last operation that was performed.
 fn performed(run: &Run) -> usize {
     run.steps.last().map_or(0, |step| step.at + 1)

@@ -164,24 +164,32 @@ impl Case<'_> {
         self.merge_of_copy()
     }
 
-    /// Where `copy_vma()` merged in one machine only, and the VMAs do not show it any more.
-    fn merge_of_copy(&self) -> String {
-        let (Some(l), Some(r), Some(to), Some((from, source, _)), Some(near)) =
-            (self.left.copy, self.right.copy, self.role("to"), self.source(), self.neighbours())
+    /// What the rule says of the range that is copied or moved, and each of its neighbours.
+    pub(super) fn merge_conditions(&self) -> Vec<String> {
+        let (Some(to), Some((from, source, _)), Some(near)) =
+            (self.role("to"), self.source(), self.neighbours())
         else {
-            return self.nothing();
+            return Vec::new();
         };
         let space = &self.before.spaces[to.process];
         let of = &self.before.spaces[from.process];
         let new = New::copied(of, source, (from.range, to.range), self.clears());
-        let conditions: Vec<String> = near
-            .into_iter()
+        near.into_iter()
             .flatten()
             .map(|(vma, part)| match new.refused_by(space, vma, part, self) {
                 Some(condition) => format!("with {part} it must not, for {condition}"),
                 None => format!("with {part} every condition holds"),
             })
-            .collect();
+            .collect()
+    }
+
+    /// Where `copy_vma()` merged in one machine only, and the VMAs do not show it any more.
+    fn merge_of_copy(&self) -> String {
+        let (Some(l), Some(r), Some(to)) = (self.left.copy, self.right.copy, self.role("to"))
+        else {
+            return self.nothing();
+        };
+        let conditions = self.merge_conditions();
         let conditions = if conditions.is_empty() {
             "it has no neighbour".into()
         } else {
