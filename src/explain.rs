@@ -701,20 +701,35 @@ impl<'a> Case<'a> {
             )
         });
         let mapped = mapped.unwrap_or_else(|| format!("page {page} of process {process}"));
-        let source = match (self.source(), self.role("to")) {
-            (Some((from, vma, _)), Some(_)) if self.is_new(process, page.0) => {
-                let space = &self.before.spaces[from.process];
+        let source = match (self.source(), space.vma_at(page)) {
+            (Some((from, source, _)), Some(vma)) if self.is_new(process, page.0) => {
+                let of = &self.before.spaces[from.process];
+                let here = self.painter.chain_letters(space, vma, is_left);
+                let missing: Vec<String> = self
+                    .painter
+                    .chain_letters(of, source, true)
+                    .into_iter()
+                    .filter(|letter| !here.contains(letter))
+                    .collect();
+                let what = match missing.is_empty() {
+                    true => {
+                        "the chain lacks nothing, so it is the page itself, or its index, that is \
+                             wrong"
+                            .to_owned()
+                    }
+                    false => format!("{} is missing", missing.join(", ")),
+                };
                 format!(
-                    "; it was copied from {} of process {}, which hangs on {}",
-                    Range::of(vma),
+                    "; it was copied from {} of process {}, which hangs on {}: {what}",
+                    Range::of(source),
                     from.process,
-                    self.painter.anon_vma_text(space, vma, true)
+                    self.painter.anon_vma_text(of, source, true)
                 )
             }
             _ => String::new(),
         };
         format!(
-            "in {name}, {mapped}{source}: a reverse-map walk from the page's anon_vma does not \
+            "in {name}, {mapped}{source}; a reverse-map walk from the page's anon_vma does not \
              find it there ({})",
             point(9)
         )

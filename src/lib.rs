@@ -1,5 +1,53 @@
-//! vmadiff: two machines are fed the same operations in lockstep, and the first difference
-//! between what they show is the product.
+//! Differential fuzzing of the Linux kernel's `copy_vma()`.
+//!
+//! # The problem
+//!
+//! `copy_vma()` makes a VMA that shows what another VMA shows: by merging the new range into its
+//! neighbours, or else by duplicating the source. In 2019 a patch extended it to copy into
+//! *another* address space. Whether merging, flags, userfaultfd contexts and the check for a source
+//! that the merge has swallowed stay right in that case cannot be seen by reading alone: it depends
+//! on what came before, on forks, faults, limits, and on what is mapped beside the range.
+//!
+//! So two *machines* are fed the same operations in lockstep, and the first difference between what
+//! they show is the product: the [reference](vmadiff_reference), which says what must be true, and
+//! the [candidate](vmadiff_candidate), which does what the kernel's code does, at a revision of the
+//! patch.
+//!
+//! # An example
+//!
+//! This finds that plain `mremap` reads a VMA that it has freed, and says why:
+//!
+//! ```
+//! use vmadiff::{explain, lockstep::Lockstep, run::Run};
+//! use vmadiff_candidate::{Candidate, Revision};
+//! use vmadiff_reference::Reference;
+//!
+//! let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::V2));
+//! let program = "mmap 0 1 6 rw anon_private\n\
+//!                mremap 0 4 2 2 MAYMOVE|FIXED 2\n".parse()?; // pages 4 and 5 to 2
+//! let run = Run::of(&mut lockstep, &program);
+//! let found = run.divergence.as_ref().expect("v2 has the bug");
+//! assert_eq!(found.signature.as_str(), "aliasing/use-after-free/copy_vma/vm_mm");
+//! assert!(explain::why(&run).is_some_and(|why| why.contains("the source was freed by that merge")));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The flow
+//!
+//! ```text
+//! made                     run                         told
+//!
+//! generate ─┐                                     ┌─ compare      do they differ?
+//! mutate   ─┤            ┌─ reference ─┐          ├─ divergence   what is it called?
+//! random   ─┼─ Program ──┤             ├─ what ───┼─ triage       which are the same bug?
+//! input    ─┤            └─ candidate ─┘  both    ├─ minimize     how short can it be?
+//! golden   ─┘               lockstep      show    ├─ explain      why?
+//!                                                 └─ report       what does it look like?
+//! ```
+//!
+//! A fuzzing engine calls [`oracle::check_or_panic`] with what it has [mutated](mutate); the command
+//! line is the rest. Lengths and page numbers are pages, offsets are pages, counters are pages
+//! (`map_count`: VMAs), everywhere.
 
 pub mod compare;
 pub mod divergence;

@@ -629,7 +629,7 @@ impl Painter {
             words.push("-sd".into());
         }
         let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
-        let chain: String = space.chain(vma).iter().map(|a| name(a.index())).collect();
+        let chain = self.chain_letters(space, vma, is_left).concat();
         match (vma.anon_vma, chain.is_empty()) {
             (None, true) => {}
             (None, false) => words.push(format!("anon=-[{chain}]")),
@@ -650,12 +650,17 @@ impl Painter {
         words
     }
 
+    /// The letters of a VMA's chain, newest first, as pictured last.
+    pub fn chain_letters(&self, space: &AddressSpace, vma: &Vma, is_left: bool) -> Vec<String> {
+        let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
+        space.chain(vma).iter().map(|a| name(a.index())).collect()
+    }
+
     /// The letters of a VMA's anon_vma and chain, as pictured last: `A[BA]`.
     pub fn anon_vma_text(&self, space: &AddressSpace, vma: &Vma, is_left: bool) -> String {
         let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
         let own = vma.anon_vma.map_or_else(|| "none".into(), |own| name(own.index()));
-        let chain: String = space.chain(vma).iter().map(|a| name(a.index())).collect();
-        format!("{own}[{chain}]")
+        format!("{own}[{}]", self.chain_letters(space, vma, is_left).concat())
     }
 
     fn name_objects(&mut self, left: &Observation, right: &Observation) {
