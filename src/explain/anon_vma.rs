@@ -1,0 +1,134 @@
+//! What pages hang on: anon_vmas, chains, and pages that the reverse map does not find.
+
+use vmadiff_machine::observation::{Event, Observation, PageSet};
+use vmadiff_machine::operand::{MAX_PROCESSES, Page};
+use vmadiff_machine::{AddressSpace, Op, VmFlags, Vma};
+
+use super::{Both, Case, point};
+use crate::picture::{Range, pages_text};
+
+impl Case<'_> {
+    pub(super) fn anon_vma(&self) -> String {
+        let lost = |seen: &Observation| {
+            seen.events.iter().find_map(|event| match *event {
+                Event::UnreachablePage { process, page } => Some((usize::from(process.0), page)),
+                _ => None,
+            })
+        };
+        if let Some((process, page)) = lost(self.right) {
+            return self.unreachable(process, page, self.right, self.names.1);
+        }
+        if let Some((process, page)) = lost(self.left) {
+            return self.unreachable(process, page, self.left, self.names.0);
+        }
+        let text = |space: &AddressSpace, vma: &Vma, is_left| {
+            self.painter.anon_vma_text(space, vma, is_left)
+        };
+        let differ = |b: &Both| text(b.left.0, b.left.1, true) != text(b.right.0, b.right.1, false);
+        if let Some((both, range)) = self.first(differ) {
+            let (l, r) =
+                (text(both.left.0, both.left.1, true), text(both.right.0, both.right.1, false));
+            let rule = match (self.source(), self.op) {
+                (Some((from, vma, _)), _) if self.is_new(both.process, range.start) => {
+                    let space = &self.before.spaces[from.process];
+                    let was = text(space, vma, true);
+                    format!(
+                        ": the source {} of process {} hangs on {was}, and the copy has to hang on \
+                         all of it, as after a move",
+                        Range::of(vma),
+                        from.process
+                    )
+                }
+                (_, Op::Fork { process }) => {
+                    let space = &self.before.spaces[usize::from(process.get().0)];
+                    match space.vma_at(Page(range.start)) {
+                        Some(vma) if vma.flags.contains(VmFlags::VM_WIPEONFORK) => {
+                            ": the parent's has VM_WIPEONFORK, so the child's hangs on none of the \
+                             parent's, and has an anon_vma at once"
+                                .into()
+                        }
+                        Some(vma) if vma.anon_vma.is_some() => format!(
+                            ": the parent's hangs on {}; the child's hangs on all of that and on \
+                             one of its own, new or taken up again",
+                            text(space, vma, true)
+                        ),
+                        _ => String::new(),
+                    }
+                }
+                _ => String::new(),
+            };
+            return format!(
+                "{range} of process {}: anon_vma and chain (newest first) are {l} in {} and {r} in \
+                 {}{rule}",
+                both.process, self.names.0, self.names.1
+            );
+        }
+        for process in 0..MAX_PROCESSES {
+            let pages = |seen: &Observation| -> PageSet { seen.spaces[process].anon_pages };
+            let (l, r) = (pages(self.left), pages(self.right));
+            if l != r {
+                let (only, there, other) = if l & !r != 0 {
+                    (l & !r, self.names.0, self.names.1)
+                } else {
+                    (r & !l, self.names.1, self.names.0)
+                };
+                return format!(
+                    "anonymous pages {} of process {process} are mapped in {there} and not in {other}",
+                    pages_text(only)
+                );
+            }
+        }
+        format!("which VMAs share an anon_vma differs after `{}`", self.op)
+    }
+
+    pub(super) fn unreachable(
+        &self,
+        process: usize,
+        page: Page,
+        seen: &Observation,
+        name: &str,
+    ) -> String {
+        let is_left = std::ptr::eq(seen, self.left);
+        let space = &seen.spaces[process];
+        let mapped = space.vma_at(page).map(|vma| {
+            format!(
+                "page {page} of process {process} is mapped by {}, which hangs on {}",
+                Range::of(vma),
+                self.painter.anon_vma_text(space, vma, is_left)
+            )
+        });
+        let mapped = mapped.unwrap_or_else(|| format!("page {page} of process {process}"));
+        let source = match (self.source(), space.vma_at(page)) {
+            (Some((from, source, _)), Some(vma)) if self.is_new(process, page.0) => {
+                let of = &self.before.spaces[from.process];
+                let here = self.painter.chain_letters(space, vma, is_left);
+                let missing: Vec<String> = self
+                    .painter
+                    .chain_letters(of, source, true)
+                    .into_iter()
+                    .filter(|letter| !here.contains(letter))
+                    .collect();
+                let what = match missing.is_empty() {
+                    true => {
+                        "the chain lacks nothing, so it is the page itself, or its index, that is \
+                             wrong"
+                            .to_owned()
+                    }
+                    false => format!("{} is missing", missing.join(", ")),
+                };
+                format!(
+                    "; it was copied from {} of process {}, which hangs on {}: {what}",
+                    Range::of(source),
+                    from.process,
+                    self.painter.anon_vma_text(of, source, true)
+                )
+            }
+            _ => String::new(),
+        };
+        format!(
+            "in {name}, {mapped}{source}; a reverse-map walk from the page's anon_vma does not \
+             find it there ({})",
+            point(9)
+        )
+    }
+}

@@ -1,0 +1,128 @@
+//! What is said is checked against the reference, on random programs.
+
+use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_machine::Machine as _;
+use vmadiff_reference::Reference;
+
+use super::accounting::{is_charged, is_data, is_locked, recount};
+use super::*;
+use crate::lockstep::Lockstep;
+use crate::random::Walk;
+
+/// Calls `check` with random programs, each up to one of its copies or moves, on which the
+/// reference and the candidate at a revision agree or, at the end, do not.
+fn copies(revision: Revision, programs: usize, mut check: impl FnMut(&Run, &Case<'_>)) {
+    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(revision));
+    let mut walk = Walk::new(7);
+    for _ in 0..programs {
+        let whole = Run::of(&mut lockstep, walk.step());
+        for n in 0..whole.steps.len() {
+            let moves = whole.steps[n].left.copy.is_some();
+            if !moves {
+                continue;
+            }
+            let last = n + 1 == whole.steps.len();
+            let run = Run {
+                steps: whole.steps[..=n].to_vec(),
+                divergence: whole.divergence.clone().filter(|_| last),
+                program: whole.program.clone(),
+                names: whole.names.clone(),
+            };
+            let mut before = Observation::default();
+            let case = Case::of(&run, &mut before).expect("a step");
+            check(&run, &case);
+        }
+    }
+}
+
+#[test]
+fn the_conditions_and_the_merged_range_are_those_of_the_reference() {
+    let (mut merged, mut apart) = (0, 0);
+    copies(Revision::Fixed, 6000, |run, case| {
+        let copy = case.left.copy.expect("a copy");
+        let conditions = case.merge_conditions();
+        let holds = conditions.iter().any(|c| c.ends_with("every condition holds"));
+        assert_eq!(copy.merged, holds, "{}\n{conditions:?}\n{}", case.op, run.program);
+        if copy.merged {
+            merged += 1
+        } else {
+            apart += 1
+        }
+        // A copy leaves the merged VMA as it is; a move may cut the source from it.
+        let to = case.role("to").expect("a destination");
+        if case.is_copy() && copy.merged {
+            let there = case.left.spaces[to.process].vma_at(Page(to.range.start));
+            assert_eq!(
+                case.merged_range(true),
+                there.map(Range::of),
+                "{}\n{}",
+                case.op,
+                run.program
+            );
+        }
+    });
+    assert!(merged > 100 && apart > 100, "{merged} merged, {apart} did not");
+}
+
+#[test]
+fn need_rmap_locks_is_what_the_values_say() {
+    let (mut needed, mut compared) = ([0, 0], 0);
+    copies(Revision::Fixed, 6000, |run, case| {
+        let copy = case.left.copy.expect("a copy");
+        let text = case.rmap_locks();
+        needed[usize::from(copy.need_rmap_locks)] += 1;
+        if copy.merged && !copy.source_redirected {
+            let below = text.contains(", at or below");
+            assert_eq!(below, copy.need_rmap_locks, "{text}\n{}\n{}", case.op, run.program);
+            let pgoffs: Vec<u64> = text
+                .split([' ', ',', ':'])
+                .filter_map(|word| word.strip_prefix('@')?.parse().ok())
+                .collect();
+            if let [first, source] = pgoffs[..] {
+                compared += 1;
+                assert_eq!(first <= source, copy.need_rmap_locks, "{text}\n{}", run.program);
+            }
+        }
+    });
+    assert!(needed.iter().all(|n| *n > 50) && compared > 10, "{needed:?} {compared}");
+}
+
+#[test]
+fn every_freed_source_of_v2_is_traced_to_the_merge_or_the_overlap() {
+    let mut merges = 0;
+    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::V2));
+    let mut walk = Walk::new(11);
+    for _ in 0..20_000 {
+        let run = Run::of(&mut lockstep, walk.step());
+        let Some(divergence) = &run.divergence else { continue };
+        if !divergence.signature.as_str().starts_with("aliasing/use-after-free/") {
+            continue;
+        }
+        let why = why(&run).expect("a reason");
+        let merge = why.contains("was freed by that merge");
+        assert!(merge || why.contains("overlap in process"), "{why}\n{}", run.program);
+        merges += usize::from(merge);
+    }
+    assert!(merges > 10, "{merges}");
+}
+
+#[test]
+fn a_recount_agrees_with_the_reference() {
+    let mut machine = Reference::new();
+    let mut walk = Walk::new(3);
+    for _ in 0..2000 {
+        let program = walk.step();
+        machine.reset(&program.limits);
+        let mut seen = Observation::default();
+        for op in &program.ops {
+            machine.step(op, &mut seen);
+        }
+        for space in &seen.spaces {
+            assert_eq!(recount(space, |_| true), space.counters.total_vm);
+            assert_eq!(recount(space, is_locked), space.counters.locked_vm);
+            assert_eq!(recount(space, is_data), space.counters.data_vm);
+        }
+        let committed: i64 = seen.spaces.iter().map(|s| recount(s, is_charged)).sum();
+        assert_eq!(committed, seen.committed);
+    }
+}
