@@ -90,8 +90,24 @@ impl Case<'_> {
 
     pub(super) fn layout(&self) -> String {
         if self.left.result != self.right.result {
+            let hint = match self.op {
+                Op::Copy { process, dst_page, len, flags, .. } if flags.get().is_empty() => {
+                    let asked = Range::new(dst_page.get(), len.get());
+                    let process = usize::from(process.get().0);
+                    let space = &self.before.spaces[process];
+                    let mut vmas = space.vmas().iter().map(Range::of);
+                    match vmas.find(|vma| vma.overlaps(asked)) {
+                        Some(vma) => format!(
+                            ": the hint {asked} is not free, {vma} of process {process} is mapped, so \
+                             the copy goes to the highest hole that is long enough"
+                        ),
+                        None => format!(": the hint {asked} is free, so it is taken"),
+                    }
+                }
+                _ => String::new(),
+            };
             return format!(
-                "`{}` answers {} in {} and {} in {}",
+                "`{}` answers {} in {} and {} in {}{hint}",
                 self.op,
                 result_text(self.left.result),
                 self.names.0,

@@ -1,6 +1,8 @@
 //! Why a call is refused: the condition behind an errno, with the values that made it hold.
 
-use vmadiff_machine::operand::{Access, Advice, Ctx, MmapFlags, MremapFlags, Page, Prot};
+use vmadiff_machine::operand::{
+    Access, Advice, CopyFlags, Ctx, END_PAGES, Kind, MmapFlags, MremapFlags, Page, Prot,
+};
 use vmadiff_machine::{AddressSpace, Errno, Op, VmFlags, Vma};
 
 use super::{Case, flag_names, point};
@@ -20,6 +22,16 @@ fn vmas(
 ) -> impl Iterator<Item = Range> {
     let vmas = space.vmas().iter().filter(move |vma| Range::of(vma).overlaps(range) && wanted(vma));
     vmas.map(Range::of)
+}
+
+/// The pages of the longest range that nothing maps.
+fn longest_hole(space: &AddressSpace) -> u8 {
+    let (mut longest, mut end) = (0, 0);
+    for vma in space.vmas() {
+        longest = vma.start.0.saturating_sub(end).max(longest);
+        end = vma.end.0;
+    }
+    (END_PAGES as u8).saturating_sub(end).max(longest)
 }
 
 fn prot_flags(prot: Prot) -> VmFlags {
@@ -97,13 +109,18 @@ impl Case<'_> {
     }
 
     /// The condition for which the operation may answer `errno`, where it holds.
-    fn reason(&self, errno: Errno) -> Option<String> {
+    pub(super) fn reason(&self, errno: Errno) -> Option<String> {
         match errno {
             Errno::ESRCH => self.nobody(),
             Errno::EINVAL => self.invalid(),
             Errno::EFAULT => self.bad_range(),
             Errno::EEXIST => {
-                let to = self.role("to")?;
+                let noreplace = match self.op {
+                    Op::Mmap { flags, .. } => flags.get().contains(MmapFlags::FIXED_NOREPLACE),
+                    Op::Copy { flags, .. } => flags.get().contains(CopyFlags::FIXED_NOREPLACE),
+                    _ => false,
+                };
+                let to = self.role("to").filter(|_| noreplace)?;
                 let there = vmas(&self.before.spaces[to.process], to.range, |_| true).next()?;
                 Some(format!(
                     "{there} of process {} is mapped, and may not be replaced",
@@ -123,7 +140,17 @@ impl Case<'_> {
             Errno::EPERM => self.may_not(),
             Errno::EBUSY => self.busy(),
             Errno::ENOMEM => self.hole_reason().or_else(|| self.limit()),
-            Errno::EAGAIN => self.lock_limit().or_else(|| self.would_block()),
+            Errno::EAGAIN => self
+                .lock_limit()
+                .or_else(|| self.too_many_processes())
+                .or_else(|| self.would_block()),
+            // Which contexts were opened is not shown, but the reference knows.
+            Errno::EBADF => match self.op {
+                Op::UffdUnregister { process, ctx, .. } if self.left.result == Err(errno) => Some(
+                    format!("process {} has never opened its context {}", process.get(), ctx.get()),
+                ),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -258,7 +285,9 @@ impl Case<'_> {
                 let missing = missing.collect::<Vec<_>>().join("|");
                 Some(format!("{} of process {} lacks {missing}", Range::of(lacks), on.process))
             }
-            Op::Mmap { .. } => Some("the file is open for reading only".into()),
+            Op::Mmap { kind, prot, .. } => (kind.get() == Kind::ReadonlyShared
+                && prot.get().contains(Prot::W))
+            .then(|| "the file is open for reading only".into()),
             _ => None,
         }
     }
@@ -277,6 +306,10 @@ impl Case<'_> {
     fn busy(&self) -> Option<String> {
         let on = self.role("on")?;
         let Op::UffdRegister { ctx, .. } = self.op else { return None };
+        // Which context is whose is not shown; that one of them is in the way, is.
+        if self.left.result != Err(Errno::EBUSY) {
+            return None;
+        }
         let watched =
             vmas(&self.before.spaces[on.process], on.range, |vma| vma.uffd.is_some()).next()?;
         let Ctx(ctx) = ctx.get();
@@ -299,66 +332,138 @@ impl Case<'_> {
         Some(format!("page {page} of process {} is not mapped", on.process))
     }
 
-    /// The limit on VMAs or pages that is reached.
+    /// The limit on pages or VMAs that is reached, or what else there is no room for.
     fn limit(&self) -> Option<String> {
+        self.page_limit().or_else(|| self.map_limit()).or_else(|| match self.op {
+            Op::Mlock { .. } => self.lock_limit().or_else(|| self.not_populated()),
+            Op::Mremap { flags, .. } if flags.get() == MremapFlags::InPlace => self.in_the_way(),
+            Op::Copy { flags, len, .. } if flags.get().is_empty() => {
+                let to = self.role("to")?;
+                let space = &self.before.spaces[to.process];
+                let occupied = vmas(space, to.range, |_| true).next()?;
+                let hole = longest_hole(space);
+                (hole < len.get().0).then(|| {
+                    format!(
+                        "{occupied} of process {} is mapped, and its longest hole has {hole} pages",
+                        to.process
+                    )
+                })
+            }
+            _ => None,
+        })
+    }
+
+    /// `RLIMIT_AS`.
+    fn page_limit(&self) -> Option<String> {
+        let limit = i64::from(self.limits.address_space?);
         let to = *self.touched.last()?;
         let space = &self.before.spaces[to.process];
+        let mapped = |range: Range| {
+            (range.start..range.end).filter(|&page| space.vma_at(Page(page)).is_some()).count()
+                as i64
+        };
         let pages = i64::from(to.range.end) - i64::from(to.range.start);
-        if let Some(limit) = self.limits.address_space {
-            let mapped = (to.range.start..to.range.end)
-                .filter(|&page| space.vma_at(Page(page)).is_some())
-                .count() as i64;
-            let more = match self.op {
-                Op::Mremap { page: _, old_len, new_len, .. } => {
-                    i64::from(new_len.get().0) - i64::from(old_len.get().0)
-                }
-                _ => pages - mapped,
-            };
-            let total = space.counters.total_vm;
-            if total + more > i64::from(limit) {
-                return Some(format!(
-                    "process {} has {total} of at most {limit} pages, and the call adds {more}",
-                    to.process
-                ));
+        // What is replaced does not count.
+        let (total, more) = match self.op {
+            Op::Mmap { .. } | Op::CopyVma { .. } => {
+                (space.counters.total_vm, pages - mapped(to.range))
             }
-        }
-        if let Some(limit) = self.limits.map_count {
-            // What each call wants to have room for before it begins.
-            let (room, needs) = match self.op {
-                Op::Mremap { flags, .. } if flags.get() == MremapFlags::MaymoveFixed => (6, "six"),
-                Op::Copy { .. } | Op::CopyVma { .. } => (2, "two"),
-                _ => (1, "one"),
-            };
-            let count = space.counters.map_count;
-            if count + room > i64::from(limit) {
-                return Some(format!(
-                    "process {} has {count} of at most {limit} VMAs, and the call wants room for \
-                     {needs} more",
-                    to.process
-                ));
+            Op::Copy { flags, .. } if !flags.get().is_empty() => {
+                (space.counters.total_vm, pages - mapped(to.range))
             }
+            // Where the address is chosen, nothing is replaced.
+            Op::Copy { .. } => (space.counters.total_vm, pages),
+            Op::Mremap { old_len, new_len, .. } => {
+                let gone: i64 = self.unmapped_first(to.process).into_iter().map(mapped).sum();
+                let gone = if self.moves() { gone } else { 0 };
+                let more = i64::from(new_len.get().0) - i64::from(old_len.get().0);
+                (space.counters.total_vm - gone, more)
+            }
+            _ => return None,
+        };
+        (more > 0 && total + more > limit).then(|| {
+            format!(
+                "process {} has {total} of at most {limit} pages, and the call adds {more}",
+                to.process
+            )
+        })
+    }
+
+    /// `sysctl_max_map_count`.
+    fn map_limit(&self) -> Option<String> {
+        let limit = i64::from(self.limits.map_count?);
+        let to = *self.touched.last()?;
+        let space = &self.before.spaces[to.process];
+        // Edges of the range at which a VMA is cut in two.
+        let cuts = |range: Range| {
+            let cut = |page: &u8| {
+                let vma = space.vma_at(Page(*page));
+                i64::from(vma.is_some_and(|vma| vma.start.0 != *page))
+            };
+            cut(&range.start) + cut(&range.end)
+        };
+        // One in the middle of a VMA leaves two; any other takes away as much as it leaves.
+        let hole = |range: Range| {
+            let vma = space.vma_at(Page(range.start));
+            let inside = |vma: &Vma| vma.start.0 < range.start && range.end < vma.end.0;
+            i64::from(vma.is_some_and(inside))
+        };
+        let room = match self.op {
+            Op::Mremap { .. } if self.moves() => 6,
+            Op::Mremap { page, old_len, new_len, .. } => {
+                let end = |len| Range::new(page.get(), len).end;
+                hole(Range { start: end(new_len.get()), end: end(old_len.get()) })
+            }
+            Op::Copy { .. } | Op::CopyVma { .. } => 2,
+            Op::Mmap { .. } | Op::Munmap { .. } => hole(to.range),
+            Op::Touch { .. } => 0,
+            _ => cuts(to.range),
+        };
+        let count = space.counters.map_count;
+        let of = format!("process {} has {count} of at most {limit} VMAs", to.process);
+        if matches!(self.op, Op::Mmap { .. }) && count > limit {
+            return Some(of);
         }
-        if let Op::Mlock { .. } = self.op {
-            return self.lock_limit();
+        (room > 0 && count + room > limit)
+            .then(|| format!("{of}, and the call wants room for {room} more"))
+    }
+
+    /// Whether it is a move by `mremap`.
+    fn moves(&self) -> bool {
+        matches!(self.op, Op::Mremap { flags, .. } if flags.get() == MremapFlags::MaymoveFixed)
+    }
+
+    fn in_the_way(&self) -> Option<String> {
+        let (from, to) = (self.role("from")?, self.role("to")?);
+        let space = &self.before.spaces[to.process];
+        let grown = Range { start: from.range.end, end: to.range.end };
+        if grown.is_empty() {
+            return None;
         }
-        if let Op::Mremap { flags, .. } = self.op
-            && flags.get() == MremapFlags::InPlace
-        {
-            let from = self.role("from")?;
-            let grown = Range { start: from.range.end, end: to.range.end };
-            let there = vmas(space, grown, |_| true).next()?;
-            return Some(format!("{there} is in the way"));
-        }
-        None
+        let there = vmas(space, grown, |_| true).next()?;
+        Some(format!("{there} is in the way"))
+    }
+
+    /// What cannot be populated.
+    fn not_populated(&self) -> Option<String> {
+        let on = self.role("on")?;
+        let space = &self.before.spaces[on.process];
+        let never = vmas(space, on.range, |vma| !vma.flags.intersects(VmFlags::ACCESS)).next()?;
+        Some(format!(
+            "{never} of process {} may not be accessed, so it is not populated",
+            on.process
+        ))
     }
 
     fn lock_limit(&self) -> Option<String> {
-        let limit = self.limits.lock?;
+        let limit = i64::from(self.limits.lock?);
         let to = *self.touched.last()?;
         let space = &self.before.spaces[to.process];
         let pages = i64::from(to.range.end) - i64::from(to.range.start);
+        let source_locked =
+            || self.source().is_some_and(|(_, vma, _)| vma.flags.contains(VmFlags::VM_LOCKED));
         let more = match self.op {
-            Op::Mremap { old_len, new_len, .. } => {
+            Op::Mremap { old_len, new_len, .. } if source_locked() => {
                 i64::from(new_len.get().0) - i64::from(old_len.get().0)
             }
             Op::Mlock { .. } => {
@@ -367,11 +472,12 @@ impl Case<'_> {
                     .filter(|vma| vma.flags.contains(VmFlags::VM_LOCKED));
                 pages - locked.count() as i64
             }
-            Op::Mmap { flags, .. } if !flags.get().contains(MmapFlags::LOCKED) => return None,
-            _ => pages,
+            Op::Mmap { flags, .. } if flags.get().contains(MmapFlags::LOCKED) => pages,
+            Op::CopyVma { .. } if !self.clears() && source_locked() => pages,
+            _ => return None,
         };
         let locked = space.counters.locked_vm;
-        (locked + more > i64::from(limit)).then(|| {
+        (more > 0 && locked + more > limit).then(|| {
             format!(
                 "process {} has {locked} of at most {limit} locked pages, and the call locks {more} \
                  more",
@@ -380,8 +486,25 @@ impl Case<'_> {
         })
     }
 
+    fn too_many_processes(&self) -> Option<String> {
+        let Op::Fork { .. } = self.op else { return None };
+        let living = self.before.spaces.iter().filter(|space| space.alive).count();
+        let limit = self.limits.max_processes();
+        (living >= limit).then(|| format!("there are {living} of at most {limit} processes"))
+    }
+
+    /// Memory that is to be populated and that userfaultfd watches.
     fn would_block(&self) -> Option<String> {
-        let on = *self.touched.last()?;
+        let populates = match self.op {
+            Op::Touch { .. } | Op::Mlock { .. } | Op::Mremap { .. } => true,
+            Op::Mmap { flags, .. } => flags.get().contains(MmapFlags::LOCKED),
+            _ => false,
+        };
+        let on = self.touched.iter().find(|t| {
+            let space = &self.before.spaces[t.process];
+            vmas(space, t.range, |vma| vma.uffd.is_some()).next().is_some()
+        });
+        let on = on.filter(|_| populates)?;
         let space = &self.before.spaces[on.process];
         let watched = vmas(space, on.range, |vma| vma.uffd.is_some()).next()?;
         Some(format!(

@@ -126,3 +126,42 @@ fn a_recount_agrees_with_the_reference() {
         assert_eq!(committed, seen.committed);
     }
 }
+
+#[test]
+fn every_refusal_has_a_reason_and_what_is_permitted_has_none() {
+    use vmadiff_machine::Errno::{self, *};
+    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let mut walk = Walk::new(5);
+    let (mut refused, mut permitted) = (0, 0);
+    for _ in 0..200 {
+        let whole = Run::of(&mut lockstep, walk.step());
+        for n in 0..whole.steps.len() {
+            let steps = whole.steps[..=n].to_vec();
+            let run = Run { steps, ..whole.clone() };
+            let mut before = Observation::default();
+            let case = Case::of(&run, &mut before).expect("a step");
+            let impossible: &[Errno] = match (case.left.result, case.op.opcode()) {
+                (Err(errno), _) => {
+                    refused += 1;
+                    assert!(case.reason(errno).is_some(), "{errno} {}\n{}", case.op, run.program);
+                    continue;
+                }
+                (Ok(_), Opcode::Copy) => &[EINVAL, EFAULT, EEXIST, ENOMEM, ENOTSUPP, ESRCH],
+                (Ok(_), Opcode::CopyVma) => &[EINVAL, EFAULT, ENOMEM, EAGAIN, ESRCH],
+                (Ok(_), Opcode::Mmap) => &[EINVAL, EEXIST, EACCES, EPERM, ENOMEM, ESRCH],
+                (Ok(_), Opcode::Mremap) => &[EINVAL, ENOMEM, ESRCH],
+                (Ok(_), Opcode::Munmap) => &[EINVAL, ENOMEM, ESRCH],
+                (Ok(_), Opcode::Mprotect) => &[EACCES, ESRCH],
+                (Ok(_), Opcode::UffdRegister) => &[EINVAL, EPERM, EBUSY, ESRCH],
+                (Ok(_), Opcode::Fork) => &[EAGAIN, ESRCH],
+                (Ok(_), _) => &[ESRCH],
+            };
+            permitted += 1;
+            for &errno in impossible {
+                let reason = case.reason(errno);
+                assert_eq!(reason, None, "{errno} {}\n{}", case.op, run.program);
+            }
+        }
+    }
+    assert!(refused > 500 && permitted > 500, "{refused} {permitted}");
+}
