@@ -3,10 +3,12 @@
 
 pub mod compare;
 pub mod divergence;
+pub mod feedback;
 pub mod generate;
 pub mod golden;
 pub mod input;
 pub mod known;
+pub mod layout;
 pub mod lockstep;
 pub mod machines;
 pub mod minimize;
