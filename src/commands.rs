@@ -9,6 +9,8 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use vmadiff::compare::Scope;
 use vmadiff::divergence::Signature;
+use vmadiff::export_c::export_c;
+use vmadiff::export_syz::export_syz;
 use vmadiff::golden::{self, Conformity};
 use vmadiff::input::{self, Format};
 use vmadiff::known::Known;
@@ -127,6 +129,22 @@ pub(crate) fn fmt(
             bail!("the corpus format is not for terminals: expected -o FILE");
         }
         None => stdout().write_all(&bytes)?,
+    }
+    Ok(false)
+}
+
+pub(crate) fn export(
+    file: &Path,
+    as_c: bool,
+    to_file: Option<&Path>,
+    force: bool,
+) -> anyhow::Result<bool> {
+    let program = load(file)?.0;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let text = if as_c { export_c(&program, &name) } else { export_syz(&program, &name) };
+    match to_file {
+        Some(path) => write(path, text.as_bytes(), force)?,
+        None => stdout().write_all(text.as_bytes())?,
     }
     Ok(false)
 }

@@ -4,6 +4,8 @@
 pub mod compare;
 pub mod divergence;
 pub mod feedback;
+pub mod export_c;
+pub mod export_syz;
 pub mod generate;
 pub mod golden;
 pub mod input;

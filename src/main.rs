@@ -7,7 +7,7 @@ mod commands;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use vmadiff::input::Format;
 use vmadiff::lockstep::Lockstep;
@@ -148,6 +148,33 @@ Each has a short program in corpus/faults that shows it.")]
         #[arg(long)]
         json: bool,
     },
+    /// Write a program for a running kernel: as C, or for syzkaller
+    #[command(after_help = "Examples:
+  vmadiff export --c corpus/seeds/bug-a.txt -o bug-a.c
+  cc -Wall -Wextra -o bug-a bug-a.c && ./bug-a
+  vmadiff export --syz corpus/seeds/bug-a.txt
+
+The C needs nothing but a kernel. It prints each operation with its result, stops at the first that
+is not as the reference has it, and exits with 0 where the kernel agrees, 1 where it differs and 77
+where it cannot run the program to its end. What syzkaller cannot express is a comment there, and
+counted.")]
+    #[command(group = ArgGroup::new("form").required(true))]
+    Export {
+        /// A corpus file or a text program
+        file: PathBuf,
+        /// One self-contained C program
+        #[arg(long, group = "form")]
+        c: bool,
+        /// A program of syzkaller, in its text form
+        #[arg(long, group = "form")]
+        syz: bool,
+        /// Where to write it, instead of standard output
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -228,6 +255,9 @@ fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Random { operations, seed, no_copies, machines } => {
             commands::random(operations, seed, no_copies, machines.lockstep())
+        }
+        Command::Export { file, c, syz: _, output, force } => {
+            commands::export(&file, c, output.as_deref(), force)
         }
         Command::Faults { json } => commands::faults(json),
         Command::Completions { shell } => {
