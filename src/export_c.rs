@@ -289,8 +289,9 @@ pub(crate) fn process(op: &Op) -> Process {
     Arg::from_byte(op.bytes()[0]).get()
 }
 
-/// The name of a file as far as it can stand in a comment of any language.
-pub(crate) fn harmless(name: &str) -> String {
+/// The name of a file as far as it can stand in a comment of any language; in another file's name
+/// too.
+pub fn harmless(name: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     name.chars().map(safe).take(100).collect()
 }

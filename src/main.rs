@@ -7,13 +7,15 @@ mod commands;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
+use vmadiff::import::Options;
 use vmadiff::input::Format;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff_candidate::Fault;
 use vmadiff_machine::Machine;
+use vmadiff_machine::program::MAX_OPS;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -175,6 +177,40 @@ counted.")]
         #[arg(long)]
         force: bool,
     },
+    /// Make programs of what real programs did: of a log of `strace -f`
+    #[command(after_help = "Example:
+  strace -f -y -o python.log \\
+    -e trace=memory,process,openat,memfd_create python3 -c 'import json'
+  vmadiff import-strace python.log --out corpus/real --touch --origin 'python3 -c \"import json\"'
+
+Writes FOLDER/NAME-N.txt, each a program that stands alone. Calls that are of no use, failed, or not
+understood are counted on standard error.")]
+    ImportStrace {
+        /// What strace wrote
+        log: PathBuf,
+        /// The folder to write the programs to
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// What the programs are called; by default as the log
+        #[arg(long)]
+        name: Option<String>,
+        /// What was traced, for the comment at the top of each program
+        #[arg(long, value_name = "TEXT")]
+        origin: Option<String>,
+        /// Have private writable memory written when it is mapped: no log has plain accesses
+        #[arg(long)]
+        touch: bool,
+        /// The most operations of a program
+        #[arg(long, value_name = "N", default_value_t = MAX_OPS as u8,
+              value_parser = value_parser!(u8).range(4..=MAX_OPS as i64))]
+        operations: u8,
+        /// The most programs; what is left over is counted
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        most: usize,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -258,6 +294,11 @@ fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Export { file, c, syz: _, output, force } => {
             commands::export(&file, c, output.as_deref(), force)
+        }
+        Command::ImportStrace { log, out, name, origin, touch, operations, most, force } => {
+            let options = Options { touch, operations: operations.into() };
+            let title = (name.as_deref(), origin.as_deref());
+            commands::import_strace(&log, &out, title, options, most, force)
         }
         Command::Faults { json } => commands::faults(json),
         Command::Completions { shell } => {
