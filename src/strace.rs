@@ -276,6 +276,13 @@ fn line(text: &str) -> Option<Line<'_>> {
     Some(Line::Call { name, arguments: &rest[..end], result })
 }
 
+/// A line into which strace wrote that it follows a new thread: what was there before, and which.
+fn interrupted(text: &str) -> Option<(&str, u32)> {
+    let (before, child) = text.strip_suffix(" attached")?.rsplit_once("strace: Process ")?;
+    let is_call = before.contains('(') && text.len() as u64 <= MAX_LINE_BYTES;
+    Some((before, child.parse().ok()?)).filter(|_| is_call)
+}
+
 /// The arguments of a call, without their names and without comments.
 fn split(arguments: &str) -> Vec<&str> {
     let mut parts = Vec::new();
@@ -622,6 +629,8 @@ pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
     let mut first_other: Option<(usize, String)> = None;
     let (mut others, mut understood) = (0, 0);
     let mut bytes = Vec::new();
+    // The beginning of a line that strace itself wrote into: the next line goes on.
+    let mut begun = String::new();
     for at in 1.. {
         bytes.clear();
         let read = |source| StraceError::Read { line: at, source };
@@ -631,8 +640,15 @@ pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
             break;
         }
         reader.log.lines = at;
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.trim_end();
+        let text = std::mem::take(&mut begun) + String::from_utf8_lossy(&bytes).trim_end();
+        let text = match interrupted(&text) {
+            Some((before, child)) => {
+                begun.push_str(before);
+                reader.line(at, None, &Line::Attached(child));
+                continue;
+            }
+            None => text.as_str(),
+        };
         if text.is_empty() {
             continue;
         }
