@@ -43,8 +43,9 @@ fn program(text: &str) -> Program {
     text.parse().expect("a program")
 }
 
-fn seeds() -> Vec<(String, Program)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/seeds");
+/// The programs in a folder of the corpus.
+fn programs(folder: &str) -> Vec<(String, Program)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(folder);
     let mut seeds: Vec<_> = fs::read_dir(folder)
         .expect("there are seeds")
         .map(|entry| {
@@ -72,7 +73,7 @@ fn folder() -> TempDir {
 fn the_running_kernel_agrees_with_the_reference_on_the_seeds() {
     let (folder, compilers) = (folder(), compilers());
     let (mut agreed, mut impossible) = (0, Vec::new());
-    let seeds = seeds().into_iter().filter(|(_, program)| is_for_any_kernel(program));
+    let seeds = programs("seeds").into_iter().filter(|(_, program)| is_for_any_kernel(program));
     for (n, (name, program)) in seeds.enumerate() {
         // Turn about: each compiler meets every part of the runtime.
         let compiler = compilers[n % compilers.len()];
@@ -90,6 +91,18 @@ fn the_running_kernel_agrees_with_the_reference_on_the_seeds() {
     }
     println!("{agreed} agreed, {} could not be run: {impossible:#?}", impossible.len());
     assert!(agreed >= 20, "{agreed} agreed, {impossible:#?}");
+}
+
+#[test]
+fn the_running_kernel_does_again_what_real_programs_did() {
+    let folder = folder();
+    let real = programs("real");
+    assert!(real.len() >= 50);
+    for (name, program) in real {
+        let (status, text) = run(&compile("cc", folder.path(), &name, &export_c(&program, &name)));
+        assert_eq!(status, 0, "{name}: {text}");
+        assert!(text.ends_with(&format!("agrees: {} operations\n", program.ops.len())), "{text}");
+    }
 }
 
 #[test]
