@@ -3,9 +3,9 @@
 
 pub mod compare;
 pub mod divergence;
-pub mod feedback;
 pub mod export_c;
 pub mod export_syz;
+pub mod feedback;
 pub mod generate;
 pub mod golden;
 pub mod import;
