@@ -22,12 +22,13 @@ use vmadiff_candidate::{Candidate, Fault, Revision};
 use vmadiff_reference::Reference;
 
 const USAGE: &str =
-    "usage: ci/bench-faults [--seeds N] [--seconds N] [--baseline N] [--jobs N] [--only NAME] [--ways LIST]
+    "usage: ci/bench-faults [--seeds N] [--seconds N] [--baseline N] [--jobs N] [--only LIST] [--half odd|even] [--ways LIST]
   --seeds N     runs of each fault and way, 3 by default
   --seconds N   the longest run of `programs`, 60 by default
   --baseline N  the longest run of `bytes` and `random`, in seconds, 5 by default
   --jobs N      runs side by side, 1 by default
-  --only NAME   one fault
+  --only LIST   some faults, joined by commas
+  --half HALF   every other fault: odd, to choose weights by, or even, to check them by
   --ways LIST   some of programs, bytes, random, joined by commas; by default all
   docs/faults.txt and docs/faults.svg are written where all faults are looked for in all ways";
 
@@ -49,14 +50,20 @@ struct Options {
     baseline: u64,
     jobs: usize,
     only: Option<String>,
+    /// The remainder by two of the faults' places in the list.
+    half: Option<usize>,
     /// For each of [`WAYS`], whether it is run.
     ways: [bool; WAYS.len()],
-    binaries: PathBuf,
+    /// The targets of `programs` and of `bytes`.
+    targets: [PathBuf; 2],
     out: PathBuf,
+    /// libFuzzer's, as in `ci/fuzz`.
+    flags: Vec<String>,
 }
 
 fn options() -> Result<Options, String> {
     let (mut seeds, mut seconds, mut baseline, mut jobs, mut only) = (3, 60, 5, 1, None);
+    let mut half = None;
     let mut ways = [true; WAYS.len()];
     let folder =
         |name: &str| std::env::var_os(name).map(PathBuf::from).ok_or(format!("{name} is not set"));
@@ -77,6 +84,11 @@ fn options() -> Result<Options, String> {
             "--baseline" => baseline = number()?,
             "--jobs" => jobs = number()? as usize,
             "--only" => only = Some(value),
+            "--half" => match value.as_str() {
+                "odd" => half = Some(1),
+                "even" => half = Some(0),
+                _ => return Err(format!("--half {value}: expected odd or even\n{USAGE}")),
+            },
             "--ways" => {
                 let named: Vec<&str> = value.split(',').collect();
                 if let Some(strange) = named.iter().find(|way| !WAYS.contains(way)) {
@@ -87,8 +99,11 @@ fn options() -> Result<Options, String> {
             _ => return Err(format!("no option is called {arg}\n{USAGE}")),
         }
     }
-    let (binaries, out) = (folder("VMADIFF_TARGETS")?, folder("VMADIFF_OUT")?);
-    Ok(Options { seeds, seconds, baseline, jobs, only, ways, binaries, out })
+    let targets = [folder("VMADIFF_PROGRAMS")?, folder("VMADIFF_BYTES")?];
+    let out = folder("VMADIFF_OUT")?;
+    let flags = std::env::var("VMADIFF_FLAGS").map_err(|_| "VMADIFF_FLAGS is not set")?;
+    let flags = flags.split_whitespace().map(String::from).collect();
+    Ok(Options { seeds, seconds, baseline, jobs, only, half, ways, targets, out, flags })
 }
 
 fn main() {
@@ -99,7 +114,15 @@ fn main() {
     let faults: Vec<Fault> = Fault::ALL
         .iter()
         .copied()
-        .filter(|fault| options.only.as_deref().is_none_or(|only| fault.name() == only))
+        .enumerate()
+        .filter(|(n, _)| options.half.is_none_or(|half| n % 2 == half))
+        .map(|(_, fault)| fault)
+        .filter(|fault| {
+            options
+                .only
+                .as_deref()
+                .is_none_or(|only| only.split(',').any(|name| name == fault.name()))
+        })
         .collect();
     let work: Vec<(usize, usize, u64)> = (0..options.seeds)
         .flat_map(|seed| {
@@ -125,7 +148,7 @@ fn main() {
     let runs = runs.into_inner().expect("no thread panicked");
     let text = table(&options, &faults, &runs);
     print!("{text}");
-    if options.only.is_none() && options.ways.iter().all(|way| *way) {
+    if faults.len() == Fault::ALL.len() && options.ways.iter().all(|way| *way) {
         fs::write(options.out.join("faults.txt"), text).expect("the table can be written");
         plot(&options.out.join("faults.svg"), &runs).expect("the plot can be written");
     }
@@ -133,24 +156,25 @@ fn main() {
 
 fn run(options: &Options, fault: Fault, way: &str, seed: u64) -> Run {
     match way {
-        "programs" => engine(options, "cross_mm", fault, seed, options.seconds),
-        "bytes" => engine(options, "cross_mm_bytes", fault, seed, options.baseline),
+        "programs" => engine(options, &options.targets[0], fault, seed, options.seconds),
+        "bytes" => engine(options, &options.targets[1], fault, seed, options.baseline),
         _ => random(fault, seed, Duration::from_secs(options.baseline)),
     }
 }
 
 /// libFuzzer, from an empty corpus, up to the first divergence.
-fn engine(options: &Options, target: &str, fault: Fault, seed: u64, seconds: u64) -> Run {
+fn engine(options: &Options, target: &Path, fault: Fault, seed: u64, seconds: u64) -> Run {
     let folder = tempfile::tempdir().expect("a folder");
     let start = Instant::now();
-    let output = Command::new(options.binaries.join(target))
+    let output = Command::new(target)
         .arg(folder.path())
         .args([
             format!("-seed={seed}"),
             format!("-max_total_time={seconds}"),
             format!("-artifact_prefix={}/", folder.path().display()),
         ])
-        .args(["-len_control=0", "-max_len=600", "-print_final_stats=1"])
+        .args(&options.flags)
+        .arg("-print_final_stats=1")
         .env("VMADIFF_FAULT", fault.name())
         .env_remove("VMADIFF_REVISION")
         .env_remove("VMADIFF_FINDINGS")
@@ -163,7 +187,8 @@ fn engine(options: &Options, target: &str, fault: Fault, seed: u64, seconds: u64
     let executions =
         log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     let executions = executions.and_then(|n| n.trim().parse().ok());
-    let executions = executions.unwrap_or_else(|| panic!("{target} did not run:\n{log}"));
+    let executions =
+        executions.unwrap_or_else(|| panic!("{} did not run:\n{log}", target.display()));
     Run { executions, seconds, found: !output.status.success() }
 }
 

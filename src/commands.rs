@@ -10,7 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vmadiff::compare::Scope;
 use vmadiff::divergence::Signature;
 use vmadiff::draw::{self, Look};
+use vmadiff::export_c::{export_c, harmless};
+use vmadiff::export_syz::export_syz;
 use vmadiff::golden::{self, Conformity, Trace};
+use vmadiff::import::{self, Imported, Options};
 use vmadiff::input::{self, Format};
 use vmadiff::known::Known;
 use vmadiff::lockstep::Lockstep;
@@ -20,7 +23,7 @@ use vmadiff::picture::{Painter, Picture};
 use vmadiff::random::Walk;
 use vmadiff::run::Run;
 use vmadiff::triage::{Group, Row};
-use vmadiff::{oracle, output, report};
+use vmadiff::{oracle, output, report, strace};
 use vmadiff_candidate::Fault;
 use vmadiff_machine::{Limits, Machine as _, Observation, Program};
 
@@ -149,6 +152,86 @@ pub(crate) fn fmt(
     Ok(false)
 }
 
+pub(crate) fn export(
+    file: &Path,
+    as_c: bool,
+    to_file: Option<&Path>,
+    force: bool,
+) -> anyhow::Result<bool> {
+    let program = load(file)?.0;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let text = if as_c { export_c(&program, &name) } else { export_syz(&program, &name) };
+    match to_file {
+        Some(path) => write(path, text.as_bytes(), force)?,
+        None => stdout().write_all(text.as_bytes())?,
+    }
+    Ok(false)
+}
+
+pub(crate) fn import_strace(
+    log: &Path,
+    folder: &Path,
+    (name, origin): (Option<&str>, Option<&str>),
+    options: Options,
+    most: usize,
+    force: bool,
+) -> anyhow::Result<bool> {
+    let shown = || log.display().to_string();
+    let file = File::open(log).with_context(shown)?;
+    let read = strace::read(BufReader::new(file)).with_context(shown)?;
+    let import = import::import(&read, options);
+    let stem = log.file_stem().unwrap_or_default().to_string_lossy();
+    let name = harmless(name.unwrap_or(&stem));
+    // One line of comment, whatever is in it.
+    let origin = origin.map(|text| text.replace(char::is_control, " ")).unwrap_or_default();
+    let written: Vec<_> = import
+        .programs
+        .iter()
+        .take(most)
+        .enumerate()
+        .map(|(n, Imported { program, lines: (first, last) })| {
+            let title = if origin.is_empty() { name.clone() } else { origin.clone() };
+            let text = format!("# strace -f of {title}, lines {first} to {last}.\n{program}");
+            (folder.join(format!("{name}-{}.txt", n + 1)), text.into_bytes())
+        })
+        .collect();
+    if written.is_empty() {
+        let lines = read.lines;
+        bail!("{}: no call in {lines} lines maps or changes memory", log.display());
+    }
+    write_all(folder, &written, force)?;
+    let operations: usize = import.programs.iter().take(most).map(|p| p.program.ops.len()).sum();
+    writeln!(
+        stdout(),
+        "{} programs, {operations} operations of {} calls in {} lines",
+        written.len(),
+        read.events.len(),
+        read.lines
+    )?;
+    if import.guessed > 0 {
+        eprintln!("guessed: {} mappings that no call had made", import.guessed);
+    }
+    if import.programs.len() > most {
+        eprintln!("left out: {} programs past --most {most}", import.programs.len() - most);
+    }
+    for (title, counts) in [("left out", &import.left_out), ("not used", &read.ignored)] {
+        if !counts.is_empty() {
+            let counts: Vec<_> = counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
+            eprintln!("{title}: {}", counts.join(", "));
+        }
+    }
+    Ok(false)
+}
+
+/// Writes files into a folder, which is made: all of them, or none where one is in the way.
+fn write_all(folder: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    if let Some((path, _)) = files.iter().find(|(path, _)| !force && path.exists()) {
+        bail!("{}: it exists: --force overwrites it", path.display());
+    }
+    files.iter().try_for_each(|(path, bytes)| write(path, bytes, force))
+}
+
 pub(crate) fn minimize(
     file: &Path,
     to_file: &Path,
@@ -233,14 +316,7 @@ pub(crate) fn triage(
         }
     }
     if let Some((folder, force)) = destination {
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        // All or nothing: no file is written where one of them is in the way.
-        if let Some((path, _)) = written.iter().find(|(path, _)| !force && path.exists()) {
-            bail!("{}: it exists: --force overwrites it", path.display());
-        }
-        for (path, bytes) in &written {
-            write(path, bytes, force)?;
-        }
+        write_all(folder, &written, force)?;
     }
     let mut out = stdout().lock();
     if json {
@@ -268,6 +344,10 @@ pub(crate) struct Report<'a> {
     pub(crate) known: &'a Known,
 }
 
+/// Divergences that are shown with their program in C: each takes some 12 KiB, and the page is to
+/// be mailed.
+const REPRODUCERS: usize = 24;
+
 pub(crate) fn report(
     paths: &[PathBuf],
     Report { output, force, as_is, known }: Report<'_>,
@@ -290,10 +370,11 @@ pub(crate) fn report(
     for (program, files) in found {
         let run = Run::of(&mut lockstep, &program);
         let Some(divergence) = &run.divergence else { continue };
+        let name = harmless(divergence.signature.as_str());
         divergences.push(Shown {
             known: known.why(divergence.signature.as_str()).map(str::to_owned),
             files: files.iter().map(|file| file.display().to_string()).collect(),
-            reproducer: reproducer(&run),
+            reproducer: (divergences.len() < REPRODUCERS).then(|| export_c(&program, &name)),
             run,
         });
     }
@@ -311,11 +392,6 @@ pub(crate) fn report(
         output.display()
     )?;
     Ok(page.divergences.iter().any(|shown| shown.known.is_none()))
-}
-
-/// The program of a run in C; there is nothing yet that makes one.
-fn reproducer(_run: &Run) -> Option<String> {
-    None
 }
 
 /// Where the programs of a walk come from, in place of a file's name.

@@ -1,116 +1,17 @@
 //! Fresh operations, from `arbitrary`'s unstructured bytes.
 //!
-//! Operands that matter are not uniform: ranges begin and end where earlier operations' ranges
-//! did, sources lie beside destinations, processes exist. An [`Outline`] of the operations so far
-//! says where that is. It knows nothing of what a kernel would make of them.
+//! Operands that matter are not uniform: ranges begin and end where VMAs do, sources lie beside
+//! destinations, processes exist. A [`Layout`] of the operations so far says where that is.
 
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
-    MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
+    MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
 };
 use vmadiff_machine::{Limits, Op};
 
-/// Where ranges begin and end in a sequence of operations, and how many processes it makes.
-#[derive(Clone, Debug)]
-pub struct Outline {
-    edges: [u8; Outline::EDGES],
-    count: usize,
-    /// Processes that forks have made, 0 among them. Which of them ended is not known.
-    processes: usize,
-}
-
-impl Outline {
-    /// The latest edges are kept: that many.
-    const EDGES: usize = 16;
-
-    /// The outline of `ops`.
-    pub fn of(ops: &[Op]) -> Outline {
-        let mut outline = Outline { edges: [0; Outline::EDGES], count: 0, processes: 1 };
-        for op in ops {
-            outline.add(op);
-        }
-        outline
-    }
-
-    fn add(&mut self, op: &Op) {
-        let mut range = |page: Arg<Page>, len: Arg<Len>| {
-            for edge in [page.get(), page.get().plus(len.get())] {
-                self.edges[self.count % Outline::EDGES] = edge.0;
-                self.count += 1;
-            }
-        };
-        match *op {
-            Op::Mmap { page, len, .. }
-            | Op::Munmap { page, len, .. }
-            | Op::Mprotect { page, len, .. }
-            | Op::Madvise { page, len, .. }
-            | Op::Mlock { page, len, .. }
-            | Op::Munlock { page, len, .. }
-            | Op::Mbind { page, len, .. }
-            | Op::UffdRegister { page, len, .. }
-            | Op::UffdUnregister { page, len, .. } => range(page, len),
-            Op::Mremap { page, old_len, new_len, new_page, .. } => {
-                range(page, old_len);
-                range(new_page, new_len);
-            }
-            Op::Copy { page, len, dst_page, .. } | Op::CopyVma { page, len, dst_page, .. } => {
-                range(page, len);
-                range(dst_page, len);
-            }
-            Op::Fork { .. } => self.processes = (self.processes + 1).min(MAX_PROCESSES),
-            Op::Touch { .. } | Op::Exit { .. } => {}
-        }
-    }
-
-    /// Where some range begins or ends.
-    ///
-    /// # Errors
-    /// Never in practice: bytes that run out read as zeros.
-    pub fn edge(&self, u: &mut Unstructured) -> Result<u8> {
-        let known = self.count.min(Outline::EDGES);
-        if known == 0 {
-            u.int_in_range(0..=SPREAD - 1)
-        } else {
-            Ok(self.edges[u.choose_index(known)?])
-        }
-    }
-
-    /// A page: mostly an edge, or a little beside one.
-    pub fn page(&self, u: &mut Unstructured) -> Result<Page> {
-        let page = match u.int_in_range(0..=7u8)? {
-            0..=3 => self.edge(u)?,
-            4 => self.edge(u)?.saturating_sub(u.int_in_range(1..=4)?),
-            5 => self.edge(u)? + u.int_in_range(1..=4)?,
-            _ => u.int_in_range(0..=SPREAD - 1)?,
-        };
-        Ok(Page(page % ARENA_PAGES as u8))
-    }
-
-    /// A length: short, or up to an edge.
-    pub fn len(&self, from: Page, u: &mut Unstructured) -> Result<Len> {
-        let len = match u.int_in_range(0..=15u8)? {
-            0..=8 => u.int_in_range(1..=4)?,
-            9..=13 => match self.edge(u)?.saturating_sub(from.0) {
-                0 => 2,
-                len => len,
-            },
-            14 => u.int_in_range(1..=12)?,
-            _ => 0,
-        };
-        Ok(Len(len % ARENA_PAGES as u8))
-    }
-
-    /// A process: mostly one that a fork has made.
-    pub fn process(&self, u: &mut Unstructured) -> Result<Process> {
-        let among = if u.ratio(1, 32)? { MAX_PROCESSES } else { self.processes };
-        Ok(Process(u.int_in_range(0..=among as u8 - 1)?))
-    }
-}
-
-/// Pages that are named without reason lie below this: a crowded arena has more neighbours.
-const SPREAD: u8 = 20;
+use crate::layout::Layout;
 
 /// Operations by how often they are wanted, in sixty-fourths.
 const WEIGHTS: [(Opcode, u8); 15] = [
@@ -144,11 +45,11 @@ fn mostly<T: Domain>(usual: T, u: &mut Unstructured) -> Result<T> {
     if u.arbitrary()? { Ok(usual) } else { any(u) }
 }
 
-/// A fresh operation that could follow those of `outline`.
+/// A fresh operation that could follow those of `layout`.
 ///
 /// # Errors
 /// Never in practice: bytes that run out read as zeros.
-pub fn operation(outline: &Outline, u: &mut Unstructured) -> Result<Op> {
+pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
     let mut at = u.int_in_range(0..=63u8)?;
     let opcode = WEIGHTS
         .iter()
@@ -158,13 +59,23 @@ pub fn operation(outline: &Outline, u: &mut Unstructured) -> Result<Op> {
             here
         })
         .map_or(Opcode::Mmap, |(opcode, _)| *opcode);
-    let process = outline.process(u)?;
-    let page = outline.page(u)?;
-    let len = outline.len(page, u)?;
-    // A page offset that would line up with a neighbour of the same file, or any.
-    let pgoff = FilePage(if u.ratio(3, 4)? { page.0 } else { u.int_in_range(0..=40)? });
-    let other = outline.page(u)?;
-    let src = outline.process(u)?.into();
+    let process = layout.process(u)?;
+    let src = match opcode {
+        Opcode::Copy | Opcode::CopyVma => layout.process(u)?,
+        _ => process,
+    };
+    let (page, len) = match opcode {
+        Opcode::Mmap => layout.fresh(process, u)?,
+        Opcode::Touch => (layout.untouched(process, u)?, Len(1)),
+        Opcode::Fork | Opcode::Exit => (Page(0), Len(0)),
+        _ => layout.range(src, u)?,
+    };
+    let to = match opcode {
+        Opcode::Mremap | Opcode::Copy | Opcode::CopyVma => {
+            layout.destination((src, page, len), process, u)?
+        }
+        _ => page,
+    };
     let operation = match opcode {
         Opcode::Mmap => Op::Mmap {
             process: process.into(),
@@ -173,7 +84,8 @@ pub fn operation(outline: &Outline, u: &mut Unstructured) -> Result<Op> {
             prot: mostly(Prot::R | Prot::W, u)?.into(),
             kind: mostly(Kind::AnonPrivate, u)?.into(),
             flags: if u.ratio(3, 4)? { MmapFlags::empty() } else { any(u)? }.into(),
-            pgoff: pgoff.into(),
+            // A page offset that lines up with every such mapping beside it, or any.
+            pgoff: FilePage(if u.ratio(3, 4)? { page.0 } else { u.int_in_range(0..=40)? }).into(),
         },
         Opcode::Munmap => {
             Op::Munmap { process: process.into(), page: page.into(), len: len.into() }
@@ -187,11 +99,11 @@ pub fn operation(outline: &Outline, u: &mut Unstructured) -> Result<Op> {
         Opcode::Mremap => Op::Mremap {
             process: process.into(),
             page: page.into(),
-            old_len: len.into(),
-            new_len: if u.ratio(3, 4)? { len } else { outline.len(page, u)? }.into(),
+            old_len: if u.ratio(1, 24)? { Len(0) } else { len }.into(),
+            new_len: if u.ratio(3, 4)? { len } else { layout.len(u)? }.into(),
             flags: if u.ratio(3, 4)? { MremapFlags::MaymoveFixed } else { MremapFlags::InPlace }
                 .into(),
-            new_page: other.into(),
+            new_page: to.into(),
         },
         Opcode::Madvise => Op::Madvise {
             process: process.into(),
@@ -241,16 +153,16 @@ pub fn operation(outline: &Outline, u: &mut Unstructured) -> Result<Op> {
             process: process.into(),
             page: page.into(),
             len: len.into(),
-            src,
-            dst_page: other.into(),
+            src: src.into(),
+            dst_page: to.into(),
             flags: mostly(CopyFlags::FIXED, u)?.into(),
         },
         Opcode::CopyVma => Op::CopyVma {
             process: process.into(),
             page: page.into(),
             len: len.into(),
-            src,
-            dst_page: other.into(),
+            src: src.into(),
+            dst_page: to.into(),
             clear_flags_ctx: any::<ClearFlagsCtx>(u)?.into(),
         },
     };
@@ -273,19 +185,18 @@ pub fn limits(u: &mut Unstructured) -> Result<Limits> {
     Ok(limits)
 }
 
-/// The operation with one operand changed, to a value that `outline` suggests or to any.
+/// The operation with one operand changed, to a value that `layout` suggests or to any.
 ///
 /// # Errors
 /// Never in practice: bytes that run out read as zeros.
-pub fn change_operand(op: &Op, outline: &Outline, u: &mut Unstructured) -> Result<Op> {
+pub fn change_operand(op: &Op, layout: &Layout, u: &mut Unstructured) -> Result<Op> {
     let types = op.opcode().operands();
     let mut bytes: [u8; MAX_OPERANDS] = op.bytes();
     let n = u.choose_index(types.len())?;
-    let from = Page(types.first().map_or(0, |_| bytes[1]) % ARENA_PAGES as u8);
     bytes[n] = match types[n].expected {
-        expected if expected == Page::EXPECTED => outline.page(u)?.0,
-        expected if expected == Len::EXPECTED => outline.len(from, u)?.0,
-        expected if expected == Process::EXPECTED => outline.process(u)?.0,
+        expected if expected == Page::EXPECTED => layout.page(u)?.0,
+        expected if expected == Len::EXPECTED => layout.len(u)?.0,
+        expected if expected == Process::EXPECTED => layout.process(u)?.0,
         _ => u.int_in_range(0..=(types[n].size - 1) as u8)?,
     };
     Ok(Op::from_bytes(op.opcode(), bytes))

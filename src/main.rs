@@ -7,14 +7,16 @@ mod commands;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgGroup, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use vmadiff::draw::Look;
+use vmadiff::import::Options;
 use vmadiff::input::Format;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff_candidate::Fault;
 use vmadiff_machine::Machine;
+use vmadiff_machine::program::MAX_OPS;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -197,6 +199,67 @@ Each has a short program in corpus/faults that shows it.")]
         #[arg(long)]
         json: bool,
     },
+    /// Write a program for a running kernel: as C, or for syzkaller
+    #[command(after_help = "Examples:
+  vmadiff export --c corpus/seeds/bug-a.txt -o bug-a.c
+  cc -Wall -Wextra -o bug-a bug-a.c && ./bug-a
+  vmadiff export --syz corpus/seeds/bug-a.txt
+
+The C needs nothing but a kernel. It prints each operation with its result, stops at the first that
+is not as the reference has it, and exits with 0 where the kernel agrees, 1 where it differs and 77
+where it cannot run the program to its end. What syzkaller cannot express is a comment there, and
+counted.")]
+    #[command(group = ArgGroup::new("form").required(true))]
+    Export {
+        /// A corpus file or a text program
+        file: PathBuf,
+        /// One self-contained C program
+        #[arg(long, group = "form")]
+        c: bool,
+        /// A program of syzkaller, in its text form
+        #[arg(long, group = "form")]
+        syz: bool,
+        /// Where to write it, instead of standard output
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make programs of what real programs did: of a log of `strace -f`
+    #[command(after_help = "Example:
+  strace -f -y -o python.log \\
+    -e trace=memory,process,openat,memfd_create python3 -c 'import json'
+  vmadiff import-strace python.log --out corpus/real --touch --origin 'python3 -c \"import json\"'
+
+Writes FOLDER/NAME-N.txt, each a program that stands alone. Calls that are of no use, failed, or not
+understood are counted on standard error.")]
+    ImportStrace {
+        /// What strace wrote
+        log: PathBuf,
+        /// The folder to write the programs to
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// What the programs are called; by default as the log
+        #[arg(long)]
+        name: Option<String>,
+        /// What was traced, for the comment at the top of each program
+        #[arg(long, value_name = "TEXT")]
+        origin: Option<String>,
+        /// Have private writable memory written when it is mapped: no log has plain accesses
+        #[arg(long)]
+        touch: bool,
+        /// The most operations of a program
+        #[arg(long, value_name = "N", default_value_t = MAX_OPS as u8,
+              value_parser = value_parser!(u8).range(4..=MAX_OPS as i64))]
+        operations: u8,
+        /// The most programs; what is left over is counted
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        most: usize,
+        /// Overwrite what exists
+        #[arg(long)]
+        force: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -284,6 +347,14 @@ fn run(command: Command, look: Look) -> anyhow::Result<bool> {
         }
         Command::Random { operations, seed, no_copies, machines } => {
             commands::random(operations, seed, no_copies, machines.lockstep(), look)
+        }
+        Command::Export { file, c, syz: _, output, force } => {
+            commands::export(&file, c, output.as_deref(), force)
+        }
+        Command::ImportStrace { log, out, name, origin, touch, operations, most, force } => {
+            let options = Options { touch, operations: operations.into() };
+            let title = (name.as_deref(), origin.as_deref());
+            commands::import_strace(&log, &out, title, options, most, force)
         }
         Command::Faults { json } => commands::faults(json),
         Command::Completions { shell } => {

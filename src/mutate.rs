@@ -5,11 +5,12 @@
 
 use arbitrary::Unstructured;
 use mutatis::{Candidates, Context, Mutate, Session};
-use vmadiff_machine::operand::FilePage;
+use vmadiff_machine::operand::{Access, Arg, CopyFlags, FilePage};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program, corpus};
 
-use crate::generate::{self, Outline};
+use crate::generate;
+use crate::layout::Layout;
 
 /// Mutates programs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,7 +20,7 @@ pub struct ProgramMutator;
 type Mutation = fn(&mut Program, &mut Unstructured) -> arbitrary::Result<()>;
 
 /// The mutations by name, and how often each is wanted.
-const MUTATIONS: [(&str, u32, Mutation); 15] = [
+const MUTATIONS: [(&str, u32, Mutation); 16] = [
     ("insert", 8, insert),
     ("append", 6, append),
     ("continue", 3, continue_one),
@@ -30,6 +31,7 @@ const MUTATIONS: [(&str, u32, Mutation); 15] = [
     ("align the page offset", 1, align_pgoff),
     ("flip a flag", 2, flip_flag),
     ("toggle a fork", 1, toggle_fork),
+    ("grow a family", 3, grow_family),
     ("replace", 2, replace),
     ("swap", 2, swap),
     ("duplicate a slice", 1, duplicate),
@@ -44,7 +46,10 @@ impl Mutate<Program> for ProgramMutator {
         program: &mut Program,
     ) -> mutatis::Result<()> {
         for (name, weight, mutation) in MUTATIONS {
-            let grows = matches!(name, "insert" | "append" | "continue" | "duplicate a slice");
+            let grows = matches!(
+                name,
+                "insert" | "append" | "continue" | "duplicate a slice" | "grow a family"
+            );
             if grows && (candidates.shrink() || program.ops.len() >= MAX_OPS) {
                 continue;
             }
@@ -62,7 +67,7 @@ impl Mutate<Program> for ProgramMutator {
     }
 }
 
-/// What one mutation may draw on: a fresh operation takes some twenty bytes.
+/// What one mutation may draw on: a fresh operation takes some twenty bytes, a family fifty.
 fn random_bytes(context: &mut Context) -> [u8; 64] {
     let mut bytes = [0; 64];
     context.rng().gen_bytes(&mut bytes);
@@ -75,14 +80,15 @@ fn position(program: &Program, u: &mut Unstructured) -> arbitrary::Result<usize>
 
 fn insert(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = u.choose_index(program.ops.len() + 1)?;
-    // The edges of what comes later matter as much as those of what came before.
-    let op = generate::operation(&Outline::of(&program.ops), u)?;
+    // Mostly what was built before; the edges of what comes later matter as well.
+    let seen = if u.ratio(3, 4)? { at } else { program.ops.len() };
+    let op = generate::operation(&Layout::of(&program.ops[..seen]), u)?;
     program.ops.insert(at, op);
     Ok(())
 }
 
 fn append(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
-    program.ops.push(generate::operation(&Outline::of(&program.ops), u)?);
+    program.ops.push(generate::operation(&Layout::of(&program.ops), u)?);
     Ok(())
 }
 
@@ -103,7 +109,8 @@ fn delete(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> 
 
 fn change_operand(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
-    program.ops[at] = generate::change_operand(&program.ops[at], &Outline::of(&program.ops), u)?;
+    program.ops[at] =
+        generate::change_operand(&program.ops[at], &Layout::of(&program.ops[..at]), u)?;
     Ok(())
 }
 
@@ -138,13 +145,13 @@ fn change_named(
 
 /// A range begins where another one begins or ends.
 fn retarget(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
-    let outline = Outline::of(&program.ops);
-    change_named(program, u, &["page", "new_page", "dst_page"], |_, _, u| outline.edge(u))
+    let layout = Layout::of(&program.ops);
+    change_named(program, u, &["page", "new_page", "dst_page"], |_, _, u| Ok(layout.edge(u)?.0))
 }
 
 fn move_process(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
-    let outline = Outline::of(&program.ops);
-    change_named(program, u, &["process", "src"], |_, _, u| Ok(outline.process(u)?.0))
+    let layout = Layout::of(&program.ops);
+    change_named(program, u, &["process", "src"], |_, _, u| Ok(layout.process(u)?.0))
 }
 
 /// A mapping of a file shows the page that another mapping of it would show there.
@@ -177,15 +184,56 @@ fn toggle_fork(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
     if matches!(program.ops[at], Op::Fork { .. }) {
         program.ops.remove(at);
     } else if program.ops.len() < MAX_OPS {
-        let process = Outline::of(&program.ops[..at]).process(u)?;
+        let process = Layout::of(&program.ops[..at]).process(u)?;
         program.ops.insert(at, Op::Fork { process: process.into() });
     }
     Ok(())
 }
 
+/// Forks, generations that pass on (a process forks and ends), writes, and mostly a copy from one
+/// relative to another over the same pages: which anon_vmas are shared, which are used again
+/// (`anon_vma_clone`) and by which chains pages are reached depends on who was forked by whom and
+/// who is left.
+fn grow_family(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let at = u.choose_index(program.ops.len() + 1)?;
+    let mut layout = Layout::of(&program.ops[..at]);
+    let mut family = Vec::new();
+    let mut add = |op: Op, layout: &mut Layout| {
+        layout.add(&op);
+        family.push(op);
+    };
+    for _ in 0..u.int_in_range(2..=10u8)? {
+        let process = layout.process(u)?.into();
+        let kind = u.int_in_range(0..=7u8)?;
+        if kind < 6 {
+            add(Op::Fork { process }, &mut layout);
+        }
+        if matches!(kind, 4..=6) {
+            add(Op::Exit { process }, &mut layout);
+        }
+        if kind == 7 {
+            let page = layout.untouched(process.get(), u)?.into();
+            add(Op::Touch { process, page, access: Access::Write.into() }, &mut layout);
+        }
+    }
+    if u.ratio(3, 4)? {
+        let src = layout.process(u)?;
+        let (page, len) = layout.range(src, u)?;
+        let [process, src] = [layout.process(u)?, src].map(Arg::from);
+        let (dst_page, flags) = (page.into(), CopyFlags::FIXED.into());
+        add(
+            Op::Copy { process, page: page.into(), len: len.into(), src, dst_page, flags },
+            &mut layout,
+        );
+    }
+    family.truncate(MAX_OPS - program.ops.len());
+    program.ops.splice(at..at, family);
+    Ok(())
+}
+
 fn replace(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
-    program.ops[at] = generate::operation(&Outline::of(&program.ops), u)?;
+    program.ops[at] = generate::operation(&Layout::of(&program.ops[..at]), u)?;
     Ok(())
 }
 
@@ -207,8 +255,8 @@ fn duplicate(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<(
 
 /// Two processes change places in every operation from some point on.
 fn exchange_processes(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
-    let outline = Outline::of(&program.ops);
-    let (a, b) = (outline.process(u)?.0, outline.process(u)?.0);
+    let layout = Layout::of(&program.ops);
+    let (a, b) = (layout.process(u)?.0, layout.process(u)?.0);
     let from = position(program, u)?;
     for op in &mut program.ops[from..] {
         let mut bytes = op.bytes();

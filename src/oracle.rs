@@ -13,6 +13,7 @@ use vmadiff_machine::{Limits, Machine, Op, Program, corpus};
 
 use crate::divergence::Signature;
 use crate::draw::Look;
+use crate::feedback::{Counters, Feedback};
 use crate::known::Known;
 use crate::lockstep::Lockstep;
 use crate::machines::MachineName;
@@ -92,17 +93,18 @@ pub struct Oracle {
     lockstep: Lockstep<Box<dyn Machine>, Box<dyn Machine>>,
     settings: Settings,
     met: BTreeSet<Signature>,
+    feedback: Feedback,
 }
 
 impl Oracle {
-    /// The oracle of a run.
-    pub fn new(settings: Settings) -> Oracle {
+    /// The oracle of a run, which counts the situations that programs meet.
+    pub fn new(settings: Settings, counters: &'static Counters) -> Oracle {
         let candidate = match settings.fault {
             Some(fault) => MachineName::Faulty(fault),
             None => MachineName::Candidate(settings.revision),
         };
         let lockstep = Lockstep::new(MachineName::Reference.build(), candidate.build());
-        Oracle { lockstep, settings, met: BTreeSet::new() }
+        Oracle { lockstep, settings, met: BTreeSet::new(), feedback: Feedback::new(counters) }
     }
 
     /// Whether the machines agree on `program`, or differ in a way the run goes on past.
@@ -110,7 +112,12 @@ impl Oracle {
     /// # Errors
     /// The report of a divergence that the run stops at.
     pub fn check(&mut self, program: &Program) -> Result<(), String> {
-        let Some(divergence) = self.lockstep.run(program) else { return Ok(()) };
+        let feedback = &mut self.feedback;
+        feedback.reset();
+        let divergence = self
+            .lockstep
+            .run_with(program, |step, reference, _| feedback.see(&program.ops[step], reference));
+        let Some(divergence) = divergence else { return Ok(()) };
         if self.settings.known.why(divergence.signature.as_str()).is_some() {
             return Ok(());
         }
@@ -137,17 +144,18 @@ pub fn without_copies(mut program: Program) -> Program {
 
 thread_local! {
     /// The oracle of this process: made on first use, from the environment.
-    static ORACLE: RefCell<Result<Oracle, SettingsError>> =
-        RefCell::new(Settings::from_env().map(Oracle::new));
+    static ORACLE: RefCell<Option<Result<Oracle, SettingsError>>> = const { RefCell::new(None) };
 }
 
-/// What a fuzz target does with a program: nothing where it is as it should be.
+/// What a fuzz target does with a program: nothing where it is as it should be. `counters` are
+/// told what the program met.
 ///
 /// # Panics
 /// With the report, where the machines diverge in a way the run does not go on past. Wrong
 /// settings end the process with status 2: a crash would be taken for a finding.
-pub fn check_or_panic(program: &Program) {
-    let report = ORACLE.with_borrow_mut(|oracle| match oracle {
+pub fn check_or_panic(program: &Program, counters: &'static Counters) {
+    let oracle = || Settings::from_env().map(|settings| Oracle::new(settings, counters));
+    let report = ORACLE.with_borrow_mut(|made| match made.get_or_insert_with(oracle) {
         Ok(oracle) => oracle.check(program).err(),
         Err(error) => {
             eprintln!("vmadiff: {error}");

@@ -45,7 +45,7 @@ pub struct Shown {
     pub known: Option<String>,
     /// The files whose programs show it.
     pub files: Vec<String>,
-    /// The program in C, for a kernel that has the call; where the project can make one.
+    /// The program in C, for a kernel that has the call; where the page has room.
     pub reproducer: Option<String>,
 }
 

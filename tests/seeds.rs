@@ -13,9 +13,22 @@ fn corpus_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// Name, text and program of every seed.
+/// Name, text and program of every seed that people wrote.
 fn seeds() -> Vec<(String, String, Program)> {
-    let mut seeds: Vec<_> = fs::read_dir(corpus_folder().join("seeds"))
+    let seeds = programs("seeds");
+    assert!(seeds.len() >= 100);
+    seeds
+}
+
+/// Those that were made of real programs.
+fn real() -> Vec<(String, String, Program)> {
+    let real = programs("real");
+    assert!(real.len() >= 50);
+    real
+}
+
+fn programs(folder: &str) -> Vec<(String, String, Program)> {
+    let mut seeds: Vec<_> = fs::read_dir(corpus_folder().join(folder))
         .expect("there are seeds")
         .map(|entry| {
             let path = entry.expect("a seed").path();
@@ -26,7 +39,6 @@ fn seeds() -> Vec<(String, String, Program)> {
         })
         .collect();
     seeds.sort_by(|a, b| a.0.cmp(&b.0));
-    assert!(seeds.len() >= 100);
     seeds
 }
 
@@ -56,7 +68,8 @@ fn last(program: &Program) -> Observation {
 #[test]
 fn every_seed_is_encoded_for_the_targets_it_is_for() {
     let mut expected: Vec<PathBuf> = Vec::new();
-    for (name, _, program) in seeds() {
+    let real = real().into_iter().map(|(name, text, p)| (format!("real-{name}"), text, p));
+    for (name, _, program) in seeds().into_iter().chain(real) {
         let mut targets = vec!["cross_mm"];
         if !copies(&program) {
             targets.push("same_mm");
@@ -147,7 +160,7 @@ fn bugs_show_at_v2_with_their_signature() {
 
 #[test]
 fn no_seed_shows_anything_at_original_or_fixed() {
-    for (name, _, program) in seeds() {
+    for (name, _, program) in seeds().into_iter().chain(real()) {
         for right in ["candidate:original", "candidate:fixed"] {
             let found = diverges(&program, right);
             assert!(
@@ -157,4 +170,24 @@ fn no_seed_shows_anything_at_original_or_fixed() {
             );
         }
     }
+}
+
+#[test]
+fn what_a_real_program_did_succeeds_here_too() {
+    for (name, text, program) in real() {
+        assert!(text.starts_with("# strace -f of ") && text.contains(", lines "), "{name}");
+        let mut machine = build("reference");
+        let mut seen = Observation::default();
+        machine.reset(&program.limits);
+        for op in &program.ops {
+            machine.step(op, &mut seen);
+            assert!(seen.result.is_ok(), "{name}: {op}: {:?}", seen.result);
+        }
+    }
+}
+
+#[test]
+fn real_programs_are_few_and_small() {
+    let bytes: usize = real().iter().map(|(_, text, _)| text.len()).sum();
+    assert!(bytes < 150 << 10, "{bytes} bytes");
 }

@@ -2,10 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmadiff::{input::Input, mutate, oracle};
+use vmadiff::{feedback, input::Input, mutate, oracle};
+
+/// Where libFuzzer looks for counters beside its own.
+#[unsafe(link_section = "__libfuzzer_extra_counters")]
+static COUNTERS: feedback::Counters = feedback::counters();
 
 fuzz_target!(|input: Input| {
-    oracle::check_or_panic(&input.0);
+    oracle::check_or_panic(&input.0, &COUNTERS);
 });
 
 libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {

@@ -3,8 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmadiff::{input::Input, oracle};
+use vmadiff::{feedback, input::Input, oracle};
+
+/// Where libFuzzer looks for counters beside its own.
+#[unsafe(link_section = "__libfuzzer_extra_counters")]
+static COUNTERS: feedback::Counters = feedback::counters();
 
 fuzz_target!(|input: Input| {
-    oracle::check_or_panic(&input.0);
+    oracle::check_or_panic(&input.0, &COUNTERS);
 });

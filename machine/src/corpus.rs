@@ -95,6 +95,8 @@ pub fn decode(bytes: &[u8]) -> Result<Program, CorpusError> {
         }
     }
     program.limits = Limits::from_array(limits);
+    // An operation has its number and at least one operand.
+    program.ops.reserve_exact(((bytes.len() - *offset) / 2).min(MAX_OPS));
     loop {
         let at = *offset;
         let Some(number) = take::<u8>(bytes, offset)? else { break };

@@ -95,6 +95,12 @@ macro_rules! operations {
                 match self { $(Op::$variant { .. } => Opcode::$variant,)* }
             }
 
+            /// Who performs it; in a copy the destination.
+            #[inline]
+            pub fn process(&self) -> Process {
+                match self { $(Op::$variant { process, .. } => process.get(),)* }
+            }
+
             /// The bytes of the operands; as many as the opcode has operands count.
             pub fn bytes(&self) -> [u8; MAX_OPERANDS] {
                 let mut bytes = [0; MAX_OPERANDS];

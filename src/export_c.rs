@@ -1,0 +1,411 @@
+//! A program as C: one file, system calls only, that runs it on the kernel it is started on and
+//! says whether that kernel does what the reference expects.
+//!
+//! The file is a small runtime (`export_runtime.c`, the parts that the program needs), then the
+//! program as one table with the text form beside each entry.
+//!
+//! What is expected of each operation is its result, and what every process has mapped then: page
+//! by page, with permissions and flags, whatever VMAs the pages belong to. So a kernel that merges
+//! otherwise than 5.2.1, as those since 6.1 do, does not differ by that alone.
+
+use std::fmt::Write as _;
+
+use vmadiff_candidate::Revision;
+use vmadiff_machine::operand::{
+    Access, Advice, Arg, CopyFlags, Kind, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault,
+    Process, Prot,
+};
+use vmadiff_machine::{AddressSpace, Errno, Machine, Observation, Op, Program, VmFlags, Vma};
+
+use crate::divergence::Divergence;
+use crate::lockstep::Lockstep;
+use crate::machines::MachineName;
+
+/// The C that does not depend on the program. What stands between `#if USES_…` and `#endif` is
+/// left out where the program does without.
+const RUNTIME: &str = include_str!("export_runtime.c");
+
+/// The flags that are compared, as `/proc/PID/smaps` abbreviates them.
+///
+/// Not `VM_ACCOUNT` and `VM_NORESERVE`: whether memory is charged depends on the system's
+/// overcommit mode.
+const FLAGS: [(VmFlags, &str); 8] = [
+    (VmFlags::VM_LOCKED, "lo"),
+    (VmFlags::VM_SEQ_READ, "sr"),
+    (VmFlags::VM_RAND_READ, "rr"),
+    (VmFlags::VM_DONTCOPY, "dc"),
+    (VmFlags::VM_WIPEONFORK, "wf"),
+    (VmFlags::VM_DONTDUMP, "dd"),
+    (VmFlags::VM_UFFD_MISSING, "um"),
+    (VmFlags::VM_MERGEABLE, "mg"),
+];
+
+/// Why the C ends before the program does.
+fn end(op: &Op, result: Result<u8, Errno>) -> Option<&'static str> {
+    match op {
+        Op::CopyVma { .. } => Some("a direct call of copy_vma() is no system call"),
+        // Of a process that is not there nothing is called at all.
+        Op::Mmap { kind, .. } if kind.get() == Kind::Special && result != Err(Errno::ESRCH) => {
+            Some("no kernel has the device that is mapped here")
+        }
+        _ => None,
+    }
+}
+
+/// What a program needs of the runtime.
+struct Uses<'a> {
+    program: &'a Program,
+    /// Those that the C has.
+    ops: &'a [Op],
+}
+
+impl Uses<'_> {
+    /// Whether it needs the part called `name`.
+    fn has(&self, name: &str) -> bool {
+        let any = |wanted: fn(&Op) -> bool| self.ops.iter().any(wanted);
+        let limits = &self.program.limits;
+        let locks = any(|op| match op {
+            Op::Mlock { .. } => true,
+            Op::Mmap { flags, .. } => flags.get().contains(MmapFlags::LOCKED),
+            _ => false,
+        });
+        let lock = locks && limits.lock.is_none();
+        let uffd = any(|op| matches!(op, Op::UffdRegister { .. } | Op::UffdUnregister { .. }));
+        match name {
+            "TOUCH" => any(|op| matches!(op, Op::Touch { .. })),
+            "WATCHED_TOUCH" => uffd && self.has("TOUCH"),
+            "UFFD" => uffd,
+            "FORK" => any(|op| matches!(op, Op::Fork { .. })),
+            "EXIT" => any(|op| matches!(op, Op::Exit { .. })),
+            "COPY" => any(|op| matches!(op, Op::Copy { .. })),
+            "MBIND" => any(|op| matches!(op, Op::Mbind { .. })),
+            "NODE0" => any(|op| match op {
+                Op::Mbind { mode, .. } => mode.get() != Mode::Default,
+                _ => false,
+            }),
+            "FILES" => any(|op| match op {
+                Op::Mmap { kind, .. } => file(kind.get()).is_some(),
+                _ => false,
+            }),
+            "PKEYS" => any(|op| match op {
+                Op::Mmap { prot, .. } | Op::Mprotect { prot, .. } => prot.get() == Prot::X,
+                _ => false,
+            }),
+            "MAP_COUNT" => limits.map_count.is_some(),
+            "ADDRESS_SPACE" => limits.address_space.is_some(),
+            "LOCK_LIMIT" => limits.lock.is_some(),
+            "LOCK" => lock,
+            "LIMITS" => lock || limits.lock.is_some() || limits.address_space.is_some(),
+            _ => unreachable!("the runtime asks for {name}"),
+        }
+    }
+
+    /// The runtime without the parts that are not needed.
+    fn runtime(&self) -> String {
+        let mut kept = String::new();
+        // Whether each open `#if` keeps what follows; `None` for one that is the compiler's.
+        let mut open: Vec<Option<bool>> = Vec::new();
+        for line in RUNTIME.lines() {
+            let keeps = open.iter().all(|keep| keep.unwrap_or(true));
+            if let Some(name) = line.strip_prefix("#if USES_") {
+                open.push(Some(self.has(name)));
+            } else if line == "#endif" && open.pop().flatten().is_some() {
+                // Written for this function: left out.
+            } else if keeps {
+                if line.starts_with("#if") {
+                    open.push(None);
+                }
+                kept.push_str(line);
+                kept.push('\n');
+            } else if line.starts_with("#if") {
+                open.push(None);
+            }
+        }
+        kept
+    }
+}
+
+/// The C name of the descriptor of the file that `kind` maps.
+fn file(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::AnonPrivate | Kind::AnonShared | Kind::Special => None,
+        Kind::File0Private | Kind::File0Shared => Some("FILE0"),
+        Kind::File1Private | Kind::File1Shared => Some("FILE1"),
+        Kind::ReadonlyShared => Some("READONLY"),
+    }
+}
+
+/// The names in `given` joined by `|`; `0` where there are none.
+fn joined(given: impl IntoIterator<Item = (bool, &'static str)>) -> String {
+    let names: Vec<_> = given.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+    if names.is_empty() { "0".into() } else { names.join(" | ") }
+}
+
+fn prot(prot: Prot) -> String {
+    if prot.is_empty() {
+        return "PROT_NONE".into();
+    }
+    joined([
+        (prot.contains(Prot::R), "PROT_READ"),
+        (prot.contains(Prot::W), "PROT_WRITE"),
+        (prot.contains(Prot::X), "PROT_EXEC"),
+    ])
+}
+
+fn mmap_flags(kind: Kind, flags: MmapFlags) -> String {
+    let private = matches!(kind, Kind::AnonPrivate | Kind::File0Private | Kind::File1Private);
+    let noreplace = flags.contains(MmapFlags::FIXED_NOREPLACE);
+    joined([
+        (private, "MAP_PRIVATE"),
+        (!private, "MAP_SHARED"),
+        (matches!(kind, Kind::AnonPrivate | Kind::AnonShared), "MAP_ANONYMOUS"),
+        (!noreplace, "MAP_FIXED"),
+        (noreplace, "MAP_FIXED_NOREPLACE"),
+        (flags.contains(MmapFlags::NORESERVE), "MAP_NORESERVE"),
+        (flags.contains(MmapFlags::LOCKED), "MAP_LOCKED"),
+    ])
+}
+
+/// The call and its arguments, as the initializer of an array.
+fn call(op: &Op) -> String {
+    match *op {
+        Op::Mmap { page, len, prot: protection, kind, flags, pgoff, .. } => {
+            let kind = kind.get();
+            let (fd, offset) = match file(kind) {
+                Some(name) => (name, pgoff.get().0),
+                None => ("-1", 0),
+            };
+            format!(
+                "SYS_mmap, PAGE({page}), PAGES({len}), {}, {}, {fd}, PAGES({offset})",
+                prot(protection.get()),
+                mmap_flags(kind, flags.get()),
+            )
+        }
+        Op::Munmap { page, len, .. } => format!("SYS_munmap, PAGE({page}), PAGES({len})"),
+        Op::Mprotect { page, len, prot: protection, .. } => {
+            format!("SYS_mprotect, PAGE({page}), PAGES({len}), {}", prot(protection.get()))
+        }
+        Op::Mremap { page, old_len, new_len, flags, new_page, .. } => match flags.get() {
+            MremapFlags::InPlace => {
+                format!("SYS_mremap, PAGE({page}), PAGES({old_len}), PAGES({new_len})")
+            }
+            MremapFlags::MaymoveFixed => format!(
+                "SYS_mremap, PAGE({page}), PAGES({old_len}), PAGES({new_len}), \
+                 MREMAP_MAYMOVE | MREMAP_FIXED, PAGE({new_page})"
+            ),
+        },
+        Op::Madvise { page, len, advice, .. } => {
+            format!("SYS_madvise, PAGE({page}), PAGES({len}), MADV_{}", advice.get().name())
+        }
+        Op::Mlock { page, len, onfault, .. } => {
+            let flags = joined([(onfault.get() == Onfault::Yes, "MLOCK_ONFAULT")]);
+            format!("SYS_mlock2, PAGE({page}), PAGES({len}), {flags}")
+        }
+        Op::Munlock { page, len, .. } => format!("SYS_munlock, PAGE({page}), PAGES({len})"),
+        Op::Mbind { page, len, mode, .. } => {
+            let mode = mode.get();
+            let nodes = if mode == Mode::Default { "0, 0" } else { "(long)&node0, 64" };
+            format!("SYS_mbind, PAGE({page}), PAGES({len}), MPOL_{}, {nodes}, 0", mode.name())
+        }
+        Op::Touch { page, access, .. } => {
+            format!("TOUCH, PAGE({page}), {}", u8::from(access.get() == Access::Write))
+        }
+        Op::UffdRegister { page, len, ctx, .. } => {
+            format!("UFFD_REGISTER, PAGE({page}), PAGES({len}), {ctx}")
+        }
+        Op::UffdUnregister { page, len, ctx, .. } => {
+            format!("UFFD_UNREGISTER, PAGE({page}), PAGES({len}), {ctx}")
+        }
+        Op::Fork { .. } => "FORK".into(),
+        Op::Exit { .. } => "EXIT".into(),
+        Op::Copy { page, len, src, dst_page, flags, .. } => {
+            let flags = flags.get();
+            let flags = joined([
+                (flags.contains(CopyFlags::FIXED), "PVMMAP_FIXED"),
+                (flags.contains(CopyFlags::FIXED_NOREPLACE), "PVMMAP_FIXED_NOREPLACE"),
+            ]);
+            format!("COPY, {src}, PAGE({page}), PAGES({len}), PAGE({dst_page}), {flags}")
+        }
+        Op::CopyVma { .. } => unreachable!("the program ends before it"),
+    }
+}
+
+/// What is expected, as a C expression.
+fn result(op: &Op, result: Result<u8, Errno>) -> String {
+    match (op, result) {
+        // The recorded kernels have no transparent huge pages; most others do.
+        (Op::Madvise { advice, .. }, result)
+            if matches!(advice.get(), Advice::Hugepage | Advice::Nohugepage)
+                && result != Err(Errno::ESRCH) =>
+        {
+            "NOT_CHECKED".into()
+        }
+        (Op::Mmap { .. } | Op::Mremap { .. } | Op::Copy { .. }, Ok(page)) => {
+            format!("PAGE({page})")
+        }
+        (_, Ok(value)) => value.to_string(),
+        (_, Err(Errno::SIGBUS)) => "BUS_ERROR".into(),
+        // The kernel's own number, which no header of a program has.
+        (_, Err(Errno::ENOTSUPP)) => format!("-{}", Errno::ENOTSUPP.number()),
+        (_, Err(errno)) => format!("-{}", errno.name()),
+    }
+}
+
+fn page_text(vma: &Vma) -> String {
+    let letter = |flag, letter| if vma.flags.contains(flag) { letter } else { '-' };
+    let mut text: String = [
+        letter(VmFlags::VM_READ, 'r'),
+        letter(VmFlags::VM_WRITE, 'w'),
+        letter(VmFlags::VM_EXEC, 'x'),
+        if vma.flags.contains(VmFlags::VM_MAYSHARE) { 's' } else { 'p' },
+    ]
+    .into_iter()
+    .collect();
+    for (flag, name) in FLAGS {
+        if vma.flags.contains(flag) {
+            text.push(' ');
+            text.push_str(name);
+        }
+    }
+    text
+}
+
+/// What a process has mapped, in the words of the runtime's `layout_of()`.
+fn layout(space: &AddressSpace) -> String {
+    let mut runs: Vec<(u8, u8, String)> = Vec::new();
+    for vma in space.vmas() {
+        let text = page_text(vma);
+        match runs.last_mut() {
+            Some((_, end, before)) if *end == vma.start.0 && *before == text => *end = vma.end.0,
+            _ => runs.push((vma.start.0, vma.end.0, text)),
+        }
+    }
+    let runs: Vec<_> = runs.into_iter().map(|(from, to, t)| format!("{from}-{to} {t}")).collect();
+    runs.join(", ")
+}
+
+/// Who calls: every operation's first operand.
+pub(crate) fn process(op: &Op) -> Process {
+    Arg::from_byte(op.bytes()[0]).get()
+}
+
+/// The name of a file as far as it can stand in a comment of any language; in another file's name
+/// too.
+pub fn harmless(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    name.chars().map(safe).take(100).collect()
+}
+
+/// The program in C. `name` is what it is called in the comment at the top, usually its file's
+/// name; characters that do not belong in a comment become `_`.
+pub fn export_c(program: &Program, name: &str) -> String {
+    let mut reference = MachineName::Reference.build();
+    reference.reset(&program.limits);
+    let mut seen = Observation::default();
+    let mut expected = Vec::new();
+    let mut ended = None;
+    for op in &program.ops {
+        reference.step(op, &mut seen);
+        ended = end(op, seen.result);
+        if ended.is_some() {
+            break;
+        }
+        expected.push(seen.clone());
+    }
+    let ops = &program.ops[..expected.len()];
+    let uses = Uses { program, ops };
+
+    let mut text = head(program, name);
+    let flags: Vec<_> = FLAGS.iter().map(|(_, name)| format!("\"{name}\"")).collect();
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "#define FLAGS {{ {} }}", flags.join(", "));
+    let limits = &program.limits;
+    let given = [
+        ("MAP_COUNT", limits.map_count.map(u32::from)),
+        ("ADDRESS_SPACE", limits.address_space.map(u32::from)),
+        ("LOCK", limits.lock.map(u32::from)),
+        ("PROCESSES", uses.has("FORK").then(|| limits.max_processes() as u32)),
+    ];
+    for (name, limit) in given {
+        if let Some(limit) = limit {
+            let _ = writeln!(text, "#define LIMIT_{name} {limit}");
+        }
+    }
+    text.push('\n');
+    text.push_str(&uses.runtime());
+    text.push_str("\n/* ---- the program ---- */\n\nstatic const struct operation program[] = {\n");
+    let mut shown: [String; MAX_PROCESSES] = Default::default();
+    for (op, seen) in ops.iter().zip(&expected) {
+        entry(&mut text, op, seen, &mut shown);
+    }
+    if let Some(why) = ended {
+        let _ = writeln!(text, "\t/*\n\t * Here the program goes on, but {why}.\n\t *");
+        for op in &program.ops[ops.len()..] {
+            let _ = writeln!(text, "\t *   {op}");
+        }
+        text.push_str("\t */\n");
+    }
+    let _ = write!(
+        text,
+        "\t{{ .text = NULL }},\n}};\n\nint main(void)\n{{\n\tquit(start_and_run(program, {}));\n}}\n",
+        program.ops.len() - ops.len()
+    );
+    text
+}
+
+/// The comment at the top.
+fn head(program: &Program, name: &str) -> String {
+    let name = harmless(name);
+    let mut text = format!(
+        "/*\n \
+         * {name}: a program of vmadiff (`vmadiff export --c`), to be run on a 64-bit Linux:\n \
+         *\n \
+         *     cc -Wall -Wextra -o program {name}.c && ./program\n \
+         *\n \
+         * It prints each operation with its result, and stops at the first that is not as the\n \
+         * reference has it, which is Linux 5.2.1 with the original copy_vma(). Exit status: 0\n \
+         * the kernel agrees, 1 it differs, 77 not all could be run here. The program, each\n \
+         * operation with its process and with pages counted from the arena's start:\n \
+         *\n"
+    );
+    for line in program.to_string().lines() {
+        let _ = writeln!(text, " *     {line}");
+    }
+    let candidate = MachineName::Candidate(Revision::V2).build();
+    let found = Lockstep::new(MachineName::Reference.build(), candidate).run(program);
+    if let Some(Divergence { step, signature, .. }) = found {
+        let _ = write!(
+            text,
+            " *\n \
+             * With the patch \"mm: process_vm_mmap()\", v2, operation {} goes another way:\n \
+             * {signature}.\n",
+            step + 1,
+        );
+    }
+    text.push_str(" */\n");
+    text
+}
+
+/// An entry of the table. `shown` is what each process is expected to have mapped before it.
+fn entry(text: &mut String, op: &Op, seen: &Observation, shown: &mut [String; MAX_PROCESSES]) {
+    let Process(process) = process(op);
+    let _ = write!(
+        text,
+        "\t{{\n\t\t.text = \"{op}\",\n\t\t.process = {process},\n\
+         \t\t.call = {{ {} }},\n\t\t.result = {},\n",
+        call(op),
+        result(op, seen.result)
+    );
+    let mut layouts = Vec::new();
+    for (n, (space, shown)) in seen.spaces.iter().zip(shown).enumerate() {
+        let layout = layout(space);
+        if *shown != layout && space.alive {
+            layouts.push(format!("[{n}] = \"{layout}\""));
+        }
+        *shown = layout;
+    }
+    if !layouts.is_empty() {
+        let _ = writeln!(text, "\t\t.layout = {{ {} }},", layouts.join(", "));
+    }
+    text.push_str("\t},\n");
+}

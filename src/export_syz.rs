@@ -1,0 +1,252 @@
+//! A program as syzkaller's: its text form, to be run by `syz-execprog` or put into a corpus.
+//!
+//! A syzkaller program is one process. Operations of process 0 become calls; a `fork` of it becomes
+//! `syz_clone`, whose child sleeps a little and ends, so that what fork does to the parent's
+//! mappings is there. What other processes do has no counterpart, nor have copies, which were
+//! never merged, the device of [`Kind::Special`], and limits: each is a comment where it would be,
+//! and they are counted in the last line.
+//!
+//! The arena is the start of syzkaller's data area, which is mapped from the beginning and is
+//! unmapped first; what pointers point to lies beyond it. The values of flags are x86-64's.
+
+use std::fmt::Write as _;
+
+use vmadiff_machine::operand::{
+    Access, END_PAGES, Kind, Len, MmapFlags, Mode, MremapFlags, Onfault, Page, Process,
+};
+use vmadiff_machine::{Limits, Op, Program};
+
+use crate::export_c::{harmless, process};
+
+/// Where syzkaller's text form has its data area.
+const DATA: u64 = 0x7f00_0000_0000;
+const PAGE_SIZE: u64 = 4096;
+/// Where the memory lies that pointers point to: beyond the arena, with a hole between.
+const POINTERS: u64 = DATA + 4 * END_PAGES as u64 * PAGE_SIZE;
+
+const MAP_SHARED: u32 = 0x1;
+const MAP_PRIVATE: u32 = 0x2;
+const MAP_FIXED: u32 = 0x10;
+const MAP_ANONYMOUS: u32 = 0x20;
+const MAP_LOCKED: u32 = 0x2000;
+const MAP_NORESERVE: u32 = 0x4000;
+const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
+const NO_FILE: &str = "0xffffffffffffffff";
+
+fn bytes(len: Len) -> u64 {
+    u64::from(len.0) * PAGE_SIZE
+}
+
+/// A range of memory as an argument; one of no pages is written as one of a page, which says where.
+fn vma(page: Page, len: Len) -> String {
+    let length = bytes(len).max(PAGE_SIZE);
+    format!("&(0x{:x}/0x{length:x})=nil", DATA + u64::from(page.0) * PAGE_SIZE)
+}
+
+/// A range, and its length as the argument after it.
+fn range(page: Page, len: Len) -> String {
+    format!("{}, 0x{:x}", vma(page, len), bytes(len))
+}
+
+/// The calls of a program, and the resources that they have made so far.
+#[derive(Default)]
+struct Calls {
+    lines: Vec<String>,
+    resources: usize,
+    /// The three files of a program, in the order of [`Kind`], made where one is needed first.
+    files: [Option<usize>; 3],
+    /// The userfaultfd contexts of process 0.
+    contexts: [Option<usize>; 2],
+    left_out: usize,
+}
+
+impl Calls {
+    fn call(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+
+    /// A call that makes a resource, which is returned.
+    fn make(&mut self, call: &str) -> usize {
+        let resource = self.resources;
+        self.resources += 1;
+        self.call(format!("r{resource} = {call}"));
+        resource
+    }
+
+    /// A file of which all pages that a program can reach are there.
+    fn file(&mut self, which: usize) -> usize {
+        if let Some(file) = self.files[which] {
+            return file;
+        }
+        // Two memfds; what can be opened again for reading only has to have a name.
+        let file = self.make(&match which {
+            2 => format!("open(&(0x{POINTERS:x})='./file0\\x00', 0x42, 0x1ff)"),
+            n => format!("memfd_create(&(0x{POINTERS:x})='file{n}\\x00', 0x0)"),
+        });
+        self.call(format!("ftruncate(r{file}, 0x1000000)"));
+        self.call(format!("fallocate(r{file}, 0x0, 0x0, 0x200000)"));
+        let file = match which {
+            2 => self.make(&format!("open(&(0x{POINTERS:x})='./file0\\x00', 0x0, 0x0)")),
+            _ => file,
+        };
+        self.files[which] = Some(file);
+        file
+    }
+
+    fn context(&mut self, which: u8) -> usize {
+        if let Some(context) = self.contexts[usize::from(which)] {
+            return context;
+        }
+        let context = self.make("userfaultfd(0x80800)");
+        self.call(format!(
+            "ioctl$UFFDIO_API(r{context}, 0xc018aa3f, &(0x{POINTERS:x})={{0xaa, 0x0, 0x0}})"
+        ));
+        self.contexts[usize::from(which)] = Some(context);
+        context
+    }
+
+    /// What has no counterpart.
+    fn comment(&mut self, what: &impl std::fmt::Display, why: &str) {
+        self.left_out += 1;
+        self.call(format!("# {what}: {why}"));
+    }
+
+    fn mmap(&mut self, op: &Op) {
+        let Op::Mmap { page, len, prot, kind, flags, pgoff, .. } = *op else { return };
+        let (shared, file) = match kind.get() {
+            Kind::AnonPrivate => (false, None),
+            Kind::AnonShared => (true, None),
+            Kind::File0Private => (false, Some(0)),
+            Kind::File0Shared => (true, Some(0)),
+            Kind::File1Private => (false, Some(1)),
+            Kind::File1Shared => (true, Some(1)),
+            Kind::ReadonlyShared => (true, Some(2)),
+            Kind::Special => return self.comment(op, "no kernel has the device"),
+        };
+        let mut bits = if shared { MAP_SHARED } else { MAP_PRIVATE };
+        for (given, bit) in [
+            (file.is_none(), MAP_ANONYMOUS),
+            (flags.get().contains(MmapFlags::FIXED_NOREPLACE), MAP_FIXED_NOREPLACE),
+            (!flags.get().contains(MmapFlags::FIXED_NOREPLACE), MAP_FIXED),
+            (flags.get().contains(MmapFlags::LOCKED), MAP_LOCKED),
+            (flags.get().contains(MmapFlags::NORESERVE), MAP_NORESERVE),
+        ] {
+            bits |= if given { bit } else { 0 };
+        }
+        let (fd, offset) = match file {
+            Some(which) => (format!("r{}", self.file(which)), u64::from(pgoff.get().0) * PAGE_SIZE),
+            None => (NO_FILE.into(), 0),
+        };
+        let (range, prot) = (range(page.get(), len.get()), prot.get().bits());
+        self.call(format!("mmap({range}, 0x{prot:x}, 0x{bits:x}, {fd}, 0x{offset:x})"));
+    }
+
+    fn operation(&mut self, op: &Op) {
+        if process(op) != Process(0) {
+            return self.comment(op, "of another process");
+        }
+        match *op {
+            Op::Mmap { .. } => self.mmap(op),
+            Op::Munmap { page, len, .. } => {
+                self.call(format!("munmap({})", range(page.get(), len.get())));
+            }
+            Op::Mprotect { page, len, prot, .. } => {
+                let (range, prot) = (range(page.get(), len.get()), prot.get().bits());
+                self.call(format!("mprotect({range}, 0x{prot:x})"));
+            }
+            Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
+                // The new address counts with MREMAP_FIXED only.
+                let to = match flags.get() {
+                    MremapFlags::InPlace => page.get(),
+                    MremapFlags::MaymoveFixed => new_page.get(),
+                };
+                self.call(format!(
+                    "mremap({}, 0x{:x}, 0x{:x}, {})",
+                    range(page.get(), old_len.get()),
+                    bytes(new_len.get()),
+                    flags.get().number(),
+                    vma(to, new_len.get())
+                ));
+            }
+            Op::Madvise { page, len, advice, .. } => {
+                let (range, advice) = (range(page.get(), len.get()), advice.get().number());
+                self.call(format!("madvise({range}, 0x{advice:x})"));
+            }
+            Op::Mlock { page, len, onfault, .. } => {
+                let flags = u8::from(onfault.get() == Onfault::Yes);
+                self.call(format!("mlock2({}, 0x{flags:x})", range(page.get(), len.get())));
+            }
+            Op::Munlock { page, len, .. } => {
+                self.call(format!("munlock({})", range(page.get(), len.get())));
+            }
+            Op::Mbind { page, len, mode, .. } => {
+                let nodes = match mode.get() {
+                    Mode::Default => "0x0, 0x0".into(),
+                    _ => format!("&(0x{POINTERS:x})=0x1, 0x40"),
+                };
+                let (range, mode) = (range(page.get(), len.get()), mode.get().number());
+                self.call(format!("mbind({range}, 0x{mode:x}, {nodes}, 0x0)"));
+            }
+            // A program has no plain accesses; a call that writes or reads one byte makes one.
+            Op::Touch { page, access, .. } => {
+                let address = DATA + u64::from(page.get().0) * PAGE_SIZE;
+                match access.get() {
+                    Access::Write => {
+                        self.call(format!("getrandom(&(0x{address:x})=\"\"/1, 0x1, 0x0)"));
+                    }
+                    Access::Read => {
+                        let file = self.file(0);
+                        self.call(format!("write(r{file}, &(0x{address:x}), 0x1)"));
+                    }
+                }
+            }
+            Op::UffdRegister { page, len, ctx, .. } => {
+                let context = self.context(ctx.get().0);
+                self.call(format!(
+                    "ioctl$UFFDIO_REGISTER(r{context}, 0xc020aa00, \
+                     &(0x{POINTERS:x})={{{{{}}}, 0x1, 0x0}})",
+                    range(page.get(), len.get())
+                ));
+            }
+            Op::UffdUnregister { page, len, ctx, .. } => {
+                let context = match self.contexts[usize::from(ctx.get().0)] {
+                    Some(context) => format!("r{context}"),
+                    None => NO_FILE.into(),
+                };
+                self.call(format!(
+                    "ioctl$UFFDIO_UNREGISTER({context}, 0x8010aa01, &(0x{POINTERS:x})={{{}}})",
+                    range(page.get(), len.get())
+                ));
+            }
+            Op::Fork { .. } => self.call("syz_clone(0x11, 0x0, 0x0, 0x0, 0x0, 0x0)"),
+            Op::Exit { .. } => self.comment(op, "the program would end"),
+            Op::Copy { .. } => self.comment(op, "process_vm_mmap() was never merged"),
+            Op::CopyVma { .. } => self.comment(op, "copy_vma() is no system call"),
+        }
+    }
+}
+
+/// The program for syzkaller. `name` is what it is called in the comment at the top, usually its
+/// file's name; characters that do not belong in a comment become `_`.
+pub fn export_syz(program: &Program, name: &str) -> String {
+    let mut calls = Calls::default();
+    // With a hole behind it, so that nothing merges with the rest of the data area.
+    let arena = (END_PAGES as u64 + 1) * PAGE_SIZE;
+    calls.call(format!("munmap(&(0x{DATA:x}/0x{arena:x})=nil, 0x{arena:x})"));
+    if program.limits != Limits::default() {
+        calls.comment(&program.limits, "of the system or the process");
+    }
+    for op in &program.ops {
+        calls.operation(op);
+    }
+    let mut text =
+        format!("# {}: a program of vmadiff (`vmadiff export --syz`).\n", harmless(name));
+    for line in &calls.lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    // Writing to a String does not fail.
+    let lines = program.ops.len() + usize::from(program.limits != Limits::default());
+    let _ = writeln!(text, "# {} of {lines} lines of the program are left out.", calls.left_out);
+    text
+}

@@ -1,0 +1,177 @@
+//! What a fuzzing engine is told beside the edges it counts itself: which situations a program
+//! has met.
+//!
+//! Edges say that a copy merged with its neighbour and that a source was locked, not that both
+//! were so at once. A *situation* is a short list of such facts about one operation; each is
+//! hashed to one of [`SITUATIONS`] counters. It is taken from what the reference shows, so that it
+//! means the same at every revision.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use vmadiff_machine::operand::{MAX_PROCESSES, Page, Process};
+use vmadiff_machine::{Observation, Op, VmFlags, Vma};
+
+/// Counters: many times the situations that a short run meets, and few enough to be cleared and
+/// read before and after each program.
+pub const SITUATIONS: usize = 4096;
+
+/// A counter for each situation. In a fuzz target they lie where libFuzzer looks for them
+/// (`__libfuzzer_extra_counters`), and it clears them before each program.
+pub type Counters = [AtomicU8; SITUATIONS];
+
+/// No situation yet.
+pub const fn counters() -> Counters {
+    [const { AtomicU8::new(0) }; SITUATIONS]
+}
+
+/// Flags that a copy treats in a way of their own, or that keep VMAs from merging.
+const TELLING: VmFlags = VmFlags::LOCK
+    .union(VmFlags::UFFD)
+    .union(VmFlags::VM_MERGEABLE)
+    .union(VmFlags::VM_WIPEONFORK)
+    .union(VmFlags::VM_DONTCOPY)
+    .union(VmFlags::VM_SHARED)
+    .union(VmFlags::VM_ACCOUNT);
+
+/// Counts the situations of a program.
+#[derive(Debug)]
+pub struct Feedback {
+    counters: &'static Counters,
+    /// VMAs of each process before the operation.
+    vmas: [usize; MAX_PROCESSES],
+}
+
+impl Feedback {
+    /// Feedback by these counters.
+    pub fn new(counters: &'static Counters) -> Feedback {
+        Feedback { counters, vmas: [0; MAX_PROCESSES] }
+    }
+
+    /// A program begins.
+    pub fn reset(&mut self) {
+        self.vmas = [0; MAX_PROCESSES];
+    }
+
+    /// An operation was performed, and this is what followed.
+    pub fn see(&mut self, op: &Op, seen: &Observation) {
+        let process = usize::from(op.process().0);
+        let vmas = seen.spaces[process].vmas().len();
+        let grown = vmas.wrapping_sub(self.vmas[process]).wrapping_add(2).min(5) as u32;
+        let opcode = op.opcode() as u32;
+        let outcome = match seen.result {
+            Ok(_) => 0,
+            Err(error) => 1 + error as u32,
+        };
+        self.count([opcode, outcome, grown]);
+        if seen.result.is_ok() {
+            match *op {
+                Op::Mremap { new_page, .. } => {
+                    self.copied(opcode, seen, op.process(), op.process(), new_page.get());
+                }
+                Op::Copy { src, .. } => {
+                    let to = Page(seen.result.unwrap_or(0));
+                    self.copied(opcode, seen, src.get(), op.process(), to);
+                }
+                Op::CopyVma { src, dst_page, .. } => {
+                    self.copied(opcode, seen, src.get(), op.process(), dst_page.get());
+                }
+                Op::Fork { .. } => self.related(opcode, seen, Process(seen.result.unwrap_or(0))),
+                Op::Touch { .. } => self.related(opcode, seen, op.process()),
+                _ => {}
+            }
+        }
+        for (before, space) in self.vmas.iter_mut().zip(&seen.spaces) {
+            *before = space.vmas().len();
+        }
+    }
+
+    /// Pages were moved or copied: the merge, the decision on the source, the flags.
+    fn copied(&self, opcode: u32, seen: &Observation, src: Process, dst: Process, to: Page) {
+        let space = &seen.spaces[usize::from(dst.0)];
+        let Some(vma) = space.vma_at(to) else { return };
+        let answer = seen.copy.map_or(0, |copy| {
+            u32::from(copy.merged)
+                | u32::from(copy.source_redirected) << 1
+                | u32::from(copy.need_rmap_locks) << 2
+        });
+        let sides = u32::from(vma.start < to) | u32::from(src != dst) << 1;
+        let chain = space.chain(vma).len().min(3) as u32;
+        self.count([64 + opcode, answer, sides, chain]);
+        self.count([128 + opcode, answer, sides, flags(vma)]);
+    }
+
+    /// Who shares which anon_vma, and reaches its pages by which chain: one family is another's
+    /// situation if the same processes in another order make it up.
+    fn related(&self, opcode: u32, seen: &Observation, process: Process) {
+        let space = &seen.spaces[usize::from(process.0)];
+        let Some(vma) = space.vmas().first() else { return };
+        let (mut sharing, mut differing, mut family) = (0, 0, 0_u32);
+        for other in seen.spaces.iter().filter(|other| other.alive) {
+            let Some(at) = other.vma_at(vma.start) else { continue };
+            let same = at.anon_vma == vma.anon_vma;
+            let alike = other.chain(at) == space.chain(vma);
+            sharing += u32::from(same);
+            differing += u32::from(same && !alike);
+            let member = other.chain(at).len() as u32 * 4 + u32::from(same) * 2 + u32::from(alike);
+            family = family.wrapping_add(hash([member]) >> 8);
+        }
+        let chain = space.chain(vma).len() as u32;
+        self.count([192 + opcode, sharing, differing, chain.min(3)]);
+        self.count([256 + opcode, family % 32]);
+    }
+
+    fn count<const N: usize>(&self, facts: [u32; N]) {
+        self.counters[hash(facts) as usize >> 20].store(1, Ordering::Relaxed);
+    }
+}
+
+fn hash<const N: usize>(facts: [u32; N]) -> u32 {
+    facts.iter().fold(0, |hash, fact| (hash.rotate_left(5) ^ fact).wrapping_mul(0x9e37_79b1))
+}
+
+fn flags(vma: &Vma) -> u32 {
+    (vma.flags & TELLING).bits() ^ u32::from(vma.file.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lockstep::Lockstep;
+    use crate::machines::MachineName;
+    use vmadiff_candidate::Revision;
+    use vmadiff_machine::Program;
+
+    /// How many situations a program meets that those before it did not.
+    fn new_situations(counters: &'static Counters, text: &str) -> usize {
+        let program: Program = text.parse().expect("a program");
+        let mut feedback = Feedback::new(counters);
+        let candidate = MachineName::Candidate(Revision::Fixed).build();
+        let known = || counters.iter().filter(|c| c.load(Ordering::Relaxed) > 0).count();
+        let before = known();
+        feedback.reset();
+        let found = Lockstep::new(MachineName::Reference.build(), candidate)
+            .run_with(&program, |step, seen, _| feedback.see(&program.ops[step], seen));
+        assert!(found.is_none(), "{text}");
+        known() - before
+    }
+
+    #[test]
+    fn a_program_meets_what_is_new_once() {
+        static COUNTERS: Counters = counters();
+        let copy = "mmap 0 0 2 rw anon_private\ncopy 0 0 1 0 4 FIXED\n";
+        // Locked, to another process, and beside what it merges with: each is another situation,
+        // although each alone takes no edge that is new beside the others.
+        let programs = [
+            copy,
+            "mmap 0 0 2 rw anon_private LOCKED\ncopy 0 0 1 0 4 FIXED\n",
+            "mmap 0 0 2 rw anon_private\nfork 0\ncopy 1 0 1 0 4 FIXED\n",
+            "mmap 0 0 2 rw anon_private\ncopy 0 0 1 0 4 FIXED\ncopy 0 1 1 0 5 FIXED\n",
+            "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1\n",
+        ];
+        for text in programs {
+            assert!(new_situations(&COUNTERS, text) > 0, "{text}");
+            assert_eq!(new_situations(&COUNTERS, text), 0, "{text}");
+        }
+        assert_eq!(new_situations(&COUNTERS, copy), 0);
+    }
+}

@@ -1,0 +1,399 @@
+//! The layout that a program has built so far, as far as making further operations needs it.
+//!
+//! A shadow, not a model: each operation is taken to succeed, and nothing merges by more than its
+//! place. Wrong guesses cost a wasted operation, never a wrong verdict.
+
+use arbitrary::{Result, Unstructured};
+use vmadiff_machine::operand::{
+    ARENA_PAGES, Access, CopyFlags, END_PAGES, Len, MAX_PROCESSES, MmapFlags, MremapFlags, Page,
+    Process, Prot,
+};
+use vmadiff_machine::{Op, PageSet};
+
+/// The pages of a range.
+fn pages(from: Page, len: Len) -> PageSet {
+    ((1 << len.0) - 1) << from.0
+}
+
+/// A page alone, or the edge before it.
+fn bit(page: Page) -> PageSet {
+    1 << page.0
+}
+
+/// One of the pages of a set; `None` where it is empty.
+fn any(mut set: PageSet, u: &mut Unstructured) -> Result<Option<Page>> {
+    if set == 0 {
+        return Ok(None);
+    }
+    for _ in 0..u.choose_index(set.count_ones() as usize)? {
+        set &= set - 1;
+    }
+    Ok(Some(Page(set.trailing_zeros() as u8)))
+}
+
+/// What an operand can name.
+fn operand(page: u8) -> Page {
+    Page(page % ARENA_PAGES as u8)
+}
+
+/// The address space of one process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Space {
+    mapped: PageSet,
+    /// The pages that a VMA begins with, or that follow the last of one.
+    edges: PageSet,
+    /// Mapped pages that were written.
+    written: PageSet,
+}
+
+impl Space {
+    fn split(&mut self, from: Page, len: Len) {
+        self.edges |= bit(from) | bit(from.plus(len));
+    }
+
+    fn unmap(&mut self, from: Page, len: Len) {
+        let inside = pages(from, len);
+        self.split(from, len);
+        self.mapped &= !inside;
+        self.written &= !inside;
+        self.edges &= !(inside & !bit(from));
+        // Where nothing is mapped on either side there is no edge.
+        self.edges &= self.mapped | self.mapped << 1;
+    }
+
+    fn map(&mut self, from: Page, len: Len) {
+        self.unmap(from, len);
+        self.mapped |= pages(from, len);
+        self.split(from, len);
+    }
+
+    /// The first edge past `page`, or the page after it.
+    fn next_edge(&self, page: Page) -> Page {
+        match self.edges & (!1 << page.0) {
+            0 => Page(page.0 + 1),
+            later => Page(later.trailing_zeros() as u8),
+        }
+    }
+}
+
+/// What a sequence of operations has probably built.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    spaces: [Space; MAX_PROCESSES],
+    /// Bit `n`: process `n` is there.
+    alive: u8,
+    /// How far the last pages that moved were moved.
+    shift: i8,
+}
+
+/// Pages that are named without reason lie below this: a crowded arena has more neighbours.
+const SPREAD: u8 = 20;
+
+impl Layout {
+    /// What `ops` have probably built.
+    pub fn of(ops: &[Op]) -> Layout {
+        let mut layout = Layout { spaces: [Space::default(); MAX_PROCESSES], alive: 1, shift: 0 };
+        for op in ops {
+            layout.add(op);
+        }
+        layout
+    }
+
+    /// Takes one more operation into account.
+    pub fn add(&mut self, op: &Op) {
+        let process = op.process();
+        if !self.is_alive(process) {
+            return;
+        }
+        let space = &mut self.spaces[usize::from(process.0)];
+        match *op {
+            Op::Mmap { page, len, flags, prot, .. } => {
+                space.map(page.get(), len.get());
+                let locked = flags.get().contains(MmapFlags::LOCKED);
+                if locked && prot.get().contains(Prot::W) {
+                    space.written |= pages(page.get(), len.get());
+                }
+            }
+            Op::Munmap { page, len, .. } => space.unmap(page.get(), len.get()),
+            Op::Mprotect { page, len, .. }
+            | Op::Madvise { page, len, .. }
+            | Op::Mlock { page, len, .. }
+            | Op::Munlock { page, len, .. }
+            | Op::Mbind { page, len, .. }
+            | Op::UffdRegister { page, len, .. }
+            | Op::UffdUnregister { page, len, .. } => {
+                space.split(page.get(), len.get());
+                space.edges &= space.mapped | space.mapped << 1;
+            }
+            Op::Touch { page, access, .. } => {
+                if access.get() == Access::Write {
+                    space.written |= bit(page.get()) & space.mapped;
+                }
+            }
+            Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
+                let to = if flags.get() == MremapFlags::MaymoveFixed {
+                    new_page.get()
+                } else {
+                    page.get()
+                };
+                self.moved(process, page.get(), process, to, new_len.get());
+                let space = &mut self.spaces[usize::from(process.0)];
+                if to != page.get() {
+                    space.unmap(page.get(), old_len.get());
+                } else if new_len.get() < old_len.get() {
+                    let rest = Len(old_len.get().0 - new_len.get().0);
+                    space.unmap(page.get().plus(new_len.get()), rest);
+                }
+            }
+            Op::Copy { src, page, len, dst_page, flags, .. } => {
+                let to = dst_page.get();
+                let free = pages(to, len.get()) & space.mapped == 0;
+                if self.is_alive(src.get()) && (free || flags.get().contains(CopyFlags::FIXED)) {
+                    self.moved(src.get(), page.get(), process, to, len.get());
+                }
+            }
+            Op::CopyVma { src, page, len, dst_page, .. } => {
+                if self.is_alive(src.get()) {
+                    self.moved(src.get(), page.get(), process, dst_page.get(), len.get());
+                }
+            }
+            Op::Fork { .. } => {
+                let free = self.alive.trailing_ones() as usize;
+                if free < MAX_PROCESSES {
+                    self.spaces[free] = *space;
+                    self.alive |= 1 << free;
+                }
+            }
+            Op::Exit { .. } => {
+                *space = Space::default();
+                self.alive &= !(1 << process.0);
+            }
+        }
+    }
+
+    /// Pages of one process show up in another, or elsewhere.
+    fn moved(&mut self, src: Process, from: Page, dst: Process, to: Page, len: Len) {
+        let written = self.spaces[usize::from(src.0)].written & pages(from, len);
+        let space = &mut self.spaces[usize::from(dst.0)];
+        space.map(to, len);
+        space.written |= written >> from.0 << to.0;
+        self.shift = to.0 as i8 - from.0 as i8;
+    }
+
+    fn is_alive(&self, process: Process) -> bool {
+        self.alive >> process.0 & 1 == 1
+    }
+
+    fn space(&self, process: Process) -> &Space {
+        &self.spaces[usize::from(process.0)]
+    }
+
+    /// A process: one that is there, but for one time in 32.
+    ///
+    /// # Errors
+    /// Never in practice, here and below: bytes that run out read as zeros.
+    pub fn process(&self, u: &mut Unstructured) -> Result<Process> {
+        let among = if self.alive == 0 || u.ratio(1, 32)? { u8::MAX } else { self.alive };
+        Ok(Process(any(among.into(), u)?.map_or(0, |n| n.0)))
+    }
+
+    /// Where a VMA of any process begins or ends.
+    pub fn edge(&self, u: &mut Unstructured) -> Result<Page> {
+        let edges = self.spaces.iter().fold(0, |edges, space| edges | space.edges);
+        match any(edges, u)? {
+            Some(page) => Ok(operand(page.0)),
+            None => Ok(Page(u.int_in_range(0..=SPREAD - 1)?)),
+        }
+    }
+
+    /// A page for no reason: mostly a low one, now and then the last.
+    fn anywhere(&self, u: &mut Unstructured) -> Result<Page> {
+        Ok(Page(match u.int_in_range(0..=31u8)? {
+            0 => ARENA_PAGES as u8 - 1,
+            1 => u.int_in_range(0..=ARENA_PAGES as u8 - 1)?,
+            _ => u.int_in_range(0..=SPREAD - 1)?,
+        }))
+    }
+
+    /// A page: mostly an edge, or a little beside one.
+    pub fn page(&self, u: &mut Unstructured) -> Result<Page> {
+        let edge = self.edge(u)?.0;
+        Ok(operand(match u.int_in_range(0..=7u8)? {
+            0..=3 => edge,
+            4 => edge.saturating_sub(u.int_in_range(1..=4)?),
+            5 => edge + u.int_in_range(1..=4)?,
+            _ => return self.anywhere(u),
+        }))
+    }
+
+    /// A length for no reason: mostly a short one, now and then none or the longest.
+    pub fn len(&self, u: &mut Unstructured) -> Result<Len> {
+        Ok(Len(match u.int_in_range(0..=63u8)? {
+            0 => 0,
+            1 => ARENA_PAGES as u8 - 1,
+            2..=5 => u.int_in_range(1..=16)?,
+            _ => u.int_in_range(1..=4)?,
+        }))
+    }
+
+    /// A range to do something with: mostly a VMA of the process, several, or a part of one.
+    pub fn range(&self, process: Process, u: &mut Unstructured) -> Result<(Page, Len)> {
+        let space = self.space(process);
+        let from = match u.int_in_range(0..=15u8)? {
+            0..=8 => any(space.mapped & space.edges, u)?,
+            9..=13 => any(space.mapped, u)?,
+            // What begins in a hole.
+            14 => any(space.edges & !space.mapped, u)?,
+            _ => None,
+        };
+        let Some(from) = from.map(|page| operand(page.0)) else {
+            return Ok((self.anywhere(u)?, self.len(u)?));
+        };
+        let end = space.next_edge(from);
+        let len = match u.int_in_range(0..=15u8)? {
+            0..=7 => end.0 - from.0,
+            8..=10 => u.int_in_range(1..=end.0 - from.0)?,
+            11..=12 => space.next_edge(end).0 - from.0,
+            _ => self.len(u)?.0,
+        };
+        Ok((from, Len(len % ARENA_PAGES as u8)))
+    }
+
+    /// A page to touch: mostly one that is mapped and was not written.
+    pub fn untouched(&self, process: Process, u: &mut Unstructured) -> Result<Page> {
+        let space = self.space(process);
+        let fresh = if u.ratio(3, 4)? { space.mapped & !space.written } else { space.mapped };
+        match any(fresh, u)? {
+            Some(page) => Ok(operand(page.0)),
+            None => self.anywhere(u),
+        }
+    }
+
+    /// Where `len` pages could be put: mostly beside a VMA, on either side, or over one.
+    pub fn place(&self, process: Process, len: Len, u: &mut Unstructured) -> Result<Page> {
+        let space = self.space(process);
+        let first = space.mapped & !(space.mapped << 1);
+        let past = !space.mapped & (space.mapped << 1);
+        let page = match u.int_in_range(0..=15u8)? {
+            0..=5 => any(past, u)?,
+            6..=10 => any(first, u)?.map(|page| Page(page.0.saturating_sub(len.0))),
+            11 => any(space.edges & space.mapped, u)?,
+            12 => any(space.edges, u)?.map(|page| Page(page.0.saturating_sub(len.0))),
+            13 => any(past, u)?.map(|page| Page(page.0 + len.0)),
+            _ => None,
+        };
+        match page {
+            Some(page) => Ok(operand(page.0)),
+            None => self.anywhere(u),
+        }
+    }
+
+    /// Where something new could be mapped: beside a VMA, over one, or so that it fills the hole
+    /// behind one, or all of it but a page.
+    pub fn fresh(&self, process: Process, u: &mut Unstructured) -> Result<(Page, Len)> {
+        let space = self.space(process);
+        if u.ratio(1, 4)?
+            && let Some(from) = any(!space.mapped & (space.mapped << 1), u)?
+        {
+            let next = match space.mapped >> from.0 {
+                0 => END_PAGES as u8,
+                later => from.0 + later.trailing_zeros() as u8,
+            };
+            let left = u8::from(u.ratio(1, 4)?);
+            let len = (next - from.0).min(ARENA_PAGES as u8 - 1).saturating_sub(left);
+            return Ok((operand(from.0), Len(len.max(1))));
+        }
+        let len = self.len(u)?;
+        Ok((self.place(process, len, u)?, len))
+    }
+
+    /// Where pages of `src` from `from` could be moved or copied: mostly beside a VMA, or as far
+    /// as the last ones were moved, or to their own address in another process: then page offsets
+    /// line up.
+    pub fn destination(
+        &self,
+        (src, from, len): (Process, Page, Len),
+        dst: Process,
+        u: &mut Unstructured,
+    ) -> Result<Page> {
+        match u.int_in_range(0..=15u8)? {
+            0..=1 => Ok(operand(from.0.saturating_add_signed(self.shift))),
+            // Where source and destination meet or overlap, if they are in one address space.
+            2 => Ok(operand(from.0 + u.int_in_range(0..=len.0)?)),
+            3 => Ok(operand(from.0.saturating_sub(u.int_in_range(0..=len.0)?))),
+            4..=7 if src != dst => Ok(from),
+            _ => self.place(dst, len, u),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmadiff_machine::Program;
+
+    fn layout(text: &str) -> Layout {
+        Layout::of(&text.parse::<Program>().expect("a program").ops)
+    }
+
+    fn sets(layout: &Layout, process: u8) -> [Vec<u8>; 3] {
+        let space = layout.space(Process(process));
+        let pages = |set: PageSet| (0..128).filter(|n| set >> n & 1 == 1).collect::<Vec<u8>>();
+        [space.mapped, space.edges, space.written].map(pages)
+    }
+
+    #[test]
+    fn operations_leave_pages_edges_and_written_pages() {
+        // What is mapped, its edges, and what was written.
+        let cases: [(&str, [&[u8]; 3]); 8] = [
+            ("mmap 0 1 3 rw anon_private", [&[1, 2, 3], &[1, 4], &[]]),
+            ("mmap 0 1 3 rw anon_private\ntouch 0 2 1", [&[1, 2, 3], &[1, 4], &[2]]),
+            ("mmap 0 1 3 rw anon_private\nmunmap 0 2 1", [&[1, 3], &[1, 2, 3, 4], &[]]),
+            ("mmap 0 1 3 rw anon_private\nmprotect 0 2 1 r", [&[1, 2, 3], &[1, 2, 3, 4], &[]]),
+            ("mmap 0 1 3 rw anon_private\nmunmap 0 0 9", [&[], &[], &[]]),
+            (
+                "mmap 0 1 3 rw anon_private\ntouch 0 3 1\nmremap 0 3 1 2 MAYMOVE|FIXED 8",
+                [&[1, 2, 8, 9], &[1, 3, 8, 10], &[8]],
+            ),
+            ("mmap 0 1 3 rw anon_private\nmremap 0 1 3 1", [&[1], &[1, 2], &[]]),
+            (
+                "mmap 0 1 3 rw anon_private\ncopy 0 1 2 0 5 FIXED",
+                [&[1, 2, 3, 5, 6], &[1, 4, 5, 7], &[]],
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(sets(&layout(text), 0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fork_takes_the_lowest_free_process_and_all_that_is_mapped() {
+        let family =
+            layout("mmap 0 1 1 rw anon_private\nfork 0\nfork 1\nexit 1\nmunmap 0 1 1\nfork 2");
+        assert_eq!(family.alive, 0b111);
+        assert_eq!([0, 1, 2].map(|n| sets(&family, n)[0].clone()), [vec![], vec![1], vec![1]]);
+    }
+
+    #[test]
+    fn what_is_drawn_can_be_named_whatever_the_bytes() {
+        let crowded = layout("mmap 0 63 63 rw anon_private\nmmap 0 0 63 rw anon_private\nfork 0");
+        let mut rng = 1_u32;
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..24)
+                .map(|_| {
+                    rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (rng >> 24) as u8
+                })
+                .collect();
+            let u = &mut Unstructured::new(&bytes);
+            for layout in [&crowded, &Layout::of(&[])] {
+                let process = layout.process(u).expect("a process");
+                let (page, len) = layout.range(process, u).expect("a range");
+                let to = layout.destination((process, page, len), process, u).expect("a page");
+                for page in [page, to, layout.edge(u).expect("an edge")] {
+                    assert!(usize::from(page.0) < ARENA_PAGES && usize::from(len.0) < ARENA_PAGES);
+                }
+            }
+        }
+    }
+}

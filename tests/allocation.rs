@@ -1,0 +1,30 @@
+//! The models run millions of times: once they have met a program of the kind, they reuse what
+//! they have.
+
+use allocation_counter::measure;
+use vmadiff::lockstep::Lockstep;
+use vmadiff::random::Walk;
+use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_machine::{Program, corpus};
+use vmadiff_reference::Reference;
+
+#[test]
+fn a_program_that_was_run_before_is_run_again_without_allocating() {
+    let mut walk = Walk::new(7);
+    let programs: Vec<Program> = (0..2_000).map(|_| walk.step().clone()).collect();
+    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let mut run = || programs.iter().filter(|program| lockstep.run(program).is_some()).count();
+    let mut found = run();
+    let allocated = measure(|| found += run());
+    assert_eq!((found, allocated.count_total), (0, 0));
+}
+
+#[test]
+fn decoding_allocates_the_operations_and_nothing_else() {
+    let program: Program = include_str!("../corpus/bench/64.txt").parse().expect("a program");
+    let bytes = corpus::encode(&program);
+    let mut decoded = Ok(Program::default());
+    let allocated = measure(|| decoded = corpus::decode(&bytes));
+    assert_eq!(decoded, Ok(program));
+    assert!(allocated.count_total <= 1, "{allocated:?}");
+}

@@ -1,0 +1,334 @@
+//! Logs of strace: what is read from them, and the programs that come of them.
+
+use std::fs;
+use std::process::Command;
+
+use vmadiff::import::{Import, Options, import};
+use vmadiff::strace::{Call, Log, StraceError, read};
+use vmadiff_machine::{Machine as _, Observation};
+
+fn log(text: &str) -> Log {
+    read(text.as_bytes()).expect("a log")
+}
+
+fn programs_with(text: &str, touch: bool) -> Import {
+    import(&log(text), Options { touch, operations: 64 })
+}
+
+/// The only program that comes of a log.
+fn program(text: &str) -> String {
+    let import = programs_with(text, false);
+    assert_eq!(import.programs.len(), 1, "{import:?}");
+    import.programs[0].program.to_string()
+}
+
+const THREE: &str = "mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x1000\n\
+                     mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x3000\n\
+                     munmap(0x1000, 4096) = 0\n";
+
+#[test]
+fn every_way_to_write_a_line_says_the_same() {
+    let plain = log(THREE).events;
+    assert_eq!(plain.len(), 3);
+    for (before, after) in [
+        ("", " <0.000012>"),
+        ("12:34:56 ", ""),
+        ("12:34:56.789012 ", ""),
+        ("1700000000.123456 ", ""),
+        ("     0.000123 ", ""),
+        ("     0.000123 (+     0.000001) ", ""),
+    ] {
+        let text: String = THREE.lines().map(|line| format!("{before}{line}{after}\n")).collect();
+        if before.contains("(+") {
+            // Two columns of time are not strace's.
+            assert!(matches!(read(text.as_bytes()), Err(StraceError::Garbage { .. })), "{text}");
+            continue;
+        }
+        assert_eq!(log(&text).events, plain, "{text}");
+    }
+    for prefix in ["1234 ", "1234  12:34:56 ", "[pid  1234] ", "[pid 1234] 12:34:56.789012 "] {
+        let text: String = THREE.lines().map(|line| format!("{prefix}{line}\n")).collect();
+        let events = log(&text).events;
+        assert!(events.iter().all(|event| event.thread == 1234), "{events:?}");
+        let calls = |events: &[vmadiff::strace::Event]| -> Vec<Call> {
+            events.iter().map(|event| event.call.clone()).collect()
+        };
+        assert_eq!(calls(&events), calls(&plain), "{prefix}");
+    }
+    // Numbers, as -X raw and -X verbose write flags.
+    let raw = THREE.replace("PROT_READ", "0x1").replace("MAP_PRIVATE|MAP_ANONYMOUS", "0x22");
+    assert_eq!(log(&raw).events, plain);
+    let verbose = THREE.replace("PROT_READ", "0x1 /* PROT_READ */");
+    assert_eq!(log(&verbose).events, plain);
+}
+
+#[test]
+fn neighbours_stay_neighbours_and_what_is_apart_stays_apart() {
+    let text = "\
+mmap(NULL, 1048576, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f0000000000
+mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_NORESERVE, -1, 0) = 0x7f0000100000
+mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7f0000200000
+mprotect(0x7f0000040000, 4096, PROT_READ|PROT_EXEC) = 0
+madvise(0x7f0000200000, 8192, MADV_DONTFORK) = 0
+";
+    let program = program(text);
+    assert_eq!(
+        program,
+        "mmap 0 1 16 rw anon_private\n\
+         mmap 0 17 1 rw anon_private NORESERVE\n\
+         mmap 0 19 2 - anon_private\n\
+         mprotect 0 8 1 rx\n\
+         madvise 0 19 2 DONTFORK\n"
+    );
+}
+
+#[test]
+fn what_mremap_moves_is_as_long_on_both_sides_and_cut_alike() {
+    let text = "\
+mmap(NULL, 65536, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000000
+mremap(0x10000000, 65536, 131072, MREMAP_MAYMOVE) = 0x20000000
+mprotect(0x20004000, 4096, PROT_READ) = 0
+mremap(0x20000000, 131072, 65536, MREMAP_MAYMOVE) = 0x20000000
+";
+    let text = program(text);
+    let words: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    let n = |line: usize, word: usize| words[line][word].parse::<u8>().expect("a number");
+    // mmap 0 page len; mremap 0 page old new flags to; mprotect 0 page len; mremap in place.
+    assert_eq!((n(0, 2), n(0, 3)), (n(1, 2), n(1, 3)), "{text}");
+    assert!(n(1, 4) > n(1, 3) && words[1][5] == "MAYMOVE|FIXED", "{text}");
+    let to = n(1, 6);
+    assert!(to < n(2, 2) && n(2, 2) + n(2, 3) < to + n(1, 3), "{text}");
+    assert_eq!((n(3, 2), n(3, 3), n(3, 4)), (to, n(1, 4), n(1, 3)), "{text}");
+    assert_eq!(words[3].len(), 5, "{text}");
+}
+
+#[test]
+fn brk_is_a_mapping_that_grows_and_shrinks() {
+    let text = "brk(NULL) = 0x555500001000\nbrk(0x555500003000) = 0x555500003000\n\
+                brk(0x555500004000) = 0x555500004000\nbrk(0x555500002000) = 0x555500002000\n";
+    assert_eq!(
+        program(text),
+        "mmap 0 1 2 rw anon_private\nmmap 0 3 1 rw anon_private\nmunmap 0 2 2\n"
+    );
+}
+
+#[test]
+fn processes_fork_threads_share_and_vfork_shares_until_exec() {
+    let mmap = |thread: u32, at: u32| {
+        format!(
+            "{thread} mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x{at}000\n"
+        )
+    };
+    let text = [
+        mmap(1, 1),
+        // A thread: the same address space.
+        "1 clone3({flags=CLONE_VM|CLONE_FS|CLONE_THREAD|CLONE_SETTLS, stack=0x1}, 88) = 2\n".into(),
+        mmap(2, 3),
+        // A child that is heard of before its parent returns.
+        "1 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n".into(),
+        mmap(3, 5),
+        "1 <... clone resumed>, child_tidptr=0x7f) = 3\n".into(),
+        // vfork: the parent's address space, then one of its own, which is another family.
+        "1 vfork( <unfinished ...>\n".into(),
+        mmap(4, 7),
+        "4 execve(\"/bin/true\", [\"true\"], 0x1 /* 2 vars */) = 0\n".into(),
+        "1 <... vfork resumed>) = 4\n".into(),
+        mmap(4, 1),
+        mmap(4, 5),
+        mmap(4, 7),
+        "4 exit_group(0) = ?\n4 +++ exited with 0 +++\n".into(),
+        "3 exit_group(0) = ?\n3 +++ exited with 0 +++\n".into(),
+        "1 --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, si_pid=3} ---\n".into(),
+        "2 exit(0 <unfinished ...>\n2 +++ exited with 0 +++\n".into(),
+        mmap(1, 9),
+        "1 +++ killed by SIGKILL +++\n".into(),
+    ]
+    .concat();
+    let import = programs_with(&text, false);
+    let programs: Vec<String> = import.programs.iter().map(|p| p.program.to_string()).collect();
+    assert_eq!(
+        programs,
+        [
+            "mmap 0 1 1 r anon_private\nmmap 0 3 1 r anon_private\nfork 0\n\
+             mmap 1 5 1 r anon_private\nmmap 0 7 1 r anon_private\nexit 1\n\
+             mmap 0 9 1 r anon_private\nexit 0\n",
+            "mmap 0 1 1 r anon_private\nmmap 0 3 1 r anon_private\n\
+             mmap 0 5 1 r anon_private\nexit 0\n",
+        ]
+    );
+}
+
+#[test]
+fn on_a_terminal_a_thread_has_a_number_only_where_there_are_several() {
+    let mmap = |at: u32| {
+        format!("mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x{at}000\n")
+    };
+    let text = [
+        mmap(1),
+        // The remark begins in the midst of a line, which goes on after it.
+        "clone(child_stack=NULL, flags=SIGCHLDstrace: Process 8 attached\n".into(),
+        ", child_tidptr=0x7f) = 8\n".into(),
+        "[pid 7] ".into(),
+        mmap(3),
+        "[pid 8] ".into(),
+        mmap(4),
+        "[pid 8] +++ exited with 0 +++\n".into(),
+        mmap(5),
+    ]
+    .concat();
+    let log = log(&text);
+    assert!(log.ignored.is_empty(), "{:?}", log.ignored);
+    let threads: Vec<u32> = log.events.iter().map(|event| event.thread).collect();
+    assert_eq!(threads, [7, 7, 7, 8, 8, 7]);
+    assert_eq!(log.events[1].call, Call::Clone { child: 8, vm: false, thread: false });
+}
+
+#[test]
+fn files_are_told_apart_and_offsets_go_on_where_they_did() {
+    let text = "\
+openat(AT_FDCWD, \"/lib/a.so\", O_RDONLY|O_CLOEXEC) = 3
+mmap(NULL, 40960, PROT_READ, MAP_PRIVATE|MAP_DENYWRITE, 3, 0) = 0x10000000
+mmap(0x10002000, 16384, PROT_READ|PROT_EXEC, MAP_PRIVATE|MAP_FIXED|MAP_DENYWRITE, 3, 0x2000) = 0x10002000
+mmap(0x10006000, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED|MAP_DENYWRITE, 3, 0x5000) = 0x10006000
+close(3) = 0
+openat(AT_FDCWD, \"/b\", O_RDONLY) = 3
+mmap(NULL, 4096, PROT_READ, MAP_SHARED, 3</b (1)>, 0) = 0x20000000
+memfd_create(\"m\", 0) = 4
+mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_SHARED, 4</memfd:m>(deleted), 0x1000) = 0x30000000
+";
+    assert_eq!(
+        program(text),
+        "mmap 0 1 9 r file0_private - 1\n\
+         mmap 0 3 3 rx file0_private - 3\n\
+         mmap 0 6 2 rw file0_private - 70\n\
+         mmap 0 11 1 r readonly_shared - 139\n\
+         mmap 0 13 1 rw file0_shared - 13\n"
+    );
+}
+
+#[test]
+fn a_long_log_is_cut_into_windows_that_stand_alone() {
+    let mut text = String::from(
+        "mmap(NULL, 1048576, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000000\n",
+    );
+    for n in 0..200u64 {
+        let at = 0x1000_0000 + n * 4096;
+        text.push_str(&format!("mprotect({at:#x}, 4096, PROT_READ|PROT_WRITE) = 0\n"));
+    }
+    let import = programs_with(&text, true);
+    assert!(import.programs.len() >= 4, "{}", import.programs.len());
+    let mut last = 0;
+    for imported in &import.programs {
+        let program = &imported.program;
+        assert!(imported.lines.0 > last, "{:?}", imported.lines);
+        last = imported.lines.1;
+        let text = program.to_string();
+        assert!(text.starts_with("mmap 0 ") && program.ops.len() <= 64, "{text}");
+        // What succeeded for a real program succeeds in each piece.
+        let mut machine = vmadiff::machines::MachineName::Reference.build();
+        machine.reset(&program.limits);
+        let mut seen = Observation::default();
+        for op in &program.ops {
+            machine.step(op, &mut seen);
+            assert!(seen.result.is_ok(), "{op}: {:?} in\n{text}", seen.result);
+        }
+    }
+    assert_eq!(last, 201);
+}
+
+#[test]
+fn what_is_of_no_use_is_counted_by_name() {
+    let text = format!(
+        "{THREE}write(1, \"mmap(\\\") = 0\\n\", 12) = 12\nread(0, \"\", 1) = 0\nread(0, \"\", 1) = 0\n\
+         mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = -1 ENOMEM (Cannot \
+         allocate memory)\nmprotect(0x1000, what) = 0\nmadvise(0x3000, 4096, MADV_COLD) = 0\n\
+         --- SIGSEGV {{si_signo=SIGSEGV}} ---\nhello from the program\n<... munmap resumed>) = 0\n\
+         munmap(0x3000, 4096 <unfinished ...>\n"
+    );
+    let log = log(&text);
+    assert_eq!(log.events.len(), 3);
+    let ignored: Vec<String> = log.ignored.iter().map(|(what, n)| format!("{n} {what}")).collect();
+    assert_eq!(
+        ignored,
+        [
+            "1 (lines that are not strace's)",
+            "1 (remarks and signals)",
+            "1 madvise (not understood)",
+            "1 mmap ENOMEM",
+            "1 mprotect (not understood)",
+            "1 munmap (never resumed)",
+            "1 munmap (resumed, never begun)",
+            "2 read",
+            "1 write",
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_log_is_refused_with_the_line() {
+    let error = |bytes: &[u8]| read(bytes).expect_err("no log").to_string();
+    assert!(error(b"").contains("the file is empty"));
+    assert!(error(b"\n\n").contains("the file is empty"));
+    assert!(error(b"\x7fELF\x00\xff\xfe").contains("line 1: not a line of strace"));
+    assert!(
+        error(b"exit(0) = ?\nroses\nviolets\n").contains("line 2: not a line of strace: `roses`")
+    );
+    // However long or deep a line is.
+    assert!(error(&b"(".repeat(3 << 20)).contains("line 1"));
+    let deep = format!("mmap({} = 0\n", "[".repeat(1 << 19));
+    assert!(error(deep.as_bytes()).contains("line 1"));
+    // A log cut anywhere is read up to the cut, or refused; it never panics.
+    let whole = "1 clone3({flags=CLONE_VM, a=\"x\\\"\"}, 88) = 2\n2 mmap(NULL, 4096, PROT_READ, \
+                 MAP_SHARED, 3</a>, 0) = 0xfffffffffffff000\n1 brk(0xffffffffffffffff) = \
+                 0xffffffffffffffff\n2 munmap(0xfffffffffffff000, 18446744073709551615) = 0\n";
+    for cut in 0..whole.len() {
+        if let Ok(log) = read(&whole.as_bytes()[..cut]) {
+            import(&log, Options { touch: true, operations: 4 });
+        }
+    }
+}
+
+#[test]
+fn the_command_writes_programs_and_nothing_over_another_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.log"), format!("{THREE}write(1, \"\", 0) = 0\n"))
+        .expect("a file");
+    fs::write(folder.path().join("bad.log"), "roses\n").expect("a file");
+    fs::write(folder.path().join("none.log"), "write(1, \"\", 0) = 0\n").expect("a file");
+    let vmadiff = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vmadiff"))
+            .arg("import-strace")
+            .args(args)
+            .current_dir(folder.path())
+            .output()
+            .expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let args = ["a.log", "--out", "real", "--origin", "a\ntest"];
+    let (status, out, error) = vmadiff(&args);
+    assert_eq!(status, Some(0), "{error}");
+    assert_eq!(out, "1 programs, 3 operations of 3 calls in 4 lines\n");
+    assert_eq!(error, "not used: 1 write\n");
+    let written = fs::read_to_string(folder.path().join("real/a-1.txt")).expect("it is there");
+    assert_eq!(
+        written,
+        "# strace -f of a test, lines 1 to 3.\nmmap 0 1 1 r anon_private\n\
+         mmap 0 3 1 r anon_private\nmunmap 0 1 1\n"
+    );
+    let (status, _, error) = vmadiff(&args);
+    assert_eq!(status, Some(2));
+    assert!(error.contains("a-1.txt: it exists: --force overwrites it"), "{error}");
+    assert_eq!(vmadiff(&[&args[..], &["--force"]].concat()).0, Some(0));
+    for (args, says) in [
+        (["bad.log", "--out", "x"], "bad.log: line 1: not a line of strace: `roses`"),
+        (["none.log", "--out", "x"], "none.log: no call in 1 lines maps or changes memory"),
+        (["missing.log", "--out", "x"], "missing.log: No such file"),
+    ] {
+        let (status, _, error) = vmadiff(&args);
+        assert_eq!(status, Some(2), "{error}");
+        assert!(error.contains(says), "{error}");
+        assert!(!folder.path().join("x").exists());
+    }
+    assert!(vmadiff(&["--help"]).1.contains("Example"));
+}
