@@ -406,7 +406,7 @@ impl Case<'_> {
         let hole = |range: Range| {
             let vma = space.vma_at(Page(range.start));
             let inside = |vma: &Vma| vma.start.0 < range.start && range.end < vma.end.0;
-            i64::from(vma.is_some_and(inside))
+            i64::from(range.start < range.end && vma.is_some_and(inside))
         };
         let room = match self.op {
             Op::Mremap { .. } if self.moves() => 6,
