@@ -6,6 +6,8 @@ pub mod divergence;
 pub mod generate;
 pub mod golden;
 pub mod input;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+pub mod kernel;
 pub mod known;
 pub mod lockstep;
 pub mod machines;

@@ -1,0 +1,195 @@
+//! The running kernel beside the reference: what they show after each operation is compared, and
+//! a difference is explained by a [rule](profile) or reported.
+
+pub mod fresh;
+pub mod profile;
+
+use vmadiff_kernel::{Ended, Kernel, KernelError, Missing};
+use vmadiff_machine::{Limits, Machine as _, Observation, Op, Program};
+use vmadiff_reference::Reference;
+
+use crate::compare::{Comparer, Scope};
+use crate::divergence::Divergence;
+use crate::report;
+use profile::{Difference, Rule};
+
+/// How the run of a program ended.
+#[derive(Debug)]
+pub enum End {
+    /// With its last operation.
+    Whole,
+    /// Before the first operation that needs what the kernel lacks; before any where its limits do.
+    Lacks(Missing),
+    /// With an operation that blocks, as the reference says it does.
+    Blocked,
+    /// With a difference that a rule explains: what follows is another program.
+    Explained(&'static Rule),
+    /// With a difference that no rule explains.
+    Differs(Divergence),
+    /// With an operation that gave no answer in time.
+    TimedOut,
+    /// The kernel could not be driven or observed.
+    Failed(KernelError),
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub struct Run {
+    /// Operations after which kernel and reference showed the same.
+    pub agree: usize,
+    /// What ended it, at operation `agree`.
+    pub end: End,
+}
+
+/// The running kernel and the reference in lockstep.
+#[derive(Debug)]
+pub struct Beside {
+    kernel: Kernel,
+    reference: Reference,
+    comparer: Comparer,
+    /// What the reference shows, before the operation and after.
+    before: Observation,
+    model: Observation,
+    /// What of that the kernel could show, and what it shows.
+    expected: Observation,
+    shown: Observation,
+    profile: Vec<&'static Rule>,
+}
+
+impl Beside {
+    /// With no rules: every difference is reported.
+    pub fn new(kernel: Kernel) -> Beside {
+        Beside {
+            kernel,
+            reference: Reference::new(),
+            comparer: Comparer::new(Scope::Models),
+            before: Observation::default(),
+            model: Observation::default(),
+            expected: Observation::default(),
+            shown: Observation::default(),
+            profile: Vec::new(),
+        }
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The rules that hold on this kernel.
+    pub fn profile(&self) -> &[&'static Rule] {
+        &self.profile
+    }
+
+    /// Runs a program up to its end, the first difference, or what the kernel lacks, and shows
+    /// `watch` the expected and the shown observation of each operation.
+    pub fn run_with(
+        &mut self,
+        program: &Program,
+        mut watch: impl FnMut(usize, &Observation, &Observation),
+    ) -> Run {
+        if let Some(missing) = self.kernel.lacks_limit(&program.limits) {
+            return Run { agree: 0, end: End::Lacks(missing) };
+        }
+        self.kernel.reset(&program.limits);
+        self.reference.reset(&program.limits);
+        self.comparer.reset();
+        for seen in [&mut self.before, &mut self.model, &mut self.expected, &mut self.shown] {
+            seen.reset();
+        }
+        for (agree, op) in program.ops.iter().enumerate() {
+            if let Some(missing) = self.kernel.facilities().lacks(op) {
+                return Run { agree, end: End::Lacks(missing) };
+            }
+            self.before.clone_from(&self.model);
+            self.reference.step(op, &mut self.model);
+            self.kernel.step(op, &mut self.shown);
+            match self.kernel.take_ended() {
+                Some(Ended::TimedOut) => return Run { agree, end: End::TimedOut },
+                Some(Ended::Failed(error)) => return Run { agree, end: End::Failed(error) },
+                blocked => {
+                    self.kernel.visible(&self.model, &mut self.expected);
+                    watch(agree, &self.expected, &self.shown);
+                    if !self.comparer.same(&self.expected, &self.shown) {
+                        return Run { agree, end: self.difference(agree, op, &program.limits) };
+                    }
+                    if blocked.is_some() {
+                        return Run { agree: agree + 1, end: End::Blocked };
+                    }
+                }
+            }
+        }
+        Run { agree: program.ops.len(), end: End::Whole }
+    }
+
+    /// Runs a program.
+    pub fn run(&mut self, program: &Program) -> Run {
+        self.run_with(program, |_, _, _| ())
+    }
+
+    fn difference(&self, step: usize, op: &Op, limits: &Limits) -> End {
+        let difference = Difference {
+            op,
+            limits,
+            before: &self.before,
+            model: &self.model,
+            expected: &self.expected,
+            shown: &self.shown,
+        };
+        match self.profile.iter().find(|rule| rule.explains(&difference)) {
+            Some(rule) => End::Explained(rule),
+            None => End::Differs(Divergence::of(step, op, &self.expected, &self.shown)),
+        }
+    }
+
+    /// Runs a program and renders what happens.
+    pub fn report(&mut self, program: &Program) -> (Run, String) {
+        let mut results = Vec::new();
+        let run = self.run_with(program, |_, expected, shown| {
+            let text = |seen: &Observation| report::result_text(seen.result);
+            let (l, r) = (text(expected), text(shown));
+            results.push(if l == r { l } else { format!("{l} | {r}") });
+        });
+        let mut text = String::new();
+        if program.limits != Limits::default() {
+            text.push_str(&format!("  {}\n", program.limits));
+        }
+        for (n, op) in program.ops.iter().enumerate() {
+            let differs = matches!(run.end, End::Differs(_) | End::Explained(_));
+            let mark = if differs && n == run.agree { '>' } else { ' ' };
+            let result = results.get(n).map_or("not run", String::as_str);
+            text.push_str(&format!("{mark} {:<55} # {result}\n", op.to_string()));
+        }
+        let at = run.agree;
+        let name = self.kernel.name().to_owned();
+        let sides = |title: String| {
+            let shown = report::living(&self.expected, &self.shown);
+            let lines = |seen| report::observation_lines(seen, Scope::Models, shown);
+            let (left, right) = (lines(&self.expected), lines(&self.shown));
+            format!("{title}\n\n{}", report::side_by_side(("reference", &name), &left, &right))
+        };
+        let end = match &run.end {
+            End::Whole => format!("no difference between reference and {name}\n"),
+            End::Lacks(missing) if at == 0 && program.limits.map_count.is_some() => {
+                format!("not run: {name} lacks {missing}\n")
+            }
+            End::Lacks(missing) => format!("run up to operation {at}: {name} lacks {missing}\n"),
+            End::Blocked => format!(
+                "operation {} blocks: it waits for a page that userfaultfd watches, and was killed; \
+                 no difference between reference and {name} up to there\n",
+                at - 1
+            ),
+            End::Explained(rule) => sides(format!(
+                "difference after operation {at}, explained by {}: {}",
+                rule.name, rule.what
+            )),
+            End::Differs(divergence) => {
+                sides(format!("difference {} after operation {at}", divergence.signature))
+            }
+            End::TimedOut => format!("operation {at} gave no answer in time and was killed\n"),
+            End::Failed(error) => format!("operation {at} could not be run: {error}\n"),
+        };
+        text.push_str(&format!("\n{end}"));
+        (run, text)
+    }
+}
