@@ -4,6 +4,8 @@
 pub mod fresh;
 pub mod profile;
 
+use std::collections::BTreeMap;
+
 use vmadiff_kernel::{Ended, Kernel, KernelError, Missing};
 use vmadiff_machine::{Limits, Machine as _, Observation, Op, Program};
 use vmadiff_reference::Reference;
@@ -11,7 +13,7 @@ use vmadiff_reference::Reference;
 use crate::compare::{Comparer, Scope};
 use crate::divergence::Divergence;
 use crate::report;
-use profile::{Difference, Rule};
+use profile::{Difference, Instead, RULES, Rule};
 
 /// How the run of a program ended.
 #[derive(Debug)]
@@ -30,6 +32,19 @@ pub enum End {
     TimedOut,
     /// The kernel could not be driven or observed.
     Failed(KernelError),
+}
+
+/// Whether a rule holds on a kernel.
+#[derive(Debug)]
+pub enum Holds {
+    /// It does what the rule says.
+    Yes,
+    /// It does what 5.2.1 does.
+    No,
+    /// It cannot run the rule's program.
+    Unknown(Missing),
+    /// It does a third thing, which the report shows.
+    Otherwise(String),
 }
 
 /// What became of a program.
@@ -54,6 +69,7 @@ pub struct Beside {
     expected: Observation,
     shown: Observation,
     profile: Vec<&'static Rule>,
+    applied: BTreeMap<&'static str, u64>,
 }
 
 impl Beside {
@@ -68,6 +84,7 @@ impl Beside {
             expected: Observation::default(),
             shown: Observation::default(),
             profile: Vec::new(),
+            applied: BTreeMap::new(),
         }
     }
 
@@ -102,7 +119,7 @@ impl Beside {
                 return Run { agree, end: End::Lacks(missing) };
             }
             self.before.clone_from(&self.model);
-            self.reference.step(op, &mut self.model);
+            self.step_reference(op, &program.limits);
             self.kernel.step(op, &mut self.shown);
             match self.kernel.take_ended() {
                 Some(Ended::TimedOut) => return Run { agree, end: End::TimedOut },
@@ -120,6 +137,61 @@ impl Beside {
             }
         }
         Run { agree: program.ops.len(), end: End::Whole }
+    }
+
+    /// The reference performs `op`, or what a rule has this kernel do instead.
+    fn step_reference(&mut self, op: &Op, limits: &Limits) {
+        let instead = self.profile.iter().find_map(|rule| {
+            let instead = rule.instead(op, &self.before, limits)?;
+            Some((rule, instead))
+        });
+        let Some((rule, instead)) = instead else {
+            return self.reference.step(op, &mut self.model);
+        };
+        *self.applied.entry(rule.name).or_default() += 1;
+        match instead {
+            Instead::Answers(result) => {
+                self.model.begin_step();
+                self.model.result = result;
+            }
+            Instead::Does(other) => self.reference.step(&other, &mut self.model),
+        }
+    }
+
+    /// Finds out which rules hold on this kernel, and knows them from now on.
+    pub fn probe(&mut self) -> Vec<(&'static Rule, Holds)> {
+        let found: Vec<_> = RULES.iter().map(|rule| (rule, self.try_rule(rule))).collect();
+        let hold = found.iter().filter(|(_, holds)| matches!(holds, Holds::Yes));
+        self.profile = hold.map(|(rule, _)| *rule).collect();
+        self.applied.clear();
+        found
+    }
+
+    /// Whether a rule holds: its last operation differs without it, and with it does not.
+    fn try_rule(&mut self, rule: &'static Rule) -> Holds {
+        let program: Program = match rule.program.parse() {
+            Ok(program) => program,
+            Err(error) => return Holds::Otherwise(format!("its program: {error}\n")),
+        };
+        self.profile.clear();
+        let run = self.run(&program);
+        match run.end {
+            End::Whole => return Holds::No,
+            End::Lacks(missing) => return Holds::Unknown(missing),
+            End::Differs(_) if run.agree + 1 == program.ops.len() => {}
+            _ => return Holds::Otherwise(self.report(&program).1),
+        }
+        self.profile.push(rule);
+        match self.run(&program).end {
+            End::Whole => Holds::Yes,
+            End::Explained(_) => Holds::Yes,
+            _ => Holds::Otherwise(self.report(&program).1),
+        }
+    }
+
+    /// How often each rule said what the kernel does instead.
+    pub fn applied(&self) -> &BTreeMap<&'static str, u64> {
+        &self.applied
     }
 
     /// Runs a program.

@@ -6,8 +6,8 @@
 //! `pagemap`, `numa_maps`.
 //!
 //! That is less than a model shows. [`Kernel::visible`] reduces a model's observation to it:
-//! anon_vmas and their chains, userfaultfd contexts (their flags are seen), the page offsets of
-//! anonymous memory and committed memory are left out.
+//! anon_vmas and their chains, userfaultfd contexts (their flags are seen), page offsets of anonymous
+//! memory, policies of files, and committed memory are left out.
 //!
 //! A process never maps, changes or touches anything outside its arena. Everything that a
 //! [`Kernel`] starts ends with it: its processes are killed and buried when it is reset or

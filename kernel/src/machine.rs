@@ -470,7 +470,9 @@ impl Kernel {
                 });
                 let flags = mapping.flags & self.visible_flags();
                 let range = (mapping.start, mapping.end);
-                let (pgoff, policy) = (mapping.pgoff, mapping.policy);
+                // Of a file, the policy shown is that of its object, which all mappings share.
+                let policy = if file.is_none() { mapping.policy } else { Mode::Default };
+                let pgoff = mapping.pgoff;
                 let vma = Vma::new(range, pgoff, flags, None, file, None, policy, false);
                 space.push(vma, []);
             }
@@ -495,7 +497,11 @@ impl Kernel {
             to.anon_pages = if self.facilities.frames { from.anon_pages } else { 0 };
             for vma in from.vmas() {
                 let pgoff = if vma.file.is_some() { vma.pgoff } else { PageOffset(0) };
-                let policy = if self.facilities.numa { vma.policy } else { Mode::Default };
+                let policy = if vma.file.is_none() && self.facilities.numa {
+                    vma.policy
+                } else {
+                    Mode::Default
+                };
                 let flags = vma.flags & self.visible_flags();
                 let range = (vma.start, vma.end);
                 to.push(Vma::new(range, pgoff, flags, None, vma.file, None, policy, false), []);
@@ -572,7 +578,7 @@ fn error(answer: i64) -> Result<Errno, KernelError> {
 }
 
 fn waits_for_userfaultfd(process: &Living) -> bool {
-    process.proc.wchan() == "handle_userfault"
+    process.proc.waits_in("handle_userfault")
 }
 
 /// Waits for the answer of a process, for its end, or until it is certain that it waits for

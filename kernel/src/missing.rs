@@ -122,3 +122,27 @@ impl Facilities {
         (limits.map_count.is_some() && !whole_machine).then_some(Missing::MapCount)
     }
 }
+
+impl fmt::Display for Facilities {
+    /// `has ksm, numa; lacks userfaultfd`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            ("userfaultfd", self.userfaultfd),
+            ("ksm", self.ksm),
+            ("numa", self.numa),
+            ("locking", self.locking),
+            ("noreserve", self.noreserve),
+            ("huge pages (their advice is withheld)", self.huge_pages),
+            ("soft-dirty flags", self.soft_dirty),
+            ("page frame numbers", self.frames),
+        ];
+        for (word, wanted) in [("has", true), ("; lacks", false)] {
+            let names = all.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name);
+            let names: Vec<_> = names.collect();
+            if !names.is_empty() {
+                write!(f, "{word} {}", names.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}

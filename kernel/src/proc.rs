@@ -1,6 +1,6 @@
 //! What `/proc` shows of a process's arena.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
@@ -241,7 +241,7 @@ impl Proc {
 
     /// Adds what `numa_maps` shows: `100000000 prefer:0 …`.
     fn policies(&self, mappings: &mut [Mapping]) -> Result<(), ProcError> {
-        let text = std::fs::read_to_string(format!("/proc/{}/numa_maps", self.pid))
+        let text = fs::read_to_string(format!("/proc/{}/numa_maps", self.pid))
             .map_err(in_file("numa_maps"))?;
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
@@ -291,15 +291,19 @@ impl Proc {
         Ok(entries)
     }
 
-    /// The kernel function that the process waits in, where the kernel tells.
-    pub(crate) fn wchan(&self) -> String {
-        std::fs::read_to_string(format!("/proc/{}/wchan", self.pid)).unwrap_or_default()
+    /// Whether the process waits in that kernel function, as far as the kernel tells.
+    pub(crate) fn waits_in(&self, function: &str) -> bool {
+        let read = |file| fs::read_to_string(format!("/proc/{}/{file}", self.pid));
+        // Kernels before 5.16 do not find the function where they are built without frame
+        // pointers; the stack they find, but show it to root only.
+        read("wchan").is_ok_and(|name| name == function)
+            || read("stack").is_ok_and(|stack| stack.contains(function))
     }
 
     /// How many mappings the process has: what `map_count` counts.
     pub(crate) fn map_count(&self) -> Result<u32, ProcError> {
         let text =
-            std::fs::read_to_string(format!("/proc/{}/maps", self.pid)).map_err(in_file("maps"))?;
+            fs::read_to_string(format!("/proc/{}/maps", self.pid)).map_err(in_file("maps"))?;
         // The gate area is shown, but no VMA of the process.
         Ok(text.lines().filter(|line| !line.ends_with("[vsyscall]")).count() as u32)
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use vmadiff::divergence::{Divergence, Signature};
-use vmadiff::kernel::{Beside, End, Run, fresh};
+use vmadiff::kernel::{Beside, End, Holds, Run, fresh};
 use vmadiff_kernel::{Kernel, Missing, Options};
-use vmadiff_machine::Program;
 use vmadiff_machine::program::MAX_OPS;
+use vmadiff_machine::{Machine as _, Program};
 
 /// What `vmadiff kernel` is asked to do.
 #[derive(Args)]
@@ -91,10 +91,42 @@ pub(crate) fn kernel(args: &KernelArgs) -> anyhow::Result<bool> {
     };
     let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;
     let mut beside = Beside::new(kernel);
+    if args.probe {
+        return probe(&mut beside);
+    }
+    if !args.no_rules {
+        beside.probe();
+    }
     match args.random {
         Some(programs) => random(&mut beside, args, programs),
         None => files(&mut beside, &args.files),
     }
+}
+
+fn probe(beside: &mut Beside) -> anyhow::Result<bool> {
+    let mut out = stdout().lock();
+    let found = beside.probe();
+    let name = found.iter().map(|(rule, _)| rule.name.len()).max().unwrap_or(0);
+    writeln!(out, "{:<name$}  since  {}", "rule", beside.kernel().name())?;
+    let mut otherwise = false;
+    for (rule, holds) in &found {
+        let text = match holds {
+            Holds::Yes => "holds".to_owned(),
+            Holds::No => "does not hold".to_owned(),
+            Holds::Unknown(missing) => format!("cannot be told: the kernel lacks {missing}"),
+            Holds::Otherwise(_) => "differs in another way".to_owned(),
+        };
+        writeln!(out, "{:<name$}  {:<5}  {text}", rule.name, rule.since)?;
+    }
+    for (rule, holds) in &found {
+        if let Holds::Otherwise(report) = holds {
+            otherwise = true;
+            writeln!(out, "\n{}\n\n{report}", rule.name)?;
+        }
+    }
+    let facilities = beside.kernel().facilities();
+    writeln!(out, "\n{facilities}")?;
+    Ok(otherwise)
 }
 
 fn files(beside: &mut Beside, files: &[PathBuf]) -> anyhow::Result<bool> {
@@ -148,10 +180,13 @@ fn random(beside: &mut Beside, args: &KernelArgs, programs: u64) -> anyhow::Resu
     let lacks = count(tally.lacks.iter().map(|(m, n)| (format!("lacks-{m}"), *n)).collect());
     let explained = count(tally.explained.iter().map(|(r, n)| (format!("rule-{r}"), *n)).collect());
     let differ: u64 = tally.differs.values().map(|(count, _)| count).sum();
+    let applied: Vec<_> =
+        beside.applied().iter().map(|(rule, n)| (format!("instead-{rule}"), *n)).collect();
+    let instead = count(applied);
     writeln!(
         out,
         "programs={programs} operations={operations} agree={agree} whole={whole} blocked={blocked} \
-         timed-out={timed_out} differ={differ} withheld={}{lacks}{explained}",
+         timed-out={timed_out} differ={differ} withheld={}{lacks}{instead}{explained}",
         beside.kernel().withheld()
     )?;
     Ok(found)
