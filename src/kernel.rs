@@ -4,10 +4,10 @@
 pub mod fresh;
 pub mod profile;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vmadiff_kernel::{Ended, Kernel, KernelError, Missing};
-use vmadiff_machine::{Limits, Machine as _, Observation, Op, Program};
+use vmadiff_machine::{Errno, Limits, Machine as _, Observation, Op, Program};
 use vmadiff_reference::Reference;
 
 use crate::compare::{Comparer, Scope};
@@ -70,6 +70,8 @@ pub struct Beside {
     shown: Observation,
     profile: Vec<&'static Rule>,
     applied: BTreeMap<&'static str, u64>,
+    /// The rules about what is not shown that have begun to count in this program.
+    begun: BTreeSet<&'static str>,
 }
 
 impl Beside {
@@ -85,6 +87,7 @@ impl Beside {
             shown: Observation::default(),
             profile: Vec::new(),
             applied: BTreeMap::new(),
+            begun: BTreeSet::new(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Beside {
         self.kernel.reset(&program.limits);
         self.reference.reset(&program.limits);
         self.comparer.reset();
+        self.begun.clear();
         for seen in [&mut self.before, &mut self.model, &mut self.expected, &mut self.shown] {
             seen.reset();
         }
@@ -143,19 +147,54 @@ impl Beside {
     fn step_reference(&mut self, op: &Op, limits: &Limits) {
         let instead = self.profile.iter().find_map(|rule| {
             let instead = rule.instead(op, &self.before, limits)?;
-            Some((rule, instead))
+            Some((*rule, instead))
         });
-        let Some((rule, instead)) = instead else {
-            return self.reference.step(op, &mut self.model);
-        };
-        *self.applied.entry(rule.name).or_default() += 1;
-        match instead {
-            Instead::Answers(result) => {
+        match &instead {
+            None => self.reference.step(op, &mut self.model),
+            Some((_, Instead::Answers(result))) => {
                 self.model.begin_step();
-                self.model.result = result;
+                self.model.result = *result;
             }
-            Instead::Does(other) => self.reference.step(&other, &mut self.model),
+            Some((_, Instead::Does(ops, error))) => self.step_all(ops, *error),
         }
+        let answers = self.profile.iter().find_map(|rule| {
+            let answer = rule.answers(op, &self.before, &self.model)?;
+            Some((*rule, answer))
+        });
+        if let Some((_, answer)) = answers {
+            self.model.result = answer;
+        }
+        let rules = instead
+            .as_ref()
+            .map(|(rule, _)| *rule)
+            .into_iter()
+            .chain(answers.map(|(rule, _)| rule));
+        for rule in rules {
+            *self.applied.entry(rule.name).or_default() += 1;
+        }
+        let begins = |rule: &&Rule| rule.begins(op, &self.before, &self.model);
+        self.begun.extend(self.profile.iter().copied().filter(begins).map(|rule| rule.name));
+    }
+
+    /// The reference performs `ops` as one operation: see [`Instead::Does`].
+    fn step_all(&mut self, ops: &[Op], error: Option<Errno>) {
+        let (mut first, mut changed) = (None, 0);
+        self.model.begin_step();
+        for op in ops {
+            self.reference.step(op, &mut self.model);
+            changed |= self.model.changed;
+            first = first.or(Some(self.model.result));
+            if self.model.result.is_err() {
+                first = Some(self.model.result);
+                break;
+            }
+        }
+        self.model.changed = changed;
+        self.model.result = match (first, error) {
+            (Some(Err(error)), _) | (_, Some(error)) => Err(error),
+            (Some(ok), None) => ok,
+            (None, None) => Ok(0),
+        };
     }
 
     /// Finds out which rules hold on this kernel, and knows them from now on.
@@ -208,7 +247,11 @@ impl Beside {
             expected: &self.expected,
             shown: &self.shown,
         };
-        match self.profile.iter().find(|rule| rule.explains(&difference)) {
+        match self
+            .profile
+            .iter()
+            .find(|rule| rule.explains(&difference, self.begun.contains(rule.name)))
+        {
             Some(rule) => End::Explained(rule),
             None => End::Differs(Divergence::of(step, op, &self.expected, &self.shown)),
         }

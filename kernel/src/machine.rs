@@ -13,7 +13,7 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
     pidfd_send_signal, prlimit, waitid,
 };
-use vmadiff_machine::operand::{FILE_PAGES, MAX_PROCESSES, Mode, PageOffset, Process};
+use vmadiff_machine::operand::{FILE_PAGES, MAX_PROCESSES, Mode, Process};
 use vmadiff_machine::{
     Counters, Errno, FileId, Limits, Machine, Observation, Op, Opcode, PageSet, Program, VmFlags,
     Vma,
@@ -472,7 +472,8 @@ impl Kernel {
                 let range = (mapping.start, mapping.end);
                 // Of a file, the policy shown is that of its object, which all mappings share.
                 let policy = if file.is_none() { mapping.policy } else { Mode::Default };
-                let pgoff = mapping.pgoff;
+                let pgoff =
+                    if file.is_some() { mapping.pgoff } else { mapping.start.linear_offset() };
                 let vma = Vma::new(range, pgoff, flags, None, file, None, policy, false);
                 space.push(vma, []);
             }
@@ -496,7 +497,7 @@ impl Kernel {
             to.counters = from.counters;
             to.anon_pages = if self.facilities.frames { from.anon_pages } else { 0 };
             for vma in from.vmas() {
-                let pgoff = if vma.file.is_some() { vma.pgoff } else { PageOffset(0) };
+                let pgoff = if vma.file.is_some() { vma.pgoff } else { vma.start.linear_offset() };
                 let policy = if vma.file.is_none() && self.facilities.numa {
                     vma.policy
                 } else {
