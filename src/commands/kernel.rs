@@ -43,6 +43,9 @@ pub(crate) struct KernelArgs {
     timeout: u64,
 }
 
+/// How often a program is run to make it smaller.
+const MINIMIZE_RUNS: usize = 1000;
+
 /// What became of many programs.
 #[derive(Default)]
 struct Tally {
@@ -165,14 +168,6 @@ fn random(beside: &mut Beside, args: &KernelArgs, programs: u64) -> anyhow::Resu
     bar.finish_and_clear();
     let mut out = stdout().lock();
     let found = !tally.differs.is_empty() || tally.timed_out > 0;
-    for (signature, (count, program)) in &tally.differs {
-        let small = vmadiff::minimize::minimize(program, |p| match beside.run(p).end {
-            End::Differs(divergence) if divergence.signature == *signature => Some(divergence),
-            _ => None,
-        });
-        let program = small.as_ref().map_or(program, |(program, _)| program);
-        writeln!(out, "{signature} ({count} programs)\n\n{}", beside.report(program).1)?;
-    }
     let Tally { programs, operations, agree, whole, blocked, timed_out, .. } = tally;
     let count = |counts: Vec<(String, u64)>| -> String {
         counts.into_iter().map(|(name, count)| format!(" {name}={count}")).collect()
@@ -189,5 +184,18 @@ fn random(beside: &mut Beside, args: &KernelArgs, programs: u64) -> anyhow::Resu
          timed-out={timed_out} differ={differ} withheld={}{lacks}{instead}{explained}",
         beside.kernel().withheld()
     )?;
+    for (signature, (count, program)) in &tally.differs {
+        // Bounded: in an emulator, a run is slow.
+        let mut runs = 0;
+        let small = vmadiff::minimize::minimize(program, |p| {
+            runs += 1;
+            match (runs <= MINIMIZE_RUNS).then(|| beside.run(p).end)? {
+                End::Differs(divergence) if divergence.signature == *signature => Some(divergence),
+                _ => None,
+            }
+        });
+        let program = small.as_ref().map_or(program, |(program, _)| program);
+        writeln!(out, "\n{signature} ({count} programs)\n\n{}", beside.report(program).1)?;
+    }
     Ok(found)
 }
