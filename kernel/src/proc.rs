@@ -208,6 +208,11 @@ impl Proc {
         Ok(Proc { pid, smaps: open("smaps")?, status: open("status")?, pagemap: open("pagemap")? })
     }
 
+    #[cfg(test)]
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// The mappings of the arena, in address order.
     pub(crate) fn mappings(&self, policies: bool) -> Result<Vec<Mapping>, ProcError> {
         // What the kernel formats at once is a page's worth of whole mappings, and the arena lies
