@@ -149,6 +149,10 @@ rules! {
         "mlock2 with MLOCK_ONFAULT does not look whether the memory is accessible";
         "populate_vma_page_range(), “mm/munlock: delete FOLL_MLOCK and FOLL_POPULATE”";
         Answers(mlock_onfault);
+    "uffd-offset" since "6.4":
+        "where a userfaultfd range begins inside a VMA, merging looks at the page offset there, not at that of the VMA's start";
+        "userfaultfd_register(), “mm/uffd: fix vma operation where start addr cuts part of vma”";
+        Explains(uffd_offset);
     "mprotect-uncharge" since "6.5":
         "anonymous memory that was never faulted is not charged any more when mprotect forbids writing";
         "mprotect_fixup(), “mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()”";
@@ -301,17 +305,28 @@ fn wipes_on_fork(op: &Op, _: &Observation, after: &Observation) -> bool {
 
 /// Whether every page shows the same, but for flags in `ignored`, and VMAs may end elsewhere.
 fn is_same_by_page(difference: &Difference, ignored: VmFlags) -> bool {
+    is_same_by_page_but(difference, ignored, |l, r| {
+        let pgoff = |vma: &Vma| vma.pgoff.0.wrapping_sub(vma.start.0.into());
+        pgoff(l) == pgoff(r)
+    })
+}
+
+/// The same, with another idea of when page offsets are the same.
+fn is_same_by_page_but(
+    difference: &Difference,
+    ignored: VmFlags,
+    same_offset: fn(&Vma, &Vma) -> bool,
+) -> bool {
     let Difference { expected, shown, .. } = difference;
     expected.result == shown.result
         && expected.spaces.iter().zip(&shown.spaces).all(|(expected, shown)| {
             let same = |page| match (expected.vma_at(page), shown.vma_at(page)) {
                 (None, None) => true,
                 (Some(l), Some(r)) => {
-                    let pgoff = |vma: &Vma| vma.pgoff.0.wrapping_sub(vma.start.0.into());
                     ignored.contains(l.flags ^ r.flags)
                         && l.policy == r.policy
                         && l.file.is_some() == r.file.is_some()
-                        && pgoff(l) == pgoff(r)
+                        && same_offset(l, r)
                 }
                 _ => false,
             };
@@ -337,6 +352,18 @@ fn mlock_onfault(op: &Op, _: &Observation, after: &Observation) -> Option<Result
     // All of it was locked: what failed is populating.
     let populating = after.result == Err(Errno::ENOMEM) && locked == len.get().0;
     (onfault.get() == Onfault::Yes && populating).then_some(Ok(0))
+}
+
+fn uffd_offset(difference: &Difference) -> bool {
+    let (Op::UffdRegister { process, page, .. } | Op::UffdUnregister { process, page, .. }) =
+        *difference.op
+    else {
+        return false;
+    };
+    let space = &difference.before.spaces[usize::from(process.get().0)];
+    // The original kernel's mistake may give pages another offset, which shows where it is a file's.
+    space.vma_at(page.get()).is_some_and(|vma| vma.start < page.get())
+        && is_same_by_page_but(difference, VmFlags::empty(), |_, _| true)
 }
 
 fn mprotect_uncharge(difference: &Difference) -> bool {
