@@ -159,8 +159,12 @@ rules! {
         Explains(mprotect_uncharge);
     "mmap-cuts-first" since "6.12":
         "mmap cuts what it will replace before it looks at limits: where it fails, the cuts stay";
-        "mmap_region(), vms_gather_munmap_vmas(), “mm/mmap: reposition vma iterator in mmap_region()” and its series";
+        "mmap_region(), vms_gather_munmap_vmas(), series “Avoid MAP_FIXED gap exposure”";
         Explains(mmap_cuts_first);
+    "merge-unfaulted" since "6.16":
+        "a VMA that was never faulted takes in a range that was, if that hangs on one anon_vma only";
+        "is_mergeable_anon_vma(), “mm/vma: fix incorrectly disallowed anonymous VMA merges”";
+        Explains(merge_unfaulted);
     "mremap-several" since "6.17":
         "a move without resizing moves every mapping in the range, and keeps the holes between them";
         "remap_move(), “mm/mremap: permit mremap() move of multiple VMAs”";
@@ -169,6 +173,10 @@ rules! {
         "a move looks at everything that can be wrong before it unmaps the destination";
         "check_prep_vma(), “mm/mremap: check remap conditions earlier”";
         Instead(mremap_checks_first);
+    "uffd-unregister-other" since "6.17":
+        "a mapping that another userfaultfd context watches is not unregistered: EINVAL";
+        "userfaultfd_unregister(), “userfaultfd: prevent unregistering VMAs through a different userfaultfd”";
+        Explains(uffd_unregister_other);
     "execute-only" since "-":
         "with protection keys, memory that may only be executed cannot be read (4.9, but of the processor)";
         "execute_only_pkey()";
@@ -370,7 +378,9 @@ fn mprotect_uncharge(difference: &Difference) -> bool {
     let Op::Mprotect { process, page, len, .. } = *difference.op else { return false };
     let (before, process) = (difference.before, process.get().0);
     let uncharged = |vma: &Vma| {
-        vma.flags.contains(VmFlags::VM_ACCOUNT) && vma.file.is_none() && vma.anon_vma.is_none()
+        // What was wiped has an anon_vma only in the original kernel: "wipeonfork-anon-vma".
+        let unfaulted = vma.anon_vma.is_none() || vma.flags.contains(VmFlags::VM_WIPEONFORK);
+        vma.flags.contains(VmFlags::VM_ACCOUNT) && vma.file.is_none() && unfaulted
     };
     // What is not charged merges with other neighbours, so that a limit is met elsewhere.
     let Difference { limits, expected, shown, .. } = difference;
@@ -420,6 +430,31 @@ fn is_as_advised(flags: VmFlags, advice: Advice) -> bool {
 fn mmap_cuts_first(difference: &Difference) -> bool {
     let failed = matches!(difference.op, Op::Mmap { .. }) && difference.shown.result.is_err();
     failed && is_where_vmas_end(difference)
+}
+
+fn merge_unfaulted(difference: &Difference) -> bool {
+    let mut merged = 0;
+    let all_unfaulted =
+        difference.model.spaces.iter().zip(&difference.shown.spaces).all(|(m, s)| {
+            m.vmas().windows(2).all(|pair| {
+                let (left, right) = (&pair[0], &pair[1]);
+                let edge = left.end;
+                let adjacent = edge == right.start;
+                // Where a VMA ends for the reference and not for the kernel.
+                if !adjacent || s.vma_at(edge).is_none_or(|vma| vma.start == edge) {
+                    return true;
+                }
+                merged += 1;
+                left.anon_vma.is_some() != right.anon_vma.is_some()
+            })
+        });
+    merged > 0 && all_unfaulted && is_where_vmas_end(difference)
+}
+
+fn uffd_unregister_other(difference: &Difference) -> bool {
+    let Op::UffdUnregister { process, page, len, .. } = *difference.op else { return false };
+    let vmas = mapped(difference.before, process.get().0, page.get(), len.get());
+    difference.shown.result == Err(Errno::EINVAL) && vmas.iter().any(|vma| vma.uffd.is_some())
 }
 
 fn execute_only(difference: &Difference) -> bool {
