@@ -1,5 +1,8 @@
 //! What each command does. Each says whether it found a divergence.
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) mod kernel;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, IsTerminal as _, Write as _, stderr, stdout};

@@ -318,10 +318,13 @@ impl Layout {
     ) -> Result<Page> {
         match u.int_in_range(0..=15u8)? {
             0..=1 => Ok(operand(from.0.saturating_add_signed(self.shift))),
-            // Where source and destination meet or overlap, if they are in one address space.
-            2 => Ok(operand(from.0 + u.int_in_range(0..=len.0)?)),
-            3 => Ok(operand(from.0.saturating_sub(u.int_in_range(0..=len.0)?))),
-            4..=7 if src != dst => Ok(from),
+            // Where source and destination meet, if they are in one address space: what was mapped
+            // there may have been the source itself.
+            2 => Ok(operand(from.0 + len.0)),
+            3..=4 => Ok(operand(from.0.saturating_sub(len.0))),
+            // Where they overlap.
+            5 => Ok(operand((from.0 + u.int_in_range(0..=2 * len.0)?).saturating_sub(len.0))),
+            6..=9 if src != dst => Ok(from),
             _ => self.place(dst, len, u),
         }
     }

@@ -60,6 +60,8 @@ pub mod generate;
 pub mod golden;
 pub mod import;
 pub mod input;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+pub mod kernel;
 pub mod known;
 pub mod layout;
 pub mod lockstep;

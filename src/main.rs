@@ -187,6 +187,15 @@ for the same seed on every machine.")]
         #[command(flatten)]
         machines: Machines,
     },
+    /// Run programs by real system calls on the running kernel, beside the reference
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[command(after_help = "Examples:
+  vmadiff kernel corpus/seeds/merge-1-mmap.txt
+  vmadiff kernel --random 1000 --seed 1
+  vmadiff kernel --probe
+
+Copies between address spaces exist in no kernel: programs are run up to the first.")]
+    Kernel(commands::kernel::KernelArgs),
     /// List the faults that candidate:fixed can be given, to measure what finds them
     #[command(after_help = "Examples:
   vmadiff faults
@@ -356,6 +365,8 @@ fn run(command: Command, look: Look) -> anyhow::Result<bool> {
             let title = (name.as_deref(), origin.as_deref());
             commands::import_strace(&log, &out, title, options, most, force)
         }
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Command::Kernel(args) => commands::kernel::kernel(&args, look),
         Command::Faults { json } => commands::faults(json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vmadiff", &mut std::io::stdout());

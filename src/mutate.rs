@@ -31,12 +31,12 @@ const MUTATIONS: [(&str, u32, Mutation); 16] = [
     ("align the page offset", 1, align_pgoff),
     ("flip a flag", 2, flip_flag),
     ("toggle a fork", 1, toggle_fork),
-    ("grow a family", 3, grow_family),
+    ("grow a family", 2, grow_family),
     ("replace", 2, replace),
     ("swap", 2, swap),
     ("duplicate a slice", 1, duplicate),
     ("exchange processes", 1, exchange_processes),
-    ("change the limits", 1, change_limits),
+    ("change the limits", 3, change_limits),
 ];
 
 impl Mutate<Program> for ProgramMutator {

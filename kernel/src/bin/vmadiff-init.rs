@@ -1,0 +1,49 @@
+//! The first process of a machine that is there for one command: `ci/kernel` boots kernels with it
+//! as `/init`.
+//!
+//! It mounts `/proc` and `/sys`, runs `/vmadiff` with its own arguments, which are those after
+//! `--` on the kernel's command line, says how that ended, and turns the machine off.
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn main() {
+    use std::process::{Command, Stdio, exit, id};
+
+    use rustix::mount::{MountFlags, mount};
+    use rustix::system::{RebootCommand, reboot};
+
+    if id() != 1 {
+        eprintln!("vmadiff-init: it turns the machine off: expected to be its first process");
+        exit(2);
+    }
+    for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys")] {
+        let mounted = std::fs::create_dir_all(target)
+            .and_then(|()| Ok(mount(kind, target, kind, MountFlags::empty(), None)?));
+        if let Err(error) = mounted {
+            println!("vmadiff-init: {target}: {error}");
+        }
+    }
+    println!("vmadiff-init: begin");
+    // Messages through a pipe: it shows no progress where there is no terminal.
+    let vmadiff = Command::new("/vmadiff")
+        .args(std::env::args().skip(1))
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output);
+    match vmadiff {
+        Ok(output) => {
+            print!("{}", String::from_utf8_lossy(&output.stderr));
+            match output.status.code() {
+                Some(code) => println!("vmadiff-init: status {code}"),
+                None => println!("vmadiff-init: ended: {}", output.status),
+            }
+        }
+        Err(error) => println!("vmadiff-init: /vmadiff: {error}"),
+    }
+    rustix::fs::sync();
+    if let Err(error) = reboot(RebootCommand::PowerOff) {
+        println!("vmadiff-init: power off: {error}");
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn main() {}

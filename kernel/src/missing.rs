@@ -1,0 +1,148 @@
+//! What a running kernel lacks of the world of a program, found out by trying.
+
+use std::fmt;
+
+use vmadiff_machine::operand::{Advice, Kind, MmapFlags};
+use vmadiff_machine::{Limits, Op};
+
+/// Why a program, or what follows in it, is not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Missing {
+    /// `copy` and `copy_vma`: no kernel has the call.
+    Copies,
+    /// Mapping `special`: there is no such device.
+    Device,
+    /// `userfaultfd`: the kernel has it not, or not for this user.
+    Userfaultfd,
+    /// `MADV_MERGEABLE`: the kernel was built without KSM.
+    Ksm,
+    /// `mbind`: the kernel was built without NUMA.
+    Numa,
+    /// Locking without a limit: the caller has neither `CAP_IPC_LOCK` nor a high `RLIMIT_MEMLOCK`.
+    Locking,
+    /// `MAP_NORESERVE`: `vm.overcommit_memory` is 2, which ignores it.
+    Noreserve,
+    /// The limit `map_count`: it is one setting for the whole machine, which is not ours.
+    MapCount,
+}
+
+impl Missing {
+    /// Every one of them.
+    pub const ALL: [Missing; 8] = [
+        Missing::Copies,
+        Missing::Device,
+        Missing::Userfaultfd,
+        Missing::Ksm,
+        Missing::Numa,
+        Missing::Locking,
+        Missing::Noreserve,
+        Missing::MapCount,
+    ];
+
+    /// What it is called in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Missing::Copies => "copies",
+            Missing::Device => "device",
+            Missing::Userfaultfd => "userfaultfd",
+            Missing::Ksm => "ksm",
+            Missing::Numa => "numa",
+            Missing::Locking => "locking",
+            Missing::Noreserve => "noreserve",
+            Missing::MapCount => "map_count",
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the running kernel has, and this user may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facilities {
+    /// userfaultfd.
+    pub userfaultfd: bool,
+    /// KSM.
+    pub ksm: bool,
+    /// NUMA policies.
+    pub numa: bool,
+    /// As many locked pages as a program asks for.
+    pub locking: bool,
+    /// `MAP_NORESERVE` is honoured.
+    pub noreserve: bool,
+    /// Transparent huge pages, which the world of a program has not: their advice is withheld.
+    pub huge_pages: bool,
+    /// `VM_SOFTDIRTY` is shown.
+    pub soft_dirty: bool,
+    /// Anonymous pages are told from the zero page: `pagemap` shows frame numbers.
+    pub frames: bool,
+}
+
+impl Facilities {
+    /// What `op` needs that is not there.
+    pub fn lacks(&self, op: &Op) -> Option<Missing> {
+        match *op {
+            Op::Copy { .. } | Op::CopyVma { .. } => Some(Missing::Copies),
+            Op::Mmap { kind, .. } if kind.get() == Kind::Special => Some(Missing::Device),
+            Op::Mmap { flags, .. } if flags.get().contains(MmapFlags::LOCKED) && !self.locking => {
+                Some(Missing::Locking)
+            }
+            Op::Mmap { flags, .. }
+                if flags.get().contains(MmapFlags::NORESERVE) && !self.noreserve =>
+            {
+                Some(Missing::Noreserve)
+            }
+            Op::Mlock { .. } if !self.locking => Some(Missing::Locking),
+            Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
+            Op::UffdRegister { .. } if !self.userfaultfd => Some(Missing::Userfaultfd),
+            Op::Madvise { advice, .. }
+                if matches!(advice.get(), Advice::Mergeable | Advice::Unmergeable) && !self.ksm =>
+            {
+                Some(Missing::Ksm)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `op` advises transparent huge pages to a kernel that has them.
+    pub fn withholds(&self, op: &Op) -> bool {
+        let advised = match op {
+            Op::Madvise { advice, .. } => advice.get(),
+            _ => return false,
+        };
+        self.huge_pages && matches!(advised, Advice::Hugepage | Advice::Nohugepage)
+    }
+
+    /// What a program under `limits` needs that is not there; `whole_machine` whether
+    /// `vm.max_map_count` may be set.
+    pub fn lacks_limit(&self, limits: &Limits, whole_machine: bool) -> Option<Missing> {
+        (limits.map_count.is_some() && !whole_machine).then_some(Missing::MapCount)
+    }
+}
+
+impl fmt::Display for Facilities {
+    /// `has ksm, numa; lacks userfaultfd`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            ("userfaultfd", self.userfaultfd),
+            ("ksm", self.ksm),
+            ("numa", self.numa),
+            ("locking", self.locking),
+            ("noreserve", self.noreserve),
+            ("huge pages (their advice is withheld)", self.huge_pages),
+            ("soft-dirty flags", self.soft_dirty),
+            ("page frame numbers", self.frames),
+        ];
+        for (word, wanted) in [("has", true), ("; lacks", false)] {
+            let names = all.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name);
+            let names: Vec<_> = names.collect();
+            if !names.is_empty() {
+                write!(f, "{word} {}", names.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}

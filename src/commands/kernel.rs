@@ -1,0 +1,207 @@
+//! `vmadiff kernel`: programs by real system calls on the running kernel.
+
+use std::collections::BTreeMap;
+use std::io::{Write as _, stdout};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use vmadiff::divergence::{Divergence, Signature};
+use vmadiff::draw::Look;
+use vmadiff::kernel::{Beside, End, Holds, Run, fresh};
+use vmadiff_kernel::{Kernel, Missing, Options};
+use vmadiff_machine::program::MAX_OPS;
+use vmadiff_machine::{Machine as _, Program};
+
+/// What `vmadiff kernel` is asked to do.
+#[derive(Args)]
+pub(crate) struct KernelArgs {
+    /// Corpus files, crash artifacts or text programs
+    #[arg(required_unless_present_any = ["random", "probe"])]
+    files: Vec<PathBuf>,
+    /// Run so many random programs
+    #[arg(long, value_name = "N", conflicts_with = "files")]
+    random: Option<u64>,
+    /// The operations of each random program
+    #[arg(long, value_name = "N", default_value_t = 24, requires = "random",
+        value_parser = clap::value_parser!(u8).range(1..=MAX_OPS as i64))]
+    operations: u8,
+    /// Which random programs: the same seed makes the same ones
+    #[arg(long, default_value_t = 0, requires = "random")]
+    seed: u64,
+    /// Say which rules hold on this kernel
+    #[arg(long, conflicts_with_all = ["files", "random"])]
+    probe: bool,
+    /// Know no rules: report every difference from 5.2.1
+    #[arg(long, conflicts_with = "probe")]
+    no_rules: bool,
+    /// The machine is there for this alone: programs that limit map_count set vm.max_map_count
+    #[arg(long)]
+    whole_machine: bool,
+    /// Milliseconds that an operation may take
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    timeout: u64,
+}
+
+/// How often a program is run to make it smaller.
+const MINIMIZE_RUNS: usize = 1000;
+
+/// What became of many programs.
+#[derive(Default)]
+struct Tally {
+    programs: u64,
+    operations: usize,
+    agree: usize,
+    whole: u64,
+    blocked: u64,
+    timed_out: u64,
+    lacks: BTreeMap<Missing, u64>,
+    explained: BTreeMap<&'static str, u64>,
+    differs: BTreeMap<Signature, (u64, Program)>,
+}
+
+impl Tally {
+    fn add(&mut self, program: &Program, run: &Run) {
+        self.programs += 1;
+        self.agree += run.agree;
+        // What follows an end that is no difference is no operation of the program here.
+        let ended_badly = matches!(run.end, End::Differs(_) | End::TimedOut | End::Failed(_));
+        self.operations += run.agree + usize::from(ended_badly);
+        match &run.end {
+            End::Whole => self.whole += 1,
+            End::Blocked => self.blocked += 1,
+            End::TimedOut => self.timed_out += 1,
+            End::Lacks(missing) => *self.lacks.entry(*missing).or_default() += 1,
+            End::Explained(rule) => *self.explained.entry(rule.name).or_default() += 1,
+            End::Differs(Divergence { signature, .. }) => {
+                let entry = self.differs.entry(signature.clone());
+                let (count, first) = entry.or_insert_with(|| (0, program.clone()));
+                *count += 1;
+                if program.ops.len() < first.ops.len() {
+                    *first = program.clone();
+                }
+            }
+            End::Failed(_) => {}
+        }
+    }
+}
+
+pub(crate) fn kernel(args: &KernelArgs, look: Look) -> anyhow::Result<bool> {
+    let options = Options {
+        timeout: Duration::from_millis(args.timeout),
+        whole_machine: args.whole_machine,
+        huge_pages: false,
+    };
+    let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;
+    let mut beside = Beside::new(kernel);
+    if args.probe {
+        return probe(&mut beside);
+    }
+    if !args.no_rules {
+        beside.probe();
+    }
+    match args.random {
+        Some(programs) => random(&mut beside, args, programs, look),
+        None => files(&mut beside, &args.files, look),
+    }
+}
+
+fn probe(beside: &mut Beside) -> anyhow::Result<bool> {
+    let mut out = stdout().lock();
+    let found = beside.probe();
+    let name = found.iter().map(|(rule, _)| rule.name.len()).max().unwrap_or(0);
+    writeln!(out, "{:<name$}  since  {}", "rule", beside.kernel().name())?;
+    let mut otherwise = false;
+    for (rule, holds) in &found {
+        let text = match holds {
+            Holds::Yes => "holds".to_owned(),
+            Holds::No => "does not hold".to_owned(),
+            Holds::Unknown(missing) => format!("cannot be told: the kernel lacks {missing}"),
+            Holds::Otherwise(_) => "differs in another way".to_owned(),
+        };
+        writeln!(out, "{:<name$}  {:<5}  {text}", rule.name, rule.since)?;
+    }
+    for (rule, holds) in &found {
+        if let Holds::Otherwise(report) = holds {
+            otherwise = true;
+            writeln!(out, "\n{}\n\n{report}", rule.name)?;
+        }
+    }
+    let facilities = beside.kernel().facilities();
+    writeln!(out, "\n{facilities}")?;
+    Ok(otherwise)
+}
+
+fn files(beside: &mut Beside, files: &[PathBuf], look: Look) -> anyhow::Result<bool> {
+    let programs: Vec<_> =
+        files.iter().map(|file| Ok((file, super::load(file)?.0))).collect::<anyhow::Result<_>>()?;
+    let mut found = false;
+    for (n, (file, program)) in programs.iter().enumerate() {
+        if n > 0 {
+            writeln!(stdout())?;
+        }
+        let (run, text) = beside.report(program, look);
+        write!(stdout(), "{}\n\n{text}", file.display())?;
+        found |= matches!(run.end, End::Differs(_) | End::TimedOut);
+        if let End::Failed(error) = run.end {
+            return Err(error).with_context(|| file.display().to_string());
+        }
+    }
+    Ok(found)
+}
+
+fn random(
+    beside: &mut Beside,
+    args: &KernelArgs,
+    programs: u64,
+    look: Look,
+) -> anyhow::Result<bool> {
+    let bar = super::progress(programs as usize, "kernel");
+    let mut tally = Tally::default();
+    let facilities = *beside.kernel().facilities();
+    for number in 0..programs {
+        let wanted = |op: &_| facilities.lacks(op).is_none();
+        let program = fresh::program(args.seed, number, args.operations.into(), wanted);
+        let run = beside.run(&program);
+        bar.inc(1);
+        tally.add(&program, &run);
+        if let End::Failed(error) = run.end {
+            let at = run.agree;
+            bail!("program {number}, operation {at}: {error}\n{program}");
+        }
+    }
+    bar.finish_and_clear();
+    let mut out = stdout().lock();
+    let found = !tally.differs.is_empty() || tally.timed_out > 0;
+    let Tally { programs, operations, agree, whole, blocked, timed_out, .. } = tally;
+    let count = |counts: Vec<(String, u64)>| -> String {
+        counts.into_iter().map(|(name, count)| format!(" {name}={count}")).collect()
+    };
+    let lacks = count(tally.lacks.iter().map(|(m, n)| (format!("lacks-{m}"), *n)).collect());
+    let explained = count(tally.explained.iter().map(|(r, n)| (format!("rule-{r}"), *n)).collect());
+    let differ: u64 = tally.differs.values().map(|(count, _)| count).sum();
+    let applied: Vec<_> =
+        beside.applied().iter().map(|(rule, n)| (format!("instead-{rule}"), *n)).collect();
+    let instead = count(applied);
+    writeln!(
+        out,
+        "programs={programs} operations={operations} agree={agree} whole={whole} blocked={blocked} \
+         timed-out={timed_out} differ={differ} withheld={}{lacks}{instead}{explained}",
+        beside.kernel().withheld()
+    )?;
+    for (signature, (count, program)) in &tally.differs {
+        // Bounded: in an emulator, a run is slow.
+        let mut runs = 0;
+        let small = vmadiff::minimize::minimize(program, |p| {
+            runs += 1;
+            match (runs <= MINIMIZE_RUNS).then(|| beside.run(p).end)? {
+                End::Differs(divergence) if divergence.signature == *signature => Some(divergence),
+                _ => None,
+            }
+        });
+        let program = small.as_ref().map_or(program, |(program, _)| program);
+        writeln!(out, "\n{signature} ({count} programs)\n\n{}", beside.report(program, look).1)?;
+    }
+    Ok(found)
+}
