@@ -300,7 +300,12 @@ impl Case<'_> {
                 vmas(space, on.range, |v| !v.flags.contains(VmFlags::VM_MAYWRITE)).next()?;
             return Some(format!("{never} of process {} lacks VM_MAYWRITE", on.process));
         }
-        (self.limits.lock == Some(0)).then(|| "the limit on locked pages is 0".into())
+        let locks = match self.op {
+            Op::Mmap { flags, .. } => flags.get().contains(MmapFlags::LOCKED),
+            Op::Mlock { .. } => true,
+            _ => false,
+        };
+        (locks && self.limits.lock == Some(0)).then(|| "the limit on locked pages is 0".into())
     }
 
     fn busy(&self) -> Option<String> {
