@@ -125,7 +125,9 @@ impl Beside {
                 return Run { agree, end: End::Lacks(missing) };
             }
             self.before.clone_from(&self.model);
-            self.step_reference(op, &program.limits);
+            if let Some(rule) = self.step_reference(op, &program.limits) {
+                return Run { agree, end: End::Explained(rule) };
+            }
             self.kernel.step(op, &mut self.shown);
             match self.kernel.take_ended() {
                 Some(Ended::TimedOut) => return Run { agree, end: End::TimedOut },
@@ -146,7 +148,8 @@ impl Beside {
     }
 
     /// The reference performs `op`, or what a rule has this kernel do instead.
-    fn step_reference(&mut self, op: &Op, limits: &Limits) {
+    /// The reference's step, or what the profile makes of it; the rule that has no words for it.
+    fn step_reference(&mut self, op: &Op, limits: &Limits) -> Option<&'static Rule> {
         let instead = self.profile.iter().find_map(|rule| {
             let instead = rule.instead(op, &self.before, limits)?;
             Some((*rule, instead))
@@ -158,6 +161,7 @@ impl Beside {
                 self.model.result = *result;
             }
             Some((_, Instead::Does(ops, error))) => self.step_all(ops, *error),
+            Some((rule, Instead::Unnameable)) => return Some(rule),
         }
         let answers = self.profile.iter().find_map(|rule| {
             let answer = rule.answers(op, &self.before, &self.model)?;
@@ -176,6 +180,7 @@ impl Beside {
         }
         let begins = |rule: &&Rule| rule.begins(op, &self.before, &self.model);
         self.begun.extend(self.profile.iter().copied().filter(begins).map(|rule| rule.name));
+        None
     }
 
     /// The reference performs `ops` as one operation: see [`Instead::Does`].

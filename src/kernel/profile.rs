@@ -7,7 +7,9 @@
 //! Which rules hold on a kernel is not looked up by its version, for distributions port changes
 //! back: each rule has a program, `corpus/kernel/NAME.txt`, whose last operation shows it.
 
-use vmadiff_machine::operand::{Advice, END_PAGES, Len, Mode, MremapFlags, Onfault, Page};
+use vmadiff_machine::operand::{
+    ARENA_PAGES, Advice, END_PAGES, Len, Mode, MremapFlags, Onfault, Page,
+};
 use vmadiff_machine::{Errno, Limits, Observation, Op, VmFlags, Vma};
 
 /// A difference between reference and kernel.
@@ -35,6 +37,8 @@ pub enum Instead {
     /// What the original kernel does for these operations, up to the first that fails. It answers
     /// as the first, or as the one that fails, or with that error behind the last.
     Does(Vec<Op>, Option<Errno>),
+    /// Something that no operations of the original kernel come to: the program ends before it.
+    Unnameable,
 }
 
 type IsInstead = fn(&Op, &Observation, &Limits) -> Option<Instead>;
@@ -268,13 +272,18 @@ fn mremap_several(op: &Op, before: &Observation, limits: &Limits) -> Option<Inst
         }
         let from = vma.start.max(page);
         let part = Len(vma.end.min(end).0 - from.0).into();
+        let to = new_page.plus(Len(from.0 - page.0));
+        // A part may begin past the arena, where none of its own could.
+        if from.max(to).0 >= ARENA_PAGES as u8 {
+            return Some(Instead::Unnameable);
+        }
         moves.push(Op::Mremap {
             process,
             page: from.into(),
             old_len: part,
             new_len: part,
             flags,
-            new_page: new_page.plus(Len(from.0 - page.0)).into(),
+            new_page: to.into(),
         });
     }
     Some(Instead::Does(moves, None))
