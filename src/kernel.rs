@@ -147,8 +147,8 @@ impl Beside {
         Run { agree: program.ops.len(), end: End::Whole }
     }
 
-    /// The reference performs `op`, or what a rule has this kernel do instead.
-    /// The reference's step, or what the profile makes of it; the rule that has no words for it.
+    /// The reference performs `op`, or what a rule has this kernel do instead; where that cannot be
+    /// said in operations, the rule.
     fn step_reference(&mut self, op: &Op, limits: &Limits) -> Option<&'static Rule> {
         let instead = self.profile.iter().find_map(|rule| {
             let instead = rule.instead(op, &self.before, limits)?;

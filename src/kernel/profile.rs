@@ -153,6 +153,10 @@ rules! {
         "mlock2 with MLOCK_ONFAULT does not look whether the memory is accessible";
         "populate_vma_page_range(), “mm/munlock: delete FOLL_MLOCK and FOLL_POPULATE”";
         Answers(mlock_onfault);
+    "mremap-grow-merges" since "5.19":
+        "a mapping that grows in place merges with what it grows up to";
+        "mremap(), vma_merge(), “mm: add merging after mremap resize”";
+        Explains(mremap_grow_merges);
     "uffd-offset" since "6.4":
         "where a userfaultfd range begins inside a VMA, merging looks at the page offset there, not at that of the VMA's start";
         "userfaultfd_register(), “mm/uffd: fix vma operation where start addr cuts part of vma”";
@@ -458,6 +462,19 @@ fn merge_unfaulted(difference: &Difference) -> bool {
             })
         });
     merged > 0 && all_unfaulted && is_where_vmas_end(difference)
+}
+
+fn mremap_grow_merges(difference: &Difference) -> bool {
+    let Op::Mremap { process, page, new_len, flags, .. } = *difference.op else { return false };
+    let end = page.get().plus(new_len.get());
+    let goes_on = |seen: &Observation| {
+        let vma = seen.spaces[usize::from(process.get().0)].vma_at(page.get());
+        vma.is_some_and(|vma| vma.end > end)
+    };
+    flags.get() == MremapFlags::InPlace
+        && !goes_on(difference.model)
+        && goes_on(difference.shown)
+        && is_where_vmas_end(difference)
 }
 
 fn uffd_unregister_other(difference: &Difference) -> bool {
