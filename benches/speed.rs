@@ -4,12 +4,10 @@
 //! - lockstep: both models and the full comparison after every operation;
 //! - what else a fuzz iteration does: decoding, mutating.
 //!
-//! On fixed programs of 8, 16 and 64 operations, and on the programs of a random walk. And the time
-//! of one operation as VMAs and processes grow in number.
+//! On fixed programs of 8, 16 and 64 operations, and on the programs of a random walk.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use vmadiff::compare::{Comparer, Scope};
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::{mutate, random};
@@ -115,52 +113,4 @@ fn walk(bencher: Bencher) {
     bencher
         .counter(ItemsCount::new(operations))
         .bench_local(|| programs.iter().filter(|program| lockstep.run(program).is_some()).count());
-}
-
-/// One operation as an address space grows: VMAs of one page each, which do not merge.
-#[divan::bench(args = [1, 2, 4, 8, 16, 32, 64])]
-fn vmas(bencher: Bencher, vmas: u8) {
-    let grown = (0..vmas).map(|page| {
-        format!("mmap 0 {page} 1 {} anon_private\n", if page % 2 == 0 { "rw" } else { "r" })
-    });
-    one_of_many(bencher, grown.collect(), &["madvise 0 0 1 RANDOM\n", "madvise 0 0 1 NORMAL\n"]);
-}
-
-/// One operation as there are more processes, of eight VMAs each.
-#[divan::bench(args = [1, 2, 4, 8])]
-fn processes(bencher: Bencher, processes: u8) {
-    let grown = (0..8).map(|page| {
-        format!("mmap 0 {page} 1 {} anon_private LOCKED\n", if page % 2 == 0 { "rw" } else { "r" })
-    });
-    let forks = (1..processes).map(|_| String::from("fork 0\n"));
-    one_of_many(
-        bencher,
-        grown.chain(forks).collect(),
-        &["madvise 0 0 1 RANDOM\n", "madvise 0 0 1 NORMAL\n"],
-    );
-}
-
-/// The time of one operation, and the comparison, where `grown` went before.
-fn one_of_many(bencher: Bencher, grown: String, ops: &[&str]) {
-    let read = |text: &str| text.parse::<Program>().expect("a program").ops;
-    let mut machines: [Box<dyn Machine>; 2] =
-        [Box::new(Reference::new()), Box::new(Candidate::new(Revision::Fixed))];
-    let mut seen = [Observation::default(), Observation::default()];
-    // One at a time: they are more than a program may have.
-    for line in grown.lines() {
-        for (machine, seen) in machines.iter_mut().zip(&mut seen) {
-            machine.step(&read(line)[0], seen);
-        }
-    }
-    let ops: Vec<_> = ops.iter().map(|text| read(text)[0]).collect();
-    let mut comparer = Comparer::new(Scope::Models);
-    assert!(comparer.same_in_full(&seen[0], &seen[1]));
-    bencher.counter(ItemsCount::new(ops.len())).bench_local(|| {
-        ops.iter().all(|op| {
-            for (machine, seen) in machines.iter_mut().zip(&mut seen) {
-                machine.step(op, seen);
-            }
-            comparer.same(&seen[0], &seen[1])
-        })
-    });
 }
