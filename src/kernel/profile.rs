@@ -157,6 +157,10 @@ rules! {
         "a mapping that grows in place merges with what it grows up to";
         "mremap(), vma_merge(), “mm: add merging after mremap resize”";
         Explains(mremap_grow_merges);
+    "mmap-merges-next" since "6.1":
+        "what mmap maps joins the mapping above rather than the one below, where it could join either but not both; until 6.11";
+        "mmap_region(), “mm/mmap: use advanced maple tree API for mmap_region()”";
+        Explains(mmap_merges_next);
     "uffd-offset" since "6.4":
         "where a userfaultfd range begins inside a VMA, merging looks at the page offset there, not at that of the VMA's start";
         "userfaultfd_register(), “mm/uffd: fix vma operation where start addr cuts part of vma”";
@@ -474,6 +478,18 @@ fn mremap_grow_merges(difference: &Difference) -> bool {
     flags.get() == MremapFlags::InPlace
         && !goes_on(difference.model)
         && goes_on(difference.shown)
+        && is_where_vmas_end(difference)
+}
+
+fn mmap_merges_next(difference: &Difference) -> bool {
+    let Op::Mmap { process, page, len, .. } = *difference.op else { return false };
+    let (start, end) = (page.get(), page.get().plus(len.get()));
+    let vma = |seen: &Observation| {
+        let vma = seen.spaces[usize::from(process.get().0)].vma_at(start)?;
+        Some((vma.start < start, vma.end > end))
+    };
+    vma(difference.model) == Some((true, false))
+        && vma(difference.shown) == Some((false, true))
         && is_where_vmas_end(difference)
 }
 
