@@ -158,7 +158,7 @@ rules! {
         "mremap(), vma_merge(), “mm: add merging after mremap resize”";
         Explains(mremap_grow_merges);
     "mmap-merges-next" since "6.1":
-        "what mmap maps joins the mapping above rather than the one below, where it could join either but not both; until 6.11";
+        "mmap joins what it maps with the mapping above first, and then with the one below only where the anon_vma of that is the same; until 6.11";
         "mmap_region(), “mm/mmap: use advanced maple tree API for mmap_region()”";
         Explains(mmap_merges_next);
     "uffd-offset" since "6.4":
@@ -488,7 +488,7 @@ fn mmap_merges_next(difference: &Difference) -> bool {
         let vma = seen.spaces[usize::from(process.get().0)].vma_at(start)?;
         Some((vma.start < start, vma.end > end))
     };
-    vma(difference.model) == Some((true, false))
+    vma(difference.model).is_some_and(|(below, _)| below)
         && vma(difference.shown) == Some((false, true))
         && is_where_vmas_end(difference)
 }
