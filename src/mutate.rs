@@ -31,7 +31,7 @@ const MUTATIONS: [(&str, u32, Mutation); 16] = [
     ("align the page offset", 1, align_pgoff),
     ("flip a flag", 2, flip_flag),
     ("toggle a fork", 1, toggle_fork),
-    ("grow a family", 2, grow_family),
+    ("grow a family", 3, grow_family),
     ("replace", 2, replace),
     ("swap", 2, swap),
     ("duplicate a slice", 1, duplicate),
@@ -67,9 +67,10 @@ impl Mutate<Program> for ProgramMutator {
     }
 }
 
-/// What one mutation may draw on: a fresh operation takes some twenty bytes, a family fifty.
-fn random_bytes(context: &mut Context) -> [u8; 64] {
-    let mut bytes = [0; 64];
+/// What one mutation may draw on: a fresh operation takes some twenty bytes, a family four a
+/// member.
+fn random_bytes(context: &mut Context) -> [u8; 96] {
+    let mut bytes = [0; 96];
     context.rng().gen_bytes(&mut bytes);
     bytes
 }
@@ -202,13 +203,13 @@ fn grow_family(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
         layout.add(&op);
         family.push(op);
     };
-    for _ in 0..u.int_in_range(2..=10u8)? {
+    for _ in 0..u.int_in_range(2..=12u8)? {
         let process = layout.process(u)?.into();
         let kind = u.int_in_range(0..=7u8)?;
         if kind < 6 {
             add(Op::Fork { process }, &mut layout);
         }
-        if matches!(kind, 4..=6) {
+        if matches!(kind, 3..=6) {
             add(Op::Exit { process }, &mut layout);
         }
         if kind == 7 {
