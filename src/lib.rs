@@ -50,6 +50,7 @@
 //! (`map_count`: VMAs), everywhere.
 
 pub mod compare;
+pub mod crash;
 pub mod divergence;
 pub mod draw;
 pub mod explain;
@@ -76,5 +77,6 @@ pub mod picture;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod settings;
 pub mod strace;
 pub mod triage;

@@ -9,6 +9,6 @@ use vmadiff::{feedback, input::Input, oracle};
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static COUNTERS: feedback::Counters = feedback::counters();
 
-fuzz_target!(|input: Input| {
+fuzz_target!(init: oracle::prepare(&COUNTERS), |input: Input| {
     oracle::check_or_panic(&input.0, &COUNTERS);
 });

@@ -8,7 +8,7 @@ use vmadiff::{feedback, input::Input, mutate, oracle};
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static COUNTERS: feedback::Counters = feedback::counters();
 
-fuzz_target!(|input: Input| {
+fuzz_target!(init: oracle::prepare(&COUNTERS), |input: Input| {
     oracle::check_or_panic(&oracle::without_copies(input.0), &COUNTERS);
 });
 

@@ -1,0 +1,283 @@
+//! Where a fuzz target ends that has found something: in a function named after what it found.
+//!
+//! ClusterFuzz takes crashes for one bug where the three uppermost frames of their stacks are the
+//! same, frames of the panic machinery left out. A harness that panics in one place has all its
+//! bugs filed as one. Here each family of signatures has a function of its own, which is not
+//! inlined: `vmadiff::crash::flags::copy` for `flags/copy/…`, `vmadiff::crash::use_after_free::
+//! copy_vma` for `aliasing/use-after-free/copy_vma/…`.
+//!
+//! No name here has the word that assertions have in C: ClusterFuzz skips such frames as machinery.
+
+use crate::divergence::Signature;
+
+/// A function that ends the process with a report.
+type End = fn(&str) -> !;
+
+/// A module for each class of divergence, and in it a function for each family.
+macro_rules! families {
+    ($($module:ident $class:literal: $names:ident;)*) => {
+        $($names! { $module $class })*
+
+        /// Where divergences of a class and a part end, and whether that is for their family alone.
+        fn end_of(class: &str, part: &str) -> (End, bool) {
+            match class {
+                $($class => $module::end_of(part),)*
+                _ => (other, false),
+            }
+        }
+
+        functions! { @one other "a class without a name" }
+    };
+}
+
+/// The module of a class: a function for each part, and `other` for one that has none.
+macro_rules! functions {
+    ($module:ident $class:literal; $($name:ident $part:literal)*) => {
+        mod $module {
+            $(functions! { @one $name concat!($class, "/", $part) })*
+            functions! { @one other concat!($class, "/…") }
+
+            pub(super) fn end_of(part: &str) -> (super::End, bool) {
+                match part {
+                    $($part => ($name, true),)*
+                    _ => (other, false),
+                }
+            }
+        }
+    };
+    (@one $name:ident $what:expr) => {
+        #[cold]
+        #[inline(never)]
+        pub(super) fn $name(report: &str) -> ! {
+            // Each names itself, or a linker may fold functions with the same body into one.
+            panic!("{}\n{report}", std::hint::black_box($what));
+        }
+    };
+}
+
+/// The operations, and what signatures call code that several of them share.
+macro_rules! parts {
+    ($module:ident $class:literal) => {
+        functions! { $module $class;
+            mmap "mmap"
+            munmap "munmap"
+            mprotect "mprotect"
+            mremap "mremap"
+            madvise "madvise"
+            mlock "mlock"
+            munlock "munlock"
+            mbind "mbind"
+            touch "touch"
+            uffd_register "uffd_register"
+            uffd_unregister "uffd_unregister"
+            fork "fork"
+            exit "exit"
+            copy "copy"
+            copy_vma "copy_vma"
+            map "map"
+            change "change"
+            unreachable_page "unreachable-page"
+            missing_unreachable_page "missing-unreachable-page"
+        }
+    };
+}
+
+/// The kernel functions that an event can name.
+macro_rules! places {
+    ($module:ident $class:literal) => {
+        functions! { $module $class;
+            anon_vma_chain_link "anon_vma_chain_link"
+            anon_vma_clone "anon_vma_clone"
+            anon_vma_compatible "anon_vma_compatible"
+            anon_vma_fork "anon_vma_fork"
+            anon_vma_free "anon_vma_free"
+            anon_vma_lock_write "anon_vma_lock_write"
+            anon_vma_merge "anon_vma_merge"
+            anon_vma_prepare "__anon_vma_prepare"
+            apply_vma_lock_flags "apply_vma_lock_flags"
+            copy_page_range "copy_page_range"
+            copy_vma "copy_vma"
+            count_mm_mlocked_page_nr "count_mm_mlocked_page_nr"
+            count_vma_pages_range "count_vma_pages_range"
+            detach_vmas_to_be_unmapped "detach_vmas_to_be_unmapped"
+            do_anonymous_page "do_anonymous_page"
+            do_fault "do_fault"
+            do_mlock "do_mlock"
+            do_mmap "do_mmap"
+            do_mprotect_pkey "do_mprotect_pkey"
+            do_munmap "__do_munmap"
+            do_user_addr_fault "do_user_addr_fault"
+            dup_mmap "dup_mmap"
+            dup_userfaultfd "dup_userfaultfd"
+            exit_mmap "exit_mmap"
+            find_mergeable_anon_vma "find_mergeable_anon_vma"
+            find_vma "find_vma"
+            find_vma_links "find_vma_links"
+            find_vma_prev "find_vma_prev"
+            find_vma_without_flags "find_vma_without_flags"
+            free_pgtables "free_pgtables"
+            handle_mm_fault "handle_mm_fault"
+            handle_pte_fault "handle_pte_fault"
+            insert_vm_struct "__insert_vm_struct"
+            lock_anon_vma_root "lock_anon_vma_root"
+            madvise "madvise"
+            madvise_behavior "madvise_behavior"
+            madvise_dontneed_free "madvise_dontneed_free"
+            may_expand_vm "may_expand_vm"
+            mbind_range "mbind_range"
+            mlock_fixup "mlock_fixup"
+            mlock_future_check "mlock_future_check"
+            mm_populate "__mm_populate"
+            mmap_process_vm "mmap_process_vm"
+            mmap_region "mmap_region"
+            move_page_tables "move_page_tables"
+            move_vma "move_vma"
+            mprotect_fixup "mprotect_fixup"
+            mremap "mremap"
+            mremap_to "mremap_to"
+            mremap_userfaultfd_prep "mremap_userfaultfd_prep"
+            munlock_vma_pages_range "munlock_vma_pages_range"
+            page_move_anon_rmap "page_move_anon_rmap"
+            page_set_anon_rmap "__page_set_anon_rmap"
+            populate_vma_page_range "populate_vma_page_range"
+            process_vm_mmap "process_vm_mmap"
+            put_anon_vma "put_anon_vma"
+            queue_pages_test_walk "queue_pages_test_walk"
+            remove_vma_list "remove_vma_list"
+            reusable_anon_vma "reusable_anon_vma"
+            set_pte_at "set_pte_at"
+            shmem_fault "shmem_fault"
+            split_vma "split_vma"
+            split_vma_at "__split_vma"
+            unlink_anon_vmas "unlink_anon_vmas"
+            unmap_page_range "unmap_page_range"
+            unmapped_area_topdown "unmapped_area_topdown"
+            userfaultfd_register "userfaultfd_register"
+            userfaultfd_unregister "userfaultfd_unregister"
+            validate_mm "validate_mm"
+            vm_area_dup "vm_area_dup"
+            vm_stat_account "vm_stat_account"
+            vma_adjust "__vma_adjust"
+            vma_expandable "vma_expandable"
+            vma_link "vma_link"
+            vma_link_list "__vma_link_list"
+            vma_merge "vma_merge"
+            vma_to_resize "vma_to_resize"
+            vma_unlink_common "__vma_unlink_common"
+        }
+    };
+}
+
+families! {
+    merge "merge": parts;
+    flags "flags": parts;
+    uffd "uffd": parts;
+    aliasing "aliasing": parts;
+    use_after_free "aliasing/use-after-free": places;
+    layout "layout": parts;
+    offset "offset": parts;
+    anon_vma "anon-vma": parts;
+    rmap_locks "rmap-locks": parts;
+    accounting "accounting": parts;
+    errno "errno": parts;
+    bug_on "assertion": places;
+}
+
+/// Where divergences of a signature end, and whether that is for their family alone.
+fn end(signature: &str) -> (End, bool) {
+    let mut words = signature.split('/');
+    let (class, part) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    if part == "use-after-free" {
+        return end_of("aliasing/use-after-free", words.next().unwrap_or(""));
+    }
+    end_of(class, part)
+}
+
+/// Ends the process, in the function of the signature's family.
+///
+/// # Panics
+/// Always, with the report.
+#[inline(never)]
+pub fn end_with(signature: &Signature, report: &str) -> ! {
+    end(signature.as_str()).0(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::divergence::Class;
+    use crate::known::Known;
+    use vmadiff_machine::Opcode;
+
+    /// Families whose divergences end in a function of their own.
+    fn own(families: impl IntoIterator<Item = String>) -> BTreeMap<usize, String> {
+        let mut ends = BTreeMap::new();
+        for family in families {
+            let (end, own) = end(&format!("{family}/detail"));
+            assert!(own, "{family} has no function");
+            let other = ends.insert(end as usize, family.clone());
+            assert!(other.is_none(), "{family} and {other:?} end in one function");
+        }
+        ends
+    }
+
+    /// Every text between `before` and `after` in the candidate's source.
+    fn in_candidate(before: &str, after: char) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("candidate/src");
+        let mut found: Vec<String> = Vec::new();
+        for entry in fs::read_dir(folder).expect("the candidate's source") {
+            let text = fs::read_to_string(entry.expect("a file").path()).expect("text");
+            let text = text.split("#[cfg(test)]").next().expect("the code before its tests");
+            found.extend(
+                text.split(before)
+                    .skip(1)
+                    .filter_map(|rest| rest.split_once(after).map(|(name, _)| name.to_owned())),
+            );
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    #[test]
+    fn every_class_and_operation_ends_in_a_function_of_its_own() {
+        let parts = Opcode::ALL.iter().map(|opcode| opcode.name());
+        let parts: Vec<&str> = parts.chain(["map", "change"]).collect();
+        let classes = Class::ALL.iter().filter(|class| **class != Class::Assertion);
+        own(classes.flat_map(|class| parts.iter().map(move |part| format!("{class}/{part}"))));
+        own(["anon-vma/unreachable-page".into(), "anon-vma/copy_vma".into()]);
+    }
+
+    #[test]
+    fn every_kernel_function_that_reads_or_asserts_has_one_of_each() {
+        let functions = in_candidate("const F: &str = \"", '"');
+        assert!(functions.len() > 50, "{functions:?}");
+        let of = |class: &'static str| functions.iter().map(move |f| format!("{class}/{f}"));
+        own(of("aliasing/use-after-free").chain(of("assertion")));
+    }
+
+    #[test]
+    fn what_is_known_has_a_function_and_what_is_not_foreseen_ends_in_its_class() {
+        let text = include_str!("../corpus/known-v2.txt");
+        Known::parse(text).expect("a list");
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            assert!(end(line.split(' ').next().expect("a signature")).1, "{line}");
+        }
+        let (flags, uffd) = (end("flags/unforeseen/x"), end("uffd/unforeseen/x"));
+        assert!(!flags.1 && !uffd.1 && flags.0 as usize != uffd.0 as usize);
+    }
+
+    #[test]
+    fn the_report_is_what_the_process_ends_with() {
+        let ended = std::panic::catch_unwind(|| end("flags/copy/VM_LOCKED-kept").0("the report"));
+        let text = ended.expect_err("it ends");
+        assert_eq!(
+            text.downcast_ref::<String>().map(String::as_str),
+            Some("flags/copy\nthe report")
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! The settings of a fuzz target: its arguments are the fuzzing engine's.
+//!
+//! They are environment variables. Where a service starts the target, and nobody can set any, they
+//! are read from the file `TARGET.settings` beside the binary, a line `NAME=VALUE` each with the
+//! names of the variables, `#` beginning a comment; paths are relative to that file. A binary under
+//! another name is another target, with other settings. A variable goes before the file.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use vmadiff_candidate::{Fault, Revision};
+
+use crate::known::Known;
+
+/// The settings of a run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The revision of the candidate: `VMADIFF_REVISION`, by default `v2`.
+    pub revision: Revision,
+    /// What is wrong with the candidate on purpose: `VMADIFF_FAULT`. The revision is then `fixed`.
+    pub fault: Option<Fault>,
+    /// Divergences that the run goes on past: the file named by `VMADIFF_KNOWN`.
+    pub known: Known,
+    /// A folder for the first program of each signature; the run then goes on past all of them:
+    /// `VMADIFF_FINDINGS`.
+    pub findings: Option<PathBuf>,
+}
+
+const REVISION: &str = "VMADIFF_REVISION";
+const FAULT: &str = "VMADIFF_FAULT";
+const KNOWN: &str = "VMADIFF_KNOWN";
+const FINDINGS: &str = "VMADIFF_FINDINGS";
+/// Every setting by its name.
+const NAMES: [&str; 4] = [REVISION, FAULT, KNOWN, FINDINGS];
+
+/// A setting that says something else than what it may.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {what}")]
+pub struct SettingsError {
+    /// The variable, or the file and the line.
+    place: String,
+    what: String,
+}
+
+/// A value, and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Given {
+    value: String,
+    place: String,
+    /// What a path is relative to.
+    folder: PathBuf,
+}
+
+impl Given {
+    fn error(&self, what: impl ToString) -> SettingsError {
+        SettingsError { place: self.place.clone(), what: what.to_string() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.value)
+    }
+}
+
+impl Settings {
+    /// The settings of this process: of its environment, then of the file beside its binary.
+    ///
+    /// # Errors
+    /// [`SettingsError`] where a setting does not name a revision, a fault, a list or a folder, or
+    /// a line of the file is none.
+    pub fn of_process() -> Result<Settings, SettingsError> {
+        let mut given = match env::current_exe() {
+            Ok(binary) => beside(&binary)?,
+            // Nothing is beside a binary that cannot be found.
+            Err(_) => BTreeMap::new(),
+        };
+        for name in NAMES {
+            let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { continue };
+            let place = name.to_owned();
+            let value = value.into_string().map_err(|value| SettingsError {
+                place: place.clone(),
+                what: format!("{} is not UTF-8", value.to_string_lossy()),
+            })?;
+            given.insert(name, Given { value, place, folder: PathBuf::new() });
+        }
+        Settings::of(&given)
+    }
+
+    fn of(given: &BTreeMap<&str, Given>) -> Result<Settings, SettingsError> {
+        let (revision, fault) = candidate(given.get(REVISION), given.get(FAULT))?;
+        let known = given.get(KNOWN).map(|list| {
+            let path = list.path();
+            let wrong = |error: &dyn ToString| {
+                list.error(format!("{}: {}", path.display(), error.to_string()))
+            };
+            let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+            Known::parse(&text).map_err(|error| wrong(&error))
+        });
+        let findings = given.get(FINDINGS).map(|folder| match folder.path() {
+            path if path.is_dir() => Ok(path),
+            path => Err(folder.error(format!("{}: expected a folder", path.display()))),
+        });
+        let (known, findings) = (known.transpose()?.unwrap_or_default(), findings.transpose()?);
+        Ok(Settings { revision, fault, known, findings })
+    }
+}
+
+/// What the file beside a binary gives; nothing where there is none.
+fn beside(binary: &Path) -> Result<BTreeMap<&'static str, Given>, SettingsError> {
+    let mut name = binary.file_name().unwrap_or_default().to_owned();
+    name.push(".settings");
+    let file = binary.with_file_name(name);
+    match fs::read_to_string(&file) {
+        Ok(text) => parse(&file, &text),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => {
+            Err(SettingsError { place: file.display().to_string(), what: error.to_string() })
+        }
+    }
+}
+
+fn parse(file: &Path, text: &str) -> Result<BTreeMap<&'static str, Given>, SettingsError> {
+    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    let mut given = BTreeMap::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or("").trim();
+        if line.is_empty() {
+            continue;
+        }
+        let place = format!("{}: line {}", file.display(), n + 1);
+        let error = |what: String| SettingsError { place: place.clone(), what };
+        let known = NAMES.join(", ");
+        let Some((name, value)) = line.split_once('=') else {
+            return Err(error(format!("`{line}`: expected NAME=VALUE, with a name of {known}")));
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let Some(name) = NAMES.into_iter().find(|known| *known == name) else {
+            return Err(error(format!("no setting is called `{name}`: expected one of {known}")));
+        };
+        if value.is_empty() {
+            return Err(error(format!("{name} has no value: leave the line out")));
+        }
+        let value = value.to_owned();
+        let one = Given { value, place: format!("{place}: {name}"), folder: folder.clone() };
+        if given.insert(name, one).is_some() {
+            return Err(error(format!("{name} is set twice")));
+        }
+    }
+    Ok(given)
+}
+
+/// Which candidate the two settings ask for.
+fn candidate(
+    revision: Option<&Given>,
+    fault: Option<&Given>,
+) -> Result<(Revision, Option<Fault>), SettingsError> {
+    let named = |given: &Given| given.value.parse::<Revision>().map_err(|e| given.error(e));
+    let revision = revision.map(named).transpose()?;
+    let Some(given) = fault else { return Ok((revision.unwrap_or(Revision::V2), None)) };
+    let fault = given.value.parse::<Fault>().map_err(|e| given.error(e))?;
+    match revision {
+        None | Some(Revision::Fixed) => Ok((Revision::Fixed, Some(fault))),
+        Some(other) => Err(given.error(format!(
+            "only fixed can have a fault, and {REVISION} is {other}: leave one of them out"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        parse(Path::new("out/cross_mm.settings"), text)
+            .and_then(|given| Settings::of(&given))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_fault_makes_the_revision_fixed_and_no_other_revision_has_one() {
+        let ask = |text: &str| read(text).map(|settings| (settings.revision, settings.fault));
+        let fault = Fault::MaskNoLocked;
+        assert_eq!(ask(""), Ok((Revision::V2, None)));
+        assert_eq!(ask("VMADIFF_REVISION=rfc"), Ok((Revision::Rfc, None)));
+        for revision in ["", "VMADIFF_REVISION = fixed # for now\n"] {
+            let text = format!("{revision}\nVMADIFF_FAULT={}", fault.name());
+            assert_eq!(ask(&text), Ok((Revision::Fixed, Some(fault))));
+        }
+        let error = ask("VMADIFF_FAULT=mask-no-locked\nVMADIFF_REVISION=v2").expect_err("no v2");
+        assert!(error.starts_with("out/cross_mm.settings: line 1: VMADIFF_FAULT: only"), "{error}");
+        let error = ask("VMADIFF_FAULT=none").expect_err("no fault");
+        assert!(error.contains("no fault is called `none`: `vmadiff faults`"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_sets_nothing_is_named_by_file_and_line() {
+        for (text, line, what) in [
+            ("\nfixed", 2, "expected NAME=VALUE"),
+            ("REVISION=fixed", 1, "no setting is called `REVISION`"),
+            ("VMADIFF_REVISION=", 1, "has no value"),
+            ("VMADIFF_REVISION=v3", 1, "VMADIFF_REVISION: no revision is called"),
+            ("VMADIFF_REVISION=v2\nVMADIFF_REVISION=v2", 2, "is set twice"),
+            ("VMADIFF_KNOWN=none.txt", 1, "VMADIFF_KNOWN: out/none.txt: No such file"),
+            ("VMADIFF_FINDINGS=none", 1, "VMADIFF_FINDINGS: out/none: expected a folder"),
+        ] {
+            let error = read(text).expect_err(text);
+            let place = format!("out/cross_mm.settings: line {line}: ");
+            assert!(error.starts_with(&place) && error.contains(what), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_binary_has_its_name_and_paths_are_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let binary = folder.path().join("cross_mm");
+        assert_eq!(beside(&binary), Ok(BTreeMap::new()));
+        fs::write(folder.path().join("known.txt"), "a/b/c why\n").expect("written");
+        fs::write(folder.path().join("cross_mm.settings"), "VMADIFF_KNOWN=known.txt\n")
+            .expect("written");
+        let settings = Settings::of(&beside(&binary).expect("settings")).expect("a list");
+        assert_eq!(settings.known.why("a/b/c"), Some("why"));
+    }
+}
