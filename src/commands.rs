@@ -25,6 +25,7 @@ use vmadiff::page::{Page, Shown};
 use vmadiff::picture::{Painter, Picture};
 use vmadiff::random::Walk;
 use vmadiff::run::Run;
+use vmadiff::sarif::sarif;
 use vmadiff::triage::{Group, Row};
 use vmadiff::{oracle, output, report, strace};
 use vmadiff_candidate::Fault;
@@ -291,14 +292,31 @@ fn programs(paths: &[PathBuf]) -> anyhow::Result<(Vec<(PathBuf, Program)>, usize
     Ok((programs, skipped))
 }
 
+/// What a triage leaves beside what it prints.
+pub(crate) struct Kept<'a> {
+    /// A folder for the minimized programs.
+    pub(crate) programs: Option<&'a Path>,
+    /// A file for the rows, as JSON.
+    pub(crate) json: Option<&'a Path>,
+    /// A file for the rows, as SARIF.
+    pub(crate) sarif: Option<&'a Path>,
+    /// Whether files may be overwritten.
+    pub(crate) force: bool,
+}
+
 pub(crate) fn triage(
     paths: &[PathBuf],
-    destination: Option<(&Path, bool)>,
+    kept: Kept<'_>,
     known: &Known,
     json: bool,
     mut lockstep: Lockstep<Boxed, Boxed>,
     look: Look,
 ) -> anyhow::Result<bool> {
+    let force = kept.force;
+    let files = [kept.json, kept.sarif].into_iter().flatten();
+    if let Some(path) = files.into_iter().find(|path| !force && path.exists()) {
+        bail!("{}: it exists: --force overwrites it", path.display());
+    }
     let (programs, skipped) = programs(paths)?;
     let count = programs.len();
     let bar = progress(count, "triage");
@@ -308,8 +326,9 @@ pub(crate) fn triage(
     let mut rows: Vec<Row> = Vec::new();
     let mut written = Vec::new();
     for group in &groups {
-        let file = destination
-            .map(|(folder, _)| folder.join(format!("{}.vmad", group.signature.file_stem())));
+        let file = kept
+            .programs
+            .map(|folder| folder.join(format!("{}.vmad", group.signature.file_stem())));
         rows.push(group.row(known, file.as_ref()));
         for format in [Format::Corpus, Format::Text] {
             let extension = if format == Format::Corpus { "vmad" } else { "txt" };
@@ -318,8 +337,14 @@ pub(crate) fn triage(
             );
         }
     }
-    if let Some((folder, force)) = destination {
+    if let Some(folder) = kept.programs {
         write_all(folder, &written, force)?;
+    }
+    if let Some(path) = kept.json {
+        write(path, (serde_json::to_string_pretty(&rows)? + "\n").as_bytes(), force)?;
+    }
+    if let Some(path) = kept.sarif {
+        write(path, sarif(&rows, lockstep.names())?.as_bytes(), force)?;
     }
     let mut out = stdout().lock();
     if json {

@@ -77,6 +77,7 @@ pub mod picture;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod sarif;
 pub mod settings;
 pub mod strace;
 pub mod triage;

@@ -123,7 +123,8 @@ differs, those that the machine's kernel does not survive (bug), and what is ski
     /// Group programs by the signature of their divergence and minimize one of each
     #[command(after_help = "Examples:
   vmadiff triage fuzz/artifacts/cross_mm --out findings
-  vmadiff triage findings --known corpus/known.txt --json")]
+  vmadiff triage findings --known corpus/known.txt --json
+  vmadiff triage findings --sarif findings.sarif")]
     Triage {
         /// Files, or folders of files
         #[arg(required = true)]
@@ -137,6 +138,12 @@ differs, those that the machine's kernel does not survive (bug), and what is ski
         /// Print JSON instead of a table
         #[arg(long)]
         json: bool,
+        /// Write the JSON to a file as well
+        #[arg(long, value_name = "FILE")]
+        json_file: Option<PathBuf>,
+        /// Write SARIF 2.1.0, for code scanning, to a file as well
+        #[arg(long, value_name = "FILE")]
+        sarif: Option<PathBuf>,
         /// Overwrite what exists
         #[arg(long)]
         force: bool,
@@ -344,10 +351,15 @@ fn run(command: Command, look: Look) -> anyhow::Result<bool> {
         Command::Minimize { file, output, to, force, machines } => {
             commands::minimize(&file, &output, to.map(Format::from), force, machines.lockstep())
         }
-        Command::Triage { paths, out, known, json, force, machines } => {
+        Command::Triage { paths, out, known, json, json_file, sarif, force, machines } => {
             let known = commands::known(known.as_deref())?;
-            let destination = out.as_deref().map(|folder| (folder, force));
-            commands::triage(&paths, destination, &known, json, machines.lockstep(), look)
+            let kept = commands::Kept {
+                programs: out.as_deref(),
+                json: json_file.as_deref(),
+                sarif: sarif.as_deref(),
+                force,
+            };
+            commands::triage(&paths, kept, &known, json, machines.lockstep(), look)
         }
         Command::Report { paths, output, as_is, known, force, machines } => {
             let known = commands::known(known.as_deref())?;

@@ -219,6 +219,29 @@ fn triage_groups_by_signature_and_writes_one_of_each() {
 }
 
 #[test]
+fn triage_writes_json_and_sarif_beside_the_table_and_over_nothing() {
+    let folder = folder();
+    let args = ["triage", "a.txt", "c.txt", "--json-file", "t.json", "--sarif", "t.sarif"];
+    let output = vmadiff(folder.path(), &args);
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    assert!(stdout(&output).contains("2 distinct divergences"), "{}", stdout(&output));
+    let read = |name: &str| -> serde_json::Value {
+        let text = fs::read_to_string(folder.path().join(name)).expect("written");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    assert_eq!(read("t.json")[0]["signature"], "flags/copy/VM_LOCKED-kept");
+    let run = &read("t.sarif")["runs"][0];
+    assert_eq!(run["results"][0]["ruleId"], "flags/copy/VM_LOCKED-kept");
+    let place = &run["results"][1]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "a.txt");
+    for args in [&args[..5], &["triage", "a.txt", "--sarif", "t.sarif"][..]] {
+        let output = vmadiff(folder.path(), args);
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains("it exists: --force overwrites it"));
+    }
+}
+
+#[test]
 fn triage_skips_what_is_no_program_in_a_folder_and_says_so() {
     let folder = folder();
     let output = vmadiff(folder.path(), &["triage", "."]);
