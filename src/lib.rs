@@ -67,6 +67,7 @@ pub mod known;
 pub mod layout;
 pub mod lockstep;
 pub mod machines;
+pub mod merge_cases;
 pub mod minimize;
 pub mod mutate;
 pub mod oracle;
