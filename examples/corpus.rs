@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use vmadiff::input;
+use vmadiff::input::{self, InputError};
 use vmadiff::known::Known;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
@@ -27,10 +27,13 @@ fn load(file: &Path) -> Result<Program, Failure> {
 
 fn canonical(out: &Path, files: &[PathBuf]) -> Result<(), Failure> {
     for file in files {
-        let bytes = fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
         let name = file.file_name().ok_or("a file without a name")?;
-        if let Ok(program) = corpus::decode(&bytes) {
-            fs::write(out.join(name), corpus::encode(&program))?;
+        match input::load(file) {
+            Ok((program, _)) => fs::write(out.join(name), corpus::encode(&program))?,
+            Err(InputError::Read(error)) => {
+                return Err(format!("{}: {error}", file.display()).into());
+            }
+            Err(_) => {}
         }
     }
     Ok(())
