@@ -7,7 +7,7 @@
 #   cross_mm_fixed  the same binary, at fixed: any divergence counts
 #   same_mm         no copies between address spaces, at v2
 #   codec           the formats
-# No dictionary: programs are mutated as programs, and for codec none was seen to help.
+# No dictionary: programs are mutated as programs; whether one helps codec has not been measured.
 [ -f fuzz/Cargo.toml ] || { echo "build.sh: $PWD: expected the folder of vmadiff" >&2; exit 2; }
 
 case $SANITIZER in
