@@ -7,7 +7,7 @@ use vmadiff_reference::Reference;
 use super::accounting::{is_charged, is_data, is_locked, recount};
 use super::*;
 use crate::lockstep::Lockstep;
-use crate::oracle::without_copies;
+use crate::mutate::ProgramMutator;
 use crate::random::Walk;
 
 /// Calls `check` with random programs, each up to one of its copies or moves, on which the
@@ -92,11 +92,17 @@ fn need_rmap_locks_is_what_the_values_say() {
 fn every_freed_source_of_v2_is_traced_to_the_merge_or_the_overlap() {
     let mut merges = 0;
     let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::V2));
-    let mut walk = Walk::new(11);
-    for n in 0..20_000 {
-        // Copies meet the other bugs first.
-        let program = walk.step().clone();
-        let program = if n % 2 == 0 { without_copies(program) } else { program };
+    let seeds = ["a", "b"].map(|bug| {
+        let file = format!("{}/corpus/seeds/bug-{bug}.txt", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(file).expect("a seed");
+        text.parse::<vmadiff_machine::Program>().expect("a program")
+    });
+    let mut session = mutatis::Session::new().seed(11);
+    for n in 0..4_000 {
+        let mut program = seeds[n % 2].clone();
+        for _ in 0..n % 8 {
+            session.mutate_with(&mut ProgramMutator, &mut program).expect("a mutation");
+        }
         let run = Run::of(&mut lockstep, &program);
         let Some(divergence) = &run.divergence else { continue };
         if !divergence.signature.as_str().starts_with("aliasing/use-after-free/") {
@@ -107,7 +113,7 @@ fn every_freed_source_of_v2_is_traced_to_the_merge_or_the_overlap() {
         assert!(merge || why.contains("overlap in process"), "{why}\n{}", run.program);
         merges += usize::from(merge);
     }
-    assert!(merges > 10, "{merges}");
+    assert!(merges > 100, "{merges}");
 }
 
 #[test]
