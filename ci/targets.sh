@@ -6,7 +6,7 @@
 # Both kinds have a folder of their own, since cargo does not know them apart. Models are safe
 # Rust, and sanitizers need nightly: -s none.
 build_target() {
-    command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+    command -v cargo-fuzz >/dev/null || cargo install --locked --debug cargo-fuzz
     case $1 in
     cross_mm | same_mm)
         RUSTC_WRAPPER=$PWD/ci/instrument cargo fuzz build -s none --no-trace-compares \
