@@ -12,8 +12,8 @@ use std::fmt::Write as _;
 
 use vmadiff_candidate::Revision;
 use vmadiff_machine::operand::{
-    Access, Advice, Arg, CopyFlags, Kind, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault,
-    Process, Prot,
+    Access, Advice, CopyFlags, Kind, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Process,
+    Prot,
 };
 use vmadiff_machine::{AddressSpace, Errno, Machine, Observation, Op, Program, VmFlags, Vma};
 
@@ -284,11 +284,6 @@ fn layout(space: &AddressSpace) -> String {
     runs.join(", ")
 }
 
-/// Who calls: every operation's first operand.
-pub(crate) fn process(op: &Op) -> Process {
-    Arg::from_byte(op.bytes()[0]).get()
-}
-
 /// The name of a file as far as it can stand in a comment of any language; in another file's name
 /// too.
 pub fn harmless(name: &str) -> String {
@@ -388,7 +383,7 @@ fn head(program: &Program, name: &str) -> String {
 
 /// An entry of the table. `shown` is what each process is expected to have mapped before it.
 fn entry(text: &mut String, op: &Op, seen: &Observation, shown: &mut [String; MAX_PROCESSES]) {
-    let Process(process) = process(op);
+    let Process(process) = op.process();
     let _ = write!(
         text,
         "\t{{\n\t\t.text = \"{op}\",\n\t\t.process = {process},\n\

@@ -16,7 +16,7 @@ use vmadiff_machine::operand::{
 };
 use vmadiff_machine::{Limits, Op, Program};
 
-use crate::export_c::{harmless, process};
+use crate::export_c::harmless;
 
 /// Where syzkaller's text form has its data area.
 const DATA: u64 = 0x7f00_0000_0000;
@@ -142,7 +142,7 @@ impl Calls {
     }
 
     fn operation(&mut self, op: &Op) {
-        if process(op) != Process(0) {
+        if op.process() != Process(0) {
             return self.comment(op, "of another process");
         }
         match *op {

@@ -20,7 +20,7 @@ impl Kernel {
         // An operation changes the address space of its caller, and fork that of the child.
         let changed = match (op, &result) {
             (Op::Fork { .. }, Ok(child)) => Process(*child),
-            _ => caller(op),
+            _ => op.process(),
         };
         if self.rmap_dirty {
             let is_copy = matches!(op, Op::Copy { .. } | Op::CopyVma { .. });
@@ -46,7 +46,7 @@ impl Kernel {
     }
 
     fn system_call(&mut self, op: &Op) -> Result<u8, Stop> {
-        let process = caller(op);
+        let process = op.process();
         let mm = self.mm(process)?;
         let none = |()| 0;
         let page = |addr: Addr| addr.page().0;
@@ -115,26 +115,5 @@ impl Kernel {
                 self.call_copy_vma(dst, src, len.get().0.into(), clear).map(page)
             }
         }
-    }
-}
-
-/// The process that performs an operation.
-fn caller(op: &Op) -> Process {
-    match *op {
-        Op::Mmap { process, .. }
-        | Op::Munmap { process, .. }
-        | Op::Mprotect { process, .. }
-        | Op::Mremap { process, .. }
-        | Op::Madvise { process, .. }
-        | Op::Mlock { process, .. }
-        | Op::Munlock { process, .. }
-        | Op::Mbind { process, .. }
-        | Op::Touch { process, .. }
-        | Op::UffdRegister { process, .. }
-        | Op::UffdUnregister { process, .. }
-        | Op::Fork { process }
-        | Op::Exit { process }
-        | Op::Copy { process, .. }
-        | Op::CopyVma { process, .. } => process.get(),
     }
 }

@@ -355,7 +355,7 @@ impl Kernel {
         if self.facilities.lacks(op).is_some() {
             return Ok((Err(Errno::ENOSYS), 0));
         }
-        let at = usize::from(caller(op).0);
+        let at = usize::from(op.process().0);
         if self.processes[at].is_none() {
             return Ok((Err(Errno::ESRCH), 0));
         }
@@ -549,27 +549,6 @@ impl Machine for Kernel {
 impl Drop for Kernel {
     fn drop(&mut self) {
         self.end_all();
-    }
-}
-
-/// The process that performs `op`.
-fn caller(op: &Op) -> Process {
-    match *op {
-        Op::Mmap { process, .. }
-        | Op::Munmap { process, .. }
-        | Op::Mprotect { process, .. }
-        | Op::Mremap { process, .. }
-        | Op::Madvise { process, .. }
-        | Op::Mlock { process, .. }
-        | Op::Munlock { process, .. }
-        | Op::Mbind { process, .. }
-        | Op::Touch { process, .. }
-        | Op::UffdRegister { process, .. }
-        | Op::UffdUnregister { process, .. }
-        | Op::Fork { process }
-        | Op::Exit { process }
-        | Op::Copy { process, .. }
-        | Op::CopyVma { process, .. } => process.get(),
     }
 }
 

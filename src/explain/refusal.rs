@@ -157,7 +157,7 @@ impl Case<'_> {
 
     fn nobody(&self) -> Option<String> {
         let gone = |process: usize| !self.before.spaces[process].alive;
-        let caller = usize::from(self.op.bytes()[0]) % self.before.spaces.len();
+        let caller = usize::from(self.op.process().0);
         let process = std::iter::once(caller)
             .chain(self.touched.iter().map(|t| t.process))
             .find(|&process| gone(process))?;
