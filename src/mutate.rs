@@ -19,24 +19,34 @@ pub struct ProgramMutator;
 /// A small change of a program.
 type Mutation = fn(&mut Program, &mut Unstructured) -> arbitrary::Result<()>;
 
-/// The mutations by name, and how often each is wanted.
-const MUTATIONS: [(&str, u32, Mutation); 16] = [
-    ("insert", 8, insert),
-    ("append", 6, append),
-    ("continue", 3, continue_one),
-    ("delete", 3, delete),
-    ("change an operand", 10, change_operand),
-    ("retarget to an edge", 3, retarget),
-    ("move to another process", 2, move_process),
-    ("align the page offset", 1, align_pgoff),
-    ("flip a flag", 2, flip_flag),
-    ("toggle a fork", 1, toggle_fork),
-    ("grow a family", 3, grow_family),
-    ("replace", 2, replace),
-    ("swap", 2, swap),
-    ("duplicate a slice", 1, duplicate),
-    ("exchange processes", 1, exchange_processes),
-    ("change the limits", 3, change_limits),
+/// What a program must have for a mutation.
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    Operations,
+    /// Room for more operations: it makes the program longer.
+    Room,
+    OperationsAndRoom,
+}
+
+/// The mutations by name, how often each is wanted, and what it needs.
+const MUTATIONS: [(&str, u32, Needs, Mutation); 16] = [
+    ("insert", 8, Needs::Room, insert),
+    ("append", 6, Needs::Room, append),
+    ("continue", 3, Needs::OperationsAndRoom, continue_one),
+    ("delete", 3, Needs::Operations, delete),
+    ("change an operand", 10, Needs::Operations, change_operand),
+    ("retarget to an edge", 3, Needs::Operations, retarget),
+    ("move to another process", 2, Needs::Operations, move_process),
+    ("align the page offset", 1, Needs::Operations, align_pgoff),
+    ("flip a flag", 2, Needs::Operations, flip_flag),
+    ("toggle a fork", 1, Needs::Operations, toggle_fork),
+    ("grow a family", 3, Needs::OperationsAndRoom, grow_family),
+    ("replace", 2, Needs::Operations, replace),
+    ("swap", 2, Needs::Operations, swap),
+    ("duplicate a slice", 1, Needs::OperationsAndRoom, duplicate),
+    ("exchange processes", 1, Needs::Operations, exchange_processes),
+    ("change the limits", 3, Needs::Nothing, change_limits),
 ];
 
 impl Mutate<Program> for ProgramMutator {
@@ -45,15 +55,13 @@ impl Mutate<Program> for ProgramMutator {
         candidates: &mut Candidates<'_>,
         program: &mut Program,
     ) -> mutatis::Result<()> {
-        for (name, weight, mutation) in MUTATIONS {
-            let grows = matches!(
-                name,
-                "insert" | "append" | "continue" | "duplicate a slice" | "grow a family"
-            );
-            if grows && (candidates.shrink() || program.ops.len() >= MAX_OPS) {
+        let full = candidates.shrink() || program.ops.len() >= MAX_OPS;
+        for (_, weight, needs, mutation) in MUTATIONS {
+            if full && matches!(needs, Needs::Room | Needs::OperationsAndRoom) {
                 continue;
             }
-            if program.ops.is_empty() && !matches!(name, "insert" | "append" | "change the limits")
+            if program.ops.is_empty()
+                && matches!(needs, Needs::Operations | Needs::OperationsAndRoom)
             {
                 continue;
             }
