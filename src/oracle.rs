@@ -94,20 +94,15 @@ pub fn without_copies(mut program: Program) -> Program {
 }
 
 thread_local! {
-    /// The oracle of this process.
+    /// The oracle of this process, once it is prepared.
     static ORACLE: RefCell<Option<Oracle>> = const { RefCell::new(None) };
 }
 
 /// What a fuzz target does before the first program: wrong settings end the process with status 2.
-/// Later, libFuzzer would take the end for a finding.
+/// Later, libFuzzer would take the end for a finding. `counters` are told what programs meet.
 pub fn prepare(counters: &'static Counters) {
-    let oracle = made(counters);
-    ORACLE.with_borrow_mut(|at| *at = Some(oracle));
-}
-
-fn made(counters: &'static Counters) -> Oracle {
     match Settings::of_process() {
-        Ok(settings) => Oracle::new(settings, counters),
+        Ok(settings) => ORACLE.set(Some(Oracle::new(settings, counters))),
         Err(error) => {
             eprintln!("vmadiff: {error}");
             std::process::exit(2);
@@ -115,15 +110,15 @@ fn made(counters: &'static Counters) -> Oracle {
     }
 }
 
-/// What a fuzz target does with a program: nothing where it is as it should be. `counters` are
-/// told what the program met.
+/// What a fuzz target does with a program: nothing where it is as it should be.
 ///
 /// # Panics
 /// With the report, where the machines diverge in a way the run does not go on past, in a function
-/// that is named after the divergence ([`crash`]); and where a finding cannot be written.
-pub fn check_or_panic(program: &Program, counters: &'static Counters) {
+/// that is named after the divergence ([`crash`]); where a finding cannot be written; and before
+/// [`prepare`].
+pub fn check_or_panic(program: &Program) {
     let checked =
-        ORACLE.with_borrow_mut(|at| at.get_or_insert_with(|| made(counters)).check(program));
+        ORACLE.with_borrow_mut(|at| at.as_mut().expect("prepare() comes first").check(program));
     match checked {
         Ok(()) => {}
         Err(Stop::Divergence { signature, report }) => crash::end_with(&signature, &report),
