@@ -28,6 +28,9 @@ pub enum End {
     Blocked,
     /// With a difference that a rule explains: what follows is another program.
     Explained(&'static Rule),
+    /// Before an operation that the kernel performs by a rule, in a way that has no words here
+    /// ([`Instead::Unnameable`]).
+    Unnameable(&'static Rule),
     /// With a difference that no rule explains.
     Differs(Divergence),
     /// With an operation that gave no answer in time.
@@ -126,7 +129,7 @@ impl Beside {
             }
             self.before.clone_from(&self.model);
             if let Some(rule) = self.step_reference(op, &program.limits) {
-                return Run { agree, end: End::Explained(rule) };
+                return Run { agree, end: End::Unnameable(rule) };
             }
             self.kernel.step(op, &mut self.shown);
             match self.kernel.take_ended() {
@@ -229,8 +232,7 @@ impl Beside {
         }
         self.profile.push(rule);
         match self.run(&program).end {
-            End::Whole => Holds::Yes,
-            End::Explained(_) => Holds::Yes,
+            End::Whole | End::Explained(_) | End::Unnameable(_) => Holds::Yes,
             _ => Holds::Otherwise(self.report(&program, Look::default()).1),
         }
     }
@@ -273,16 +275,10 @@ impl Beside {
             let (l, r) = (text(expected), text(shown));
             results.push(if l == r { l } else { format!("{l} | {r}") });
         });
-        let mut text = String::new();
-        if program.limits != Limits::default() {
-            text.push_str(&format!("  {}\n", program.limits));
-        }
-        for (n, op) in program.ops.iter().enumerate() {
-            let differs = matches!(run.end, End::Differs(_) | End::Explained(_));
-            let mark = if differs && n == run.agree { '>' } else { ' ' };
-            let result = results.get(n).map_or("not run", String::as_str);
-            text.push_str(&format!("{mark} {:<55} # {result}\n", op.to_string()));
-        }
+        results.resize(program.ops.len(), "not run".into());
+        let differs = matches!(run.end, End::Differs(_) | End::Explained(_));
+        let mark = differs.then_some(run.agree);
+        let sheet = report::program_lines(&program.limits, &program.ops, &results, mark, look);
         let at = run.agree;
         let name = self.kernel.name().to_owned();
         let sides = |title: String| {
@@ -304,13 +300,17 @@ impl Beside {
                 "difference after operation {at}, explained by {}: {}",
                 rule.name, rule.what
             )),
+            End::Unnameable(rule) => format!(
+                "run up to operation {at}: what {} does there no operations of 5.2.1 come to\n",
+                rule.name
+            ),
             End::Differs(divergence) => {
                 sides(format!("difference {} after operation {at}", divergence.signature))
             }
             End::TimedOut => format!("operation {at} gave no answer in time and was killed\n"),
             End::Failed(error) => format!("operation {at} could not be run: {error}\n"),
         };
-        text.push_str(&format!("\n{end}"));
+        let text = format!("{}\n{end}", sheet.text(look));
         (run, text)
     }
 }

@@ -73,7 +73,9 @@ impl Tally {
             End::Blocked => self.blocked += 1,
             End::TimedOut => self.timed_out += 1,
             End::Lacks(missing) => *self.lacks.entry(*missing).or_default() += 1,
-            End::Explained(rule) => *self.explained.entry(rule.name).or_default() += 1,
+            End::Explained(rule) | End::Unnameable(rule) => {
+                *self.explained.entry(rule.name).or_default() += 1
+            }
             End::Differs(Divergence { signature, .. }) => {
                 let entry = self.differs.entry(signature.clone());
                 let (count, first) = entry.or_insert_with(|| (0, program.clone()));
