@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use vmadiff::contract_points::{POINTS, contract_points};
 use vmadiff::input::{self, InputError};
 use vmadiff::known::Known;
 use vmadiff::lockstep::Lockstep;
@@ -56,6 +57,7 @@ fn cases(files: &[PathBuf]) -> Result<(), Failure> {
 
 fn stats(title: &str, files: &[PathBuf]) -> Result<(), Failure> {
     let (mut bytes, mut within, mut across) = (0, [0; CASES], [0; CASES]);
+    let mut points = [0; POINTS];
     let mut operations: BTreeMap<&str, usize> = BTreeMap::new();
     for file in files {
         bytes += fs::metadata(file)?.len();
@@ -68,6 +70,9 @@ fn stats(title: &str, files: &[PathBuf]) -> Result<(), Failure> {
             within[n] += w[n];
             across[n] += a[n];
         }
+        for (sum, count) in points.iter_mut().zip(contract_points(&program)) {
+            *sum += count;
+        }
     }
     let total: usize = operations.values().sum();
     println!("{title}: {} files, {bytes} bytes, {total} operations", files.len());
@@ -75,11 +80,19 @@ fn stats(title: &str, files: &[PathBuf]) -> Result<(), Failure> {
         format!("{} {}", opcode.name(), operations.get(opcode.name()).copied().unwrap_or(0))
     });
     println!("  {}", counted.collect::<Vec<_>>().join(", "));
-    let row = |counts: [usize; CASES]| counts.map(|count| format!("{count:>7}")).concat();
-    let numbers: [usize; CASES] = std::array::from_fn(|n| n + 1);
-    println!("  merge case     {}", row(numbers));
+    fn row<const N: usize>(counts: [usize; N]) -> String {
+        counts.map(|count| format!("{count:>7}")).concat()
+    }
+    println!("  merge case     {}", row::<CASES>(std::array::from_fn(|n| n + 1)));
     println!("    same mm      {}", row(within));
     println!("    from another {}", row(across));
+    println!("  contract point {}", row::<POINTS>(std::array::from_fn(|n| n + 1)));
+    println!("    put to a test{}", row(points));
+    let bare: Vec<_> = (1..=POINTS).filter(|n| points[n - 1] == 0).map(|n| n.to_string()).collect();
+    println!(
+        "  uncovered contract points: {}",
+        if bare.is_empty() { "none".into() } else { bare.join(", ") }
+    );
     Ok(())
 }
 

@@ -50,6 +50,7 @@
 //! (`map_count`: VMAs), everywhere.
 
 pub mod compare;
+pub mod contract_points;
 pub mod crash;
 pub mod divergence;
 pub mod draw;

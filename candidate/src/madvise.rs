@@ -28,12 +28,12 @@ fn ksm_madvise(flags: VmFlags, advice: Advice) -> VmFlags {
     }
 }
 
-/// The flags a VMA has after the advice, as `madvise_behavior()` computes them.
+/// The flags a VMA that had `flags`, of a file or not, has after the advice, as
+/// `madvise_behavior()` computes them.
 ///
 /// # Errors
 /// `EINVAL` where the VMA does not take the advice.
-fn advised_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
-    let flags = vma.vm_flags;
+fn advised_flags(flags: VmFlags, file: bool, advice: Advice) -> Result<VmFlags, Errno> {
     Ok(match advice {
         Advice::Normal => flags - VmFlags::VM_RAND_READ - VmFlags::VM_SEQ_READ,
         Advice::Sequential => (flags - VmFlags::VM_RAND_READ) | VmFlags::VM_SEQ_READ,
@@ -41,7 +41,7 @@ fn advised_flags(vma: &Vma, advice: Advice) -> Result<VmFlags, Errno> {
         Advice::Dontfork => flags | VmFlags::VM_DONTCOPY,
         Advice::Dofork if flags.contains(VmFlags::VM_IO) => return Err(Errno::EINVAL),
         Advice::Dofork => flags - VmFlags::VM_DONTCOPY,
-        Advice::Wipeonfork if vma.vm_file.is_some() || flags.contains(VmFlags::VM_SHARED) => {
+        Advice::Wipeonfork if file || flags.contains(VmFlags::VM_SHARED) => {
             return Err(Errno::EINVAL);
         }
         Advice::Wipeonfork => flags | VmFlags::VM_WIPEONFORK,
@@ -170,15 +170,9 @@ impl Kernel {
         const F: &str = "madvise_behavior";
         let mm = read!(self, F, vma.vm_mm);
         let old_flags = read!(self, F, vma.vm_flags);
-        let new_flags = match self.vmas.get(vma) {
-            Some(vma)
-                if advice == Advice::Wipeonfork && self.has_fault(Fault::WipeonforkOfFiles) =>
-            {
-                vma.vm_flags | VmFlags::VM_WIPEONFORK
-            }
-            Some(vma) => advised_flags(vma, advice)?,
-            None => old_flags,
-        };
+        let file =
+            read!(self, F, vma.vm_file).is_some() && !self.has_fault(Fault::WipeonforkOfFiles);
+        let new_flags = advised_flags(old_flags, file, advice)?;
         if new_flags == old_flags {
             return Ok(vma);
         }

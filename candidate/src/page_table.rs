@@ -97,11 +97,10 @@ impl Kernel {
 
     /// `page_remove_rmap()`: one pte less maps the page; without any it is freed.
     pub(crate) fn page_remove_rmap(&mut self, page: PageKey) {
-        if let Some(anon) = self.pages.get_mut(page) {
-            anon.mapcount -= 1;
-            if anon.mapcount == 0 {
-                self.pages.remove(page);
-            }
+        let Some(anon) = self.pages.get_mut(page) else { return };
+        anon.mapcount -= 1;
+        if anon.mapcount == 0 {
+            self.pages.remove(page);
         }
     }
 

@@ -131,10 +131,8 @@ impl Kernel {
         let (start, end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
         let links = self.find_vma_links(mm, start, end)?;
         bug_on!(links == Links::Occupied, F, "find_vma_links()");
-        if let Links::After(prev) = links {
-            self.vma_link(mm, vma, prev)?;
-        }
-        Ok(())
+        let Links::After(prev) = links else { return Ok(()) };
+        self.vma_link(mm, vma, prev)
     }
 
     /// `__vma_unlink_common()`.

@@ -210,11 +210,10 @@ impl Kernel {
             return Ok(Some(next));
         }
         // Cases 3, where `area` is `next`, and 8, where it goes.
-        if let Some(area) = area {
-            let wrong = if area == next { Fault::Case3Pgoff } else { Fault::Case8Pgoff };
-            let pgoff = if self.has_fault(wrong) { next_pgoff } else { next_pgoff - pglen };
-            self.vma_adjust(area, addr, next_end, pgoff, None, Some(next))?;
-        }
+        let Some(area) = area else { return Ok(Some(next)) };
+        let wrong = if area == next { Fault::Case3Pgoff } else { Fault::Case8Pgoff };
+        let pgoff = if self.has_fault(wrong) { next_pgoff } else { next_pgoff - pglen };
+        self.vma_adjust(area, addr, next_end, pgoff, None, Some(next))?;
         Ok(Some(next))
     }
 }
