@@ -33,6 +33,9 @@ const TELLING: VmFlags = VmFlags::LOCK
     .union(VmFlags::VM_SHARED)
     .union(VmFlags::VM_ACCOUNT);
 
+/// Families of processes that are told apart: enough that each step towards an odd one is new.
+const FAMILIES: u32 = 256;
+
 /// Counts the situations of a program.
 #[derive(Debug)]
 pub struct Feedback {
@@ -117,7 +120,7 @@ impl Feedback {
         }
         let chain = space.chain(vma).len() as u32;
         self.count([192 + opcode, sharing, differing, chain.min(3)]);
-        self.count([256 + opcode, family % 32]);
+        self.count([256 + opcode, family % FAMILIES]);
     }
 
     fn count<const N: usize>(&self, facts: [u32; N]) {

@@ -30,7 +30,7 @@ enum Needs {
 }
 
 /// The mutations by name, how often each is wanted, and what it needs.
-const MUTATIONS: [(&str, u32, Needs, Mutation); 16] = [
+const MUTATIONS: [(&str, u32, Needs, Mutation); 17] = [
     ("insert", 8, Needs::Room, insert),
     ("append", 6, Needs::Room, append),
     ("continue", 3, Needs::OperationsAndRoom, continue_one),
@@ -42,6 +42,7 @@ const MUTATIONS: [(&str, u32, Needs, Mutation); 16] = [
     ("flip a flag", 2, Needs::Operations, flip_flag),
     ("toggle a fork", 1, Needs::Operations, toggle_fork),
     ("grow a family", 3, Needs::OperationsAndRoom, grow_family),
+    ("copy between relatives", 2, Needs::OperationsAndRoom, copy_between_relatives),
     ("replace", 2, Needs::Operations, replace),
     ("swap", 2, Needs::Operations, swap),
     ("duplicate a slice", 1, Needs::OperationsAndRoom, duplicate),
@@ -226,17 +227,31 @@ fn grow_family(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
         }
     }
     if u.ratio(3, 4)? {
-        let src = layout.process(u)?;
-        let (page, len) = layout.range(src, u)?;
-        let [process, src] = [layout.process(u)?, src].map(Arg::from);
-        let (dst_page, flags) = (page.into(), CopyFlags::FIXED.into());
-        add(
-            Op::Copy { process, page: page.into(), len: len.into(), src, dst_page, flags },
-            &mut layout,
-        );
+        add(relatives_copy(&layout, u)?, &mut layout);
     }
     family.truncate(MAX_OPS - program.ops.len());
     program.ops.splice(at..at, family);
+    Ok(())
+}
+
+/// A copy of mapped pages, or of some of them, to where a relative has them too: beside what is left
+/// of its own mapping, with which it would merge if nothing told the two apart.
+fn relatives_copy(layout: &Layout, u: &mut Unstructured) -> arbitrary::Result<Op> {
+    let src = layout.process(u)?;
+    let (page, mut len) = layout.range(src, u)?;
+    if len.0 > 1 && u.arbitrary()? {
+        len.0 = u.int_in_range(1..=len.0 - 1)?;
+    }
+    let [process, src] = [layout.process(u)?, src].map(Arg::from);
+    let (dst_page, flags) = (page.into(), CopyFlags::FIXED.into());
+    Ok(Op::Copy { process, page: page.into(), len: len.into(), src, dst_page, flags })
+}
+
+fn copy_between_relatives(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+    let end = program.ops.len();
+    let at = if u.arbitrary()? { end } else { u.choose_index(end + 1)? };
+    let op = relatives_copy(&Layout::of(&program.ops[..at]), u)?;
+    program.ops.insert(at, op);
     Ok(())
 }
 
