@@ -34,7 +34,7 @@ const TELLING: VmFlags = VmFlags::LOCK
     .union(VmFlags::VM_ACCOUNT);
 
 /// Families of processes that are told apart: enough that each step towards an odd one is new.
-const FAMILIES: u32 = 256;
+const FAMILIES: u32 = 1024;
 
 /// Counts the situations of a program.
 #[derive(Debug)]
@@ -119,7 +119,8 @@ impl Feedback {
             family = family.wrapping_add(hash([member]) >> 8);
         }
         let chain = space.chain(vma).len() as u32;
-        self.count([192 + opcode, sharing, differing, chain.min(3)]);
+        let part = u32::from(vma.end.0 - vma.start.0 > 1);
+        self.count([192 + opcode, sharing, differing, chain.min(3), part]);
         self.count([256 + opcode, family % FAMILIES]);
     }
 

@@ -64,12 +64,19 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
         Opcode::Copy | Opcode::CopyVma => layout.process(u)?,
         _ => process,
     };
-    let (page, len) = match opcode {
+    let (page, mut len) = match opcode {
         Opcode::Mmap => layout.fresh(process, u)?,
         Opcode::Touch => (layout.untouched(process, u)?, Len(1)),
         Opcode::Fork | Opcode::Exit => (Page(0), Len(0)),
         _ => layout.range(src, u)?,
     };
+    // Where a copy goes that may choose depends on what its length fits.
+    if opcode == Opcode::Copy
+        && u.ratio(1, 8)?
+        && let Some(fitting) = layout.fitting(process, u)?
+    {
+        len = fitting;
+    }
     let to = match opcode {
         Opcode::Mremap | Opcode::Copy | Opcode::CopyVma => {
             layout.destination((src, page, len), process, u)?

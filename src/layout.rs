@@ -288,19 +288,31 @@ impl Layout {
         }
     }
 
+    /// A hole behind a VMA, up to the next one or to the end of the arena.
+    fn hole(&self, process: Process, u: &mut Unstructured) -> Result<Option<(Page, Len)>> {
+        let mapped = self.space(process).mapped;
+        let from = any(!mapped & (mapped << 1), u)?;
+        Ok(from.map(|from| match mapped >> from.0 {
+            0 => (from, Len(END_PAGES as u8 - from.0)),
+            later => (from, Len(later.trailing_zeros() as u8)),
+        }))
+    }
+
+    /// A length that just fits a hole of the process, or just does not.
+    pub fn fitting(&self, process: Process, u: &mut Unstructured) -> Result<Option<Len>> {
+        let Some((_, hole)) = self.hole(process, u)? else { return Ok(None) };
+        let len = hole.0 + u.int_in_range(0..=2)?;
+        Ok(Some(Len(len - 1)).filter(|len| usize::from(len.0) < ARENA_PAGES))
+    }
+
     /// Where something new could be mapped: beside a VMA, over one, or so that it fills the hole
     /// behind one, or all of it but a page.
     pub fn fresh(&self, process: Process, u: &mut Unstructured) -> Result<(Page, Len)> {
-        let space = self.space(process);
         if u.ratio(1, 4)?
-            && let Some(from) = any(!space.mapped & (space.mapped << 1), u)?
+            && let Some((from, len)) = self.hole(process, u)?
         {
-            let next = match space.mapped >> from.0 {
-                0 => END_PAGES as u8,
-                later => from.0 + later.trailing_zeros() as u8,
-            };
             let left = u8::from(u.ratio(1, 4)?);
-            let len = (next - from.0).min(ARENA_PAGES as u8 - 1).saturating_sub(left);
+            let len = len.0.min(ARENA_PAGES as u8 - 1).saturating_sub(left);
             return Ok((operand(from.0), Len(len.max(1))));
         }
         let len = self.len(u)?;
