@@ -7,7 +7,8 @@
 #   cross_mm_fixed  the same binary, at fixed: any divergence counts
 #   same_mm         no copies between address spaces, at v2
 #   codec           the formats
-# No dictionary: programs are mutated as programs; whether one helps codec has not been measured.
+# No dictionary: programs are mutated as programs, and codec has no use for one: with the 60 words of the
+# text form it had 1281 features after 400,000 runs from nothing, 1435 without; from its seeds 2295, 2300.
 [ -f fuzz/Cargo.toml ] || { echo "build.sh: $PWD: expected the folder of vmadiff" >&2; exit 2; }
 
 case $SANITIZER in
