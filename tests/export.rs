@@ -1,5 +1,7 @@
 //! Programs for a running kernel: the C compiles without a warning, runs, and judges by itself.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -275,16 +277,7 @@ fn the_command_writes_one_form_and_nothing_over_another_file() {
     let folder = folder();
     fs::write(folder.path().join("a.txt"), "fork 0\n").expect("a file");
     fs::write(folder.path().join("bad.txt"), "fork 9\n").expect("a file");
-    let vmadiff = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_vmadiff"))
-            .arg("export")
-            .args(args)
-            .current_dir(folder.path())
-            .output()
-            .expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
+    let vmadiff = |args: &[&str]| common::vmadiff(folder.path(), &[&["export"], args].concat());
     assert_eq!(vmadiff(&["--c", "a.txt"]).1, export_c(&program("fork 0\n"), "a"));
     assert_eq!(vmadiff(&["--syz", "a.txt"]).1, export_syz(&program("fork 0\n"), "a"));
     assert_eq!(vmadiff(&["--c", "a.txt", "-o", "a.c"]).0, Some(0));

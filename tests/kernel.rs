@@ -1,10 +1,11 @@
 //! The running kernel does what the reference says, but for what a rule explains.
 #![cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use vmadiff::draw::Look;
@@ -110,9 +111,7 @@ fn an_operation_that_blocks_is_killed_and_says_so() {
 }
 
 fn vmadiff(args: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_vmadiff")).args(args).output().expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    common::vmadiff(Path::new("."), args)
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Logs of strace: what is read from them, and the programs that come of them.
 
+mod common;
+
 use std::fs;
-use std::process::Command;
 
 use vmadiff::import::{Import, Options, import};
 use vmadiff::strace::{Call, Log, StraceError, read};
@@ -295,16 +296,8 @@ fn the_command_writes_programs_and_nothing_over_another_file() {
         .expect("a file");
     fs::write(folder.path().join("bad.log"), "roses\n").expect("a file");
     fs::write(folder.path().join("none.log"), "write(1, \"\", 0) = 0\n").expect("a file");
-    let vmadiff = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_vmadiff"))
-            .arg("import-strace")
-            .args(args)
-            .current_dir(folder.path())
-            .output()
-            .expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
+    let vmadiff =
+        |args: &[&str]| common::vmadiff(folder.path(), &[&["import-strace"], args].concat());
     let args = ["a.log", "--out", "real", "--origin", "a\ntest"];
     let (status, out, error) = vmadiff(&args);
     assert_eq!(status, Some(0), "{error}");
