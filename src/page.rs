@@ -191,23 +191,11 @@ impl Page {
                 .collect(),
         };
         let hash = STANDARD.encode(Sha256::digest(SCRIPT));
-        let policy = format!(
-            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{hash}'; \
-             base-uri 'none'; form-action 'none'"
-        );
         let title = format!("vmadiff: {} against {}", self.names.1, self.names.0);
         let page = html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta http-equiv="Content-Security-Policy" content=(policy);
-                    meta name="referrer" content="no-referrer";
-                    link rel="icon" href="data:,";
-                    title { (title) }
-                    style { (PreEscaped(STYLE)) }
-                }
+                (head(&title, &format!("script-src 'sha256-{hash}'")))
                 body {
                     header {
                         h1 { (title) }
@@ -400,20 +388,32 @@ pub fn divergence(run: &Run) -> String {
     block.into_string()
 }
 
+/// The head of a page that loads nothing, and runs no script but that of `scripts`, a directive of
+/// its policy.
+fn head(title: &str, scripts: &str) -> Markup {
+    let policy = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; {scripts}; base-uri 'none'; \
+         form-action 'none'"
+    );
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta http-equiv="Content-Security-Policy" content=(policy);
+            meta name="referrer" content="no-referrer";
+            link rel="icon" href="data:,";
+            title { (title) }
+            style { (PreEscaped(STYLE)) }
+        }
+    }
+}
+
 /// A page without a script around `body`, which is HTML already.
 pub fn article(title: &str, body: &str) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy"
-                    content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                link rel="icon" href="data:,";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(title, "script-src 'none'"))
             body {
                 main { (PreEscaped(body)) }
                 footer { (legend()) }
