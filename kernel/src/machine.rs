@@ -381,8 +381,14 @@ impl Kernel {
                 };
                 match self.ask(op, at, child as u8)? {
                     Reply::Answer(pid) if pid > 0 => {
-                        self.processes[child] = Some(Living::of(pid as i32)?);
-                        Ok((Ok(child as u8), mine | 1 << child))
+                        let process = self.processes[child].insert(Living::of(pid as i32)?);
+                        // Until it has said so, it does not end with the controller.
+                        match await_reply(process, &self.channels[child], self.options.timeout)? {
+                            Reply::Answer(0) => Ok((Ok(child as u8), mine | 1 << child)),
+                            Reply::Answer(answer) => Err(KernelError::Answer(answer)),
+                            Reply::Ended => Err(KernelError::Died(child as u8)),
+                            Reply::Late => Ok((Err(self.overdue(child)), mine)),
+                        }
                     }
                     Reply::Answer(errno) => Ok((Err(error(errno)?), mine)),
                     Reply::Ended => Err(KernelError::Died(at as u8)),
@@ -736,8 +742,11 @@ mod tests {
             running
         });
         let running = thread.join().expect("a thread");
-        let state = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let ended = |pid: &i32| state(*pid).rsplit(") ").next().is_none_or(|s| s.starts_with('Z'));
+        // Gone, or a zombie that nobody has waited for.
+        let ended = |pid: &i32| match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Err(_) => true,
+            Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
+        };
         let began = Instant::now();
         while !running.iter().all(ended) {
             assert!(began.elapsed() < Duration::from_secs(20), "{running:?} still run");

@@ -178,7 +178,8 @@ fn drop_ipc_lock() -> Result<(), i32> {
     Ok(())
 }
 
-/// Reads operations and answers them, as process 0 and, in a fork, as its child.
+/// Reads operations and answers them, as process 0 and, in a fork, as its child, whose first answer
+/// is 0 once it ends with the controller.
 fn serve(inheritance: &Inheritance, parent: i32) -> ! {
     let mut me = 0;
     let mut contexts: [RawFd; 2] = [-1; 2];
@@ -200,6 +201,7 @@ fn serve(inheritance: &Inheritance, parent: i32) -> ! {
                         unsafe { libc::close(context) };
                     }
                     me = child;
+                    answer(inheritance, me, 0);
                     continue;
                 }
                 checked(pid)
