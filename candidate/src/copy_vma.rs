@@ -79,7 +79,8 @@ impl Kernel {
         let links_mm = if self.has_fault(Fault::LinksInSource) { saved.vm_mm } else { mm };
         let Links::After(prev) = self.find_vma_links(links_mm, addr, end)? else { return Ok(None) };
 
-        let new = self.copied_attributes(vma, pgoff, clear_flags_ctx)?;
+        let mut new = self.copied_attributes(vma, pgoff, clear_flags_ctx)?;
+        new.of_another_mm = saved.vm_mm != mm;
         let asked = self.asked_of_merge(vma, &new)?;
         if let Some(new_vma) = self.vma_merge(mm, prev, addr, end, &asked)? {
             let source_redirected = self.source_was_swallowed(vma, saved, mm, new_vma)?;

@@ -2,6 +2,7 @@
 
 use vmadiff_machine::{Errno, VmFlags};
 
+use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::vma::Vma;
@@ -56,7 +57,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `ENOMEM` where the limit on VMAs forbids a cut. A cut that was made before stays.
     pub(crate) fn change(&mut self, at: usize, new: &Vma) -> Result<usize, Errno> {
-        if let Some(at) = self.join(new) {
+        if let Some(at) = self.join(new, Origin::Here) {
             return Ok(at);
         }
         let mut at = at;

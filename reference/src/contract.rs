@@ -16,8 +16,9 @@
 //!
 //! Point 9 needs more of the merge rule than the original kernel's: that VMAs with one anon_vma
 //! hang on the same ones. Within one family of forks two VMAs can have one anon_vma and hang on
-//! different ones, if it was taken again ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)), but
-//! only a copy brings them into one address space. There point 4 gives way; the test
+//! different ones, if it was taken again ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)). What
+//! comes from another address space does not merge then, and point 4 gives way; the original
+//! kernel, which knows VMAs of one address space only, does not look. The test
 //! `point_9_goes_before_point_4` has the program.
 
 use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, Page, Process};

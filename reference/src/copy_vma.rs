@@ -4,6 +4,7 @@
 use vmadiff_machine::CopyReport;
 use vmadiff_machine::operand::Page;
 
+use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::vma::Vma;
@@ -39,7 +40,8 @@ impl Syscall<'_> {
         source: &Vma,
         same_mm: bool,
     ) -> (usize, CopyReport) {
-        let Some(at) = self.join(copy) else {
+        let Some(at) = self.join(copy, if same_mm { Origin::Here } else { Origin::Elsewhere })
+        else {
             self.anon_vmas.link(copy);
             let none = CopyReport {
                 merged: false,

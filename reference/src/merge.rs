@@ -5,6 +5,15 @@ use vmadiff_machine::VmFlags;
 use crate::mm::Syscall;
 use crate::vma::Vma;
 
+/// Where what a range is mapped as comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This address space, or nowhere.
+    Here,
+    /// Another address space.
+    Elsewhere,
+}
+
 impl Syscall<'_> {
     /// Whether a range that is to be mapped as `new` may become part of its neighbour `near`.
     ///
@@ -16,11 +25,10 @@ impl Syscall<'_> {
     /// (`is_mergeable_anon_vma()`): a VMA that descends from a fork hangs on more, and one never
     /// faulted on none, so it does not take in a range that has been faulted.
     ///
-    /// With the same anon_vma they hang on the same ones, too. In an address space of the original
-    /// kernel that is always so; a [copy](crate::contract) can bring VMAs together of which it is
-    /// not, and joined, pages of the one would not be found through the other's chain.
-    fn may_join(&self, new: &Vma, near: &Vma) -> bool {
-        let anon_vma = self.anon_vmas.are_same(new, near)
+    /// A [copy](crate::contract) of what another address space has must hang on the same ones, too:
+    /// joined with what has its anon_vma but not its chain, its pages would not be found.
+    fn may_join(&self, new: &Vma, near: &Vma, origin: Origin) -> bool {
+        let anon_vma = self.have_one_anon_vma(new, near, origin)
             || ((new.anon_vma.is_none() || near.anon_vma.is_none())
                 && self.anon_vmas.is_singular(near.chain));
         let pgoff = if near.range.start < new.range.start {
@@ -38,6 +46,13 @@ impl Syscall<'_> {
             && !near.has_close()
     }
 
+    fn have_one_anon_vma(&self, a: &Vma, b: &Vma, origin: Origin) -> bool {
+        match origin {
+            Origin::Here => a.anon_vma == b.anon_vma,
+            Origin::Elsewhere => self.anon_vmas.are_same(a, b),
+        }
+    }
+
     /// Maps `new.range` as `new` by widening a neighbour, if the rule lets one be widened, and
     /// says where that VMA is; else changes nothing. The range is a hole or part of one VMA,
     /// which loses it.
@@ -49,21 +64,21 @@ impl Syscall<'_> {
     ///
     /// The VMA that is widened keeps what it has: its `VM_SOFTDIRTY`, its anon_vma (if it has
     /// one) and chain, and so the page offsets: no other VMA's count (`__vma_adjust()`).
-    pub(crate) fn join(&mut self, new: &Vma) -> Option<usize> {
+    pub(crate) fn join(&mut self, new: &Vma, origin: Origin) -> Option<usize> {
         let vmas = self.mm.vmas();
         let first = self.mm.first_ending_after(new.range.start);
-        let left = first
-            .checked_sub(1)
-            .filter(|&at| vmas[at].range.end == new.range.start && self.may_join(new, &vmas[at]));
+        let left = first.checked_sub(1).filter(|&at| {
+            vmas[at].range.end == new.range.start && self.may_join(new, &vmas[at], origin)
+        });
         let beyond =
             first + usize::from(vmas.get(first).is_some_and(|vma| vma.range.overlaps(new.range)));
         let right = Some(beyond)
             .filter(|&at| at < vmas.len() && vmas[at].range.start == new.range.end)
-            .filter(|&at| self.may_join(new, &vmas[at]))
+            .filter(|&at| self.may_join(new, &vmas[at], origin))
             .filter(|&at| {
                 let (left, right) = (left.map(|left| &vmas[left]), &vmas[at]);
                 let left = left.filter(|left| left.anon_vma.is_some() && right.anon_vma.is_some());
-                left.is_none_or(|left| self.anon_vmas.are_same(left, right))
+                left.is_none_or(|left| self.have_one_anon_vma(left, right, origin))
             });
         left.or(right)?;
 

@@ -4,6 +4,7 @@ use vmadiff_machine::operand::{FilePage, Kind, Len, MmapFlags, Mode, Page, PageO
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::anon_vma::Chain;
+use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::shmem::{DEVICE, MEMFDS};
@@ -98,7 +99,7 @@ impl Syscall<'_> {
             uffd: None,
             policy: Mode::Default,
         };
-        if self.join(&new).is_none() {
+        if self.join(&new, Origin::Here).is_none() {
             self.mm.insert(new);
         }
         if flags.contains(VmFlags::VM_LOCKED) {
