@@ -157,6 +157,10 @@ rules! {
         "a mapping that grows in place merges with what it grows up to";
         "mremap(), vma_merge(), “mm: add merging after mremap resize”";
         Explains(mremap_grow_merges);
+    "anon-vma-reuse" since "6.0":
+        "a forked VMA does not take up again an anon_vma that another VMA has, so that two VMAs of one that was split do not merge";
+        "anon_vma_clone(), “mm: rmap: fix anon_vma->degree ambiguity leading to double-reuse”";
+        Hidden(takes_up_again, is_where_vmas_end);
     "mmap-merges-next" since "6.1":
         "mmap joins what it maps with the mapping above first, and then with the one below only where the anon_vma of that is the same; until 6.11";
         "mmap_region(), “mm/mmap: use advanced maple tree API for mmap_region()”";
@@ -326,6 +330,16 @@ fn wipes_on_fork(op: &Op, _: &Observation, after: &Observation) -> bool {
     let (Op::Fork { .. }, Ok(child)) = (op, after.result) else { return false };
     let wiped = |vma: &Vma| vma.flags.contains(VmFlags::VM_WIPEONFORK) && vma.anon_vma.is_some();
     after.spaces[usize::from(child)].vmas().iter().any(wiped)
+}
+
+fn takes_up_again(op: &Op, _: &Observation, after: &Observation) -> bool {
+    let (Op::Fork { .. }, Ok(child)) = (op, after.result) else { return false };
+    let vmas = || after.spaces.iter().flat_map(|space| space.vmas());
+    let shared = |anon_vma| vmas().filter(|vma| vma.anon_vma == Some(anon_vma)).count() > 1;
+    let space = &after.spaces[usize::from(child)];
+    // A VMA on one anon_vma only was wiped: see "wipeonfork-anon-vma".
+    let forked = |vma: &&Vma| space.chain(vma).len() > 1;
+    space.vmas().iter().filter(forked).filter_map(|vma| vma.anon_vma).any(shared)
 }
 
 /// Whether every page shows the same, but for flags in `ignored`, and VMAs may end elsewhere.
