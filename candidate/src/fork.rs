@@ -5,7 +5,6 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
-use crate::objects::Mm;
 use crate::seeded::Fault;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
@@ -19,7 +18,7 @@ impl Kernel {
         let free =
             self.processes.iter().take(self.limits.max_processes()).position(Option::is_none);
         let index = free.ok_or(Errno::EAGAIN)?;
-        let mm = self.mms.insert(Mm::new());
+        let mm = self.mm_alloc();
         self.processes[index] = Some(mm);
         self.dup_mmap(mm, oldmm)?;
         Ok(Process(index as u8))

@@ -2,12 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use slotmap::SlotMap;
-use vmadiff_machine::operand::{MAX_PROCESSES, Process};
+use slotmap::{Key as _, SlotMap};
+use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process};
 use vmadiff_machine::{Assertion, CopyReport, Errno, Event, Limits};
 
 use crate::handle::{AnonVmaKey, MmKey, PageKey, VmaKey};
-use crate::objects::{AnonPage, AnonVma, Chains, Mm, UserfaultfdCtx, Vma};
+use crate::objects::{AnonPage, AnonVma, Chains, Mm, Ptes, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
 use crate::seeded::Fault;
 use crate::shmem::Files;
@@ -27,6 +27,8 @@ pub(crate) struct Kernel {
     pub(crate) limits: Limits,
     pub(crate) vmas: SlotMap<VmaKey, Vma>,
     pub(crate) mms: SlotMap<MmKey, Mm>,
+    /// Those of address spaces that are gone.
+    spare_ptes: Vec<Ptes>,
     pub(crate) anon_vmas: SlotMap<AnonVmaKey, AnonVma>,
     pub(crate) pages: SlotMap<PageKey, AnonPage>,
     pub(crate) chains: Chains,
@@ -62,6 +64,7 @@ impl Kernel {
             limits: Limits::default(),
             vmas: SlotMap::with_key(),
             mms: SlotMap::with_key(),
+            spare_ptes: Vec::new(),
             anon_vmas: SlotMap::with_key(),
             pages: SlotMap::with_key(),
             chains: Chains::default(),
@@ -85,13 +88,13 @@ impl Kernel {
     pub(crate) fn reset(&mut self, limits: &Limits) {
         self.limits = *limits;
         clear(&mut self.vmas);
-        self.mms.clear();
+        self.spare_ptes.extend(self.mms.drain().map(|(_, mm)| mm.page_table.page));
         clear(&mut self.anon_vmas);
         clear(&mut self.pages);
         self.chains.clear();
         self.files.reset();
         self.processes = [None; MAX_PROCESSES];
-        self.processes[0] = Some(self.mms.insert(Mm::new()));
+        self.processes[0] = Some(self.mm_alloc());
         self.committed = 0;
         self.userfaultfd_opened = 0;
         self.anon_vma_ids = 0;
@@ -118,6 +121,19 @@ impl Kernel {
             .copied()
             .flatten()
             .ok_or(Stop::Errno(Errno::ESRCH))
+    }
+
+    /// `mm_alloc()`.
+    pub(crate) fn mm_alloc(&mut self) -> MmKey {
+        let new = || Box::new([PageKey::null(); END_PAGES]);
+        let ptes = self.spare_ptes.pop().unwrap_or_else(new);
+        self.mms.insert(Mm::new(ptes))
+    }
+
+    /// `mmput()` of the last user. Handles to it are stale from now on.
+    pub(crate) fn mmput(&mut self, mm: MmKey) {
+        self.dirty = true;
+        self.spare_ptes.extend(self.mms.remove(mm).map(|mm| mm.page_table.page));
     }
 
     /// Reports an assertion after which the kernel goes on.

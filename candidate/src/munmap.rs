@@ -161,8 +161,7 @@ impl Kernel {
             self.unmap_region(mm, first, Addr(0), Addr::END)?;
             self.remove_vma_list(mm, first)?;
         }
-        self.mms.remove(mm);
-        self.dirty = true;
+        self.mmput(mm);
         Ok(())
     }
 }

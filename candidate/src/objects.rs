@@ -90,24 +90,22 @@ pub(crate) struct Mm {
 }
 
 impl Mm {
-    /// `mm_init()`.
-    pub(crate) fn new() -> Mm {
+    /// `mm_init()`. What `ptes` say counts only once a bit of the page table says so.
+    pub(crate) fn new(ptes: Ptes) -> Mm {
         Mm {
             mmap: None,
             map_count: 0,
             total_vm: 0,
             locked_vm: 0,
             data_vm: 0,
-            page_table: PageTable {
-                anon: 0,
-                zero: 0,
-                lost: 0,
-                page: [slotmap::Key::null(); END_PAGES],
-            },
+            page_table: PageTable { anon: 0, zero: 0, lost: 0, page: ptes },
             userfaultfd: [None; 2],
         }
     }
 }
+
+/// The anonymous page of each pte. It is the largest thing there is here: it is used again.
+pub(crate) type Ptes = Box<[PageKey; END_PAGES]>;
 
 /// The ptes of private memory. Those that map pages of files are left out: nothing that is
 /// observed depends on them, because a page once in a file's page cache stays there.
@@ -119,8 +117,8 @@ pub(crate) struct PageTable {
     pub(crate) zero: PageBits,
     /// The ptes of `anon` whose page the reverse map is known not to find.
     pub(crate) lost: PageBits,
-    /// The anonymous page, where there is one.
-    pub(crate) page: [PageKey; END_PAGES],
+    /// The anonymous pages of the ptes of `anon`; of the others, anything.
+    pub(crate) page: Ptes,
 }
 
 /// An anonymous page.
