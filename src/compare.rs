@@ -17,125 +17,128 @@ pub enum Scope {
     Recorded,
 }
 
-/// A growing one-to-one correspondence between the object numbers of two machines.
+/// A one-to-one correspondence between the object numbers of two machines.
 #[derive(Debug, Default)]
 pub(crate) struct Bijection {
-    /// For each number of the left, the epoch it was met in and its partner; and the reverse.
-    forward: Vec<(u32, u32)>,
-    backward: Vec<(u32, u32)>,
-    epoch: u32,
+    /// For each number of the left its partner, or [`ALONE`]; and the reverse.
+    forward: Vec<u32>,
+    backward: Vec<u32>,
 }
+
+/// The partner of a number that has none.
+const ALONE: u32 = u32::MAX;
 
 impl Bijection {
     /// Forgets all pairs.
-    pub(crate) fn clear(&mut self) {
-        self.epoch = match self.epoch.checked_add(1) {
-            Some(epoch) => epoch,
-            None => {
-                self.forward.clear();
-                self.backward.clear();
-                1
-            }
-        };
+    fn clear(&mut self) {
+        self.forward.clear();
+        self.backward.clear();
     }
 
-    /// Whether `left` and `right` are partners. Two that were not met before become so.
+    /// Whether `left` and `right` are partners. Two that have none become so.
     #[inline]
     pub(crate) fn pairs(&mut self, left: Option<usize>, right: Option<usize>) -> bool {
-        match (left, right) {
-            (None, None) => true,
-            (Some(l), Some(r)) => {
-                for (table, at) in [(&mut self.forward, l), (&mut self.backward, r)] {
-                    if table.len() <= at {
-                        table.resize(at + 1, (0, 0));
-                    }
-                }
-                let (to, from) = (&mut self.forward[l], &mut self.backward[r]);
-                match (to.0 == self.epoch, from.0 == self.epoch) {
-                    (false, false) => {
-                        *to = (self.epoch, r as u32);
-                        *from = (self.epoch, l as u32);
-                        true
-                    }
-                    (true, true) => to.1 as usize == r && from.1 as usize == l,
-                    _ => false,
-                }
+        let (left, right) = match (left, right) {
+            (None, None) => return true,
+            (Some(left), Some(right)) => (left, right),
+            _ => return false,
+        };
+        for (table, at) in [(&mut self.forward, left), (&mut self.backward, right)] {
+            if table.len() <= at {
+                table.resize(at + 1, ALONE);
             }
-            _ => false,
         }
+        let (to, from) = (&mut self.forward[left], &mut self.backward[right]);
+        if *to == ALONE && *from == ALONE {
+            (*to, *from) = (right as u32, left as u32);
+        }
+        *to as usize == right
+    }
+
+    /// Parts `left` and its partner.
+    fn part(&mut self, left: usize) {
+        let right = std::mem::replace(&mut self.forward[left], ALONE);
+        self.backward[right as usize] = ALONE;
     }
 }
 
-/// Which objects are numbered anew for every observation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Numbered {
-    AnonVma,
-    Uffd,
-}
-
-/// Compares the observations of two machines, operation by operation.
-///
-/// An address space that neither machine has rewritten since they were found to be the same is
-/// not looked at again. All it has a say in is which objects are partners, so those pairs are
-/// kept and entered anew. That gives what comparing everything would: the pairs are a set, and in
-/// which order they are entered decides nothing.
-#[derive(Debug)]
-pub struct Comparer {
-    scope: Scope,
-    anon_vmas: Bijection,
-    uffds: Bijection,
-    /// Files keep their identity over a whole program; the others are numbered anew each time.
-    files: Bijection,
-    /// The partners that each address space was found to have when it was last looked at.
-    partners: [Partners; MAX_PROCESSES],
-}
-
-/// Pairs of partners, without most repetitions.
+/// The partners among objects that are numbered anew for every observation, and who shows them.
 #[derive(Debug, Default)]
 struct Partners {
-    pairs: Vec<(Numbered, u32, u32)>,
-    /// The left numbers below 128 that are among them, of anon_vmas.
-    anon_vmas: u128,
+    pairs: Bijection,
+    /// For each number of the left, the address spaces that show it.
+    shown_by: Vec<ProcessSet>,
+    /// For each address space, the numbers of the left that it shows.
+    shown: [Vec<usize>; MAX_PROCESSES],
 }
 
 impl Partners {
     fn clear(&mut self) {
         self.pairs.clear();
-        self.anon_vmas = 0;
+        self.shown_by.clear();
+        self.shown.iter_mut().for_each(Vec::clear);
     }
 
+    /// Whether `left` and `right`, which a process shows, are partners. Two that have none become so.
     #[inline]
-    fn add(&mut self, what: Numbered, left: usize, right: usize) {
-        if what == Numbered::AnonVma && left < 128 {
-            if self.anon_vmas >> left & 1 == 1 {
-                return;
-            }
-            self.anon_vmas |= 1 << left;
+    fn pairs(&mut self, process: usize, left: Option<usize>, right: Option<usize>) -> bool {
+        if !self.pairs.pairs(left, right) {
+            return false;
         }
-        self.pairs.push((what, left as u32, right as u32));
+        if let Some(left) = left {
+            if self.shown_by.len() <= left {
+                self.shown_by.resize(left + 1, 0);
+            }
+            if self.shown_by[left] >> process & 1 == 0 {
+                self.shown_by[left] |= 1 << process;
+                self.shown[process].push(left);
+            }
+        }
+        true
     }
+
+    /// Parts the partners that only this process shows: it may show others now.
+    fn part(&mut self, process: usize) {
+        for left in self.shown[process].drain(..) {
+            self.shown_by[left] &= !(1 << process);
+            if self.shown_by[left] == 0 {
+                self.pairs.part(left);
+            }
+        }
+    }
+}
+
+/// Compares the observations of two machines, operation by operation.
+///
+/// An address space that neither machine has rewritten since they were found to be the same is
+/// not looked at again. All it has a say in is which objects are partners: its pairs stand, and those
+/// that only others show are parted before any are paired. That gives what comparing everything
+/// would: the pairs are a set, and in which order they are entered decides nothing.
+#[derive(Debug)]
+pub struct Comparer {
+    scope: Scope,
+    anon_vmas: Partners,
+    uffds: Partners,
+    /// Files keep their identity over a whole program.
+    files: Bijection,
 }
 
 impl Comparer {
     /// A comparer for the first operation of a program.
     pub fn new(scope: Scope) -> Comparer {
-        let mut comparer = Comparer {
+        Comparer {
             scope,
-            anon_vmas: Bijection::default(),
-            uffds: Bijection::default(),
+            anon_vmas: Partners::default(),
+            uffds: Partners::default(),
             files: Bijection::default(),
-            partners: Default::default(),
-        };
-        comparer.reset();
-        comparer
+        }
     }
 
     /// Starts over, for another program.
     pub fn reset(&mut self) {
+        self.anon_vmas.clear();
+        self.uffds.clear();
         self.files.clear();
-        for partners in &mut self.partners {
-            partners.clear();
-        }
     }
 
     /// Whether both show the same, where they did before the last operation.
@@ -158,20 +161,13 @@ impl Comparer {
         if !self.same_step(left, right) {
             return false;
         }
-        self.anon_vmas.clear();
-        self.uffds.clear();
-        for process in 0..MAX_PROCESSES {
-            let same = if changed >> process & 1 == 0 {
-                self.same_partners(process)
-            } else {
-                self.partners[process].clear();
-                self.same_space(process, &left.spaces[process], &right.spaces[process])
-            };
-            if !same {
-                return false;
-            }
+        let changed = || (0..MAX_PROCESSES).filter(|process| changed >> process & 1 == 1);
+        for process in changed() {
+            self.anon_vmas.part(process);
+            self.uffds.part(process);
         }
-        true
+        changed()
+            .all(|process| self.same_space(process, &left.spaces[process], &right.spaces[process]))
     }
 
     /// Whether they show the same beside the address spaces.
@@ -194,17 +190,6 @@ impl Comparer {
         }
     }
 
-    fn same_partners(&mut self, process: usize) -> bool {
-        let Comparer { anon_vmas, uffds, partners, .. } = self;
-        partners[process].pairs.iter().all(|&(what, left, right)| {
-            let (left, right) = (Some(left as usize), Some(right as usize));
-            match what {
-                Numbered::AnonVma => anon_vmas.pairs(left, right),
-                Numbered::Uffd => uffds.pairs(left, right),
-            }
-        })
-    }
-
     fn same_space(&mut self, process: usize, left: &AddressSpace, right: &AddressSpace) -> bool {
         left.alive == right.alive
             && left.counters == right.counters
@@ -223,10 +208,10 @@ impl Comparer {
             && left.policy == right.policy
             && left.close == right.close
             && self.files.pairs(left.file.map(|f| f.index()), right.file.map(|f| f.index()))
-            && self.are_partners(
+            && self.uffds.pairs(
                 process,
-                Numbered::Uffd,
-                (left.uffd.map(|u| u.index()), right.uffd.map(|u| u.index())),
+                left.uffd.map(|u| u.index()),
+                right.uffd.map(|u| u.index()),
             )
     }
 
@@ -238,32 +223,11 @@ impl Comparer {
     ) -> bool {
         let own = |vma: &Vma| vma.anon_vma.map(|a| a.index());
         let (l, r) = (left.0.chain(left.1), right.0.chain(right.1));
-        self.are_partners(process, Numbered::AnonVma, (own(left.1), own(right.1)))
+        self.anon_vmas.pairs(process, own(left.1), own(right.1))
             && l.len() == r.len()
-            && l.iter().zip(r).all(|(l, r)| {
-                let pair = (Some(l.index()), Some(r.index()));
-                self.are_partners(process, Numbered::AnonVma, pair)
-            })
-    }
-
-    #[inline]
-    fn are_partners(
-        &mut self,
-        process: usize,
-        what: Numbered,
-        (left, right): (Option<usize>, Option<usize>),
-    ) -> bool {
-        let table = match what {
-            Numbered::AnonVma => &mut self.anon_vmas,
-            Numbered::Uffd => &mut self.uffds,
-        };
-        if !table.pairs(left, right) {
-            return false;
-        }
-        if let (Some(left), Some(right)) = (left, right) {
-            self.partners[process].add(what, left, right);
-        }
-        true
+            && l.iter()
+                .zip(r)
+                .all(|(l, r)| self.anon_vmas.pairs(process, Some(l.index()), Some(r.index())))
     }
 }
 

@@ -294,8 +294,6 @@ fn flag_difference(left: VmFlags, right: VmFlags) -> Option<String> {
 /// all pages before the next.
 fn pages(left: &Observation, right: &Observation) -> Option<Finding> {
     let (mut files, mut uffds) = (Bijection::default(), Bijection::default());
-    files.clear();
-    uffds.clear();
     let each = |question: &mut dyn FnMut(u8, &Vma, &Vma) -> Option<Finding>| {
         left.spaces.iter().zip(&right.spaces).find_map(|(l, r)| {
             by_page(l)
@@ -376,7 +374,6 @@ fn merge(left: &Observation, right: &Observation) -> Option<Finding> {
 
 fn anon_vmas(left: &Observation, right: &Observation) -> Option<Finding> {
     let mut known = Bijection::default();
-    known.clear();
     for (l, r) in left.spaces.iter().zip(&right.spaces) {
         for (lv, rv) in l.vmas().iter().zip(r.vmas()) {
             if !known.pairs(lv.anon_vma.map(|a| a.index()), rv.anon_vma.map(|a| a.index())) {
