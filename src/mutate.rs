@@ -315,6 +315,9 @@ fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
     }
 }
 
+/// More rounds of mutations than this are not tried to make another program.
+const MOST_ROUNDS: u32 = 12;
+
 /// Mutates the corpus file in the first `size` bytes of `data` in place, up to `max_size` bytes,
 /// and returns the new length. What is not a program is replaced by a new one.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
@@ -323,7 +326,12 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     // Several small changes in a row reach what one cannot, and a short program is far from
     // everything.
     let rounds = 1 + (seed.trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
-    for _ in 0..rounds {
+    let before = program.clone();
+    for round in 0..MOST_ROUNDS {
+        // One in ten changes nothing, and the same program says nothing new.
+        if round >= rounds && program != before {
+            break;
+        }
         if session.mutate_with(&mut ProgramMutator, &mut program).is_err() {
             break;
         }
@@ -382,6 +390,19 @@ mod tests {
         }
         for n in 0..vmadiff_machine::Limits::NAMES.len() {
             assert!(programs.iter().any(|p| p.limits.to_array()[n].is_some()), "limit {n}");
+        }
+    }
+
+    #[test]
+    fn a_mutation_is_another_program() {
+        let mut data = vec![0; corpus::MAX_BYTES];
+        let programs = chain(500);
+        for (seed, program) in (0..).zip(&programs) {
+            let bytes = corpus::encode(program);
+            data[..bytes.len()].copy_from_slice(&bytes);
+            let room = data.len();
+            let size = mutate(&mut data, bytes.len(), room, seed);
+            assert_ne!(&data[..size], bytes, "{program}");
         }
     }
 

@@ -167,7 +167,8 @@ impl Kernel {
 fn clear<K: slotmap::Key, V>(arena: &mut SlotMap<K, V>) {
     if arena.capacity() > SLOTS_KEPT {
         *arena = SlotMap::with_capacity_and_key(SLOTS_KEPT / 2);
-    } else {
+    } else if !arena.is_empty() {
+        // It looks at every slot there has ever been.
         arena.clear();
     }
 }
