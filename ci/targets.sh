@@ -8,7 +8,7 @@
 build_target() {
     command -v cargo-fuzz >/dev/null || cargo install --locked --debug cargo-fuzz
     case $1 in
-    cross_mm | same_mm)
+    cross_mm | same_mm | mutator)
         RUSTC_WRAPPER=$PWD/ci/instrument cargo fuzz build -s none --no-trace-compares \
             --target-dir fuzz/target/models "$1"
         ;;
@@ -20,7 +20,7 @@ build_target() {
 target_binary() {
     local folder=$PWD/fuzz/target host
     host=$(rustc -vV | sed -n 's/^host: //p')
-    case $1 in cross_mm | same_mm) folder+=/models ;; esac
+    case $1 in cross_mm | same_mm | mutator) folder+=/models ;; esac
     echo "$folder/$host/release/$1"
 }
 
