@@ -321,7 +321,18 @@ const MOST_ROUNDS: u32 = 12;
 /// Mutates the corpus file in the first `size` bytes of `data` in place, up to `max_size` bytes,
 /// and returns the new length. What is not a program is replaced by a new one.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
-    let mut program = corpus::decode(&data[..size]).unwrap_or_default();
+    mutate_what_is_run(data, size, max_size, seed, |program| program)
+}
+
+/// The same for a target that does not run all of a program, but what `run` makes of it.
+pub fn mutate_what_is_run(
+    data: &mut [u8],
+    size: usize,
+    max_size: usize,
+    seed: u32,
+    run: fn(Program) -> Program,
+) -> usize {
+    let mut program = run(corpus::decode(&data[..size]).unwrap_or_default());
     let mut session = Session::new().seed(seed.into());
     // Several small changes in a row reach what one cannot, and a short program is far from
     // everything.
@@ -335,6 +346,7 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
         if session.mutate_with(&mut ProgramMutator, &mut program).is_err() {
             break;
         }
+        program = run(program);
     }
     let room = max_size.min(data.len());
     encode(&mut program, &mut data[..room])
@@ -358,6 +370,7 @@ pub fn crossover(data1: &[u8], data2: &[u8], out: &mut [u8], seed: u32) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::without_copies;
 
     /// Mutates from nothing `rounds` times and returns each program as it was encoded.
     fn chain(rounds: u32) -> Vec<Program> {
@@ -403,6 +416,20 @@ mod tests {
             let room = data.len();
             let size = mutate(&mut data, bytes.len(), room, seed);
             assert_ne!(&data[..size], bytes, "{program}");
+        }
+    }
+
+    #[test]
+    fn what_a_target_does_not_run_is_not_put_in() {
+        let copy = "mmap 0 0 2 rw anon_private\ncopy 0 0 1 0 4 FIXED\n";
+        let start = corpus::encode(&copy.parse().expect("a program"));
+        let mut data = vec![0; corpus::MAX_BYTES];
+        for seed in 0..1_000 {
+            data[..start.len()].copy_from_slice(&start);
+            let room = data.len();
+            let size = mutate_what_is_run(&mut data, start.len(), room, seed, without_copies);
+            let program = corpus::decode(&data[..size]).expect("a program");
+            assert_eq!(program, without_copies(program.clone()));
         }
     }
 

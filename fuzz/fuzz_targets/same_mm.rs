@@ -13,7 +13,7 @@ fuzz_target!(init: oracle::prepare(&COUNTERS), |input: Input| {
 });
 
 libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    mutate::mutate(data, size, max_size, seed)
+    mutate::mutate_what_is_run(data, size, max_size, seed, oracle::without_copies)
 });
 
 libfuzzer_sys::fuzz_crossover!(|data1: &[u8], data2: &[u8], out: &mut [u8], seed: u32| {
