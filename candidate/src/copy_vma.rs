@@ -5,7 +5,8 @@
 //!
 //! The revisions differ in two places, each with the branch of its own: which
 //! [attributes](Kernel::copied_attributes) the new range has, and whether the caller's
-//! [source pointer is redirected](Kernel::source_was_swallowed). Beside them `fixed` has nothing.
+//! [source pointer is redirected](Kernel::source_was_swallowed). Beside them, `fixed` tells
+//! `vma_merge()` that it is a copy.
 
 use vmadiff_machine::VmFlags;
 use vmadiff_machine::operand::Mode;
@@ -50,15 +51,16 @@ struct Saved {
 }
 
 impl Kernel {
-    /// `copy_vma()`: `None` where the range is not free.
+    /// `copy_vma()`: `None` where the range is not free. Only `fixed` asks whether the source stays, as
+    /// it does but for `mremap`: see [`is_mergeable_anon_vma`](Kernel::is_mergeable_anon_vma).
     pub(crate) fn copy_vma(
         &mut self,
         mut vma: VmaKey,
-        mm: MmKey,
-        addr: Addr,
+        (mm, addr): (MmKey, Addr),
         len: u32,
         mut pgoff: Pgoff,
         clear_flags_ctx: bool,
+        source_stays: bool,
     ) -> Result<Option<Copied>, Stop> {
         const F: &str = "copy_vma";
         let end = addr + len;
@@ -80,7 +82,7 @@ impl Kernel {
         let Links::After(prev) = self.find_vma_links(links_mm, addr, end)? else { return Ok(None) };
 
         let mut new = self.copied_attributes(vma, pgoff, clear_flags_ctx)?;
-        new.of_another_mm = saved.vm_mm != mm;
+        new.is_copy = source_stays;
         let asked = self.asked_of_merge(vma, &new)?;
         if let Some(new_vma) = self.vma_merge(mm, prev, addr, end, &asked)? {
             let source_redirected = self.source_was_swallowed(vma, saved, mm, new_vma)?;

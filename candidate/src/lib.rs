@@ -34,9 +34,9 @@
 //!    held against the limit.
 //!
 //! In `vma_merge()`:
-//! 7. What is copied from another address space merges with a VMA of the same anon_vma only if their
-//!    chains are the same: those of two processes need not be. Within an address space nothing is
-//!    asked of chains, as in the original kernel.
+//! 7. A copy merges with a VMA of the same anon_vma only if their chains are the same: those of two
+//!    processes need not be, nor those of two VMAs that were one. Of what is moved or changed nothing
+//!    is asked, as in the original kernel.
 
 mod addr;
 mod anon_vma;

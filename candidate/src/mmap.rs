@@ -143,7 +143,7 @@ impl Kernel {
             pgoff,
             policy: Mode::Default,
             vm_userfaultfd_ctx: None,
-            of_another_mm: false,
+            is_copy: false,
         };
         let vma = match self.vma_merge(mm, prev, addr, end, &new)? {
             Some(vma) => vma,

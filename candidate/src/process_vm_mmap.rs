@@ -227,7 +227,8 @@ impl Kernel {
         } else {
             vm_pgoff.at(src_addr, read!(self, F, src_vma.vm_start))
         };
-        let copied = self.copy_vma(src_vma, dst_mm, dst_addr, len, pgoff, text.clear_flags_ctx)?;
+        let dst = (dst_mm, dst_addr);
+        let copied = self.copy_vma(src_vma, dst, len, pgoff, text.clear_flags_ctx, true)?;
         let Some(copied) = copied else {
             if charged || !text.uncharges_what_was_charged {
                 self.vm_unacct_memory(len);

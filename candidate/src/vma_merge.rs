@@ -32,8 +32,8 @@ pub(crate) struct Attributes {
     pub(crate) pgoff: Pgoff,
     pub(crate) policy: Mode,
     pub(crate) vm_userfaultfd_ctx: Option<UserfaultfdCtx>,
-    /// It is a copy of what another address space has.
-    pub(crate) of_another_mm: bool,
+    /// It is a copy of a VMA that stays where it is.
+    pub(crate) is_copy: bool,
 }
 
 impl Attributes {
@@ -66,17 +66,17 @@ impl Kernel {
 
     /// `is_mergeable_anon_vma()`. A VMA whose chain came from a parent does not lend its anon_vma.
     ///
-    /// In `fixed`, a copy of what another address space has merges with VMAs of the same anon_vma
-    /// only if their chains are the same too: a child may take up again the anon_vma of a relative,
-    /// and the copy comes next to a VMA that has the same one with another chain. Merged, pages of
-    /// the one would not be found through the chain of the other. Within an address space the
-    /// original kernel does not look, and two VMAs of one that was forked apart may merge so.
+    /// In `fixed`, a copy merges with VMAs of the same anon_vma only if their chains are the same too:
+    /// a child may take up again the anon_vma of a relative, and the copy comes next to a VMA that has
+    /// the same one with another chain. Merged, pages of the one would not be found through the chain
+    /// of the other. Without copies the original kernel does not look, and two VMAs of one that was
+    /// forked apart may merge so.
     fn is_mergeable_anon_vma(
         &self,
         (anon_vma1, chain1): (Option<AnonVmaKey>, Chain),
         (anon_vma2, chain2): (Option<AnonVmaKey>, Chain),
         vma: Option<&Vma>,
-        of_another_mm: bool,
+        is_copy: bool,
     ) -> bool {
         let one_is_missing = anon_vma1.is_none() || anon_vma2.is_none();
         let lends =
@@ -88,20 +88,14 @@ impl Kernel {
             self.chains.newest_first(chain1).eq(self.chains.newest_first(chain2))
                 || self.has_fault(Fault::MergeChainsDiffer)
         };
-        anon_vma1 == anon_vma2
-            && (!of_another_mm || self.revision != Revision::Fixed || same_chain())
+        anon_vma1 == anon_vma2 && (!is_copy || self.revision != Revision::Fixed || same_chain())
             || self.has_fault(Fault::MergeAnonVmasDiffer)
     }
 
     /// `can_vma_merge_before()`: the range ends where `vma` starts; do the offsets fit as well?
     fn can_vma_merge_before(&self, vma: &Vma, new: &Attributes, pglen: u32) -> bool {
         self.is_mergeable_vma(vma, new)
-            && self.is_mergeable_anon_vma(
-                new.anon_vma(),
-                vma.anon_vma(),
-                Some(vma),
-                new.of_another_mm,
-            )
+            && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
             && (vma.vm_pgoff == new.pgoff + pglen || self.has_fault(Fault::MergeIgnoresPgoffBefore))
     }
 
@@ -112,12 +106,7 @@ impl Kernel {
             fits = fits - 1;
         }
         self.is_mergeable_vma(vma, new)
-            && self.is_mergeable_anon_vma(
-                new.anon_vma(),
-                vma.anon_vma(),
-                Some(vma),
-                new.of_another_mm,
-            )
+            && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
             && (fits == new.pgoff || self.has_fault(Fault::MergeIgnoresPgoffAfter))
     }
 
@@ -133,7 +122,7 @@ impl Kernel {
             pgoff: read!(self, F, vma.vm_pgoff).at(start, read!(self, F, vma.vm_start)),
             policy: read!(self, F, vma.vm_policy),
             vm_userfaultfd_ctx: read!(self, F, vma.vm_userfaultfd_ctx),
-            of_another_mm: false,
+            is_copy: false,
         })
     }
 
@@ -202,7 +191,7 @@ impl Kernel {
                             anon_vma,
                             next_anon_vma,
                             None,
-                            new.of_another_mm,
+                            new.is_copy,
                         ) || self.has_fault(Fault::Case1ComparesNoAnonVmas))
                             && !(next == area && self.has_fault(Fault::Case1NextNotTaken))
                             && !(next != area && self.has_fault(Fault::Case6TakenFor7)) =>

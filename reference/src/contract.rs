@@ -16,15 +16,15 @@
 //!
 //! Point 9 needs more of the merge rule than the original kernel's: that VMAs with one anon_vma
 //! hang on the same ones. Within one family of forks two VMAs can have one anon_vma and hang on
-//! different ones, if it was taken again ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)). What
-//! comes from another address space does not merge then, and point 4 gives way; the original
-//! kernel, which knows VMAs of one address space only, does not look. The test
-//! `point_9_goes_before_point_4` has the program.
+//! different ones, if it was taken again ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)). A copy
+//! does not merge then, and point 4 gives way; the original kernel, which knows no copies, does not
+//! look, nor does a move. The tests `point_9_goes_before_point_4…` have the programs.
 
 use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, Page, Process};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
 use crate::World;
+use crate::merge::Origin;
 use crate::mm::Mm;
 use crate::range::Range;
 use crate::vma::Vma;
@@ -132,7 +132,7 @@ impl World {
             new = new.cleared();
         }
         let mut call = self.syscall(copy.process);
-        let (at, made) = call.copy_vma(&new, &source, copy.src == copy.process);
+        let (at, made) = call.copy_vma(&new, &source, copy.src == copy.process, Origin::Copied);
         let source = if made.source_redirected { call.mm.vmas()[at] } else { source };
         if source.anon_vma.is_some() {
             *call.mm.anon_pages_mut() |= anon;

@@ -39,9 +39,9 @@ impl Syscall<'_> {
         copy: &Vma,
         source: &Vma,
         same_mm: bool,
+        origin: Origin,
     ) -> (usize, CopyReport) {
-        let Some(at) = self.join(copy, if same_mm { Origin::Here } else { Origin::Elsewhere })
-        else {
+        let Some(at) = self.join(copy, origin) else {
             self.anon_vmas.link(copy);
             let none = CopyReport {
                 merged: false,

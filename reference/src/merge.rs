@@ -8,10 +8,10 @@ use crate::vma::Vma;
 /// Where what a range is mapped as comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// This address space, or nowhere.
+    /// Nowhere, or where this address space has had it until now: all that the original kernel knows.
     Here,
-    /// Another address space.
-    Elsewhere,
+    /// A mapping that stays where it is, in this address space or another one.
+    Copied,
 }
 
 impl Syscall<'_> {
@@ -25,8 +25,8 @@ impl Syscall<'_> {
     /// (`is_mergeable_anon_vma()`): a VMA that descends from a fork hangs on more, and one never
     /// faulted on none, so it does not take in a range that has been faulted.
     ///
-    /// A [copy](crate::contract) of what another address space has must hang on the same ones, too:
-    /// joined with what has its anon_vma but not its chain, its pages would not be found.
+    /// A [copy](crate::contract) must hang on the same ones, too: joined with what has its anon_vma
+    /// but not its chain, its pages would not be found.
     fn may_join(&self, new: &Vma, near: &Vma, origin: Origin) -> bool {
         let anon_vma = self.have_one_anon_vma(new, near, origin)
             || ((new.anon_vma.is_none() || near.anon_vma.is_none())
@@ -49,7 +49,7 @@ impl Syscall<'_> {
     fn have_one_anon_vma(&self, a: &Vma, b: &Vma, origin: Origin) -> bool {
         match origin {
             Origin::Here => a.anon_vma == b.anon_vma,
-            Origin::Elsewhere => self.anon_vmas.are_same(a, b),
+            Origin::Copied => self.anon_vmas.are_same(a, b),
         }
     }
 

@@ -3,6 +3,7 @@
 use vmadiff_machine::operand::{Len, MremapFlags, Page};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
+use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
 
@@ -81,7 +82,8 @@ impl Syscall<'_> {
     /// neighbour that it merged with, is not watched by userfaultfd any more.
     fn move_vma(&mut self, at: usize, old: Range, new: Range) -> Result<CopyReport, Errno> {
         let source = self.mm.vmas()[at];
-        let (at, report) = self.copy_vma(&source.copied(old.start, new), &source, true);
+        let (at, report) =
+            self.copy_vma(&source.copied(old.start, new), &source, true, Origin::Here);
 
         let moved = |pages| (pages & old.set()) >> old.start.0 << new.start.0;
         let (anon, zero) = (moved(self.mm.anon_pages()), moved(self.mm.zero_pages));

@@ -195,6 +195,30 @@ fn point_9_goes_before_point_4() {
 }
 
 #[test]
+fn point_9_goes_before_point_4_within_an_address_space() {
+    // Process 0's VMAs, halves of one, come by one anon_vma again, each by a chain of its own.
+    let halves = "mmap 0 1 2 rw anon_private\ntouch 0 1 1\nfork 0\nfork 0\nexit 1\nfork 2\nexit 0\n\
+                  fork 1\nexit 1\nexit 2\nmprotect 0 1 1 r\nfork 0\nfork 1\nexit 0\n\
+                  touch 2 2 1      # a page of the upper half's chain alone\n\
+                  fork 2\nmremap 0 1 1 1 MAYMOVE|FIXED 9\nmprotect 0 9 1 rw\n";
+    // A copy is not joined with the other half; the original kernel's move is.
+    for (last, expected) in [
+        (
+            "copy 0 2 1 0 10 FIXED",
+            "2..3 rw- @2 A[BACDE], 9..10 rw- @1 A[FACDE], 10..11 rw- @2 A[BACDE]",
+        ),
+        (
+            "copy_vma 0 2 1 0 10",
+            "2..3 rw- @2 A[BACDE], 9..10 rw- @1 A[FACDE], 10..11 rw- @2 A[BACDE]",
+        ),
+        ("mremap 0 2 1 1 MAYMOVE|FIXED 10", "9..11 rw- @1 A[BACDE]"),
+    ] {
+        let maps = run(&format!("{halves}{last}")).maps();
+        assert_eq!(maps.lines().next(), Some(expected), "{last}");
+    }
+}
+
+#[test]
 fn point_10_a_call_that_fails_has_changed_nothing() {
     let world = "limits map_count=6 address_space=12\nmmap 0 1 4 rw anon_private\nfork 0\n\
                  mmap 1 10 2 rw file0_shared\nmmap 0 6 1 rw special\nmmap 0 8 2 rw anon_private\nuffd_register 0 8 2\n";
