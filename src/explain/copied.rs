@@ -75,7 +75,8 @@ impl<'a> Case<'a> {
             prev.is_none_or(|(prev, _)| {
                 prev.anon_vma.is_none()
                     || next.anon_vma.is_none()
-                    || prev.anon_vma == next.anon_vma && dst.chain(prev) == dst.chain(next)
+                    || prev.anon_vma == next.anon_vma
+                        && (!self.is_copy() || dst.chain(prev) == dst.chain(next))
             })
         });
         if prev.is_none() && next.is_none() {

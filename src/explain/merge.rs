@@ -99,7 +99,8 @@ impl New {
         let singular = space.chain(near).len() == 1;
         match (self.anon_vma, near.anon_vma) {
             (Some(a), Some(b)) if a != b => Some("their anon_vmas differ".into()),
-            (Some(_), Some(_)) if self.chain != space.chain(near) => {
+            // Of what no copy brings there, `vma_merge()` does not ask.
+            (Some(_), Some(_)) if case.is_copy() && self.chain != space.chain(near) => {
                 let text = case.chain_text(space, near);
                 Some(format!(
                     "they have one anon_vma, but their chains differ ({part} has {text}): a page of \
