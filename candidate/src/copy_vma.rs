@@ -15,6 +15,7 @@ use crate::addr::{Addr, Pgoff};
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
 use crate::kernel::Kernel;
 use crate::objects::Vma;
+use crate::process_vm_mmap::Place;
 use crate::revision::Revision;
 use crate::seeded::Fault;
 use crate::stop::Stop;
@@ -56,7 +57,7 @@ impl Kernel {
     pub(crate) fn copy_vma(
         &mut self,
         mut vma: VmaKey,
-        (mm, addr): (MmKey, Addr),
+        (mm, addr): Place,
         len: u32,
         mut pgoff: Pgoff,
         clear_flags_ctx: bool,

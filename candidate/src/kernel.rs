@@ -27,7 +27,7 @@ pub(crate) struct Kernel {
     pub(crate) limits: Limits,
     pub(crate) vmas: SlotMap<VmaKey, Vma>,
     pub(crate) mms: SlotMap<MmKey, Mm>,
-    /// Those of address spaces that are gone.
+    /// The ptes of address spaces that are gone, to be used again.
     spare_ptes: Vec<Ptes>,
     pub(crate) anon_vmas: SlotMap<AnonVmaKey, AnonVma>,
     pub(crate) pages: SlotMap<PageKey, AnonPage>,

@@ -203,11 +203,12 @@ impl Kernel {
         text: Text,
         src_vma: VmaKey,
         src_addr: Addr,
-        (dst_mm, dst_addr): Place,
+        dst: Place,
         len: u32,
     ) -> Result<(), Stop> {
         // Reports name the system call, whose only caller this is.
         const F: &str = "process_vm_mmap";
+        let (dst_mm, dst_addr) = dst;
         if !self.has_fault(Fault::CopyNotUnmapped)
             && self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err()
         {
@@ -227,7 +228,6 @@ impl Kernel {
         } else {
             vm_pgoff.at(src_addr, read!(self, F, src_vma.vm_start))
         };
-        let dst = (dst_mm, dst_addr);
         let copied = self.copy_vma(src_vma, dst, len, pgoff, text.clear_flags_ctx, true)?;
         let Some(copied) = copied else {
             if charged || !text.uncharges_what_was_charged {
