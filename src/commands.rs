@@ -24,9 +24,10 @@ use vmadiff::machines::MachineName;
 use vmadiff::page::{Page, Shown};
 use vmadiff::picture::{Painter, Picture};
 use vmadiff::random::Walk;
+use vmadiff::row::Row;
 use vmadiff::run::Run;
 use vmadiff::sarif::sarif;
-use vmadiff::triage::{Group, Row};
+use vmadiff::triage::Group;
 use vmadiff::{oracle, output, report, strace};
 use vmadiff_candidate::Fault;
 use vmadiff_machine::{Limits, Machine as _, Observation, Program};
@@ -329,7 +330,7 @@ pub(crate) fn triage(
         let file = kept
             .programs
             .map(|folder| folder.join(format!("{}.vmad", group.signature.file_stem())));
-        rows.push(group.row(known, file.as_ref()));
+        rows.push(row(group, known, file.as_ref()));
         for format in [Format::Corpus, Format::Text] {
             let extension = if format == Format::Corpus { "vmad" } else { "txt" };
             written.extend(
@@ -460,7 +461,7 @@ pub(crate) fn random(
     let count = first.len();
     let programs_found = first.into_values().map(|program| (PathBuf::from(WALK), program));
     let groups = vmadiff::triage::triage(&mut lockstep, programs_found, || ());
-    let rows: Vec<Row> = groups.iter().map(|group| group.row(&Known::default(), None)).collect();
+    let rows: Vec<Row> = groups.iter().map(|group| row(group, &Known::default(), None)).collect();
     let mut out = stdout().lock();
     table(&mut out, &rows, &groups, &mut lockstep, look)?;
     let (left, right) = lockstep.names();
@@ -540,4 +541,18 @@ pub(crate) fn faults(json: bool) -> anyhow::Result<bool> {
         writeln!(out, "{n:<name$}  {c:<class$}  {p:<place$}  {what}")?;
     }
     Ok(false)
+}
+
+/// Returns the row of a group, whose minimized program is in `file` if it was written.
+fn row(group: &Group, known: &Known, file: Option<&PathBuf>) -> Row {
+    let names: Vec<String> = group.files.iter().map(|f| f.display().to_string()).collect();
+    Row {
+        class: group.class.name(),
+        signature: group.signature.to_string(),
+        operations: group.program.ops.len(),
+        program: group.program.to_string(),
+        known: known.why(group.signature.as_str()).map(str::to_owned),
+        file: file.map_or_else(|| names[0].clone(), |f| f.display().to_string()),
+        found_in: names,
+    }
 }

@@ -49,37 +49,34 @@
 //! line is the rest. Lengths and page numbers are pages, offsets are pages, counters are pages
 //! (`map_count`: VMAs), everywhere.
 
-pub mod compare;
-pub mod contract_points;
-pub mod crash;
-pub mod divergence;
-pub mod draw;
-pub mod explain;
-pub mod export_c;
-pub mod export_syz;
-pub mod feedback;
-pub mod generate;
-pub mod golden;
-pub mod import;
-pub mod input;
-#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
-pub mod kernel;
-pub mod known;
-pub mod layout;
-pub mod lockstep;
-pub mod machines;
-pub mod merge_cases;
-pub mod minimize;
-pub mod mutate;
-pub mod oracle;
-pub mod output;
 #[cfg(feature = "cli")]
-pub mod page;
-pub mod picture;
-pub mod random;
-pub mod report;
-pub mod run;
-pub mod sarif;
-pub mod settings;
-pub mod strace;
-pub mod triage;
+pub use vmadiff_exchange::{export_c, export_syz, import, strace};
+#[cfg(feature = "cli")]
+pub use vmadiff_explain::page;
+pub use vmadiff_explain::{
+    self as explain, contract_points, draw, merge_cases, picture, report, row, sarif,
+};
+pub use vmadiff_fuzzing::{
+    crash, feedback, fresh, generate, input, layout, machines, minimize, mutate, output, random,
+    settings, triage,
+};
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+pub use vmadiff_kernel as kernel;
+pub use vmadiff_lockstep::{compare, divergence, golden, known, lockstep, run};
+
+/// The oracle of the fuzz targets, which shows a divergence as `vmadiff replay` does.
+pub mod oracle {
+    pub use vmadiff_fuzzing::oracle::*;
+
+    use crate::draw::Look;
+    use crate::feedback::Counters;
+    use crate::report;
+
+    /// Prepares the oracle of this process, before the first program. See
+    /// [`vmadiff_fuzzing::oracle::prepare`].
+    pub fn prepare(counters: &'static Counters) {
+        vmadiff_fuzzing::oracle::prepare(counters, |lockstep, program| {
+            report::divergence(lockstep, program, Look::default()).text
+        });
+    }
+}

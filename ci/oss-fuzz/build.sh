@@ -2,7 +2,7 @@
 # Builds the fuzz targets for OSS-Fuzz and ClusterFuzzLite: into $OUT, with intermediate files in
 # $WORK, started in the project's folder. ci/oss-fuzz/check runs it as the services do.
 #
-# What is fuzzed is said beside each binary, in NAME.settings (src/settings.rs):
+# What is fuzzed is said beside each binary, in NAME.settings (fuzzing/src/settings.rs):
 #   cross_mm        every operation, at v2; what is known of it does not count
 #   cross_mm_fixed  the same binary, at fixed: any divergence counts
 #   same_mm         no copies between address spaces, at v2

@@ -16,11 +16,14 @@
 //! Linux on x86-64 only.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod beside;
 mod machine;
 mod missing;
 mod proc;
+pub mod profile;
 mod worker;
 
+pub use beside::{Beside, End, Holds, Run};
 pub use machine::{Ended, Kernel, KernelError, Options};
 pub use missing::{Facilities, Missing};
 pub use proc::ProcError;

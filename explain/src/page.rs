@@ -12,13 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use vmadiff_lockstep::compare::Scope;
+use vmadiff_lockstep::divergence::Class;
+use vmadiff_lockstep::run::Run;
 
-use crate::compare::Scope;
-use crate::divergence::Class;
-use crate::explain::why;
 use crate::picture::{self, Painter, Picture, ProcessPicture, Side};
 use crate::report::results;
-use crate::run::Run;
+use crate::why::why;
 
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/stepper.js");

@@ -10,16 +10,15 @@
 
 use std::fmt::Write as _;
 
-use vmadiff_candidate::Revision;
+use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_lockstep::divergence::Divergence;
+use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::operand::{
     Access, Advice, CopyFlags, Kind, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Process,
     Prot,
 };
 use vmadiff_machine::{AddressSpace, Errno, Machine, Observation, Op, Program, VmFlags, Vma};
-
-use crate::divergence::Divergence;
-use crate::lockstep::Lockstep;
-use crate::machines::MachineName;
+use vmadiff_reference::Reference;
 
 /// The C that does not depend on the program. What stands between `#if USES_…` and `#endif` is
 /// left out where the program does without.
@@ -294,7 +293,7 @@ pub fn harmless(name: &str) -> String {
 /// The program in C. `name` is what it is called in the comment at the top, usually its file's
 /// name; characters that do not belong in a comment become `_`.
 pub fn export_c(program: &Program, name: &str) -> String {
-    let mut reference = MachineName::Reference.build();
+    let mut reference = Reference::new();
     reference.reset(&program.limits);
     let mut seen = Observation::default();
     let mut expected = Vec::new();
@@ -366,8 +365,8 @@ fn head(program: &Program, name: &str) -> String {
     for line in program.to_string().lines() {
         let _ = writeln!(text, " *     {line}");
     }
-    let candidate = MachineName::Candidate(Revision::V2).build();
-    let found = Lockstep::new(MachineName::Reference.build(), candidate).run(program);
+    let candidate = Candidate::new(Revision::V2);
+    let found = Lockstep::new(Reference::new(), candidate).run(program);
     if let Some(Divergence { step, signature, .. }) = found {
         let _ = write!(
             text,

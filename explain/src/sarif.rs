@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::triage::Row;
+use crate::row::Row;
 
 /// Where the format is specified.
 const SCHEMA: &str =

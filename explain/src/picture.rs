@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use vmadiff_lockstep::compare::Scope;
 use vmadiff_machine::observation::{CopyReport, PageSet};
 use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, MAX_PROCESSES, Mode, MremapFlags, Page};
 use vmadiff_machine::{AddressSpace, Errno, Observation, Op, VmFlags, Vma};
-
-use crate::compare::Scope;
 
 /// The flags beside the permissions, as `/proc/PID/smaps` abbreviates them.
 const ABBREVIATIONS: [(VmFlags, &str); 15] = [

@@ -3,9 +3,8 @@
 //! says nothing of.
 
 use vmadiff_machine::operand::{Len, Page, Process};
-use vmadiff_machine::{Observation, Op, PageSet, Program, VmFlags};
-
-use crate::machines::MachineName;
+use vmadiff_machine::{Machine as _, Observation, Op, PageSet, Program, VmFlags};
+use vmadiff_reference::Reference;
 
 /// The points of the contract.
 pub const POINTS: usize = 10;
@@ -51,7 +50,7 @@ fn reached(
 /// How often a program puts each point to the test: its copies, by either call.
 pub fn contract_points(program: &Program) -> Points {
     let mut points = [0; POINTS];
-    let mut machine = MachineName::Reference.build();
+    let mut machine = Reference::new();
     machine.reset(&program.limits);
     let mut seen = Observation::default();
     for op in &program.ops {

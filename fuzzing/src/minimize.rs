@@ -3,13 +3,12 @@
 //! Every change is kept only if the signature stays the same, so the result is never another bug.
 //! Changes are tried in a fixed order until none helps: the result depends on the program alone.
 
+use vmadiff_lockstep::divergence::{Divergence, Signature};
 use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Arg, CopyFlags, Domain as _, END_PAGES, Len, MremapFlags, Page, Prot,
 };
 use vmadiff_machine::{Limits, Op, Program};
-
-use crate::divergence::{Divergence, Signature};
 
 /// The smallest program found that `run` answers with `program`'s signature; `None` where `run`
 /// finds no divergence in `program` at all.

@@ -1,15 +1,15 @@
 //! What a program shows, as text: its operations with their results, what differs, why, and a
 //! drawing.
 
+use vmadiff_lockstep::compare::Scope;
+use vmadiff_lockstep::divergence::Divergence;
+use vmadiff_lockstep::lockstep::Lockstep;
+use vmadiff_lockstep::run::Run;
 use vmadiff_machine::{Errno, Limits, Machine, Op, Program};
 
-use crate::compare::Scope;
-use crate::divergence::Divergence;
 use crate::draw::{self, Ink, Look, Sheet};
-use crate::explain::why;
-use crate::lockstep::Lockstep;
 use crate::picture::Painter;
-use crate::run::Run;
+use crate::why::why;
 
 /// The result of an operation: `0`, a page or process, or the error.
 pub fn result_text(result: Result<u8, Errno>) -> String {

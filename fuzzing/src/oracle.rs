@@ -4,16 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use vmadiff_lockstep::divergence::Signature;
+use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::{Limits, Machine, Op, Program, corpus};
 
-use crate::divergence::Signature;
-use crate::draw::Look;
 use crate::feedback::{Counters, Feedback};
-use crate::lockstep::Lockstep;
 use crate::machines::MachineName;
 use crate::settings::Settings;
-use crate::{crash, output, report};
+use crate::{crash, output};
 
 /// Why a run ends at a program.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +35,16 @@ pub enum Stop {
     },
 }
 
+/// The two machines of an oracle.
+pub type Machines = Lockstep<Box<dyn Machine>, Box<dyn Machine>>;
+
+/// Renders the divergence of a program as the text that a fuzz target ends with.
+pub type Render = fn(&mut Machines, &Program) -> String;
+
 /// Runs programs on the reference and the candidate and judges what follows.
 pub struct Oracle {
-    lockstep: Lockstep<Box<dyn Machine>, Box<dyn Machine>>,
+    lockstep: Machines,
+    render: Render,
     settings: Settings,
     met: BTreeSet<Signature>,
     feedback: Feedback,
@@ -46,13 +52,14 @@ pub struct Oracle {
 
 impl Oracle {
     /// The oracle of a run, which counts the situations that programs meet.
-    pub fn new(settings: Settings, counters: &'static Counters) -> Oracle {
+    pub fn new(settings: Settings, counters: &'static Counters, render: Render) -> Oracle {
         let candidate = match settings.fault {
             Some(fault) => MachineName::Faulty(fault),
             None => MachineName::Candidate(settings.revision),
         };
         let lockstep = Lockstep::new(MachineName::Reference.build(), candidate.build());
-        Oracle { lockstep, settings, met: BTreeSet::new(), feedback: Feedback::new(counters) }
+        let feedback = Feedback::new(counters);
+        Oracle { lockstep, render, settings, met: BTreeSet::new(), feedback }
     }
 
     /// Whether the machines agree on `program`, or differ in a way the run goes on past.
@@ -70,7 +77,7 @@ impl Oracle {
             return Ok(());
         }
         let Some(folder) = &self.settings.findings else {
-            let report = report::divergence(&mut self.lockstep, program, Look::default()).text;
+            let report = (self.render)(&mut self.lockstep, program);
             return Err(Stop::Divergence { signature: divergence.signature, report });
         };
         if self.met.insert(divergence.signature.clone()) {
@@ -100,9 +107,9 @@ thread_local! {
 
 /// What a fuzz target does before the first program: wrong settings end the process with status 2.
 /// Later, libFuzzer would take the end for a finding. `counters` are told what programs meet.
-pub fn prepare(counters: &'static Counters) {
+pub fn prepare(counters: &'static Counters, render: Render) {
     match Settings::of_process() {
-        Ok(settings) => ORACLE.set(Some(Oracle::new(settings, counters))),
+        Ok(settings) => ORACLE.set(Some(Oracle::new(settings, counters, render))),
         Err(error) => {
             eprintln!("vmadiff: {error}");
             std::process::exit(2);

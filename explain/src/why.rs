@@ -15,14 +15,14 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
+use vmadiff_lockstep::compare::Scope;
+use vmadiff_lockstep::divergence::Class;
+use vmadiff_lockstep::run::Run;
 use vmadiff_machine::Observation;
 use vmadiff_machine::operand::{ClearFlagsCtx, END_PAGES, MAX_PROCESSES, MremapFlags, Page};
 use vmadiff_machine::{AddressSpace, Limits, Op, Opcode, VmFlags, Vma};
 
-use crate::compare::Scope;
-use crate::divergence::Class;
 use crate::picture::{Painter, Range, Touched, touched};
-use crate::run::Run;
 
 /// A point of the contract, as it is cited.
 fn point(number: u8) -> &'static str {

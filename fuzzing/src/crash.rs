@@ -8,7 +8,7 @@
 //!
 //! No name here has the word that assertions have in C: ClusterFuzz skips such frames as machinery.
 
-use crate::divergence::Signature;
+use vmadiff_lockstep::divergence::Signature;
 
 /// A function that ends the process with a report.
 type End = fn(&str) -> !;
@@ -209,8 +209,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::divergence::Class;
-    use crate::known::Known;
+    use vmadiff_lockstep::divergence::Class;
+    use vmadiff_lockstep::known::Known;
     use vmadiff_machine::Opcode;
 
     /// Families whose divergences end in a function of their own.
@@ -227,7 +227,7 @@ mod tests {
 
     /// Every text between `before` and `after` in the candidate's source.
     fn in_candidate(before: &str, after: char) -> Vec<String> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("candidate/src");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../candidate/src");
         let mut found: Vec<String> = Vec::new();
         for entry in fs::read_dir(folder).expect("the candidate's source") {
             let text = fs::read_to_string(entry.expect("a file").path()).expect("text");
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_is_known_has_a_function_and_what_is_not_foreseen_ends_in_its_class() {
-        let text = include_str!("../corpus/known-v2.txt");
+        let text = include_str!("../../corpus/known-v2.txt");
         Known::parse(text).expect("a list");
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             assert!(end(line.split(' ').next().expect("a signature")).1, "{line}");

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use vmadiff_lockstep::divergence::{Class, Divergence, Signature};
+use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::{Machine, Program};
 
-use crate::divergence::{Class, Divergence, Signature};
-use crate::known::Known;
-use crate::lockstep::Lockstep;
 use crate::minimize::{minimize, size};
 
 /// Programs of a group that are minimized; the simplest result is kept. Where shrinking begins
@@ -26,41 +24,6 @@ pub struct Group {
     pub program: Program,
     /// The files whose programs show it.
     pub files: Vec<PathBuf>,
-}
-
-/// A group as `triage --json` shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// The class's name.
-    pub class: &'static str,
-    /// The signature.
-    pub signature: String,
-    /// Operations of the minimized program.
-    pub operations: usize,
-    /// The minimized program, in the text form.
-    pub program: String,
-    /// Why it is known, if it is.
-    pub known: Option<String>,
-    /// Where the minimized program was written, or the first file that shows it.
-    pub file: String,
-    /// The files whose programs show it.
-    pub found_in: Vec<String>,
-}
-
-impl Group {
-    /// The row of a table for the group, whose minimized program is in `file` if it was written.
-    pub fn row(&self, known: &Known, file: Option<&PathBuf>) -> Row {
-        let names: Vec<String> = self.files.iter().map(|f| f.display().to_string()).collect();
-        Row {
-            class: self.class.name(),
-            signature: self.signature.to_string(),
-            operations: self.program.ops.len(),
-            program: self.program.to_string(),
-            known: known.why(self.signature.as_str()).map(str::to_owned),
-            file: file.map_or_else(|| names[0].clone(), |f| f.display().to_string()),
-            found_in: names,
-        }
-    }
 }
 
 /// Groups programs by signature, in the order of classes, and minimizes the shortest of each.

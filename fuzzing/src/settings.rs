@@ -12,8 +12,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use vmadiff_candidate::{Fault, Revision};
-
-use crate::known::Known;
+use vmadiff_lockstep::known::Known;
 
 /// The settings of a run.
 #[derive(Clone, Debug)]

@@ -1,14 +1,14 @@
 //! What is said is checked against the reference, on random programs.
 
 use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_fuzzing::mutate::ProgramMutator;
+use vmadiff_fuzzing::random::Walk;
+use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::Machine as _;
 use vmadiff_reference::Reference;
 
 use super::accounting::{is_charged, is_data, is_locked, recount};
 use super::*;
-use crate::lockstep::Lockstep;
-use crate::mutate::ProgramMutator;
-use crate::random::Walk;
 
 /// Calls `check` with random programs, each up to one of its copies or moves, on which the
 /// reference and the candidate at a revision agree or, at the end, do not.
@@ -93,7 +93,7 @@ fn every_freed_source_of_v2_is_traced_to_the_merge_or_the_overlap() {
     let mut merges = 0;
     let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::V2));
     let seeds = ["a", "b"].map(|bug| {
-        let file = format!("{}/corpus/seeds/bug-{bug}.txt", env!("CARGO_MANIFEST_DIR"));
+        let file = format!("{}/../corpus/seeds/bug-{bug}.txt", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(file).expect("a seed");
         text.parse::<vmadiff_machine::Program>().expect("a program")
     });

@@ -1,9 +1,8 @@
 //! Which of the eight cases of `vma_merge()` operations meet, as far as what a machine shows tells.
 
 use vmadiff_machine::operand::Page;
-use vmadiff_machine::{AddressSpace, Observation, Op, Program, Vma};
-
-use crate::machines::MachineName;
+use vmadiff_machine::{AddressSpace, Machine as _, Observation, Op, Program, Vma};
+use vmadiff_reference::Reference;
 
 /// The cases of `vma_merge()`, in the order of its comment.
 pub const CASES: usize = 8;
@@ -81,7 +80,7 @@ fn met(op: &Op, before: &AddressSpace, after: &AddressSpace, range: (Page, Page)
 /// How often a program meets each case, within an address space and by copies from another.
 pub fn merge_cases(program: &Program) -> (Cases, Cases) {
     let (mut within, mut across) = ([0; CASES], [0; CASES]);
-    let mut machine = MachineName::Reference.build();
+    let mut machine = Reference::new();
     machine.reset(&program.limits);
     let mut seen = Observation::default();
     for op in &program.ops {

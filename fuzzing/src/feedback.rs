@@ -140,9 +140,9 @@ fn flags(vma: &Vma) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lockstep::Lockstep;
     use crate::machines::MachineName;
     use vmadiff_candidate::Revision;
+    use vmadiff_lockstep::lockstep::Lockstep;
     use vmadiff_machine::Program;
 
     /// How many situations a program meets that those before it did not.

@@ -1,21 +1,18 @@
 //! The running kernel beside the reference: what they show after each operation is compared, and
-//! a difference is explained by a [rule](profile) or reported.
-
-pub mod fresh;
-pub mod profile;
+//! a difference is explained by a [rule](crate::profile) or reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_kernel::{Ended, Kernel, KernelError, Missing};
+use vmadiff_explain::draw::{self, Look};
+use vmadiff_explain::picture::Painter;
+use vmadiff_explain::report;
+use vmadiff_lockstep::compare::{Comparer, Scope};
+use vmadiff_lockstep::divergence::Divergence;
 use vmadiff_machine::{Errno, Limits, Machine as _, Observation, Op, Program};
 use vmadiff_reference::Reference;
 
-use crate::compare::{Comparer, Scope};
-use crate::divergence::Divergence;
-use crate::draw::{self, Look};
-use crate::picture::Painter;
-use crate::report;
-use profile::{Difference, Instead, RULES, Rule};
+use crate::profile::{Difference, Instead, RULES, Rule};
+use crate::{Ended, Kernel, KernelError, Missing};
 
 /// How the run of a program ended.
 #[derive(Debug)]
