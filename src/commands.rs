@@ -12,9 +12,9 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use vmadiff::compare::Scope;
 use vmadiff::divergence::Signature;
-use vmadiff::draw::{self, Look};
 use vmadiff::export_c::{export_c, harmless};
 use vmadiff::export_syz::export_syz;
+use vmadiff::finding::Finding;
 use vmadiff::golden::{self, Conformity, Trace};
 use vmadiff::import::{self, Imported, Options};
 use vmadiff::input::{self, Format};
@@ -24,11 +24,13 @@ use vmadiff::machines::MachineName;
 use vmadiff::page::{Page, Shown};
 use vmadiff::picture::{Painter, Picture};
 use vmadiff::random::Walk;
+use vmadiff::results::result_text;
 use vmadiff::row::Row;
 use vmadiff::run::Run;
 use vmadiff::sarif::sarif;
+use vmadiff::text::{self, Look};
 use vmadiff::triage::Group;
-use vmadiff::{oracle, output, report, strace};
+use vmadiff::{oracle, output, strace};
 use vmadiff_candidate::Fault;
 use vmadiff_machine::{Limits, Machine as _, Observation, Program};
 
@@ -64,9 +66,9 @@ pub(crate) fn replay(
         if n > 0 {
             writeln!(stdout())?;
         }
-        let replay = report::divergence(&mut lockstep, program, look);
-        write!(stdout(), "{}\n\n{}", file.display(), replay.text)?;
-        found |= replay.divergence.is_some();
+        let finding = Finding::of(Run::of(&mut lockstep, program));
+        write!(stdout(), "{}\n\n{}", file.display(), text::finding(&finding, look))?;
+        found |= finding.run.divergence.is_some();
     }
     Ok(found)
 }
@@ -110,12 +112,12 @@ pub(crate) fn conform(path: &Path, name: MachineName, look: Look) -> anyhow::Res
         writeln!(out, "program {}: {name} {what} after operation {step}\n", trace.id)?;
         let ops = &trace.program.ops[..=step];
         let results: Vec<String> =
-            trace.observations.iter().map(|seen| report::result_text(seen.result)).collect();
-        let program = report::program_lines(&Limits::default(), ops, &results, Some(step), look);
+            trace.observations.iter().map(|seen| result_text(seen.result)).collect();
+        let program = text::program_lines(&Limits::default(), ops, &results, Some(step), look);
         writeln!(out, "{}", program.text(look))?;
         let picture = recorded_picture(trace, step, name, &shown);
         let names = (trace.kernel.as_str(), name.to_string());
-        writeln!(out, "{}", draw::picture(&picture, (names.0, &names.1), look).text(look))?;
+        writeln!(out, "{}", text::picture(&picture, (names.0, &names.1), look).text(look))?;
     }
     let skipped = steps - agree - differ - bug;
     let programs = traces.len();
@@ -404,7 +406,7 @@ pub(crate) fn report(
             known: known.why(divergence.signature.as_str()).map(str::to_owned),
             files: files.iter().map(|file| file.display().to_string()).collect(),
             reproducer: (divergences.len() < REPRODUCERS).then(|| export_c(&program, &name)),
-            run,
+            finding: Finding::of(run),
         });
     }
     bar.finish_and_clear();
@@ -498,13 +500,13 @@ fn table(
         )?;
     }
     for (row, group) in rows.iter().zip(groups) {
-        let run = Run::of(lockstep, &group.program);
+        let finding = Finding::of(Run::of(lockstep, &group.program));
         writeln!(out, "\n{}", row.signature)?;
         if let Some(why) = &row.known {
             writeln!(out, "  known: {why}")?;
         }
-        writeln!(out, "{}", report::program(&run, look))?;
-        write!(out, "{}", report::explained(&run, look))?;
+        writeln!(out, "{}", text::program(&finding, look))?;
+        write!(out, "{}", text::explained(&finding, look))?;
     }
     if rows.is_empty() { Ok(()) } else { writeln!(out) }
 }

@@ -54,7 +54,7 @@ pub use vmadiff_exchange::{export_c, export_syz, import, strace};
 #[cfg(feature = "cli")]
 pub use vmadiff_explain::page;
 pub use vmadiff_explain::{
-    self as explain, contract_points, draw, merge_cases, picture, report, row, sarif,
+    self as explain, contract_points, finding, merge_cases, picture, results, row, sarif, text,
 };
 pub use vmadiff_fuzzing::{
     crash, feedback, fresh, generate, input, layout, machines, minimize, mutate, output, random,
@@ -68,15 +68,16 @@ pub use vmadiff_lockstep::{compare, divergence, golden, known, lockstep, run};
 pub mod oracle {
     pub use vmadiff_fuzzing::oracle::*;
 
-    use crate::draw::Look;
     use crate::feedback::Counters;
-    use crate::report;
+    use crate::finding::Finding;
+    use crate::run::Run;
+    use crate::text::{self, Look};
 
     /// Prepares the oracle of this process, before the first program. See
     /// [`vmadiff_fuzzing::oracle::prepare`].
     pub fn prepare(counters: &'static Counters) {
         vmadiff_fuzzing::oracle::prepare(counters, |lockstep, program| {
-            report::divergence(lockstep, program, Look::default()).text
+            text::finding(&Finding::of(Run::of(lockstep, program)), Look::default())
         });
     }
 }

@@ -9,11 +9,11 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, ColorChoice, CommandFactory as _, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
-use vmadiff::draw::Look;
 use vmadiff::import::Options;
 use vmadiff::input::Format;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
+use vmadiff::text::Look;
 use vmadiff_candidate::Fault;
 use vmadiff_machine::Machine;
 use vmadiff_machine::program::MAX_OPS;

@@ -5,15 +5,20 @@ use std::fs;
 use std::path::Path;
 
 use vmadiff::divergence::Class;
-use vmadiff::draw::Look;
 use vmadiff::explain::why;
+use vmadiff::finding::Finding;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
-use vmadiff::report;
 use vmadiff::run::Run;
+use vmadiff::text::{self, Look};
 use vmadiff_candidate::{Fault, Revision};
 use vmadiff_machine::Program;
+
+/// Returns the text of a run.
+fn rendered(run: &Run, look: Look) -> String {
+    text::finding(&Finding::of(run.clone()), look)
+}
 
 fn program(path: &str) -> Program {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(path);
@@ -35,11 +40,11 @@ const V2: MachineName = MachineName::Candidate(Revision::V2);
 fn the_bugs_of_the_patch_are_drawn_and_explained() {
     for bug in ["bug-a", "bug-b", "bug-c", "bug-d", "bug-e"] {
         let run = run(&program(&format!("seeds/{bug}.txt")), V2);
-        insta::assert_snapshot!(bug, report::replay(&run, Look::default()));
+        insta::assert_snapshot!(bug, rendered(&run, Look::default()));
     }
     let run = run(&program("seeds/bug-e.txt"), V2);
     let narrow = Look { width: 40, ascii: true, color: false };
-    insta::assert_snapshot!("bug-e-narrow-ascii", report::replay(&run, narrow));
+    insta::assert_snapshot!("bug-e-narrow-ascii", rendered(&run, narrow));
 }
 
 /// The first fault of each class.
@@ -56,7 +61,7 @@ fn a_fault_of_each_class_is_drawn_and_explained() {
     let faults = one_of_each_class();
     assert_eq!(faults.len(), Class::ALL.len(), "a class has no fault");
     for (class, fault) in faults {
-        let text = report::replay(&of_fault(fault), Look::default());
+        let text = rendered(&of_fault(fault), Look::default());
         insta::assert_snapshot!(format!("class-{class}"), text);
     }
 }
@@ -88,7 +93,7 @@ fn a_source_that_a_merge_has_freed_is_named_with_what_it_merged_with() {
 fn without_a_divergence_there_is_no_reason() {
     let run = run(&program("seeds/bug-a.txt"), MachineName::Candidate(Revision::Fixed));
     assert_eq!(why(&run), None);
-    assert!(report::replay(&run, Look::default()).contains("no divergence between"));
+    assert!(rendered(&run, Look::default()).contains("no divergence between"));
 }
 
 /// The text without escape sequences, and whether there were any.
@@ -122,13 +127,13 @@ fn no_line_is_wider_than_the_terminal_ascii_is_ascii_and_colours_change_no_chara
     for run in &runs {
         for width in [40, 60, 100, 200] {
             for ascii in [false, true] {
-                let text = report::replay(run, Look { width, ascii, color: false });
+                let text = rendered(run, Look { width, ascii, color: false });
                 for line in text.lines() {
                     assert!(line.chars().count() <= width, "{width}: {line}\n{text}");
                     assert!(!ascii || line.is_ascii(), "{line}");
                 }
                 assert!(!text.contains('\x1b'));
-                let coloured = report::replay(run, Look { width, ascii, color: true });
+                let coloured = rendered(run, Look { width, ascii, color: true });
                 assert_eq!(plain(&coloured), (text, true));
             }
         }

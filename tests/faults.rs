@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vmadiff::divergence::{Class, Divergence};
-use vmadiff::draw::Look;
+use vmadiff::finding::Finding;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
-use vmadiff::report;
+use vmadiff::run::Run;
+use vmadiff::text::{self as render, Look};
 use vmadiff_candidate::{Candidate, Fault, Revision};
 use vmadiff_machine::{Machine, Observation, Program};
 use vmadiff_reference::Reference;
@@ -112,7 +113,8 @@ fn every_divergence_of_a_fault_can_be_reported() {
         for _ in 0..200 {
             let program = walk.step();
             if lockstep.run(program).is_some() {
-                let text = report::divergence(&mut lockstep, program, Look::default()).text;
+                let text =
+                    render::finding(&Finding::of(Run::of(&mut lockstep, program)), Look::default());
                 assert!(text.contains(&right.to_string()), "{text}");
             }
         }

@@ -8,10 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use vmadiff::draw::Look;
 use vmadiff::fresh;
 use vmadiff::kernel::profile::RULES;
 use vmadiff::kernel::{Beside, End, Holds};
+use vmadiff::text::Look;
 use vmadiff_kernel::{Kernel, Options};
 use vmadiff_machine::{Machine as _, Program};
 

@@ -13,14 +13,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vmadiff::compare::Scope;
-use vmadiff::draw::Look;
 use vmadiff::explain::merge_conditions;
+use vmadiff::finding::Finding;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::page;
 use vmadiff::picture::{Painter, Side, pages_text};
-use vmadiff::report;
+use vmadiff::results::result_text;
 use vmadiff::run::Run;
+use vmadiff::text::{self as render, Look};
 use vmadiff_machine::{Observation, Program};
 
 fn root() -> &'static Path {
@@ -95,7 +96,7 @@ fn holds(claim: &str, program: &Program, seen: &[Observation]) -> bool {
         ["not", "redirected"] => !copy().source_redirected,
         ["locks", "needed"] => copy().need_rmap_locks,
         ["locks", "not", "needed"] => !copy().need_rmap_locks,
-        ["answers", result] => report::result_text(last.result) == result,
+        ["answers", result] => result_text(last.result) == result,
         ["process", process, ref rest @ ..] => {
             let process: usize = process.parse().expect("a process");
             let space = &last.spaces[process];
@@ -251,16 +252,17 @@ fn listed(name: &str, of: &Reviewed) -> String {
 
 /// The program as `vmadiff replay` shows it, at one revision.
 fn shown(name: &str, of: &Reviewed, right: MachineName, form: Form) -> String {
-    let run = run(&of.program, right);
+    let finding = Finding::of(run(&of.program, right));
     let mut text = format!("{} ({})\n\n", of.sentence, link(name));
     match form {
         Form::Markdown => {
-            let _ = write!(text, "```text\n{}```", report::replay(&run, Look::default()));
+            let _ = write!(text, "```text\n{}```", render::finding(&finding, Look::default()));
         }
         Form::Html => {
-            let _ = write!(text, "```text\n{}```\n\n", report::program(&run, Look::default()));
+            let program = render::program(&finding, Look::default());
+            let _ = write!(text, "```text\n{program}```\n\n");
             // A block of HTML ends at an empty line; there is none in it.
-            text.push_str(&page::divergence(&run));
+            text.push_str(&page::divergence(&finding));
         }
     }
     text

@@ -1,18 +1,22 @@
 //! A divergence explained and shown.
 //!
-//! A run of two machines ([`vmadiff_lockstep::run::Run`]) is explained by [`why()`], turned into a
-//! [`picture`], and rendered as text ([`report`], [`draw`]), as a page of HTML (`page`) or as
-//! [`sarif`]. [`merge_cases`] and [`contract_points`] count what programs exercise.
+//! A run of two machines ([`vmadiff_lockstep::run::Run`]) becomes a [`finding::Finding`], which is
+//! completed step by step: the [`results`] of its operations, the reason ([`why()`]), and a
+//! [`picture`] of each step. A finding is rendered as [`text`], as a page of HTML (`page`), or, one
+//! [`row`] each, as [`sarif`]. [`merge_cases`] and [`contract_points`] count what programs exercise.
 
+mod axis;
 pub mod contract_points;
-pub mod draw;
+pub mod finding;
+mod ink;
 pub mod merge_cases;
 #[cfg(feature = "page")]
 pub mod page;
 pub mod picture;
-pub mod report;
+pub mod results;
 pub mod row;
 pub mod sarif;
+pub mod text;
 pub mod why;
 
 pub use why::{merge_conditions, why};

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_explain::draw::{self, Look};
 use vmadiff_explain::picture::Painter;
-use vmadiff_explain::report;
+use vmadiff_explain::results::result_text;
+use vmadiff_explain::text::{self, Look};
 use vmadiff_lockstep::compare::{Comparer, Scope};
 use vmadiff_lockstep::divergence::Divergence;
 use vmadiff_machine::{Errno, Limits, Machine as _, Observation, Op, Program};
@@ -268,18 +268,18 @@ impl Beside {
         let (mut results, mut painter, mut last) = (Vec::new(), Painter::new(Scope::Models), None);
         let run = self.run_with(program, |step, expected, shown| {
             last = Some(painter.picture(&program.ops[step], expected, shown));
-            let text = |seen: &Observation| report::result_text(seen.result);
+            let text = |seen: &Observation| result_text(seen.result);
             let (l, r) = (text(expected), text(shown));
             results.push(if l == r { l } else { format!("{l} | {r}") });
         });
         results.resize(program.ops.len(), "not run".into());
         let differs = matches!(run.end, End::Differs(_) | End::Explained(_));
         let mark = differs.then_some(run.agree);
-        let sheet = report::program_lines(&program.limits, &program.ops, &results, mark, look);
+        let sheet = text::program_lines(&program.limits, &program.ops, &results, mark, look);
         let at = run.agree;
         let name = self.kernel.name().to_owned();
         let sides = |title: String| {
-            let drawing = last.map(|last| draw::picture(&last, ("reference", &name), look));
+            let drawing = last.map(|last| text::picture(&last, ("reference", &name), look));
             format!("{title}\n\n{}", drawing.map_or_else(String::new, |drawn| drawn.text(look)))
         };
         let end = match &run.end {

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use crate::draw::{Axis, BOX_ROWS, Ink, axes, fill, inked};
+use crate::axis::{Axis, axes};
+use crate::ink::{BOX_ROWS, Ink, fill, inked};
 use crate::picture::{Bar, ProcessPicture, Range, Side, has, marked};
 
 /// The columns that a drawing is laid out on, and how large a column and a row are, in pixels.

@@ -6,7 +6,7 @@ use vmadiff_machine::{AddressSpace, Op, Vma};
 
 use super::{Both, Case, MASK, flag_names, pgoff_at, point};
 use crate::picture::{Range, pages_text};
-use crate::report::result_text;
+use crate::results::result_text;
 
 impl Case<'_> {
     pub(super) fn flags(&self) -> String {

@@ -7,7 +7,7 @@ use vmadiff_machine::{AddressSpace, Errno, Op, VmFlags, Vma};
 
 use super::{Case, flag_names, point};
 use crate::picture::Range;
-use crate::report::result_text;
+use crate::results::result_text;
 
 /// The first page of a range that nothing maps.
 fn hole(space: &AddressSpace, range: Range) -> Option<u8> {

@@ -1,0 +1,49 @@
+//! The frame of a page: its head with the policy, and the legend below.
+
+use maud::{Markup, PreEscaped, html};
+
+use crate::picture;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The head of a page that loads nothing, and runs no script but that of `scripts`, a directive of
+/// its policy.
+pub(super) fn head(title: &str, scripts: &str) -> Markup {
+    let policy = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; {scripts}; base-uri 'none'; \
+         form-action 'none'"
+    );
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta http-equiv="Content-Security-Policy" content=(policy);
+            meta name="referrer" content="no-referrer";
+            link rel="icon" href="data:,";
+            title { (title) }
+            style { (PreEscaped(STYLE)) }
+        }
+    }
+}
+
+/// Returns the legend of the drawings.
+pub(super) fn legend() -> Markup {
+    html! {
+        h2 { "How to read a drawing" }
+        p {
+            "A box is a VMA, on a ruler of pages. In it are its permissions (s shared, S shared of a \
+             file open for reading, p private), its vm_pgoff (@n; of anonymous memory counted from \
+             the arena), its flags, anon=A[BA] for its anon_vma and chain (newest first), file, \
+             userfaultfd context and policy. Where the machines agree, one drawing stands for both. "
+            b { "!" } " and a thick edge mark what differs; brackets are what the operation touched; a \
+             dashed line is an edge that a merge has taken away."
+        }
+        p.mono {
+            @for (n, (short, name)) in picture::legend().enumerate() {
+                @if n > 0 { ", " }
+                (short) " " (name)
+            }
+            ", -sd without VM_SOFTDIRTY"
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The section of a page about one divergence: program, reason, steps, and the command to replay it.
+
+use maud::{Markup, html};
+use vmadiff_lockstep::run::Run;
+
+use super::shell::quoted;
+use super::steps::{Step, steps};
+use super::{Page, Shown, svg};
+use crate::finding::Finding;
+
+/// Text in a box, which the script gives a button to copy it with.
+fn boxed(what: &str, text: &str) -> Markup {
+    html! { div.box data-what=(what) { pre tabindex="0" aria-label=(what) { (text) } } }
+}
+
+impl Page {
+    /// Returns the section of a divergence, number `n` of the page.
+    pub(super) fn section(&self, n: usize, shown: &Shown, steps: &[Step<'_>]) -> Markup {
+        let Finding { run, results, why, .. } = &shown.finding;
+        let text = run.program.to_string();
+        let heading = format!("d{n}");
+        html! {
+            section.divergence aria-labelledby=(heading) {
+                h2 id=(heading) { (signature(shown)) }
+                @if let Some(why) = why { p.why { b { "Why: " } (why) } }
+                @if let Some(known) = &shown.known { p { b { "Known: " } (known) } }
+                h3 { "Program" }
+                (boxed("the program", &text))
+                h3 { "Step by step" }
+                ol.steps {
+                    @for step in steps {
+                        (self.step(run, step, &results[step.at], step.at + 1 == performed(run)))
+                    }
+                }
+                h3 { "Replay" }
+                (boxed("the command", &self.command(shown, &text)))
+                @if let Some(c) = &shown.reproducer {
+                    details {
+                        summary { "The program in C" }
+                        (boxed("the program in C", c))
+                    }
+                }
+            }
+        }
+    }
+
+    fn command(&self, shown: &Shown, text: &str) -> String {
+        let machines =
+            format!("--left {} --right {}", quoted(&self.names.0), quoted(&self.names.1));
+        let mut command = format!("vmadiff replay {machines} /dev/stdin <<'END'\n{text}END");
+        if !shown.files.is_empty() {
+            command.push_str("\n# as it was found:");
+        }
+        for file in shown.files.iter().take(3) {
+            // A name may be anything, and a line break would end the comment.
+            let file = file.replace(|c: char| c.is_control(), "?");
+            command.push_str(&format!("\nvmadiff replay {machines} {}", quoted(&file)));
+        }
+        command
+    }
+
+    fn step(&self, run: &Run, step: &Step<'_>, result: &str, last: bool) -> Markup {
+        let op = run.program.ops[step.at].to_string();
+        let picture = step.picture;
+        let living: Vec<String> = picture.processes.iter().map(|p| p.process.to_string()).collect();
+        let differences = picture.differences(self.names());
+        let diverges = run.divergence.as_ref().is_some_and(|d| d.step == step.at);
+        html! {
+            li.step.last[last] data-at=(step.at) data-op=(op) data-living=(living.join(" ")) {
+                p { b { (step.at) ": " code { (op) } } " → " code { (result) } }
+                @if diverges {
+                    p.differs { b { "Here the machines differ." } }
+                    ul.differences { @for line in differences { li { code { (line) } } } }
+                } @else {
+                    @for word in &picture.said[0] { p.dim { (word.text) } }
+                }
+                @for &at in &step.changed {
+                    (svg::process(&picture.processes[at], self.names(), diverges))
+                }
+            }
+        }
+    }
+}
+
+/// Returns the reason of a divergence and the drawing of its last operation: a block of HTML without
+/// an empty line, which can be put into another text.
+pub fn divergence(finding: &Finding) -> String {
+    let names = finding.names();
+    let steps = steps(finding);
+    let drawings = steps.last().into_iter().flat_map(|step| {
+        step.changed.iter().map(|&at| svg::process(&step.picture.processes[at], names, true))
+    });
+    let block = html! {
+        div.step.last {
+            @if let Some(why) = &finding.why { p.why { b { "Why: " } (why) } }
+            @for drawing in drawings { (drawing) }
+        }
+    };
+    block.into_string()
+}
+
+/// One past the position of the last operation that was performed.
+fn performed(run: &Run) -> usize {
+    run.steps.last().map_or(0, |step| step.at + 1)
+}
+
+/// Returns the signature of a divergence, as text.
+pub(super) fn signature(shown: &Shown) -> String {
+    shown.finding.run.divergence.as_ref().map_or_else(|| "none".into(), |d| d.signature.to_string())
+}

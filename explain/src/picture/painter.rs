@@ -1,0 +1,297 @@
+//! The painter: makes pictures of what two machines show.
+
+use vmadiff_lockstep::compare::Scope;
+use vmadiff_machine::observation::PageSet;
+use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Mode, Page};
+use vmadiff_machine::{AddressSpace, Observation, Op, VmFlags, Vma};
+
+use super::letters::{Letters, letter, number};
+use super::set::{edge, edges, has, pages};
+use super::words::{ABBREVIATIONS, Word, copy_text, pages_text, permissions};
+use super::{Bar, Picture, ProcessPicture, Range, Side, Space, Touched, touched};
+
+/// Makes the pictures of a program's operations, in their order.
+#[derive(Debug)]
+pub struct Painter {
+    scope: Scope,
+    anon_vmas: Letters,
+    files: Letters,
+    uffds: Letters,
+    /// The address spaces before the next operation, as pictured.
+    before: [Option<Space>; MAX_PROCESSES],
+    /// Likewise, as observed on the right: where VMAs ended.
+    edges: [PageSet; MAX_PROCESSES],
+}
+
+impl Painter {
+    /// At the start of a program.
+    pub fn new(scope: Scope) -> Painter {
+        let mut before: [Option<Space>; MAX_PROCESSES] = Default::default();
+        before[0] = Some(Space { bars: Vec::new(), counters: Vec::new() });
+        Painter {
+            scope,
+            anon_vmas: Letters::default(),
+            files: Letters::default(),
+            uffds: Letters::default(),
+            before,
+            edges: [0; MAX_PROCESSES],
+        }
+    }
+
+    /// The picture after the next operation of the program.
+    pub fn picture(&mut self, op: &Op, left: &Observation, right: &Observation) -> Picture {
+        self.name_objects(left, right);
+        let all_touched = touched(op, left.result);
+        let mut processes = Vec::new();
+        for process in 0..MAX_PROCESSES {
+            let (l, r) = (&left.spaces[process], &right.spaces[process]);
+            let touched: Vec<_> =
+                all_touched.iter().copied().filter(|t| t.process == process).collect();
+            let shown_before = self.before[process].take();
+            if l.alive || r.alive {
+                let added = all_touched
+                    .iter()
+                    .filter(|t| t.process == process && t.role == "to")
+                    .fold(0, |set, t| set | edge(t.range.start) | edge(t.range.end));
+                let old_edges = self.edges[process] | added;
+                processes.push(self.process(
+                    process,
+                    touched,
+                    shown_before,
+                    (left, right),
+                    old_edges,
+                ));
+            }
+            self.before[process] = r.alive.then(|| self.space((r, false), (r, false), 0));
+            self.edges[process] = edges(r);
+        }
+        let mut said = [self.said(left), self.said(right)];
+        let texts = said.clone().map(|words| words.into_iter().map(|w| w.text).collect::<Vec<_>>());
+        // What one of them does not survive is all that there is to compare.
+        let fatal = left.is_fatal() || right.is_fatal();
+        for ((words, other), seen) in said.iter_mut().zip([&texts[1], &texts[0]]).zip([left, right])
+        {
+            for word in words {
+                word.differs = !other.contains(&word.text) && (!fatal || seen.is_fatal());
+            }
+        }
+        Picture { said, processes }
+    }
+
+    fn said(&self, seen: &Observation) -> Vec<Word> {
+        let mut said = Vec::new();
+        let mut say = |text| said.push(Word { text, differs: false });
+        if let Some(copy) = seen.copy {
+            say(format!("copy_vma: {}", copy_text(copy, self.scope)));
+        }
+        seen.events.iter().for_each(|event| say(event.to_string()));
+        if seen.is_fatal() {
+            say("the kernel does not survive this".into());
+        } else if self.scope == Scope::Models && seen.committed != 0 {
+            say(format!("committed {}", seen.committed));
+        }
+        said
+    }
+
+    fn process(
+        &self,
+        process: usize,
+        touched: Vec<Touched>,
+        before: Option<Space>,
+        (left, right): (&Observation, &Observation),
+        old_edges: PageSet,
+    ) -> ProcessPicture {
+        let (l, r) = (&left.spaces[process], &right.spaces[process]);
+        let (lost_left, lost_right) = (left.is_fatal(), right.is_fatal());
+        let side = |lost, space: &AddressSpace, other: &AddressSpace, is_left: bool, other_lost| {
+            if lost {
+                return Side::Lost;
+            }
+            if !space.alive {
+                return Side::Gone;
+            }
+            // With what was lost nothing is compared: only with itself.
+            let (other, other_is_left) =
+                if other_lost { (space, is_left) } else { (other, !is_left) };
+            Side::Alive(self.space((space, is_left), (other, other_is_left), old_edges))
+        };
+        let compare = !lost_left && !lost_right && l.alive && r.alive;
+        let picture = ProcessPicture {
+            process,
+            before: before.filter(|_| !touched.is_empty()),
+            touched,
+            left: side(lost_left, l, r, true, lost_right),
+            right: side(lost_right, r, l, false, lost_left),
+            pages_differ: 0,
+            edges_differ: if compare { edges(l) ^ edges(r) } else { 0 },
+        };
+        let differing = |side: &Side| {
+            let bars = side.bars().iter().filter(|bar| bar.words.iter().any(|w| w.differs));
+            bars.fold(0, |set, bar| set | pages(bar.range))
+        };
+        // A page that one side does not map has words on the other side only.
+        let pages_differ = if compare {
+            (differing(&picture.left) | differing(&picture.right)) & self.unlike(l, r)
+        } else {
+            0
+        };
+        ProcessPicture { pages_differ, ..picture }
+    }
+
+    /// The pages of which the two address spaces show different things.
+    fn unlike(&self, left: &AddressSpace, right: &AddressSpace) -> PageSet {
+        (0..END_PAGES as u8).fold(0, |set, page| {
+            let l = left.vma_at(Page(page)).map(|v| self.words(left, v, true, page));
+            let r = right.vma_at(Page(page)).map(|v| self.words(right, v, false, page));
+            if l == r { set } else { set | edge(page) }
+        })
+    }
+
+    /// An address space beside another one; each with whether it is the left machine's.
+    fn space(
+        &self,
+        (space, is_left): (&AddressSpace, bool),
+        (other, other_is_left): (&AddressSpace, bool),
+        old_edges: PageSet,
+    ) -> Space {
+        let bars = space.vmas().iter().map(|vma| {
+            let range = Range::of(vma);
+            let mut words: Vec<Word> = self
+                .words(space, vma, is_left, range.start)
+                .into_iter()
+                .map(|text| Word { text, differs: false })
+                .collect();
+            for page in range.start..range.end {
+                let mine = self.words(space, vma, is_left, page);
+                let theirs = other
+                    .vma_at(Page(page))
+                    .map(|v| self.words(other, v, other_is_left, page))
+                    .unwrap_or_default();
+                for (word, mine) in words.iter_mut().zip(mine) {
+                    word.differs |= !theirs.contains(&mine);
+                }
+            }
+            let joined =
+                (range.start + 1..range.end).filter(|page| has(old_edges, *page)).collect();
+            Bar { range, words, joined }
+        });
+        Space { bars: bars.collect(), counters: self.counters(space, other) }
+    }
+
+    fn counters(&self, space: &AddressSpace, other: &AddressSpace) -> Vec<Word> {
+        let (mine, theirs) = (&space.counters, &other.counters);
+        let mut words: Vec<Word> = [
+            ("total", mine.total_vm, theirs.total_vm),
+            ("locked", mine.locked_vm, theirs.locked_vm),
+            ("data", mine.data_vm, theirs.data_vm),
+            ("maps", mine.map_count, theirs.map_count),
+        ]
+        .map(|(name, mine, theirs)| Word {
+            text: format!("{name} {mine}"),
+            differs: other.alive && mine != theirs,
+        })
+        .into();
+        let (mine, theirs) = (space.anon_pages, other.anon_pages);
+        if self.scope == Scope::Models && (mine != 0 || other.alive && theirs != 0) {
+            let text = if mine == 0 { "none".into() } else { pages_text(mine) };
+            words.push(Word {
+                text: format!("anonymous pages {text}"),
+                differs: other.alive && mine != theirs,
+            });
+        }
+        words
+    }
+
+    /// What is said of a VMA, its page offset as it is at `page`.
+    fn words(&self, space: &AddressSpace, vma: &Vma, is_left: bool, page: u8) -> Vec<String> {
+        let mut pgoff = vma.pgoff;
+        // Modulo 2^64, as the kernel adds.
+        pgoff.0 = pgoff.0.wrapping_add(u64::from(page - vma.start.0));
+        let mut words = vec![permissions(vma.flags)];
+        // Anonymous memory counts from the arena, files from their start; what does not is odd
+        // enough to be shown in full.
+        let counted = pgoff.to_string();
+        words.push(match (counted.starts_with('@'), vma.file.is_some()) {
+            (true, false) => counted,
+            (false, true) => format!("@{counted}"),
+            (true, true) | (false, false) => format!("@{:#x}", pgoff.0),
+        });
+        for (flag, text) in ABBREVIATIONS {
+            if vma.flags.contains(flag) {
+                words.push(text.into());
+            }
+        }
+        if !vma.flags.contains(VmFlags::VM_SOFTDIRTY) {
+            words.push("-sd".into());
+        }
+        let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
+        let chain = self.chain_letters(space, vma, is_left).concat();
+        match (vma.anon_vma, chain.is_empty()) {
+            (None, true) => {}
+            (None, false) => words.push(format!("anon=-[{chain}]")),
+            (Some(own), _) => words.push(format!("anon={}[{chain}]", name(own.index()))),
+        }
+        if let Some(file) = vma.file {
+            words.push(format!("file={}", number(self.files.of(is_left, file.index()))));
+        }
+        if let Some(uffd) = vma.uffd {
+            words.push(format!("uffd={}", number(self.uffds.of(is_left, uffd.index()))));
+        }
+        if vma.policy != Mode::Default {
+            words.push(vma.policy.name().to_lowercase());
+        }
+        if vma.close {
+            words.push("close".into());
+        }
+        words
+    }
+
+    /// The letters of a VMA's chain, newest first, as pictured last.
+    pub fn chain_letters(&self, space: &AddressSpace, vma: &Vma, is_left: bool) -> Vec<String> {
+        let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
+        space.chain(vma).iter().map(|a| name(a.index())).collect()
+    }
+
+    /// The letters of a VMA's anon_vma and chain, as pictured last: `A[BA]`.
+    pub fn anon_vma_text(&self, space: &AddressSpace, vma: &Vma, is_left: bool) -> String {
+        let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
+        let own = vma.anon_vma.map_or_else(|| "none".into(), |own| name(own.index()));
+        format!("{own}[{}]", self.chain_letters(space, vma, is_left).concat())
+    }
+
+    fn name_objects(&mut self, left: &Observation, right: &Observation) {
+        let kinds: [(&mut Letters, Objects); 3] = [
+            (&mut self.anon_vmas, anon_vmas),
+            (&mut self.files, |_, vma| vma.file.iter().map(|f| f.index()).collect()),
+            (&mut self.uffds, |_, vma| vma.uffd.iter().map(|u| u.index()).collect()),
+        ];
+        for (letters, objects) in kinds {
+            let all = |seen: &Observation| {
+                let spaces = seen.spaces.iter();
+                let objects = spaces.flat_map(|s| s.vmas().iter().flat_map(|v| objects(s, v)));
+                objects.collect::<Vec<usize>>()
+            };
+            let mut pairs = Vec::new();
+            for (l, r) in left.spaces.iter().zip(&right.spaces) {
+                for page in 0..END_PAGES as u8 {
+                    if let (Some(lv), Some(rv)) = (l.vma_at(Page(page)), r.vma_at(Page(page))) {
+                        let (lv, rv) = (objects(l, lv), objects(r, rv));
+                        if lv.len() == rv.len() {
+                            pairs.extend(lv.into_iter().zip(rv));
+                        }
+                    }
+                }
+            }
+            letters.name(&all(left), &all(right), &pairs);
+        }
+    }
+}
+
+/// The objects of one kind that a VMA has.
+type Objects = fn(&AddressSpace, &Vma) -> Vec<usize>;
+
+/// A VMA's anon_vma, and those of its chain.
+fn anon_vmas(space: &AddressSpace, vma: &Vma) -> Vec<usize> {
+    let chain = space.chain(vma).iter();
+    vma.anon_vma.iter().chain(chain).map(|a| a.index()).collect()
+}

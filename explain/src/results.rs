@@ -1,0 +1,38 @@
+//! The results of a run's operations, as texts.
+
+use vmadiff_lockstep::run::Run;
+use vmadiff_machine::Errno;
+
+/// The result of an operation: `0`, a page or process, or the error.
+pub fn result_text(result: Result<u8, Errno>) -> String {
+    match result {
+        Ok(value) => value.to_string(),
+        Err(errno) => errno.to_string(),
+    }
+}
+
+/// What each operation of a run answered: both answers where they differ.
+pub fn results(run: &Run) -> Vec<String> {
+    let lacking = "not run: not an operation of both machines";
+    let reached = run.steps.last().map_or(0, |step| match run.divergence {
+        Some(_) => step.at + 1,
+        // Both machines died there, or the program ends.
+        None if step.left.is_fatal() => step.at + 1,
+        None => run.program.ops.len(),
+    });
+    let reached = if run.steps.is_empty() { run.program.ops.len() } else { reached };
+    let mut results: Vec<String> = (0..run.program.ops.len())
+        .map(|n| String::from(if n < reached { lacking } else { "not reached" }))
+        .collect();
+    for step in &run.steps {
+        let (l, r) = (result_text(step.left.result), result_text(step.right.result));
+        results[step.at] = match (step.left.is_fatal(), step.right.is_fatal()) {
+            (true, true) => "does not survive".into(),
+            (true, false) => format!("does not survive | {r}"),
+            (false, true) => format!("{l} | does not survive"),
+            (false, false) if l == r => l,
+            (false, false) => format!("{l} | {r}"),
+        };
+    }
+    results
+}

@@ -1,0 +1,200 @@
+//! Pictures drawn with characters: a ruler of pages, and each VMA a box.
+
+use crate::axis::{Axis, INDENT, axes};
+use crate::ink::{BOX_ROWS, Ink, fill, inked};
+use crate::picture::{Bar, Picture, ProcessPicture, Range, Side, Space, has};
+use crate::text::sheet::{Look, Sheet};
+
+/// Draws the living processes of a picture, one below the other.
+pub fn picture(picture: &Picture, names: (&str, &str), look: Look) -> Sheet {
+    let mut sheet = Sheet::default();
+    let width = look.columns();
+    let both = format!("{} and {}", names.0, names.1);
+    for (name, words) in [names.0, names.1].into_iter().zip(&picture.said) {
+        if !words.is_empty() {
+            said(&mut sheet, 0, name, &inked(words), width);
+        }
+    }
+    for process in &picture.processes {
+        let row = sheet.len();
+        sheet.put(row, 0, "", Ink::Plain);
+        let title = format!("process {}", process.process);
+        sheet.words(0, [(title.as_str(), Ink::Title)], width);
+        let axes = axes(process, width);
+        let several = axes.len() > 1;
+        let mut keys = Vec::new();
+        for axis in &axes {
+            ruler(&mut sheet, process, axis, look);
+            if let Some(before) = &process.before {
+                if !several {
+                    sheet.words(INDENT, [("before", Ink::Frame)], width);
+                }
+                bars(&mut sheet, &before.bars, axis, &mut keys);
+            }
+            if process.same() {
+                side(&mut sheet, &both, &process.left, axis, &mut keys, width);
+            } else {
+                side(&mut sheet, names.0, &process.left, axis, &mut keys, width);
+                side(&mut sheet, names.1, &process.right, axis, &mut keys, width);
+                differences(&mut sheet, process, axis);
+            }
+        }
+        for (n, (range, words)) in keys.iter().enumerate() {
+            let key = format!("({})", n + 1);
+            let range = format!("{}..{}", range.start, range.end);
+            let first = [(key.as_str(), Ink::Frame), (range.as_str(), Ink::Plain)];
+            let rest = words.iter().map(|(text, ink)| (text.as_str(), *ink));
+            sheet.words(INDENT, first.into_iter().chain(rest), width);
+        }
+    }
+    sheet
+}
+
+/// A machine's name, and what it says.
+fn said(sheet: &mut Sheet, indent: usize, name: &str, words: &[(String, Ink)], width: usize) {
+    let name = format!("{name}:");
+    let mut line = vec![(name, Ink::Title)];
+    for (n, (text, ink)) in words.iter().enumerate() {
+        let comma = if n + 1 < words.len() { "," } else { "" };
+        line.push((format!("{text}{comma}"), *ink));
+    }
+    sheet.words(indent, line.iter().map(|(text, ink)| (text.as_str(), *ink)), width);
+}
+
+fn side(
+    sheet: &mut Sheet,
+    name: &str,
+    side: &Side,
+    axis: &Axis,
+    keys: &mut Vec<(Range, Vec<(String, Ink)>)>,
+    width: usize,
+) {
+    let plain = |text: &str| vec![(text.to_owned(), Ink::Plain)];
+    match side {
+        Side::Gone => said(sheet, INDENT, name, &plain("no such process"), width),
+        Side::Lost => said(sheet, INDENT, name, &plain("did not survive"), width),
+        Side::Alive(Space { bars: shown, counters }) => {
+            said(sheet, INDENT, name, &inked(counters), width);
+            bars(sheet, shown, axis, keys);
+        }
+    }
+}
+
+/// The page numbers at the edges, and brackets around what the operation touched.
+fn ruler(sheet: &mut Sheet, process: &ProcessPicture, axis: &Axis, look: Look) {
+    let row = sheet.len();
+    for (page, column) in &axis.columns {
+        sheet.put(row, *column, &page.to_string(), Ink::Frame);
+    }
+    for touched in &process.touched {
+        let Some((span, starts, ends)) = axis.clip(touched.range) else { continue };
+        let row = sheet.len();
+        let line = "─".repeat(span.inner());
+        sheet.put(row, span.start + 1, &line, Ink::Touched);
+        sheet.put(row, span.start, if starts { "╰" } else { "─" }, Ink::Touched);
+        sheet.put(row, span.end, if ends { "╯" } else { "─" }, Ink::Touched);
+        let role = touched.role;
+        let long = format!(" {role} ");
+        let text = if long.len() <= span.inner() { &long } else { role };
+        let free = span.inner().saturating_sub(text.len());
+        // Of a range that is too short for it, the role stands behind the bracket.
+        let (column, room) = if text.len() <= span.inner() {
+            (span.start + 1 + free / 2, true)
+        } else {
+            (span.end + 2, span.end + 2 + text.len() <= look.columns())
+        };
+        if room {
+            sheet.put(row, column, text, Ink::Touched);
+        }
+    }
+}
+
+fn bars(sheet: &mut Sheet, bars: &[Bar], axis: &Axis, keys: &mut Vec<(Range, Vec<(String, Ink)>)>) {
+    let clipped: Vec<_> =
+        bars.iter().filter_map(|bar| Some((bar, axis.clip(bar.range)?))).collect();
+    if clipped.is_empty() {
+        return;
+    }
+    let mut boxes = Vec::new();
+    for (bar, (span, starts, ends)) in clipped {
+        let words = inked(&bar.words);
+        let rows = match fill(&words, span.inner(), BOX_ROWS) {
+            Some(rows) => {
+                let row = |row: Vec<&(String, Ink)>| row.into_iter().cloned().collect::<Vec<_>>();
+                rows.into_iter().map(row).collect()
+            }
+            None => {
+                let at = keys.iter().position(|(range, w)| *range == bar.range && *w == words);
+                let differs = bar.words.iter().any(|word| word.differs);
+                let at = at.unwrap_or_else(|| {
+                    keys.push((bar.range, words));
+                    keys.len() - 1
+                });
+                let key = if span.inner() >= 3 + at / 9 {
+                    format!("({})", at + 1)
+                } else {
+                    (at + 1).to_string().chars().take(span.inner()).collect()
+                };
+                vec![vec![(key, if differs { Ink::Differs } else { Ink::Plain })]]
+            }
+        };
+        boxes.push((bar, span, starts, ends, rows));
+    }
+    let height = boxes.iter().map(|(.., rows)| rows.len()).max().unwrap_or(1);
+    let top = sheet.len();
+    let bottom = top + height + 1;
+    for (n, (bar, span, starts, ends, rows)) in boxes.iter().enumerate() {
+        let line = "─".repeat(span.inner());
+        let follows = n > 0 && boxes[n - 1].1.end == span.start;
+        for (row, open, join, close) in [(top, "┌", "┬", "┐"), (bottom, "└", "┴", "┘")]
+        {
+            let left = match (starts, follows) {
+                (false, _) => "─",
+                (true, true) => join,
+                (true, false) => open,
+            };
+            sheet.put(row, span.start, left, Ink::Frame);
+            sheet.put(row, span.start + 1, &line, Ink::Frame);
+            sheet.put(row, span.end, if *ends { close } else { "─" }, Ink::Frame);
+            for page in &bar.joined {
+                if let Some(column) = axis.column(*page) {
+                    sheet.put(row, column, "┄", Ink::Joined);
+                    // Where there is room, wide enough to be seen.
+                    for near in [column - 1, column + 1] {
+                        if near > span.start && near < span.end {
+                            sheet.put(row, near, "┄", Ink::Joined);
+                        }
+                    }
+                }
+            }
+        }
+        for row in 0..height {
+            for (column, there) in [(span.start, starts), (span.end, ends)] {
+                if *there {
+                    sheet.put(top + 1 + row, column, "│", Ink::Frame);
+                }
+            }
+            let mut column = span.start + 1;
+            for (text, ink) in rows.get(row).into_iter().flatten() {
+                sheet.put(top + 1 + row, column, text, *ink);
+                column += text.chars().count() + 1;
+            }
+        }
+    }
+}
+
+/// A row of `!` below the pages that differ, and below edges that only one machine has.
+fn differences(sheet: &mut Sheet, process: &ProcessPicture, axis: &Axis) {
+    let row = sheet.len();
+    for pair in axis.columns.windows(2) {
+        let ((page, column), (_, end)) = (pair[0], pair[1]);
+        if has(process.pages_differ, page) {
+            sheet.put(row, column + 1, &"!".repeat(end - column - 1), Ink::Differs);
+        }
+    }
+    for (page, column) in &axis.columns {
+        if has(process.edges_differ, *page) {
+            sheet.put(row, *column, "!", Ink::Differs);
+        }
+    }
+}
