@@ -1,0 +1,47 @@
+//! The changes of address spaces that the calls of a log make.
+
+use vmadiff_machine::operand::{Advice, Mode, Prot};
+
+use super::attributes::Attributes;
+use crate::strace::Pages;
+
+/// A call, by what it does to an address space.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    Map(Pages, Attributes),
+    Unmap(Pages),
+    Protect(Pages, Prot),
+    Advise(Pages, Advice),
+    Lock(Pages, Option<bool>),
+    Bind(Pages, Mode),
+    Move { old: Pages, new: Pages },
+    Fork { child: usize },
+    Exit,
+}
+
+impl Change {
+    /// The ranges that it names.
+    pub(super) fn ranges(&self) -> Vec<Pages> {
+        match *self {
+            Change::Map(range, _)
+            | Change::Unmap(range)
+            | Change::Protect(range, _)
+            | Change::Advise(range, _)
+            | Change::Lock(range, _)
+            | Change::Bind(range, _) => vec![range],
+            Change::Move { old, new } => vec![old, new],
+            Change::Fork { .. } | Change::Exit => Vec::new(),
+        }
+    }
+}
+
+/// A change of one address space.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// The line of the log, counted from 1.
+    pub(super) line: usize,
+    pub(super) space: usize,
+    pub(super) change: Change,
+    /// The page that is written next, if any.
+    pub(super) touch: Option<u64>,
+}

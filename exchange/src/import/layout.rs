@@ -1,0 +1,109 @@
+//! The layout of a window: which pages of the arena its addresses become.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vmadiff_machine::operand::{Len, Page};
+
+use crate::strace::Pages;
+
+/// Pages of the arena that a window is laid out over: all but the first and the last.
+const ROOM: u64 = 62;
+
+/// How the addresses of a window lie in the arena.
+#[derive(Default)]
+pub(super) struct Layout {
+    /// Each edge's page in the arena.
+    pages: BTreeMap<u64, u8>,
+}
+
+impl Layout {
+    /// The page of an edge.
+    pub(super) fn page(&self, edge: u64) -> Page {
+        Page(self.pages.get(&edge).copied().unwrap_or(0))
+    }
+
+    /// The range of the arena that a range of the log is laid out on.
+    pub(super) fn range(&self, range: Pages) -> (Page, Len) {
+        let (start, end) = (self.page(range.start), self.page(range.end));
+        (start, Len(end.0.saturating_sub(start.0)))
+    }
+}
+
+/// A range that moves: the old start, the new start, and the length that both have.
+pub(super) struct Move {
+    old: u64,
+    new: u64,
+    len: u64,
+}
+
+impl Move {
+    /// The move of one range onto another.
+    pub(super) fn new(old: Pages, new: Pages) -> Move {
+        let len = (old.end - old.start).min(new.end - new.start);
+        Move { old: old.start, new: new.start, len }
+    }
+}
+
+/// Lays the edges of `ranges` out over the arena; `None` where they are too many.
+pub(super) fn layout(ranges: &[Pages], moves: &[Move]) -> Option<Layout> {
+    let edges = edges(ranges, moves)?;
+    let cells: Vec<Pages> =
+        edges.windows(2).map(|pair| Pages { start: pair[0], end: pair[1] }).collect();
+    let like = alike(&edges, &cells, moves);
+    // A hole is as short as can be, what is mapped is the longer the longer it was.
+    let log2 = |cell: &Pages| match ranges.iter().any(|range| range.overlaps(*cell)) {
+        true => u64::from((cell.end - cell.start).ilog2()),
+        false => 0,
+    };
+    let total =
+        |scale: u64| -> u64 { like.iter().map(|first| 1 + log2(&cells[*first]) / scale).sum() };
+    let scale = (1..=64).find(|scale| total(*scale) <= ROOM)?;
+    let mut pages = BTreeMap::new();
+    let mut page = 1;
+    for (n, edge) in edges.iter().enumerate() {
+        pages.insert(*edge, page);
+        if let Some(first) = like.get(n) {
+            page += 1 + (log2(&cells[*first]) / scale) as u8;
+        }
+    }
+    Some(Layout { pages })
+}
+
+/// Returns the edges of `ranges`, ascending; `None` where they are too many. A range that moves has
+/// the same edges on both sides.
+fn edges(ranges: &[Pages], moves: &[Move]) -> Option<Vec<u64>> {
+    let mut edges: BTreeSet<u64> = ranges.iter().flat_map(|r| [r.start, r.end]).collect();
+    loop {
+        if edges.len() as u64 > ROOM {
+            return None;
+        }
+        let known = edges.len();
+        for &Move { old, new, len } in moves {
+            for (from, to) in [(old, new), (new, old)] {
+                let more: Vec<_> = edges.range(from..=from + len).map(|e| e - from + to).collect();
+                edges.extend(more);
+            }
+        }
+        if edges.len() == known {
+            return Some(edges.into_iter().collect());
+        }
+    }
+}
+
+/// Returns for each cell between two edges the first cell that must be as long: cells that one
+/// move takes onto another are.
+fn alike(edges: &[u64], cells: &[Pages], moves: &[Move]) -> Vec<usize> {
+    let mut like: Vec<usize> = (0..cells.len()).collect();
+    for &Move { old, new, len } in moves {
+        for cell in 0..cells.len() {
+            if cells[cell].start < old || cells[cell].end > old + len {
+                continue;
+            }
+            let moved = cells[cell].start - old + new;
+            let Ok(other) = edges.binary_search(&moved) else { continue };
+            let (a, b) = (like[cell], like[other]);
+            like.iter_mut().filter(|l| **l == a.max(b)).for_each(|l| *l = a.min(b));
+        }
+    }
+    like
+}

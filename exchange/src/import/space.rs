@@ -1,0 +1,143 @@
+//! Address spaces as a log shows them: ranges of pages with their attributes.
+
+use std::collections::BTreeMap;
+
+use super::attributes::Attributes;
+use super::change::{Change, Step};
+use crate::strace::Pages;
+
+/// An address space: what is mapped from each start to its end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Space {
+    pub(super) mapped: BTreeMap<u64, (u64, Attributes)>,
+    /// Whose child it is.
+    pub(super) parent: Option<usize>,
+}
+
+impl Space {
+    /// What of `range` is mapped, cut to it.
+    pub(super) fn within(&self, range: Pages) -> Vec<(Pages, Attributes)> {
+        let before = self.mapped.range(..range.start).next_back();
+        before
+            .into_iter()
+            .chain(self.mapped.range(range.start..range.end))
+            .map(|(start, (end, attributes))| {
+                let part = Pages { start: range.start.max(*start), end: range.end.min(*end) };
+                (part, *attributes)
+            })
+            .filter(|(part, _)| part.start < part.end)
+            .collect()
+    }
+
+    fn unmap(&mut self, range: Pages) {
+        for (part, _) in self.within(range) {
+            let Some((&start, &(end, attributes))) = self.mapped.range(..=part.start).next_back()
+            else {
+                continue;
+            };
+            self.mapped.remove(&start);
+            if start < part.start {
+                self.mapped.insert(start, (part.start, attributes));
+            }
+            if part.end < end {
+                self.mapped.insert(part.end, (end, attributes));
+            }
+        }
+    }
+
+    /// Maps a hole, and joins it with equal neighbours.
+    fn map(&mut self, mut range: Pages, attributes: Attributes) {
+        if let Some((&start, &(end, before))) = self.mapped.range(..range.start).next_back()
+            && end == range.start
+            && before == attributes
+        {
+            range.start = start;
+        }
+        if let Some(&(end, after)) = self.mapped.get(&range.end)
+            && after == attributes
+        {
+            self.mapped.remove(&range.end);
+            range.end = end;
+        }
+        self.mapped.insert(range.start, (range.end, attributes));
+    }
+
+    fn change(&mut self, range: Pages, change: impl Fn(&mut Attributes)) {
+        for (part, mut attributes) in self.within(range) {
+            change(&mut attributes);
+            self.unmap(part);
+            self.map(part, attributes);
+        }
+    }
+
+    pub(super) fn holes(&self, range: Pages) -> Vec<Pages> {
+        let mut holes = Vec::new();
+        let mut start = range.start;
+        for (part, _) in self.within(range) {
+            if start < part.start {
+                holes.push(Pages { start, end: part.start });
+            }
+            start = part.end;
+        }
+        if start < range.end {
+            holes.push(Pages { start, end: range.end });
+        }
+        holes
+    }
+
+    fn perform(&mut self, change: &Change) {
+        match *change {
+            Change::Map(range, attributes) => {
+                self.unmap(range);
+                self.map(range, attributes);
+            }
+            Change::Unmap(range) => self.unmap(range),
+            Change::Protect(range, prot) => self.change(range, |a| a.prot = prot),
+            Change::Advise(range, advice) => self.change(range, |a| a.advise(advice)),
+            Change::Lock(range, locked) => self.change(range, |a| a.locked = locked),
+            Change::Bind(range, mode) => self.change(range, |a| a.policy = mode),
+            Change::Move { old, new } => {
+                let shift = new.start.wrapping_sub(old.start);
+                let moved = self.within(old);
+                self.unmap(old);
+                self.unmap(new);
+                let mut last = None;
+                for (part, attributes) in moved {
+                    let start = part.start.wrapping_add(shift);
+                    let end = part.end.wrapping_add(shift).min(new.end);
+                    let attributes = attributes.moved(shift as i64);
+                    if start < end {
+                        self.map(Pages { start, end }, attributes);
+                        last = Some((end, attributes));
+                    }
+                }
+                if let Some((start, attributes)) = last.filter(|(end, _)| *end < new.end) {
+                    self.map(Pages { start, end: new.end }, attributes);
+                }
+            }
+            Change::Fork { .. } | Change::Exit => {}
+        }
+    }
+}
+
+/// The address spaces of one family that are alive, by number.
+pub(super) type Spaces = BTreeMap<usize, Space>;
+
+/// Performs a step on the address spaces of its family.
+pub(super) fn perform(spaces: &mut Spaces, step: &Step) {
+    match step.change {
+        Change::Fork { child } => {
+            let parent = spaces.entry(step.space).or_default();
+            let mut space = Space { parent: Some(step.space), ..parent.clone() };
+            space.mapped.retain(|_, (_, attributes)| attributes.advice[0].is_none());
+            // Locks are not inherited.
+            let whole = Pages { start: 0, end: u64::MAX };
+            space.change(whole, |attributes| attributes.locked = None);
+            spaces.insert(child, space);
+        }
+        Change::Exit => {
+            spaces.remove(&step.space);
+        }
+        ref change => spaces.entry(step.space).or_default().perform(change),
+    }
+}

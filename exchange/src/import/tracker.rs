@@ -1,0 +1,215 @@
+//! The threads of a log, followed call by call: which address space each call changes.
+
+use std::collections::BTreeMap;
+
+use vmadiff_machine::operand::{Advice, Prot};
+
+use super::attributes::{Attributes, Shows};
+use super::change::{Change, Step};
+use super::space::{Spaces, perform};
+use crate::strace::{Call, FileName, Pages};
+
+/// The threads of a log, and what they have done to which family.
+#[derive(Default)]
+pub(super) struct Tracker {
+    /// The address space and thread group of each living thread.
+    threads: BTreeMap<u32, (usize, u32)>,
+    spaces: Spaces,
+    /// The family of each address space that there ever was.
+    family: Vec<usize>,
+    pub(super) families: Vec<Vec<Step>>,
+    breaks: BTreeMap<usize, u64>,
+    files: Vec<FileName>,
+    objects: usize,
+    /// Calls that are left out, by name and reason, with their count.
+    pub(super) left_out: BTreeMap<String, usize>,
+    /// Mappings that no call had made.
+    pub(super) guessed: usize,
+    /// Whether the first page of private writable memory is written.
+    touch: bool,
+}
+
+impl Tracker {
+    /// The tracker of a log whose private writable mappings are written if `touch` is set.
+    pub(super) fn new(touch: bool) -> Tracker {
+        Tracker { touch, ..Tracker::default() }
+    }
+
+    fn new_space(&mut self, family: Option<usize>) -> usize {
+        let space = self.family.len();
+        let family = family.unwrap_or_else(|| {
+            self.families.push(Vec::new());
+            self.families.len() - 1
+        });
+        self.family.push(family);
+        self.spaces.entry(space).or_default();
+        space
+    }
+
+    fn leave_out(&mut self, what: &str) {
+        *self.left_out.entry(what.into()).or_default() += 1;
+    }
+
+    fn step(&mut self, line: usize, space: usize, change: Change) {
+        let step = Step { line, space, change, touch: None };
+        perform(&mut self.spaces, &step);
+        self.families[self.family[space]].push(step);
+    }
+
+    /// Maps what must have been there, or the call would have failed.
+    fn guess(&mut self, line: usize, space: usize, range: Pages) {
+        for hole in self.spaces.entry(space).or_default().holes(range) {
+            let guessed = Attributes::new(Shows::Private, Prot::R | Prot::W);
+            self.step(line, space, Change::Map(hole, guessed));
+            self.guessed += 1;
+        }
+    }
+
+    /// Changes a range, all of which must have been mapped.
+    fn change(&mut self, line: usize, space: usize, range: Pages, change: Change) {
+        self.guess(line, space, range);
+        self.step(line, space, change);
+    }
+
+    /// A thread is gone from its address space, which ends with the last.
+    fn leave(&mut self, line: usize, thread: u32) {
+        let Some((space, _)) = self.threads.remove(&thread) else { return };
+        if !self.threads.values().any(|(other, _)| *other == space) {
+            self.step(line, space, Change::Exit);
+        }
+    }
+
+    fn group(&self, thread: u32) -> Vec<u32> {
+        let group = self.threads.get(&thread).map(|(_, group)| *group);
+        let of_it = self.threads.iter().filter(|(_, (_, other))| Some(*other) == group);
+        of_it.map(|(thread, _)| *thread).collect()
+    }
+
+    fn shows(&mut self, range: Pages, shared: bool, file: &Option<(FileName, u64)>) -> Shows {
+        match file {
+            None if !shared => Shows::Private,
+            None => {
+                self.objects += 1;
+                Shows::Object { object: self.objects, distance: range.start as i64 }
+            }
+            Some((name, offset)) => {
+                let known = self.files.iter().position(|file| file.name == name.name);
+                let file = known.unwrap_or_else(|| {
+                    self.files.push(name.clone());
+                    self.files.len() - 1
+                });
+                Shows::File {
+                    file,
+                    shared,
+                    read_only: name.read_only,
+                    distance: range.start as i64 - *offset as i64,
+                }
+            }
+        }
+    }
+
+    /// Tracks a call of a thread.
+    pub(super) fn event(&mut self, line: usize, thread: u32, call: &Call) {
+        let space = match (self.threads.get(&thread), call) {
+            (Some((space, _)), _) => *space,
+            (None, Call::Exit { .. }) => return,
+            // The first, or one that strace was attached to.
+            (None, _) => {
+                let space = self.new_space(None);
+                self.threads.insert(thread, (space, thread));
+                space
+            }
+        };
+        match *call {
+            Call::Mmap { range, prot, shared, noreserve, locked, ref file } => {
+                let shows = self.shows(range, shared, file);
+                let locked = locked.then_some(false);
+                let attributes = Attributes { noreserve, locked, ..Attributes::new(shows, prot) };
+                self.step(line, space, Change::Map(range, attributes));
+                self.touch(space, range);
+            }
+            Call::Munmap(range)
+                if self.spaces.entry(space).or_default().within(range).is_empty() =>
+            {
+                self.leave_out("munmap of what no call had mapped");
+            }
+            Call::Munmap(range) => self.step(line, space, Change::Unmap(range)),
+            Call::Mprotect(range, prot) => {
+                self.change(line, space, range, Change::Protect(range, prot));
+                self.touch(space, range);
+            }
+            Call::Mremap { old, new } if old.start != new.start && old.overlaps(new) => {
+                self.leave_out("mremap onto itself");
+            }
+            Call::Mremap { old, new } => {
+                self.change(line, space, old, Change::Move { old, new });
+            }
+            Call::Madvise(_, Advice::Hugepage | Advice::Nohugepage) => {
+                self.leave_out("madvise HUGEPAGE, NOHUGEPAGE");
+            }
+            Call::Madvise(range, advice) => {
+                self.change(line, space, range, Change::Advise(range, advice));
+            }
+            Call::Mlock(range, onfault) => {
+                self.change(line, space, range, Change::Lock(range, Some(onfault)));
+            }
+            Call::Munlock(range) => self.change(line, space, range, Change::Lock(range, None)),
+            Call::Mbind(range, mode) => {
+                self.change(line, space, range, Change::Bind(range, mode));
+            }
+            Call::Brk(address) => self.brk(line, space, address.div_ceil(1 << 12)),
+            Call::Clone { child, vm, thread: same_group } => {
+                let group = self.threads.get(&thread).map_or(thread, |(_, group)| *group);
+                let of_child = if vm { space } else { self.fork(line, space) };
+                self.threads.insert(child, (of_child, if same_group { group } else { child }));
+            }
+            Call::Execve => {
+                for thread in self.group(thread) {
+                    self.leave(line, thread);
+                }
+                let space = self.new_space(None);
+                self.threads.insert(thread, (space, thread));
+            }
+            Call::Exit { group: false } => self.leave(line, thread),
+            Call::Exit { group: true } => {
+                for thread in self.group(thread) {
+                    self.leave(line, thread);
+                }
+            }
+        }
+    }
+
+    /// Copies an address space; returns the number of the copy.
+    fn fork(&mut self, line: usize, space: usize) -> usize {
+        let child = self.new_space(Some(self.family[space]));
+        self.step(line, space, Change::Fork { child });
+        if let Some(end) = self.breaks.get(&space).copied() {
+            self.breaks.insert(child, end);
+        }
+        child
+    }
+
+    fn brk(&mut self, line: usize, space: usize, end: u64) {
+        let Some(before) = self.breaks.insert(space, end) else { return };
+        if before < end {
+            let heap = Attributes::new(Shows::Private, Prot::R | Prot::W);
+            let range = Pages { start: before, end };
+            self.step(line, space, Change::Map(range, heap));
+            self.touch(space, range);
+        } else if end < before {
+            self.step(line, space, Change::Unmap(Pages { start: end, end: before }));
+        }
+    }
+
+    /// Has the step that was last, a change of `range`, followed by a write to its first page,
+    /// where that is private and writable.
+    fn touch(&mut self, space: usize, range: Pages) {
+        let first = self.spaces.entry(space).or_default().within(range).into_iter().next();
+        if self.touch
+            && first.is_some_and(|(_, attributes)| attributes.is_private_writable())
+            && let Some(step) = self.families[self.family[space]].last_mut()
+        {
+            step.touch = Some(range.start);
+        }
+    }
+}

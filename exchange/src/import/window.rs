@@ -1,0 +1,108 @@
+//! A window: a part of a family's calls that becomes one program.
+
+use std::collections::BTreeSet;
+
+use vmadiff_machine::Program;
+
+use super::attributes::Attributes;
+use super::change::{Change, Step};
+use super::layout::{Layout, Move, layout};
+use super::space::Spaces;
+use super::writer::Writer;
+use crate::strace::Pages;
+
+/// How a log is made into programs.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Write the first page of each private writable mapping, as a program does that wanted one;
+    /// no log has accesses.
+    pub touch: bool,
+    /// The most operations of a program.
+    pub operations: usize,
+}
+
+/// Part of what a family did, and what was there when it began.
+pub(super) struct Window<'a> {
+    pub(super) spaces: &'a Spaces,
+    pub(super) steps: &'a [Step],
+}
+
+impl Window<'_> {
+    /// The address spaces that it needs of those that were there, oldest first.
+    fn needed(&self) -> Vec<usize> {
+        let mut born = BTreeSet::new();
+        let mut needed = BTreeSet::new();
+        for step in self.steps {
+            if !born.contains(&step.space) {
+                needed.insert(step.space);
+            }
+            if let Change::Fork { child } = step.change {
+                born.insert(child);
+            }
+        }
+        needed.into_iter().collect()
+    }
+
+    /// What is mapped in an address space where the window's calls reach, or beside it.
+    fn before(&self, space: usize, reach: &[Pages]) -> Vec<(Pages, Attributes)> {
+        let Some(space) = self.spaces.get(&space) else { return Vec::new() };
+        let mut starts = BTreeSet::new();
+        for range in reach {
+            let wide = Pages { start: range.start.saturating_sub(1), end: range.end + 1 };
+            for (part, _) in space.within(wide) {
+                starts.extend(space.mapped.range(..=part.start).next_back().map(|(s, _)| *s));
+            }
+        }
+        let whole = |start| {
+            let (end, attributes) = space.mapped[&start];
+            (Pages { start, end }, attributes)
+        };
+        starts.into_iter().map(whole).collect()
+    }
+
+    /// Lays `reach` and what was mapped before out over the arena; `None` where there is no room.
+    fn layout(&self, reach: Vec<Pages>, before: &[Vec<(Pages, Attributes)>]) -> Option<Layout> {
+        let mut ranges = reach;
+        ranges.extend(before.iter().flatten().map(|(range, _)| *range));
+        let moves = self.steps.iter().filter_map(|step| match step.change {
+            Change::Move { old, new } => Some(Move::new(old, new)),
+            _ => None,
+        });
+        layout(&ranges, &moves.collect::<Vec<_>>())
+    }
+
+    /// The program; `None` where there is no room for it.
+    pub(super) fn program(&self, Options { touch, operations }: Options) -> Option<Program> {
+        let needed = self.needed();
+        let reach: Vec<Pages> = self.steps.iter().flat_map(|step| step.change.ranges()).collect();
+        let before: Vec<_> = needed.iter().map(|space| self.before(*space, &reach)).collect();
+        let layout = self.layout(reach, &before)?;
+        let mut writer = Writer::new(layout, touch);
+        for (n, space) in needed.iter().enumerate() {
+            let parent = self.forked_from(*space, &needed[..n]);
+            let inherited: &[_] = parent.map_or(&[], |at| &before[at]);
+            match parent {
+                None => writer.begin(*space),
+                Some(at) => writer.fork(needed[at], *space)?,
+            }
+            writer.build(*space, inherited, &before[n]);
+        }
+        for step in self.steps {
+            writer.step(step)?;
+        }
+        let program = Program { ops: writer.into_ops(), ..Program::default() };
+        (program.ops.len() <= operations).then_some(program)
+    }
+
+    /// Of those that are there already, the closest forebear, or the first.
+    fn forked_from(&self, space: usize, there: &[usize]) -> Option<usize> {
+        let mut next = self.spaces.get(&space).and_then(|space| space.parent);
+        while let Some(forebear) = next {
+            if let Some(at) = there.iter().position(|other| *other == forebear) {
+                return Some(at);
+            }
+            next = self.spaces.get(&forebear).and_then(|space| space.parent);
+        }
+        (!there.is_empty()).then_some(0)
+    }
+}

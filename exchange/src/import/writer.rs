@@ -1,0 +1,221 @@
+//! The writer of a program: each change of a window becomes an operation.
+
+use vmadiff_machine::Op;
+use vmadiff_machine::operand::{
+    Access, FilePage, Kind, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page, Process,
+    Prot,
+};
+
+use super::attributes::{Attributes, Shows};
+use super::change::{Change, Step};
+use super::layout::Layout;
+use crate::strace::Pages;
+
+/// Writes a program.
+#[derive(Default)]
+pub(super) struct Writer {
+    layout: Layout,
+    /// Whether what is private and writable is written.
+    touch: bool,
+    ops: Vec<Op>,
+    /// The address space of each process.
+    processes: [Option<usize>; MAX_PROCESSES],
+    /// Files in the order of their first use, and each one's distances.
+    files: Vec<usize>,
+    distances: Vec<(usize, i64)>,
+}
+
+fn position<T: PartialEq>(known: &mut Vec<T>, value: T) -> usize {
+    known.iter().position(|other| *other == value).unwrap_or_else(|| {
+        known.push(value);
+        known.len() - 1
+    })
+}
+
+impl Writer {
+    /// The writer of a program over a layout.
+    pub(super) fn new(layout: Layout, touch: bool) -> Writer {
+        Writer { layout, touch, ..Writer::default() }
+    }
+
+    /// The operations that were written.
+    pub(super) fn into_ops(self) -> Vec<Op> {
+        self.ops
+    }
+
+    /// The first process.
+    pub(super) fn begin(&mut self, space: usize) {
+        self.processes[0] = Some(space);
+    }
+
+    fn process(&self, space: usize) -> Option<Process> {
+        let at = self.processes.iter().position(|other| *other == Some(space))?;
+        Some(Process(at as u8))
+    }
+
+    /// The child takes the lowest free index; `None` where there is none.
+    pub(super) fn fork(&mut self, parent: usize, child: usize) -> Option<()> {
+        let process = self.process(parent)?.into();
+        let free = self.processes.iter_mut().find(|process| process.is_none())?;
+        *free = Some(child);
+        self.ops.push(Op::Fork { process });
+        Some(())
+    }
+
+    /// Turns what a child has inherited into what it is to have.
+    pub(super) fn build(
+        &mut self,
+        space: usize,
+        inherited: &[(Pages, Attributes)],
+        wanted: &[(Pages, Attributes)],
+    ) {
+        let Some(process) = self.process(space) else { return };
+        for (range, _) in inherited.iter().filter(|(range, attributes)| {
+            attributes.advice[0].is_none()
+                && !wanted.iter().any(|(other, _)| range.overlaps(*other))
+        }) {
+            self.unmap(process, *range);
+        }
+        for (range, attributes) in wanted {
+            let same = |(other, theirs): &&(Pages, Attributes)| {
+                let forked = Attributes { locked: None, ..*theirs };
+                *other == *range && forked == *attributes && theirs.advice[0].is_none()
+            };
+            if inherited.iter().any(|there| same(&there)) {
+                continue;
+            }
+            self.map(process, *range, Attributes { locked: None, ..*attributes });
+            if self.touch && attributes.is_private_writable() {
+                self.touch(process, range.start);
+            }
+            let (page, len) = self.layout.range(*range);
+            for advice in attributes.advice.iter().flatten() {
+                self.ops.push(Op::Madvise {
+                    process: process.into(),
+                    page: page.into(),
+                    len: len.into(),
+                    advice: (*advice).into(),
+                });
+            }
+            if attributes.policy != Mode::Default {
+                self.bind(process, *range, attributes.policy);
+            }
+            if attributes.locked.is_some() {
+                self.lock(process, *range, attributes.locked);
+            }
+        }
+    }
+
+    fn map(&mut self, process: Process, range: Pages, attributes: Attributes) {
+        let (page, len) = self.layout.range(range);
+        let (kind, pgoff) = match attributes.shows {
+            Shows::Private => (Kind::AnonPrivate, 0),
+            Shows::Object { .. } => (Kind::AnonShared, 0),
+            Shows::File { file, shared, read_only, distance } => {
+                let second = position(&mut self.files, file) % 2 == 1;
+                let kind = match (shared, second) {
+                    (true, _) if read_only && !attributes.prot.contains(Prot::W) => {
+                        Kind::ReadonlyShared
+                    }
+                    (true, false) => Kind::File0Shared,
+                    (true, true) => Kind::File1Shared,
+                    (false, false) => Kind::File0Private,
+                    (false, true) => Kind::File1Private,
+                };
+                // Offsets go on from one mapping to the next where they did, and only there.
+                let which = position(&mut self.distances, (file, distance)) % 3;
+                (kind, page.0 + 64 * which as u8)
+            }
+        };
+        let mut flags = MmapFlags::empty();
+        flags.set(MmapFlags::NORESERVE, attributes.noreserve);
+        flags.set(MmapFlags::LOCKED, attributes.locked.is_some());
+        self.ops.push(Op::Mmap {
+            process: process.into(),
+            page: page.into(),
+            len: len.into(),
+            prot: attributes.prot.into(),
+            kind: kind.into(),
+            flags: flags.into(),
+            pgoff: FilePage(pgoff).into(),
+        });
+    }
+
+    fn unmap(&mut self, process: Process, range: Pages) {
+        let (page, len) = self.layout.range(range);
+        self.ops.push(Op::Munmap { process: process.into(), page: page.into(), len: len.into() });
+    }
+
+    fn bind(&mut self, process: Process, range: Pages, mode: Mode) {
+        let (page, len) = self.layout.range(range);
+        let (process, page, len) = (process.into(), page.into(), len.into());
+        self.ops.push(Op::Mbind { process, page, len, mode: mode.into() });
+    }
+
+    fn lock(&mut self, process: Process, range: Pages, locked: Option<bool>) {
+        let (page, len) = self.layout.range(range);
+        let (process, page, len) = (process.into(), page.into(), len.into());
+        self.ops.push(match locked {
+            None => Op::Munlock { process, page, len },
+            Some(onfault) => {
+                let onfault = if onfault { Onfault::Yes } else { Onfault::No };
+                Op::Mlock { process, page, len, onfault: onfault.into() }
+            }
+        });
+    }
+
+    fn resize(&mut self, process: Process, old: Pages, new: Pages) {
+        let ((page, old_len), (new_page, new_len)) =
+            (self.layout.range(old), self.layout.range(new));
+        let in_place = old.start == new.start;
+        self.ops.push(Op::Mremap {
+            process: process.into(),
+            page: page.into(),
+            old_len: old_len.into(),
+            new_len: new_len.into(),
+            flags: match in_place {
+                true => MremapFlags::InPlace,
+                false => MremapFlags::MaymoveFixed,
+            }
+            .into(),
+            new_page: if in_place { Page(0) } else { new_page }.into(),
+        });
+    }
+
+    /// Writes a step; `None` where there is no process for it.
+    pub(super) fn step(&mut self, step: &Step) -> Option<()> {
+        let process = self.process(step.space)?;
+        match step.change {
+            Change::Map(range, attributes) => self.map(process, range, attributes),
+            Change::Unmap(range) => self.unmap(process, range),
+            Change::Protect(range, prot) => {
+                let (page, len) = self.layout.range(range);
+                let (process, page, len) = (process.into(), page.into(), len.into());
+                self.ops.push(Op::Mprotect { process, page, len, prot: prot.into() });
+            }
+            Change::Advise(range, advice) => {
+                let (page, len) = self.layout.range(range);
+                let (process, page, len) = (process.into(), page.into(), len.into());
+                self.ops.push(Op::Madvise { process, page, len, advice: advice.into() });
+            }
+            Change::Lock(range, locked) => self.lock(process, range, locked),
+            Change::Bind(range, mode) => self.bind(process, range, mode),
+            Change::Move { old, new } => self.resize(process, old, new),
+            Change::Fork { child } => self.fork(step.space, child)?,
+            Change::Exit => {
+                self.processes[usize::from(process.0)] = None;
+                self.ops.push(Op::Exit { process: process.into() });
+            }
+        }
+        if let Some(page) = step.touch {
+            self.touch(process, page);
+        }
+        Some(())
+    }
+
+    fn touch(&mut self, process: Process, page: u64) {
+        let page = self.layout.page(page).into();
+        let (process, access) = (process.into(), Access::Write.into());
+        self.ops.push(Op::Touch { process, page, access });
+    }
+}

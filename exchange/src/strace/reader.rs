@@ -1,0 +1,186 @@
+//! The reader of a log: follows threads, open files and calls that are interrupted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::arguments::number;
+use super::call::{CALLS, call};
+use super::line::{Line, end_of};
+use super::log::{Call, Event, FileName, Log};
+
+/// What was learned of a log's threads and files on the way.
+#[derive(Default)]
+pub(super) struct Reader {
+    pub(super) log: Log,
+    /// Calls that are not finished: by thread, the name, the arguments and where they begin.
+    pub(super) unfinished: BTreeMap<u32, (String, String, usize)>,
+    /// Threads by number, those that have not ended.
+    living: BTreeSet<u32>,
+    /// Threads that began after the first.
+    children: BTreeSet<u32>,
+    /// The number that the first thread turned out to have.
+    first: Option<u32>,
+    /// Files by descriptor and thread: good enough for what a loader does.
+    files: BTreeMap<(u32, u64), FileName>,
+}
+
+impl Reader {
+    pub(super) fn count(&mut self, what: impl Into<String>) {
+        *self.log.ignored.entry(what.into()).or_default() += 1;
+    }
+
+    /// Whose line it is: one without a number is of the only thread that is left, or of the first
+    /// if it was never told apart.
+    fn whose(&mut self, told: Option<u32>) -> u32 {
+        let thread = match told {
+            None => match (self.living.first(), self.living.len()) {
+                (Some(&only), 1) => only,
+                _ => self.first.unwrap_or(0),
+            },
+            Some(number) => number,
+        };
+        if told.is_some() && self.living.contains(&0) && !self.children.contains(&thread) {
+            // The first thread was not numbered until there were several.
+            self.rename_first(thread);
+        }
+        self.living.insert(thread);
+        thread
+    }
+
+    fn rename_first(&mut self, number: u32) {
+        self.first = Some(number);
+        self.living.remove(&0);
+        self.living.insert(number);
+        for event in &mut self.log.events {
+            if event.thread == 0 {
+                event.thread = number;
+            }
+        }
+        if let Some(call) = self.unfinished.remove(&0) {
+            self.unfinished.insert(number, call);
+        }
+        for ((thread, descriptor), file) in std::mem::take(&mut self.files) {
+            let thread = if thread == 0 { number } else { thread };
+            self.files.insert((thread, descriptor), file);
+        }
+    }
+
+    /// A call with its result.
+    fn finished(&mut self, at: (usize, usize), thread: u32, name: &str, args: &str, result: &str) {
+        let (begun, line) = at;
+        let word = result.split([' ', '<']).next().unwrap_or_default();
+        if let Some(errno) = result.strip_prefix("-1 ") {
+            let errno = errno.split(' ').next().unwrap_or_default();
+            let of_use = CALLS.contains(&name);
+            self.count(if of_use { format!("{name} {errno}") } else { name.to_owned() });
+            return;
+        }
+        match name {
+            "open" | "openat" | "memfd_create" => {
+                let file = FileName {
+                    name: args.split('"').nth(1).unwrap_or_default().to_owned(),
+                    read_only: args.contains("O_RDONLY"),
+                };
+                if let Some(descriptor) = number(word) {
+                    self.files.insert((thread, descriptor), file);
+                }
+                return self.count(name);
+            }
+            _ if !CALLS.contains(&name) => return self.count(name),
+            _ => {}
+        }
+        let Some(call) = call(name, args, word, |text| self.file(thread, text)) else {
+            return self.count(format!("{name} (not understood)"));
+        };
+        let line = match call {
+            Call::Clone { child, .. } => {
+                self.children.insert(child);
+                let known: Vec<_> = self
+                    .files
+                    .range((thread, 0)..=(thread, u64::MAX))
+                    .map(|(k, f)| (k.1, f.clone()))
+                    .collect();
+                self.files.extend(known.into_iter().map(|(d, file)| ((child, d), file)));
+                // The child may be heard of before its parent returns.
+                begun
+            }
+            _ => line,
+        };
+        self.log.events.push(Event { line, thread, call });
+    }
+
+    /// The file behind a descriptor: as `-y` names it, or as it was opened, or its number.
+    fn file(&self, thread: u32, text: &str) -> Option<FileName> {
+        let (digits, path) = text.split_once('<').unwrap_or((text, ""));
+        let descriptor = number(digits)?;
+        let opened = self.files.get(&(thread, descriptor));
+        let path = path.strip_suffix('>').unwrap_or(path);
+        Some(FileName {
+            name: match (path, opened) {
+                ("", Some(file)) => file.name.clone(),
+                ("", None) => format!("descriptor {descriptor}"),
+                (path, _) => path.to_owned(),
+            },
+            read_only: opened.is_some_and(|file| file.read_only),
+        })
+    }
+
+    /// The rest of a call that another line had interrupted.
+    fn resumed(&mut self, at: usize, thread: u32, name: &str, rest: &str) {
+        if matches!(name, "exit" | "exit_group") {
+            return;
+        }
+        let begun = self.unfinished.remove(&thread).filter(|(begun, ..)| begun == name);
+        let Some((_, mut arguments, begun)) = begun else {
+            return self.count(format!("{name} (resumed, never begun)"));
+        };
+        // The rest of the arguments, if any, then the result as on any line.
+        let Some(end) = end_of(rest, b")") else {
+            return self.count(format!("{name} (not understood)"));
+        };
+        let more = rest[..end].trim().trim_start_matches(',').trim();
+        if !more.is_empty() {
+            arguments.push_str(", ");
+            arguments.push_str(more);
+        }
+        match rest[end + 1..].trim_start().strip_prefix("= ") {
+            Some(result) => {
+                let result = result.trim_start();
+                self.finished((begun, at), thread, name, &arguments, result);
+            }
+            None => self.count(format!("{name} (not understood)")),
+        }
+    }
+
+    /// Reads a line of the log, of the thread that is `told` if any.
+    pub(super) fn line(&mut self, at: usize, told: Option<u32>, line: &Line<'_>) {
+        if let Line::Attached(child) = *line {
+            self.children.insert(child);
+            self.living.insert(child);
+            return;
+        }
+        if *line == Line::Remark {
+            return self.count("(remarks and signals)");
+        }
+        let thread = self.whose(told);
+        match *line {
+            Line::Call { name, arguments, result } => {
+                self.finished((at, at), thread, name, arguments, result);
+            }
+            Line::Unfinished { name, arguments } => {
+                // A thread that ends never returns from it.
+                if matches!(name, "exit" | "exit_group") {
+                    return self.finished((at, at), thread, name, arguments, "?");
+                }
+                self.unfinished.insert(thread, (name.to_owned(), arguments.to_owned(), at));
+            }
+            Line::Resumed { name, rest } => self.resumed(at, thread, name, rest),
+            Line::Ended => {
+                self.living.remove(&thread);
+                self.unfinished.remove(&thread);
+                let call = Call::Exit { group: false };
+                self.log.events.push(Event { line: at, thread, call });
+            }
+            Line::Attached(_) | Line::Remark => {}
+        }
+    }
+}
