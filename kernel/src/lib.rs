@@ -17,13 +17,17 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod beside;
+mod error;
 mod machine;
+mod map_count;
 mod missing;
 mod proc;
+mod process;
 pub mod profile;
 mod worker;
 
 pub use beside::{Beside, End, Holds, Run};
-pub use machine::{Ended, Kernel, KernelError, Options};
+pub use error::KernelError;
+pub use machine::{Ended, Kernel, Options};
 pub use missing::{Facilities, Missing};
 pub use proc::ProcError;

@@ -1,0 +1,35 @@
+//! The errors of driving the running kernel.
+
+use std::io;
+
+use crate::proc::ProcError;
+
+/// The kernel could not be driven, or not be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A system call of the controller failed.
+    #[error("{what}: {source}")]
+    Controller {
+        /// What it was doing.
+        what: &'static str,
+        /// Why it could not.
+        source: io::Error,
+    },
+    /// Process 0 could not set up; `EEXIST` where something is mapped in the arena.
+    #[error("process 0 cannot start: {0}")]
+    Start(io::Error),
+    /// What `/proc` shows could not be read.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// A process ended in the middle of an operation.
+    #[error("process {0} ended in the middle of an operation")]
+    Died(u8),
+    /// An operation answered what none can.
+    #[error("the kernel answered {0}, which no operation returns")]
+    Answer(i64),
+}
+
+/// Returns the error of a system call that the controller made for `what`.
+pub(crate) fn doing(what: &'static str) -> impl Fn(rustix::io::Errno) -> KernelError {
+    move |error| KernelError::Controller { what, source: error.into() }
+}

@@ -1,0 +1,73 @@
+//! Exploring the kernel: small programs find out what it has.
+
+use std::fs;
+
+use vmadiff_machine::{Machine as _, Observation, Program, VmFlags};
+
+use super::{Ended, Kernel};
+use crate::error::KernelError;
+use crate::missing::Facilities;
+
+impl Kernel {
+    /// Finds out, by small programs, what the kernel has.
+    pub(super) fn explore(&mut self) -> Result<(), KernelError> {
+        // What is tried must not be held back by what is not known yet.
+        let all = Facilities {
+            userfaultfd: true,
+            ksm: true,
+            numa: true,
+            locking: true,
+            noreserve: true,
+            huge_pages: false,
+            soft_dirty: true,
+            frames: false,
+        };
+        self.facilities = all;
+        let zero = self.attempt("mmap 0 0 1 rw anon_private\ntouch 0 0 0\n")?;
+        let entry = match &self.processes[0] {
+            Some(process) => process.proc.pagemap()?[0],
+            None => return Err(KernelError::Died(0)),
+        };
+        let first = zero.spaces[0].vmas().first().map(|vma| vma.flags);
+        let overcommit = fs::read_to_string("/proc/sys/vm/overcommit_memory");
+        let works = |seen: Observation| seen.result.is_ok();
+        let advised = |this: &mut Kernel, advice: &str| {
+            let program = format!("mmap 0 0 1 rw anon_private\nmadvise 0 0 1 {advice}\n");
+            this.attempt(&program).map(works)
+        };
+        let facilities = Facilities {
+            userfaultfd: works(
+                self.attempt("mmap 0 0 1 rw anon_private\nuffd_register 0 0 1 0\n")?,
+            ),
+            ksm: advised(self, "MERGEABLE")?,
+            numa: fs::exists("/proc/self/numa_maps").unwrap_or(false)
+                && works(self.attempt("mmap 0 0 1 rw anon_private\nmbind 0 0 1 BIND\n")?),
+            // As much as all of an arena.
+            locking: works(self.attempt(
+                "mmap 0 0 63 r anon_private LOCKED\nmmap 0 63 63 r anon_private\nmlock 0 63 63 0\n",
+            )?),
+            noreserve: !overcommit.is_ok_and(|mode| mode.trim() == "2"),
+            huge_pages: advised(self, "HUGEPAGE")? && !self.options.huge_pages,
+            soft_dirty: first.is_some_and(|flags| flags.contains(VmFlags::VM_SOFTDIRTY)),
+            frames: entry.frame() != 0,
+        };
+        self.facilities = facilities;
+        self.zero_page = entry.frame();
+        self.end_all();
+        Ok(())
+    }
+
+    /// Runs a program and gives what is seen after its last operation.
+    fn attempt(&mut self, program: &str) -> Result<Observation, KernelError> {
+        let program: Program = program.parse().unwrap_or_default();
+        let mut seen = Observation::default();
+        self.reset(&program.limits);
+        for op in &program.ops {
+            self.step(op, &mut seen);
+        }
+        match self.ended.take() {
+            Some(Ended::Failed(error)) => Err(error),
+            _ => Ok(seen),
+        }
+    }
+}

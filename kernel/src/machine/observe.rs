@@ -1,0 +1,87 @@
+//! What the running kernel shows after an operation, and a model's observation reduced to that.
+
+use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Process};
+use vmadiff_machine::{Counters, FileId, Observation, PageSet, VmFlags, Vma};
+
+use super::Kernel;
+use crate::error::KernelError;
+
+impl Kernel {
+    /// Reads the arena of each process in `changed`.
+    pub(super) fn observe(
+        &mut self,
+        changed: u8,
+        seen: &mut Observation,
+    ) -> Result<(), KernelError> {
+        for at in (0..MAX_PROCESSES).filter(|at| changed >> at & 1 == 1) {
+            let space = seen.rewrite(Process(at as u8));
+            let Some(process) = &self.processes[at] else { continue };
+            space.alive = true;
+            let mappings = process.proc.mappings(self.policies && self.facilities.numa)?;
+            let status = process.proc.status()?;
+            space.counters = Counters {
+                total_vm: status.total_vm - self.baseline.0.total_vm,
+                locked_vm: status.locked_vm - self.baseline.0.locked_vm,
+                data_vm: status.data_vm - self.baseline.0.data_vm,
+                map_count: mappings.len() as i64,
+            };
+            if self.facilities.frames && mappings.iter().any(|mapping| mapping.anonymous > 0) {
+                let entries = process.proc.pagemap()?;
+                let anonymous = entries
+                    .iter()
+                    .map(|entry| entry.is_anonymous() && entry.frame() != self.zero_page);
+                space.anon_pages = (0..)
+                    .zip(anonymous)
+                    .fold(0, |set: PageSet, (n, is)| set | PageSet::from(is) << n);
+            }
+            for mapping in mappings {
+                let file = mapping.file.map(|inode| {
+                    let known = self.files.iter().position(|file| *file == inode);
+                    let index = known.unwrap_or_else(|| {
+                        self.files.push(inode);
+                        self.files.len() - 1
+                    });
+                    FileId::new(index as u32)
+                });
+                let flags = mapping.flags & self.visible_flags();
+                let range = (mapping.start, mapping.end);
+                // Of a file, the policy shown is that of its object, which all mappings share.
+                let policy = if file.is_none() { mapping.policy } else { Mode::Default };
+                let pgoff =
+                    if file.is_some() { mapping.pgoff } else { mapping.start.linear_offset() };
+                let vma = Vma::new(range, pgoff, flags, None, file, None, policy, false);
+                space.push(vma, []);
+            }
+        }
+        Ok(())
+    }
+
+    fn visible_flags(&self) -> VmFlags {
+        let unseen = VmFlags::VM_SOFTDIRTY;
+        if self.facilities.soft_dirty { VmFlags::all() } else { VmFlags::all() - unseen }
+    }
+
+    /// Reduces what a model shows to what this machine shows: writes it to `reduced`, which holds
+    /// the reduction of the step before.
+    pub fn visible(&self, model: &Observation, reduced: &mut Observation) {
+        reduced.begin_step();
+        reduced.result = model.result;
+        for at in (0..MAX_PROCESSES).filter(|at| model.changed >> at & 1 == 1) {
+            let (from, to) = (&model.spaces[at], reduced.rewrite(Process(at as u8)));
+            to.alive = from.alive;
+            to.counters = from.counters;
+            to.anon_pages = if self.facilities.frames { from.anon_pages } else { 0 };
+            for vma in from.vmas() {
+                let pgoff = if vma.file.is_some() { vma.pgoff } else { vma.start.linear_offset() };
+                let policy = if vma.file.is_none() && self.facilities.numa {
+                    vma.policy
+                } else {
+                    Mode::Default
+                };
+                let flags = vma.flags & self.visible_flags();
+                let range = (vma.start, vma.end);
+                to.push(Vma::new(range, pgoff, flags, None, vma.file, None, policy, false), []);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The machine leaves nothing behind and changes nothing outside the arena.
+
+use std::fs;
+use std::time::Instant;
+
+use vmadiff_machine::Program;
+
+use super::*;
+
+/// Every call of [`worker`], by two processes.
+const ALL: &str = "mmap 0 0 8 rw anon_private LOCKED\nmmap 0 60 63 rw file0_private - 3\n\
+                   mmap 0 20 4 rw anon_shared NORESERVE\nmmap 0 30 4 r readonly_shared\n\
+                   touch 0 63 1\ntouch 0 59 1\ntouch 0 0 0\nmprotect 0 1 2 r\n\
+                   mremap 0 4 2 3 MAYMOVE|FIXED 40\nmremap 0 63 50 10\nmadvise 0 0 3 DONTFORK\n\
+                   mlock 0 20 4 1\nmunlock 0 0 63\nmbind 0 0 3 BIND\nuffd_register 0 40 2 0\n\
+                   uffd_unregister 0 40 2 0\nfork 0\nmunmap 1 0 63\nmmap 1 63 63 rw anon_private\n\
+                   fork 1\nexit 1\n";
+
+fn begun() -> Kernel {
+    let mut kernel = Kernel::new(Options::default()).expect("a kernel");
+    kernel.reset(&Limits::default());
+    kernel
+}
+
+fn run(kernel: &mut Kernel, program: &str) -> Observation {
+    let program: Program = program.parse().expect("a program");
+    let mut seen = Observation::default();
+    for op in &program.ops {
+        kernel.step(op, &mut seen);
+        assert!(kernel.ended().is_none(), "{op}: {:?}", kernel.ended());
+    }
+    seen
+}
+
+fn pids(kernel: &Kernel) -> Vec<i32> {
+    kernel.processes.iter().flatten().map(|process| process.proc.pid()).collect()
+}
+
+/// Every mapping that is not of the arena.
+fn outside(pid: i32) -> Vec<String> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+    let arena = "100000000".."100080000";
+    let outside = |line: &&str| {
+        let (from, _) = line.split_once('-').expect("a range");
+        from.len() != arena.start.len() || !arena.contains(&from)
+    };
+    maps.lines().filter(outside).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_not_the_arena_is_never_changed() {
+    let mut kernel = begun();
+    let before = outside(pids(&kernel)[0]);
+    assert!(!before.is_empty());
+    let seen = run(&mut kernel, ALL);
+    assert!(seen.spaces[0].alive && !seen.spaces[1].alive && seen.spaces[2].alive);
+    for pid in pids(&kernel) {
+        assert_eq!(outside(pid), before);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_program() {
+    let mut kernel = begun();
+    run(&mut kernel, ALL);
+    let running = pids(&kernel);
+    assert_eq!(running.len(), 2);
+    kernel.reset(&Limits::default());
+    assert!(running.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).expect("/proc")));
+    let running = pids(&kernel);
+    drop(kernel);
+    assert!(running.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).expect("/proc")));
+}
+
+#[test]
+fn processes_end_with_the_thread_that_made_them() {
+    let thread = std::thread::spawn(|| {
+        let mut kernel = begun();
+        run(&mut kernel, ALL);
+        let running = pids(&kernel);
+        // As if it had been killed: nothing is cleaned up.
+        std::mem::forget(kernel);
+        running
+    });
+    let running = thread.join().expect("a thread");
+    // Gone, or a zombie that nobody has waited for.
+    let ended = |pid: &i32| match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(_) => true,
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
+    };
+    let began = Instant::now();
+    while !running.iter().all(ended) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{running:?} still run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_operation_that_this_kernel_lacks_answers_enosys_and_does_nothing() {
+    let mut kernel = begun();
+    let seen = run(&mut kernel, "mmap 0 0 1 rw anon_private\ncopy 0 0 1 0 4 FIXED\n");
+    assert_eq!(seen.result, Err(Errno::ENOSYS));
+    assert_eq!(seen.changed, 0);
+    assert!(!kernel.has(Opcode::Copy) && kernel.has(Opcode::Mremap));
+}

@@ -1,0 +1,51 @@
+//! The limit of VMAs, `vm.max_map_count`, set for one operation.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use crate::error::KernelError;
+
+/// `vm.max_map_count`, which is one for the whole machine.
+#[derive(Debug)]
+pub(crate) struct MapCount {
+    file: File,
+    usual: u32,
+}
+
+const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
+
+fn setting(source: io::Error) -> KernelError {
+    KernelError::Controller { what: "setting vm.max_map_count", source }
+}
+
+impl MapCount {
+    /// Opens the setting and keeps its value.
+    pub(crate) fn open() -> Result<MapCount, KernelError> {
+        let usual = fs::read_to_string(MAX_MAP_COUNT).map_err(setting)?;
+        let usual = usual.trim().parse().map_err(|e| setting(io::Error::other(e)))?;
+        let file = OpenOptions::new().write(true).open(MAX_MAP_COUNT).map_err(setting)?;
+        Ok(MapCount { file, usual })
+    }
+
+    fn set(&self, limit: u32) -> io::Result<()> {
+        // At the start: elsewhere it would be ignored (`sysctl_writes_strict`).
+        self.file.write_all_at(limit.to_string().as_bytes(), 0)
+    }
+
+    /// Limits every process of the machine, until what is given is dropped.
+    pub(crate) fn limit(&mut self, limit: u32) -> Result<Limited<'_>, KernelError> {
+        self.set(limit).map_err(setting)?;
+        Ok(Limited(self))
+    }
+}
+
+/// The time while `vm.max_map_count` is set.
+pub(crate) struct Limited<'a>(&'a mut MapCount);
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        let usual = self.0.usual;
+        let _ = self.0.set(usual);
+    }
+}

@@ -1,0 +1,111 @@
+//! A process of a program, as the controller holds it, and the pipes it answers over.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal,
+    waitid,
+};
+
+use crate::error::{KernelError, doing};
+use crate::proc::Proc;
+use crate::worker::REPLY;
+
+/// How long to wait before asking whether a process waits for userfaultfd.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// A pipe for each direction.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) requests: (OwnedFd, OwnedFd),
+    pub(crate) replies: (OwnedFd, OwnedFd),
+}
+
+impl Channel {
+    pub(crate) fn new() -> Result<Channel, KernelError> {
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(doing("making a pipe"));
+        Ok(Channel { requests: pipe()?, replies: pipe()? })
+    }
+}
+
+/// A process of the program that runs.
+#[derive(Debug)]
+pub(crate) struct Living {
+    pub(crate) handle: OwnedFd,
+    pub(crate) proc: Proc,
+}
+
+impl Living {
+    pub(crate) fn of(pid: i32) -> Result<Living, KernelError> {
+        let process = Pid::from_raw(pid).ok_or(KernelError::Answer(pid.into()))?;
+        let handle = pidfd_open(process, PidfdFlags::empty()).map_err(doing("opening a process"));
+        let living = handle.and_then(|handle| Ok(Living { handle, proc: Proc::open(pid)? }));
+        if living.is_err() {
+            // Nothing knows of it then.
+            let _ = kill_process(process, Signal::KILL);
+            let _ = waitid(WaitId::Pid(process), WaitIdOptions::EXITED);
+        }
+        living
+    }
+
+    /// Waits until it has ended, so that nothing of it is left.
+    pub(crate) fn bury(self) {
+        let _ = waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
+    }
+
+    pub(crate) fn kill(self) {
+        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+        self.bury();
+    }
+}
+
+/// What a process answered.
+pub(crate) enum Reply {
+    Answer(i64),
+    Ended,
+    Late,
+}
+
+/// Returns whether a process waits for a page that userfaultfd watches.
+pub(crate) fn waits_for_userfaultfd(process: &Living) -> bool {
+    process.proc.waits_in("handle_userfault")
+}
+
+/// Waits for the answer of a process, for its end, or until it is certain that it waits for
+/// userfaultfd, or for `timeout`.
+pub(crate) fn await_reply(
+    process: &Living,
+    channel: &Channel,
+    timeout: Duration,
+) -> Result<Reply, KernelError> {
+    let began = Instant::now();
+    loop {
+        let mut fds = [
+            PollFd::new(&channel.replies.0, PollFlags::IN),
+            PollFd::new(&process.handle, PollFlags::IN),
+        ];
+        let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.as_nanos() as i64 };
+        match poll(&mut fds, Some(&patience)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.map_err(doing("waiting for a process"))?,
+        };
+        if fds[0].revents().contains(PollFlags::IN) {
+            let mut reply = [0; REPLY];
+            let read = rustix::io::read(&channel.replies.0, &mut reply)
+                .map_err(doing("reading from a process"))?;
+            if read == REPLY {
+                return Ok(Reply::Answer(i64::from_ne_bytes(reply)));
+            }
+            return Ok(Reply::Ended);
+        }
+        if !fds[1].revents().is_empty() {
+            return Ok(Reply::Ended);
+        }
+        if waits_for_userfaultfd(process) || began.elapsed() > timeout {
+            return Ok(Reply::Late);
+        }
+    }
+}
