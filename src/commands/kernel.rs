@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 use vmadiff::divergence::{Divergence, Signature};
 use vmadiff::fresh;
 use vmadiff::kernel::{Beside, End, Holds, Run};
@@ -15,9 +14,18 @@ use vmadiff_kernel::{Kernel, Missing, Options};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Machine as _, Program};
 
-/// What `vmadiff kernel` is asked to do.
-#[derive(Args)]
-pub(crate) struct KernelArgs {
+use super::files::load;
+use super::progress::progress;
+
+/// Run programs by real system calls on the running kernel, beside the reference
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vmadiff kernel corpus/seeds/merge-1-mmap.txt
+  vmadiff kernel --random 1000 --seed 1
+  vmadiff kernel --probe
+
+Copies between address spaces exist in no kernel: programs are run up to the first.")]
+pub(crate) struct Args {
     /// Corpus files, crash artifacts or text programs
     #[arg(required_unless_present_any = ["random", "probe"])]
     files: Vec<PathBuf>,
@@ -90,7 +98,8 @@ impl Tally {
     }
 }
 
-pub(crate) fn kernel(args: &KernelArgs, look: Look) -> anyhow::Result<bool> {
+/// Runs the command; returns whether it found something.
+pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
     let options = Options {
         timeout: Duration::from_millis(args.timeout),
         whole_machine: args.whole_machine,
@@ -138,7 +147,7 @@ fn probe(beside: &mut Beside) -> anyhow::Result<bool> {
 
 fn files(beside: &mut Beside, files: &[PathBuf], look: Look) -> anyhow::Result<bool> {
     let programs: Vec<_> =
-        files.iter().map(|file| Ok((file, super::load(file)?.0))).collect::<anyhow::Result<_>>()?;
+        files.iter().map(|file| Ok((file, load(file)?.0))).collect::<anyhow::Result<_>>()?;
     let mut found = false;
     for (n, (file, program)) in programs.iter().enumerate() {
         if n > 0 {
@@ -154,13 +163,8 @@ fn files(beside: &mut Beside, files: &[PathBuf], look: Look) -> anyhow::Result<b
     Ok(found)
 }
 
-fn random(
-    beside: &mut Beside,
-    args: &KernelArgs,
-    programs: u64,
-    look: Look,
-) -> anyhow::Result<bool> {
-    let bar = super::progress(programs as usize, "kernel");
+fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow::Result<bool> {
+    let bar = progress(programs as usize, "kernel");
     let mut tally = Tally::default();
     let facilities = *beside.kernel().facilities();
     for number in 0..programs {

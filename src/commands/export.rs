@@ -1,0 +1,51 @@
+//! `vmadiff export`: writes a program for a running kernel, as C or for syzkaller.
+
+use std::io::{Write as _, stdout};
+use std::path::PathBuf;
+
+use clap::ArgGroup;
+use vmadiff::export_c::export_c;
+use vmadiff::export_syz::export_syz;
+
+use super::files::{load, write};
+
+/// Write a program for a running kernel: as C, or for syzkaller
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vmadiff export --c corpus/seeds/bug-a.txt -o bug-a.c
+  cc -Wall -Wextra -o bug-a bug-a.c && ./bug-a
+  vmadiff export --syz corpus/seeds/bug-a.txt
+
+The C needs nothing but a kernel. It prints each operation with its result, stops at the first that
+is not as the reference has it, and exits with 0 where the kernel agrees, 1 where it differs and 77
+where it cannot run the program to its end. What syzkaller cannot express is a comment there, and
+counted.")]
+#[command(group = ArgGroup::new("form").required(true))]
+pub(crate) struct Args {
+    /// A corpus file or a text program
+    file: PathBuf,
+    /// One self-contained C program
+    #[arg(long, group = "form")]
+    c: bool,
+    /// A program of syzkaller, in its text form
+    #[arg(long, group = "form")]
+    syz: bool,
+    /// Where to write it, instead of standard output
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Overwrite what exists
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the command; returns whether it found something.
+pub(crate) fn run(Args { file, c, syz: _, output, force }: &Args) -> anyhow::Result<bool> {
+    let program = load(file)?.0;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let text = if *c { export_c(&program, &name) } else { export_syz(&program, &name) };
+    match output {
+        Some(path) => write(path, text.as_bytes(), *force)?,
+        None => stdout().write_all(text.as_bytes())?,
+    }
+    Ok(false)
+}

@@ -1,0 +1,33 @@
+//! The two machines that a command runs.
+
+use clap::Args;
+use vmadiff::lockstep::Lockstep;
+use vmadiff::machines::MachineName;
+use vmadiff_candidate::Fault;
+use vmadiff_machine::Machine;
+
+/// Two machines in lockstep.
+pub(crate) type Boxed = Lockstep<Box<dyn Machine>, Box<dyn Machine>>;
+
+/// The two machines that run in lockstep.
+#[derive(Args)]
+pub(crate) struct Machines {
+    /// The machine that is taken to be right: reference, candidate:REVISION, or
+    /// candidate:fixed+FAULT
+    #[arg(long, value_name = "MACHINE", default_value = "reference")]
+    left: MachineName,
+    /// The machine that is judged by it
+    #[arg(long, value_name = "MACHINE", default_value = "candidate:v2")]
+    right: MachineName,
+    /// Judge candidate:fixed with this fault, of those that `vmadiff faults` lists
+    #[arg(long, value_name = "NAME", conflicts_with = "right")]
+    fault: Option<Fault>,
+}
+
+impl Machines {
+    /// Builds both machines.
+    pub(crate) fn lockstep(&self) -> Boxed {
+        let right = self.fault.map_or(self.right, MachineName::Faulty);
+        Lockstep::new(self.left.build(), right.build())
+    }
+}

@@ -1,0 +1,51 @@
+//! `vmadiff minimize`: shrinks a program to the fewest and simplest operations.
+
+use std::io::{Write as _, stdout};
+use std::path::PathBuf;
+
+use anyhow::bail;
+use vmadiff::input::Format;
+
+use super::files::{To, load, write};
+use super::machines::Machines;
+
+/// Shrink a divergence to the fewest and simplest operations with the same signature
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  vmadiff minimize crash-0123 -o small.txt --to text")]
+pub(crate) struct Args {
+    /// A corpus file, a crash artifact or a text program
+    file: PathBuf,
+    /// Where to write the result
+    #[arg(short, long)]
+    output: PathBuf,
+    /// The form to write; by default that of the file
+    #[arg(long, value_enum)]
+    to: Option<To>,
+    /// Overwrite what exists
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Runs the command; returns whether it found something.
+pub(crate) fn run(Args { file, output, to, force, machines }: &Args) -> anyhow::Result<bool> {
+    let mut lockstep = machines.lockstep();
+    let (program, format) = load(file)?;
+    let Some((small, divergence)) = vmadiff::minimize::minimize(&program, |p| lockstep.run(p))
+    else {
+        let (left, right) = lockstep.names();
+        bail!("{}: nothing to minimize: no divergence between {left} and {right}", file.display());
+    };
+    write(output, &to.map_or(format, Format::from).encode(&small), *force)?;
+    writeln!(
+        stdout(),
+        "{}: {} of {} operations, {}",
+        output.display(),
+        small.ops.len(),
+        program.ops.len(),
+        divergence.signature
+    )?;
+    Ok(true)
+}

@@ -1,0 +1,92 @@
+//! `vmadiff report`: writes divergences as a page.
+
+use std::io::{Write as _, stdout};
+use std::path::PathBuf;
+
+use anyhow::bail;
+use vmadiff::export_c::{export_c, harmless};
+use vmadiff::finding::Finding;
+use vmadiff::page::{Page, Shown};
+use vmadiff::run::Run;
+use vmadiff_machine::Program;
+
+use super::files::{known, programs, write};
+use super::machines::Machines;
+use super::progress::progress;
+
+/// Write a page that shows divergences step by step, in one file of HTML
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  vmadiff report fuzz/findings/cross_mm-v2 -o report.html
+  vmadiff report --as-is corpus/seeds/bug-a.txt corpus/seeds/bug-c.txt -o bugs.html
+
+The page asks for nothing else, so it can be mailed, and works without its script.")]
+pub(crate) struct Args {
+    /// Files, or folders of files
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Where to write it
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Show each program as it is, instead of the minimized one of each signature
+    #[arg(long)]
+    as_is: bool,
+    /// A list of known divergences: they are shown, but do not count as found
+    #[arg(long, value_name = "FILE")]
+    known: Option<PathBuf>,
+    /// Overwrite what exists
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Divergences that are shown with their program in C: each takes some 12 KiB, and the page is to
+/// be mailed.
+const REPRODUCERS: usize = 24;
+
+/// Runs the command; returns whether it found something.
+pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
+    let Args { output, force, .. } = args;
+    let known = known(args.known.as_deref())?;
+    let mut lockstep = args.machines.lockstep();
+    if !*force && output.exists() {
+        bail!("{}: it exists: --force overwrites it", output.display());
+    }
+    let (programs, skipped) = programs(&args.paths)?;
+    let count = programs.len();
+    let bar = progress(count, "report");
+    // The shortest part of a program that diverges, with the files that have it.
+    let found: Vec<(Program, Vec<PathBuf>)> = if args.as_is {
+        programs.into_iter().map(|(file, program)| (program, vec![file])).collect()
+    } else {
+        let groups = vmadiff::triage::triage(&mut lockstep, programs, || bar.inc(1));
+        groups.into_iter().map(|group| (group.program, group.files)).collect()
+    };
+    let mut divergences = Vec::new();
+    for (program, files) in found {
+        let run = Run::of(&mut lockstep, &program);
+        let Some(divergence) = &run.divergence else { continue };
+        let name = harmless(divergence.signature.as_str());
+        divergences.push(Shown {
+            known: known.why(divergence.signature.as_str()).map(str::to_owned),
+            files: files.iter().map(|file| file.display().to_string()).collect(),
+            reproducer: (divergences.len() < REPRODUCERS).then(|| export_c(&program, &name)),
+            finding: Finding::of(run),
+        });
+    }
+    bar.finish_and_clear();
+    let (left, right) = lockstep.names();
+    let names = (left.to_owned(), right.to_owned());
+    let page = Page { names, programs: count, skipped, divergences };
+    let text = page.render()?;
+    write(output, text.as_bytes(), *force)?;
+    let shown = page.divergences.len();
+    let size = text.len().div_ceil(1024);
+    writeln!(
+        stdout(),
+        "{}: {shown} divergences in {count} programs, {size} KiB",
+        output.display()
+    )?;
+    Ok(page.divergences.iter().any(|shown| shown.known.is_none()))
+}

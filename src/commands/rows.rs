@@ -1,0 +1,63 @@
+//! The list of findings: a table, and each with its program, reason and drawing.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use vmadiff::finding::Finding;
+use vmadiff::known::Known;
+use vmadiff::row::Row;
+use vmadiff::run::Run;
+use vmadiff::text::{self, Look};
+use vmadiff::triage::Group;
+
+use super::machines::Boxed;
+
+/// The groups as a table, and each as a program, with why it diverges and a drawing.
+pub(crate) fn table(
+    out: &mut impl Write,
+    rows: &[Row],
+    groups: &[Group],
+    lockstep: &mut Boxed,
+    look: Look,
+) -> std::io::Result<()> {
+    let width = |text: fn(&Row) -> &str, title: &str| {
+        rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0).max(title.len())
+    };
+    let (class, signature) = (width(|r| r.class, "class"), width(|r| &r.signature, "signature"));
+    if !rows.is_empty() {
+        writeln!(out, "{:<class$}  {:<signature$}  ops  found  file", "class", "signature")?;
+    }
+    for row in rows {
+        let Row { operations, found_in, file, .. } = row;
+        let found = found_in.len();
+        writeln!(
+            out,
+            "{:<class$}  {:<signature$}  {operations:>3}  {found:>5}  {file}",
+            row.class, row.signature
+        )?;
+    }
+    for (row, group) in rows.iter().zip(groups) {
+        let finding = Finding::of(Run::of(lockstep, &group.program));
+        writeln!(out, "\n{}", row.signature)?;
+        if let Some(why) = &row.known {
+            writeln!(out, "  known: {why}")?;
+        }
+        writeln!(out, "{}", text::program(&finding, look))?;
+        write!(out, "{}", text::explained(&finding, look))?;
+    }
+    if rows.is_empty() { Ok(()) } else { writeln!(out) }
+}
+
+/// Returns the row of a group, whose minimized program is in `file` if it was written.
+pub(crate) fn row(group: &Group, known: &Known, file: Option<&PathBuf>) -> Row {
+    let names: Vec<String> = group.files.iter().map(|f| f.display().to_string()).collect();
+    Row {
+        class: group.class.name(),
+        signature: group.signature.to_string(),
+        operations: group.program.ops.len(),
+        program: group.program.to_string(),
+        known: known.why(group.signature.as_str()).map(str::to_owned),
+        file: file.map_or_else(|| names[0].clone(), |f| f.display().to_string()),
+        found_in: names,
+    }
+}
