@@ -2,17 +2,18 @@
 
 mod common;
 
+use rand_pcg::Pcg32;
+use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::{Limits, Machine, Observation, Op, Opcode, VmFlags};
 
-/// A linear congruential generator: the same programs everywhere.
-struct Lcg(u64);
+/// Random operations, the same on every machine.
+struct Random(Pcg32);
 
-impl Lcg {
+impl Random {
     fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        ((self.0 >> 33) as u32) % bound
+        self.0.next_u32() % bound
     }
 
     /// An operation. Where not `wide`, its operands are such that ranges meet and most calls
@@ -49,7 +50,7 @@ impl Lcg {
 
 /// Runs `programs` random programs and hands each observation to `check`.
 fn smoke(revision: Revision, programs: u32, mut check: impl FnMut(&[Op], &Observation)) {
-    let mut random = Lcg(0x5eed ^ revision as u64);
+    let mut random = Random(Pcg32::seed_from_u64(0x5eed ^ revision as u64));
     let mut candidate = Candidate::new(revision);
     let mut seen = Observation::default();
     let mut ops = Vec::new();

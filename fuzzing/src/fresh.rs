@@ -1,24 +1,23 @@
 //! Random programs of a given length, each from nothing.
 
 use arbitrary::Unstructured;
+use rand_pcg::Pcg64;
+use rand_pcg::rand_core::Rng as _;
 use vmadiff_machine::{Op, Program};
 
 use crate::generate::{limits, operation};
 use crate::layout::Layout;
 
-/// Bytes that an operation is made from, at most.
+/// The most bytes that an operation is made from.
 const BYTES: usize = 64;
 
-/// The program with that number of those that `seed` makes: the same ones everywhere. Operations
-/// that are not `wanted` are drawn anew.
+/// Returns program `number` of those that `seed` makes, which are the same on every machine. An
+/// operation that is not `wanted` is drawn anew.
 pub fn program(seed: u64, number: u64, operations: usize, wanted: impl Fn(&Op) -> bool) -> Program {
-    let mut state = mix(mix(seed) ^ number);
-    let mut bytes = [0u8; BYTES];
+    let mut rng = Pcg64::new(u128::from(seed) << 64 | u128::from(number), 0);
     let mut fill = || {
-        for word in bytes.as_chunks_mut().0 {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            *word = mix(state).to_le_bytes();
-        }
+        let mut bytes = [0u8; BYTES];
+        rng.fill_bytes(&mut bytes);
         bytes
     };
     let mut program = Program::default();
@@ -36,13 +35,6 @@ pub fn program(seed: u64, number: u64, operations: usize, wanted: impl Fn(&Op) -
         }
     }
     program
-}
-
-/// The finalizer of splitmix64: every bit of the result depends on every bit of `x`.
-fn mix(x: u64) -> u64 {
-    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
 }
 
 #[cfg(test)]

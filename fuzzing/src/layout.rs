@@ -345,6 +345,8 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_pcg::Pcg32;
+    use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
     use vmadiff_machine::Program;
 
     fn layout(text: &str) -> Layout {
@@ -392,14 +394,10 @@ mod tests {
     #[test]
     fn what_is_drawn_can_be_named_whatever_the_bytes() {
         let crowded = layout("mmap 0 63 63 rw anon_private\nmmap 0 0 63 rw anon_private\nfork 0");
-        let mut rng = 1_u32;
+        let mut rng = Pcg32::seed_from_u64(1);
         for _ in 0..20_000 {
-            let bytes: Vec<u8> = (0..24)
-                .map(|_| {
-                    rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    (rng >> 24) as u8
-                })
-                .collect();
+            let mut bytes = [0; 24];
+            rng.fill_bytes(&mut bytes);
             let u = &mut Unstructured::new(&bytes);
             for layout in [&crowded, &Layout::of(&[])] {
                 let process = layout.process(u).expect("a process");
