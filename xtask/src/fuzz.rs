@@ -1,0 +1,408 @@
+//! `ci/fuzz`: the main job.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::ValueEnum;
+use duct::cmd;
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::project::{CORPUS, FINDINGS, FUZZ_CORPUS, GROWN, absolute, entries, tail};
+use crate::scratch::Scratch;
+use crate::targets::{Main, Target};
+use crate::{Status, project, shell};
+
+/// Fuzz with all cores, go on past divergences, then triage and print the table
+///
+/// Findings go to fuzz/findings/TARGET-REVISION, in place of those of the last run: programs,
+/// triage.json, and triage.sarif for code scanning. The findings of a library libNAME.so go to
+/// fuzz/findings/TARGET-lib-NAME. Of two runs at once on one target and machine, the second has its
+/// findings in a folder of its own, TARGET-REVISION-2; they can share the corpus.
+///
+/// Exit status: 0 nothing found, 1 a divergence that is not on the list, 2 bad use or a failed build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How long each target is fuzzed
+    #[arg(long, value_name = "N", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=9_999_999))]
+    seconds: u32,
+    /// The revision of the candidate
+    #[arg(long, value_name = "R", default_value = "v2")]
+    revision: Revision,
+    /// Fuzz the machine in a shared library in place of the candidate
+    #[arg(long, value_name = "PATH", conflicts_with = "revision")]
+    candidate: Option<PathBuf>,
+    /// Divergences to go on past without mention: SIGNATURE WHY, one a line
+    #[arg(long, value_name = "FILE")]
+    known: Option<PathBuf>,
+    /// The folder in which the corpus grows, a folder TARGET in it for each target;
+    /// fuzz/corpus of the project by default
+    #[arg(long, value_name = "FOLDER")]
+    corpus: Option<PathBuf>,
+    /// Start from nothing instead of corpus/
+    #[arg(long)]
+    empty: bool,
+    /// The targets to fuzz
+    #[arg(value_name = "TARGET", default_value = "cross_mm")]
+    targets: Vec<Main>,
+}
+
+/// A revision of the candidate
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Revision {
+    /// The kernel before the patch
+    Original,
+    /// The first version of the patch
+    Rfc,
+    /// The second version, which is under review
+    V2,
+    /// The second version and the changes it needs
+    Fixed,
+}
+
+impl Revision {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Revision::Original => "original",
+            Revision::Rfc => "rfc",
+            Revision::V2 => "v2",
+            Revision::Fixed => "fixed",
+        }
+    }
+}
+
+/// The machine that runs beside the reference.
+enum Machine {
+    Linked(Revision),
+    /// An absolute path.
+    Library(PathBuf),
+}
+
+impl Machine {
+    fn new(revision: Revision, library: Option<&Path>) -> Result<Machine> {
+        let Some(path) = library else { return Ok(Machine::Linked(revision)) };
+        // The fuzz target would say so too, once for each job.
+        let file = path.canonicalize().and_then(|path| File::open(&path)?.metadata().map(|_| path));
+        let path = file.with_context(|| format!("--candidate {}", path.display()))?;
+        ensure!(path.is_file(), "--candidate {}: expected a shared library", path.display());
+        ensure!(path.to_str().is_some(), "--candidate {}: expected UTF-8", path.display());
+        Ok(Machine::Library(path))
+    }
+
+    /// Returns the name by which `vmadiff` knows the machine.
+    fn name(&self) -> String {
+        match self {
+            Machine::Linked(revision) => format!("candidate:{}", revision.name()),
+            Machine::Library(path) => format!("lib:{}", path.display()),
+        }
+    }
+
+    /// Returns what the folder of its findings is named after.
+    fn label(&self) -> String {
+        match self {
+            Machine::Linked(revision) => revision.name().to_owned(),
+            Machine::Library(path) => {
+                let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+                let stem = stem.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(stem);
+                let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+                let stem: String = stem.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+                format!("lib-{stem}")
+            }
+        }
+    }
+
+    /// Returns the settings of the fuzz target (src/settings.rs): those that are set, those that
+    /// must not be.
+    fn settings(&self) -> ([(&'static str, String); 1], &'static str) {
+        match self {
+            Machine::Linked(revision) => {
+                ([("VMADIFF_REVISION", revision.name().to_owned())], "VMADIFF_CANDIDATE")
+            }
+            Machine::Library(_) => ([("VMADIFF_CANDIDATE", self.name())], "VMADIFF_REVISION"),
+        }
+    }
+}
+
+/// Runs `ci/fuzz`.
+pub(crate) fn run(args: Args) -> Result<Status> {
+    let machine = Machine::new(args.revision, args.candidate.as_deref())?;
+    let known = args.known.as_deref().map(absolute).transpose()?;
+    if let Some(known) = &known {
+        File::open(known).with_context(|| format!("--known {}", known.display()))?;
+    }
+    let corpus = args.corpus.as_deref().map(absolute).transpose()?;
+    let root = project::enter()?;
+    let corpus = corpus.unwrap_or_else(|| root.join(FUZZ_CORPUS));
+    let vmadiff = project::build_vmadiff(&root)?;
+    let targets: Vec<Target> = args.targets.into_iter().map(Target::from).collect();
+    let binaries: Vec<PathBuf> =
+        targets.iter().map(|target| target.build(&root)).collect::<Result<_>>()?;
+
+    let run = Run {
+        root,
+        vmadiff,
+        machine,
+        known,
+        corpus: (!args.empty).then_some(corpus),
+        seconds: args.seconds,
+    };
+    let mut status = Status::Clean;
+    for (target, binary) in targets.into_iter().zip(&binaries) {
+        status = status.max(run.fuzz(target, binary)?);
+    }
+    Ok(status)
+}
+
+/// What all targets of a run share.
+struct Run {
+    root: PathBuf,
+    vmadiff: PathBuf,
+    machine: Machine,
+    known: Option<PathBuf>,
+    /// The folder in which the corpus grows; `None` for a run from nothing.
+    corpus: Option<PathBuf>,
+    seconds: u32,
+}
+
+impl Run {
+    fn fuzz(&self, target: Target, binary: &Path) -> Result<Status> {
+        let name = target.name();
+        let (findings, _lock) = claim(&format!("{FINDINGS}/{name}-{}", self.machine.label()))?;
+        clear(&findings)?;
+        let out = self.root.join(&findings);
+        let (raw, crashes) = (out.join("raw"), out.join("crashes"));
+        for folder in [&raw, &crashes] {
+            fs::create_dir(folder).with_context(|| folder.display().to_string())?;
+        }
+        let cores = shell::cores();
+        println!(
+            "fuzzing {name} at {} for {} s on {cores} cores",
+            self.machine.label(),
+            self.seconds
+        );
+        let started = self.engine(target, binary, &out, cores)?;
+        let mut status = Status::Clean;
+        let artifacts = entries(&crashes)?;
+        if artifacts.is_empty() {
+            let done = done_lines(&out)?;
+            if done.is_empty() {
+                let log = fs::read(out.join("log")).unwrap_or_default();
+                eprintln!("{}", tail(&String::from_utf8_lossy(&log), 20));
+                bail!("{name} did not run ({started})");
+            }
+            done.iter().for_each(|line| println!("{line}"));
+        } else {
+            let paths: Vec<_> = artifacts.iter().map(|path| path.display().to_string()).collect();
+            println!("crashes: {}", paths.join(" "));
+            status = Status::Found;
+        }
+        if target != Target::Codec {
+            status = status.max(self.triage(&findings)?);
+        }
+        Ok(status)
+    }
+
+    /// Runs a job of the engine on each core, all of them on one corpus, and returns how they ended.
+    ///
+    /// A job writes its log in its current folder. A job crashes where it meets a panic, or what
+    /// codec is there to find: divergences are written to the folder of findings, and it goes on.
+    fn engine(&self, target: Target, binary: &Path, out: &Path, cores: usize) -> Result<String> {
+        let name = target.name();
+        let mut scratch = None;
+        let mut folders = Vec::new();
+        match &self.corpus {
+            None => folders.push(scratch.insert(Scratch::new()?).path().to_owned()),
+            Some(corpus) => {
+                let own = corpus.join(name);
+                fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
+                probe(&own)?;
+                folders.push(own);
+                folders.push(self.root.join(CORPUS).join(name));
+                folders.extend(Some(self.root.join(GROWN).join(name)).filter(|path| path.is_dir()));
+            }
+        }
+        let mut arguments: Vec<_> =
+            folders.iter().map(|path| path.as_os_str().to_owned()).collect();
+        arguments.extend(target.flags(&self.root)?.into_iter().map(Into::into));
+        arguments.extend([format!("-jobs={cores}"), format!("-workers={cores}")].map(Into::into));
+        arguments.push(format!("-max_total_time={}", self.seconds).into());
+        arguments.push(format!("-artifact_prefix={}/", out.join("crashes").display()).into());
+
+        let (set, unset) = self.machine.settings();
+        let mut engine = cmd(binary, arguments)
+            .dir(out)
+            .env("VMADIFF_FINDINGS", out.join("raw"))
+            .env("VMADIFF_KNOWN", self.known.as_deref().unwrap_or(Path::new("")))
+            .env_remove(unset);
+        for (name, value) in set {
+            engine = engine.env(name, value);
+        }
+        let log = out.join("log");
+        let output = engine.stderr_to_stdout().stdout_path(log).unchecked().run();
+        let output = output.with_context(|| binary.display().to_string())?;
+        if self.corpus.is_some() {
+            probe(&folders[0])?;
+        }
+        Ok(output.status.to_string())
+    }
+
+    fn triage(&self, findings: &Path) -> Result<Status> {
+        let mut arguments = vec!["triage".into(), "--force".into()];
+        arguments.extend(["--right".into(), self.machine.name().into()]);
+        if let Some(known) = &self.known {
+            arguments.extend(["--known".into(), known.into()]);
+        }
+        arguments.push(findings.join("raw").into_os_string());
+        arguments.extend(["--out".into(), findings.into()]);
+        arguments.extend(["--json-file".into(), findings.join("triage.json").into()]);
+        arguments.extend(["--sarif".into(), findings.join("triage.sarif").into()]);
+        let output = cmd(&self.vmadiff, arguments).unchecked().run().context("vmadiff triage")?;
+        match output.status.code() {
+            Some(0) => Ok(Status::Clean),
+            Some(1) => Ok(Status::Found),
+            _ => Err(anyhow!("vmadiff triage: {}", output.status)),
+        }
+    }
+}
+
+/// Claims a folder of findings for this run, or `FOLDER-2` to `FOLDER-9` where other runs have it.
+///
+/// The jobs inherit the lock, so that the folder stays theirs where this process alone is killed.
+fn claim(folder: &str) -> Result<(PathBuf, File)> {
+    let numbers = std::iter::once(String::new()).chain((2..=9).map(|n| format!("-{n}")));
+    for number in numbers {
+        let path = PathBuf::from(format!("{folder}{number}"));
+        let context = || path.display().to_string();
+        fs::create_dir_all(&path).with_context(context)?;
+        let lock = File::open(&path).with_context(context)?;
+        match lock.try_lock() {
+            Ok(()) => {
+                fcntl_setfd(&lock, FdFlags::empty()).with_context(context)?;
+                return Ok((path, lock));
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+        }
+    }
+    bail!("{folder}-9: in use, as eight others are")
+}
+
+/// Deletes what is in a folder. The folder stays, for it is locked.
+fn clear(folder: &Path) -> Result<()> {
+    for path in entries(folder)? {
+        let deleted = match path.symlink_metadata() {
+            Ok(data) if data.is_dir() => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        deleted.with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Makes sure that a folder has room for corpus files: libFuzzer says nothing where it cannot write
+/// one.
+fn probe(folder: &Path) -> Result<()> {
+    let file = folder.join(".probe");
+    let written = File::create(&file).and_then(|mut file| file.write_all(&[0; 1 << 16]));
+    let deleted = match fs::remove_file(&file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    written.and(deleted).with_context(|| format!("{}: No room for corpus files", folder.display()))
+}
+
+/// Returns the lines of the jobs' logs that say how many programs each has run.
+pub(crate) fn done_lines(folder: &Path) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for path in entries(folder)? {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if name.starts_with("fuzz-") && name.ends_with(".log") {
+            let log = fs::read(&path).with_context(|| path.display().to_string())?;
+            let log = String::from_utf8_lossy(&log);
+            lines.extend(log.lines().filter(|line| runs(line).is_some()).map(str::to_owned));
+        }
+    }
+    Ok(lines)
+}
+
+/// Returns the numbers of a line “Done N runs in S second(s)”.
+pub(crate) fn runs(line: &str) -> Option<(u64, u64)> {
+    let (runs, seconds) = line.strip_prefix("Done ")?.split_once(" runs in ")?;
+    Some((runs.parse().ok()?, seconds.split(' ').next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_runs_at_once_have_folders_of_their_own() -> Result<()> {
+        let scratch = Scratch::new()?;
+        let name = scratch.path().join("cross_mm-v2").display().to_string();
+        let locked: Vec<_> = (0..9).map(|_| claim(&name)).collect::<Result<_>>()?;
+        assert_eq!(locked[0].0, Path::new(&name));
+        assert_eq!(locked[8].0, Path::new(&format!("{name}-9")));
+        let error = claim(&name).expect_err("all nine are in use");
+        assert!(error.to_string().contains("in use"), "{error}");
+        drop(locked);
+        assert_eq!(claim(&name)?.0, Path::new(&name));
+        Ok(())
+    }
+
+    #[test]
+    fn findings_are_named_after_the_machine() {
+        let folders = [
+            ("/x/libmine.so", "lib-mine"),
+            ("/x/v2.so", "lib-v2"),
+            ("/x/libv2 (new).so", "lib-v2__new_"),
+            ("/x/lib.so", "lib-lib"),
+        ];
+        for (path, label) in folders {
+            assert_eq!(Machine::Library(path.into()).label(), label);
+        }
+        assert_eq!(Machine::Linked(Revision::V2).label(), "v2");
+    }
+
+    #[test]
+    fn a_library_takes_the_place_of_the_revision() {
+        let library = Machine::Library("/x/libmine.so".into());
+        let set = ("VMADIFF_CANDIDATE", "lib:/x/libmine.so".to_owned());
+        assert_eq!(library.settings(), ([set], "VMADIFF_REVISION"));
+        let linked = Machine::Linked(Revision::Fixed);
+        let set = ("VMADIFF_REVISION", "fixed".to_owned());
+        assert_eq!(linked.settings(), ([set], "VMADIFF_CANDIDATE"));
+        assert_eq!(linked.name(), "candidate:fixed");
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_named() {
+        for path in ["/no/such/lib.so", "/"] {
+            let error = Machine::new(Revision::V2, Some(Path::new(path))).err().expect("an error");
+            assert!(
+                format!("{error:#}").starts_with(&format!("--candidate {path}: ")),
+                "{error:#}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_to_has_no_room() -> Result<()> {
+        let scratch = Scratch::new()?;
+        probe(scratch.path())?;
+        assert_eq!(entries(scratch.path())?, Vec::<PathBuf>::new());
+        let error = probe(Path::new("/proc/self")).expect_err("nobody can write there");
+        assert!(error.to_string().ends_with("No room for corpus files"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_job_that_ended_says_how_many_programs_it_ran() {
+        assert_eq!(runs("Done 1369183 runs in 31 second(s)"), Some((1_369_183, 31)));
+        for line in ["Done", "Done x runs in 3 second(s)", " Done 1 runs in 3 second(s)"] {
+            assert_eq!(runs(line), None, "{line}");
+        }
+    }
+}

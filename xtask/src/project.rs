@@ -1,0 +1,82 @@
+//! The places of the project: its root, and the files and folders that commands name.
+//!
+//! Commands run in the root, so that a relative path is a path of the project.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use duct::cmd;
+
+/// The committed corpus.
+pub(crate) const CORPUS: &str = "corpus";
+/// The part of the committed corpus that fuzzing found, a folder for each target.
+pub(crate) const GROWN: &str = "corpus/grown";
+/// The corpus that fuzzing adds to, a folder for each target.
+pub(crate) const FUZZ_CORPUS: &str = "fuzz/corpus";
+/// The findings of runs, a folder for each target and machine.
+pub(crate) const FINDINGS: &str = "fuzz/findings";
+
+/// Returns the folder of the project, without links.
+pub(crate) fn root() -> Result<PathBuf> {
+    // Cargo says where the package is; a binary that was copied elsewhere knows where it was built.
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = package.parent().unwrap_or(&package);
+    root.canonicalize().with_context(|| format!("{}: expected the project", root.display()))
+}
+
+/// Makes the root the current folder and returns it. Paths of the command line have to be made
+/// absolute before (see [`absolute`]).
+pub(crate) fn enter() -> Result<PathBuf> {
+    let root = root()?;
+    env::set_current_dir(&root).with_context(|| root.display().to_string())?;
+    Ok(root)
+}
+
+/// Returns a path of the command line as a path that is valid in every folder.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{}: expected a path", path.display()))
+}
+
+/// Returns the folder that cargo builds the workspace in.
+pub(crate) fn target_folder(root: &Path) -> PathBuf {
+    root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// Builds the command line `vmadiff` and returns its path.
+pub(crate) fn build_vmadiff(root: &Path) -> Result<PathBuf> {
+    cmd!("cargo", "build", "--release").run().context("vmadiff does not build")?;
+    Ok(target_folder(root).join("release/vmadiff"))
+}
+
+/// Returns the entries of a folder, sorted by name.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let context = || folder.display().to_string();
+    let mut entries = fs::read_dir(folder)
+        .with_context(context)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()
+        .with_context(context)?;
+    entries.sort();
+    Ok(entries)
+}
+
+/// Returns the last lines of a text.
+pub(crate) fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_of_a_text_is_its_last_lines() {
+        assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tail("a\n", 2), "a");
+        assert_eq!(tail("", 2), "");
+    }
+}

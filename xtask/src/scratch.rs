@@ -1,0 +1,105 @@
+//! Folders for the time of a run. They go when the run ends, by a signal too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use duct::cmd;
+
+/// The scratch folders of this process, and the file systems mounted in them.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static MOUNTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A folder that is deleted when it is dropped, or when a signal ends the process.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes a folder where the system has its temporary files.
+    pub(crate) fn new() -> Result<Scratch> {
+        Scratch::within(&std::env::temp_dir())
+    }
+
+    /// Makes a folder in another one.
+    pub(crate) fn within(folder: &Path) -> Result<Scratch> {
+        let scratch = tempfile::Builder::new()
+            .prefix("vmadiff.")
+            .tempdir_in(folder)
+            .with_context(|| format!("{}: expected to make a folder there", folder.display()))?;
+        let path = scratch.keep();
+        add(&FOLDERS, &path);
+        Ok(Scratch(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&FOLDERS, &self.0);
+        // There is nobody to tell; the system's temporary files are deleted sooner or later.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A file system in memory that is unmounted when it is dropped, or when a signal ends the process.
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    /// Mounts a file system of `size` (as `mount -o size=` has it) on a folder; `None` without the
+    /// permission to mount.
+    pub(crate) fn memory(folder: &Path, size: &str) -> Option<Mount> {
+        let options = format!("size={size}");
+        cmd!("mount", "-t", "tmpfs", "-o", options, "none", folder).stderr_null().run().ok()?;
+        add(&MOUNTS, folder);
+        Some(Mount(folder.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        remove(&MOUNTS, &self.0);
+        let _ = cmd!("umount", &self.0).run();
+    }
+}
+
+fn add(list: &Mutex<Vec<PathBuf>>, path: &Path) {
+    list.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+}
+
+fn remove(list: &Mutex<Vec<PathBuf>>, path: &Path) {
+    list.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != path);
+}
+
+/// Lets SIGINT, SIGTERM and SIGHUP delete what is left in scratch folders before they end the
+/// process.
+pub(crate) fn clean_on_signals() -> Result<()> {
+    ctrlc::set_handler(|| {
+        for mount in MOUNTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = cmd!("umount", "--lazy", mount).run();
+        }
+        for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = fs::remove_dir_all(folder);
+        }
+        process::exit(130);
+    })
+    .context("no signal handler")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_folder_goes_with_what_is_in_it() -> Result<()> {
+        let scratch = Scratch::new()?;
+        let path = scratch.path().to_owned();
+        fs::create_dir_all(path.join("a/b"))?;
+        drop(scratch);
+        assert!(!path.exists());
+        Ok(())
+    }
+}
