@@ -3,10 +3,13 @@
 //! Each command is a module with an `Args`, whose documentation is the command's help, and a `run`.
 //! The models and the harness are not linked: the commands run them as a person would.
 
+mod coverage;
 mod fuzz;
+mod kernel;
 mod project;
 mod scratch;
 mod shell;
+mod soak;
 mod targets;
 
 use std::process::ExitCode;
@@ -26,7 +29,10 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Command {
+    Coverage(coverage::Args),
     Fuzz(fuzz::Args),
+    Kernel(kernel::Args),
+    Soak(soak::Args),
     Target(targets::Args),
 }
 
@@ -69,7 +75,10 @@ fn run(command: Command) -> (&'static str, Result<Status>) {
         return ("cargo xtask", Err(error));
     }
     match command {
+        Command::Coverage(args) => ("ci/coverage", coverage::run(&args)),
         Command::Fuzz(args) => ("ci/fuzz", fuzz::run(args)),
+        Command::Kernel(args) => ("ci/kernel", kernel::run(args)),
+        Command::Soak(args) => ("ci/soak", soak::run(&args)),
         Command::Target(args) => ("cargo xtask target", targets::run(&args)),
     }
 }

@@ -3,6 +3,7 @@
 //! Commands run in the root, so that a relative path is a path of the project.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,30 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
+/// Returns the files below a folder, sorted. Folders called `skip` are left out; links are not
+/// followed.
+pub(crate) fn files(folder: &Path, skip: Option<&str>) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in entries(folder)? {
+        let data = path.symlink_metadata().with_context(|| path.display().to_string())?;
+        if data.is_file() {
+            files.push(path);
+        } else if data.is_dir() && path.file_name().and_then(OsStr::to_str) != skip {
+            files.extend(self::files(&path, skip)?);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Builds the example `corpus`, which answers what `ci/` asks of programs, and returns its path.
+pub(crate) fn build_corpus_example(root: &Path) -> Result<PathBuf> {
+    cmd!("cargo", "build", "--quiet", "--release", "--example", "corpus")
+        .run()
+        .context("the example corpus does not build")?;
+    Ok(target_folder(root).join("release/examples/corpus"))
+}
+
 /// Returns the last lines of a text.
 pub(crate) fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
@@ -72,6 +97,28 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn files_are_those_below_a_folder() -> Result<()> {
+        let scratch = Scratch::new()?;
+        let folder = scratch.path();
+        for path in ["a/2", "a/codec/3", "b/deeper/1", "codec/4"] {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().unwrap_or(folder))?;
+            fs::write(path, "")?;
+        }
+        std::os::unix::fs::symlink("a", folder.join("link"))?;
+        let names = |skip| -> Result<Vec<String>> {
+            let names = files(folder, skip)?
+                .into_iter()
+                .map(|path| Ok(path.strip_prefix(folder)?.display().to_string()));
+            names.collect()
+        };
+        assert_eq!(names(None)?, ["a/2", "a/codec/3", "b/deeper/1", "codec/4"]);
+        assert_eq!(names(Some("codec"))?, ["a/2", "b/deeper/1"]);
+        Ok(())
+    }
 
     #[test]
     fn the_tail_of_a_text_is_its_last_lines() {

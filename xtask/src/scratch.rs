@@ -57,6 +57,12 @@ impl Mount {
         add(&MOUNTS, folder);
         Some(Mount(folder.to_owned()))
     }
+
+    /// Makes the file system refuse to be written to.
+    pub(crate) fn make_read_only(&self) -> Result<()> {
+        cmd!("mount", "-o", "remount,ro", &self.0).run().context("mount -o remount,ro")?;
+        Ok(())
+    }
 }
 
 impl Drop for Mount {

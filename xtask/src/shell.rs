@@ -2,8 +2,10 @@
 
 use std::env;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context, Result};
 use duct::cmd;
@@ -30,9 +32,44 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Applies a function to each item, as many at a time as there are cores, and returns the results
+/// in the order of the items.
+pub(crate) fn on_all_cores<T: Sync, R: Send>(
+    items: &[T],
+    apply: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut results = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(n) else { return results };
+            results.push((n, apply(item)));
+        }
+    };
+    let mut results: Vec<(usize, R)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores().min(items.len())).map(|_| scope.spawn(worker)).collect();
+        let join = |worker: ScopedJoinHandle<_>| match worker.join() {
+            Ok(results) => results,
+            Err(panic) => resume_unwind(panic),
+        };
+        workers.into_iter().flat_map(join).collect()
+    });
+    results.sort_unstable_by_key(|(n, _)| *n);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        let items: Vec<u32> = (0..100).collect();
+        let squares: Vec<u32> = items.iter().map(|n| n * n).collect();
+        assert_eq!(on_all_cores(&items, |n| n * n), squares);
+        assert_eq!(on_all_cores(&[], |n: &u32| *n), Vec::<u32>::new());
+    }
 
     #[test]
     fn rustc_names_its_host_and_its_llvm() {

@@ -1,0 +1,202 @@
+//! `ci/coverage`: the lines of both models that the corpus reaches.
+
+mod lines;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use duct::cmd;
+
+use self::lines::{Coverage, Explained};
+use crate::project::{self, CORPUS, GROWN, absolute, entries, files, tail};
+use crate::{Status, shell};
+
+/// The list of lines that no program reaches.
+const UNREACHED: &str = "docs/unreached.txt";
+/// The folders with the models, and with the programs that show the seeded faults.
+const MODELS: [&str; 2] = ["reference", "candidate"];
+const FAULTS: &str = "corpus/faults";
+
+/// Show the lines of both models that the committed corpus reaches
+///
+/// Writes HTML and lcov to target/coverage/report, and functions.txt there: for each function the
+/// lines reached, all lines, and the name, which in the candidate is the kernel's. Lists the lines
+/// that are not reached.
+///
+/// Runs the target cross_mm, built for coverage, on corpus/cross_mm and corpus/grown at every
+/// revision, and on each program of corpus/faults with its fault: faults are lines of the candidate.
+/// The tools are those of the toolchain (`rustup component add llvm-tools`), or those of the system
+/// if they are of the same LLVM.
+///
+/// Exit status: 0 every line is reached or explained in docs/unreached.txt, 1 some lines are not,
+/// 2 no tools or a failed build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folders of programs to run beside the committed ones
+    #[arg(value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+}
+
+/// Runs `ci/coverage`.
+pub(crate) fn run(args: &Args) -> Result<Status> {
+    for folder in &args.folders {
+        ensure!(folder.is_dir(), "{}: expected a folder of programs", folder.display());
+    }
+    let folders = args.folders.iter().map(|path| absolute(path)).collect::<Result<Vec<_>>>()?;
+    let root = project::enter()?;
+    let profdata = llvm_tool("llvm-profdata")?;
+    let cov = llvm_tool("llvm-cov")?;
+
+    let work = Work::new(&project::target_folder(&root).join("coverage"))?;
+    let binary = work.build()?;
+    for revision in ["original", "rfc", "v2", "fixed"] {
+        let mut programs = files(&root.join(CORPUS).join("cross_mm"), None)?;
+        for folder in folders.iter().chain([&root.join(GROWN)]) {
+            programs.extend(files(folder, Some("codec"))?);
+        }
+        programs.sort();
+        work.run(&binary, &programs, ("VMADIFF_REVISION", revision))?;
+    }
+    run_faults(&root, &work, &binary)?;
+
+    let profile = work.folder.join("profile");
+    let raw = entries(&work.folder.join("raw"))?;
+    let mut merge = vec!["merge".into(), "-sparse".into()];
+    merge.extend(raw.into_iter().map(PathBuf::into_os_string));
+    merge.extend(["-o".into(), profile.clone().into()]);
+    cmd(profdata, merge).run().context("llvm-profdata")?;
+    fs::remove_dir_all(work.folder.join("raw")).context("target/coverage/raw")?;
+
+    let report = work.folder.join("report");
+    let arguments = |first: &str, rest: &[String]| {
+        let mut all = vec![first.to_owned(), binary.display().to_string()];
+        all.push(format!("-instr-profile={}", profile.display()));
+        all.extend_from_slice(rest);
+        all.push("-sources".to_owned());
+        all.extend(MODELS.map(|model| root.join(model).join("src").display().to_string()));
+        all
+    };
+    let html = ["-format=html".to_owned(), format!("-output-dir={}", report.display())];
+    cmd(&cov, arguments("show", &html)).stdout_null().run().context("llvm-cov show")?;
+    let lcov = cmd(&cov, arguments("export", &["-format=lcov".to_owned()]))
+        .read()
+        .context("llvm-cov export")?;
+    write(&report.join("lcov.info"), &lcov)?;
+    account(&root, &lcov, &report)
+}
+
+/// Compares what is reached with the list of lines that cannot be, and writes the report.
+fn account(root: &Path, lcov: &str, report: &Path) -> Result<Status> {
+    let list = fs::read_to_string(root.join(UNREACHED)).context(UNREACHED)?;
+    let explained = Explained::parse(&list).context(UNREACHED)?;
+    let coverage = Coverage::new(lcov, root, &explained, |path| {
+        fs::read_to_string(root.join(path)).with_context(|| path.to_owned())
+    })?;
+    let text = coverage.text(&MODELS)?;
+    write(&report.join("lines.txt"), &text)?;
+    write(&report.join("functions.txt"), &coverage.functions())?;
+    print!("{text}");
+    Ok(if coverage.open.is_empty() { Status::Clean } else { Status::Found })
+}
+
+/// Runs each program of a seeded fault on the candidate that has the fault.
+fn run_faults(root: &Path, work: &Work, binary: &Path) -> Result<()> {
+    let texts = entries(&root.join(FAULTS))?;
+    let texts = texts.into_iter().filter(|path| path.extension().is_some_and(|e| e == "txt"));
+    let folder = work.folder.join("faults");
+    let mut arguments = vec!["canonical".into(), folder.clone().into_os_string()];
+    arguments.extend(texts.map(PathBuf::into_os_string));
+    cmd(project::build_corpus_example(root)?, arguments).run().context(FAULTS)?;
+    for program in entries(&folder)? {
+        let fault = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        work.run(binary, &[program], ("VMADIFF_FAULT", &fault))?;
+    }
+    Ok(())
+}
+
+/// The folder of a run.
+struct Work {
+    folder: PathBuf,
+}
+
+impl Work {
+    /// Empties the folders of the last run; the build stays.
+    fn new(folder: &Path) -> Result<Work> {
+        for name in ["raw", "report", "faults", "findings"] {
+            let path = folder.join(name);
+            let emptied = if path.exists() { fs::remove_dir_all(&path) } else { Ok(()) };
+            emptied
+                .and_then(|()| fs::create_dir_all(&path))
+                .with_context(|| path.display().to_string())?;
+        }
+        Ok(Work { folder: folder.to_owned() })
+    }
+
+    /// Builds the target and returns its binary.
+    fn build(&self) -> Result<PathBuf> {
+        let build = self.folder.join("build");
+        // Build scripts and macros are instrumented as well; their profiles are of no use.
+        cmd!(
+            "cargo",
+            "build",
+            "--quiet",
+            "--manifest-path",
+            "fuzz/Cargo.toml",
+            "--bin",
+            "cross_mm"
+        )
+        .env("CARGO_TARGET_DIR", &build)
+        .env("RUSTFLAGS", "-Cinstrument-coverage --cfg fuzzing")
+        .env("LLVM_PROFILE_FILE", "/dev/null")
+        .run()
+        .context("cross_mm does not build")?;
+        Ok(build.join("debug/cross_mm"))
+    }
+
+    /// Runs programs once each, unchanged, with a setting of the target. libFuzzer does so with
+    /// files.
+    fn run(&self, binary: &Path, programs: &[PathBuf], setting: (&str, &str)) -> Result<()> {
+        // A command line has a limit.
+        for some in programs.chunks(500) {
+            let output = cmd(binary, some)
+                .env("VMADIFF_FINDINGS", self.folder.join("findings"))
+                .env("LLVM_PROFILE_FILE", self.folder.join("raw/%p.profraw"))
+                .env(setting.0, setting.1)
+                .stderr_to_stdout()
+                .stdout_capture()
+                .unchecked()
+                .run()
+                .with_context(|| binary.display().to_string())?;
+            let log = String::from_utf8_lossy(&output.stdout);
+            write(&self.folder.join("log"), &log)?;
+            if !output.status.success() {
+                eprintln!("{}", tail(&log, 20));
+                bail!("cross_mm with {}={}: {}", setting.0, setting.1, output.status);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| file.display().to_string())
+}
+
+/// Returns the path of a tool of LLVM: the toolchain's, or the system's for the same LLVM.
+fn llvm_tool(name: &str) -> Result<PathBuf> {
+    let sysroot = cmd!("rustc", "--print", "sysroot").read().context("rustc does not run")?;
+    let host = shell::rustc("host")?;
+    let own = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin").join(name);
+    if own.is_file() {
+        return Ok(own);
+    }
+    let version = shell::rustc("LLVM version")?;
+    let major = version.split('.').next().unwrap_or_default();
+    shell::find(&format!("{name}-{major}")).with_context(|| {
+        format!(
+            "expected {name} of LLVM {major}: rustup component add llvm-tools, or install \
+             llvm-{major}"
+        )
+    })
+}

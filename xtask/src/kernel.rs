@@ -1,0 +1,255 @@
+//! `ci/kernel`: random programs on Debian's kernels, in an emulator.
+
+mod boot;
+mod initramfs;
+mod log;
+mod packages;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use duct::cmd;
+
+use self::boot::Emulator;
+use self::log::Log;
+use self::packages::{Packages, Version};
+use crate::project::{self, tail};
+use crate::{Status, shell};
+
+/// Run random programs on Debian's cloud kernels in an emulator, beside the reference
+///
+/// Kernels and logs go to target/kernels. Packages are fetched once, from the mirror that this
+/// system's apt uses, with package lists that are separate from the system's.
+///
+/// Exit status: 0 every difference is explained by a rule, 1 a difference is not explained,
+/// 2 bad use or a failed build, 3 no difference, but kernels were skipped: there is no package or no
+/// emulator, or the kernel did not finish.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A kernel version such as 5.10, 6.1 or 6.12: the newest cloud kernel of that version that
+    /// Debian has
+    #[arg(required = true, value_name = "VERSION")]
+    versions: Vec<Version>,
+    /// Random programs on each kernel
+    #[arg(long, value_name = "N", default_value_t = 2000,
+          value_parser = clap::value_parser!(u32).range(1..=999_999_999))]
+    programs: u32,
+    /// Operations of each program
+    #[arg(long, value_name = "N", default_value_t = 24,
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    operations: u32,
+    /// The seed of the programs: the same seed makes the same programs
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=999_999_999))]
+    seed: u32,
+}
+
+/// A kernel that ran to its end.
+struct Finished {
+    version: Version,
+    package: String,
+    log: Log,
+}
+
+/// Runs `ci/kernel`.
+pub(crate) fn run(args: Args) -> Result<Status> {
+    let Args { mut versions, programs, operations, seed } = args;
+    // A kernel has one log.
+    let mut seen = Vec::new();
+    versions.retain(|version| {
+        !seen.contains(version) && {
+            seen.push(version.clone());
+            true
+        }
+    });
+    for tool in ["qemu-system-x86_64", "apt-get", "dpkg-deb"] {
+        if shell::find(tool).is_none() {
+            eprintln!("ci/kernel: there is no {tool}: {} kernels skipped", versions.len());
+            if tool == "qemu-system-x86_64" {
+                eprintln!("ci/kernel: Debian has it in the package qemu-system-x86");
+            }
+            return Ok(Status::Skipped);
+        }
+    }
+    let root = project::enter()?;
+    let cache = project::target_folder(&root).join("kernels");
+    fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    let cache = cache.canonicalize().with_context(|| cache.display().to_string())?;
+    build_initramfs(&root, &cache)?;
+
+    let packages = Packages::new(cache.clone());
+    let mut skipped = 0;
+    let mut fetched = Vec::new();
+    for version in &versions {
+        match packages.fetch(version) {
+            Ok(package) => fetched.push((version.clone(), package)),
+            Err(error) => {
+                eprintln!("ci/kernel: {version} skipped: {error:#}");
+                skipped += 1;
+            }
+        }
+    }
+    let mut arguments: Vec<String> =
+        ["kernel", "--whole-machine", "--color", "never"].map(str::to_owned).into();
+    for (name, value) in [("random", programs), ("operations", operations), ("seed", seed)] {
+        arguments.extend([format!("--{name}"), value.to_string()]);
+    }
+    let logs = match fetched.first() {
+        None => Vec::new(),
+        Some((version, _)) => {
+            let emulator = Emulator::probe(cache.clone(), version)?;
+            // Half a second a program is ten times what it takes.
+            let seconds = 120 + programs / 2;
+            let boot =
+                |(version, _): &(Version, String)| emulator.run(version, seconds, &arguments);
+            shell::on_all_cores(&fetched, boot).into_iter().collect::<Result<Vec<_>>>()?
+        }
+    };
+
+    let mut finished = Vec::new();
+    for ((version, package), text) in fetched.into_iter().zip(logs) {
+        match Log::parse(&text) {
+            Some(log) => finished.push(Finished { version, package, log }),
+            None => {
+                let file = boot::log_file(&cache, &version);
+                let file = file.display();
+                eprintln!("ci/kernel: {version} skipped: it did not finish; {file} ends with");
+                eprintln!("{}", tail(&text, 5));
+                skipped += 1;
+            }
+        }
+    }
+    print!("{}", report(&finished));
+    if finished.iter().any(|kernel| kernel.log.differs) {
+        return Ok(Status::Found);
+    }
+    if skipped > 0 {
+        eprintln!("ci/kernel: {skipped} of {} kernels skipped", versions.len());
+        return Ok(Status::Skipped);
+    }
+    Ok(Status::Clean)
+}
+
+/// Builds the initramfs: `vmadiff-init` as /init, `vmadiff` beside it.
+fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
+    let target = "x86_64-unknown-linux-gnu";
+    let folder = project::target_folder(root).join("static");
+    // Static, for the initramfs has no libraries; without debug information, for all of it is in
+    // memory.
+    cmd!(
+        "cargo",
+        "build",
+        "--quiet",
+        "--release",
+        "--target",
+        target,
+        "-p",
+        "vmadiff",
+        "-p",
+        "vmadiff-kernel"
+    )
+    .env("CARGO_TARGET_DIR", &folder)
+    .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+    .run()
+    .context("vmadiff does not build")?;
+    let read = |name: &str| -> Result<Vec<u8>> {
+        let file = folder.join(target).join("release").join(name);
+        fs::read(&file).with_context(|| file.display().to_string())
+    };
+    let archive = initramfs::archive(&read("vmadiff-init")?, &read("vmadiff")?)?;
+    let file = initramfs_file(cache);
+    // Another run may be booting with it.
+    let part = file.with_extension(format!("part-{}", std::process::id()));
+    fs::write(&part, archive)
+        .and_then(|()| fs::rename(&part, &file))
+        .with_context(|| file.display().to_string())
+}
+
+fn initramfs_file(cache: &Path) -> PathBuf {
+    cache.join("initrd")
+}
+
+/// Returns the table of the kernels, the rules that each met, and the differences of each.
+fn report(kernels: &[Finished]) -> String {
+    if kernels.is_empty() {
+        return String::new();
+    }
+    let row = |cells: [&str; 7]| {
+        let [version, programs, operations, agree, explained, seconds, first] = cells;
+        format!(
+            "{version:<8} {programs:>8} {operations:>10} {agree:>10} {explained:>9} \
+             {seconds:>7}  {first}\n"
+        )
+    };
+    let mut text = row([
+        "version",
+        "programs",
+        "operations",
+        "agree",
+        "explained",
+        "seconds",
+        "first difference",
+    ]);
+    for Finished { version, log, .. } in kernels {
+        let number = |key| log.value(key).to_string();
+        text += &row([
+            &version.to_string(),
+            &number("programs"),
+            &number("operations"),
+            &log.share(),
+            &log.explained().to_string(),
+            log.seconds.as_deref().unwrap_or("-"),
+            log.first.as_deref().unwrap_or("-"),
+        ]);
+    }
+    for Finished { version, package, log } in kernels {
+        let rules = log.rules().join(" ");
+        let rules = if rules.is_empty() { "none" } else { &rules };
+        text += &format!("{version}, {package}, met the rules: {rules}\n");
+    }
+    for Finished { version, log, .. } in kernels.iter().filter(|kernel| kernel.log.differs) {
+        text += &format!("\n{version}\n{}", log.output);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_has_a_row_a_kernel_and_what_differs() -> Result<()> {
+        let kernel = |version: &str, text: &str| -> Result<Finished> {
+            let log = Log::parse(text).context("it finished")?;
+            let package = format!("linux-image-{version}.0");
+            Ok(Finished { version: version.parse().map_err(anyhow::Error::msg)?, package, log })
+        };
+        let kernels = [
+            kernel("5.10", "programs=20 operations=400 agree=400\nvmadiff-init: status 0\n")?,
+            kernel(
+                "6.1",
+                "vmadiff-init: begin\nprograms=20 operations=300 agree=299 rule-holes=1\n\n\
+                 errno/mmap/ok-for-EINVAL (1 programs)\nvmadiff-init: status 1\n\
+                 [   12.345678] reboot: Power down\n",
+            )?,
+        ];
+        assert_eq!(
+            report(&kernels),
+            "\
+version  programs operations      agree explained seconds  first difference
+5.10           20        400  100.000 %         0       -  -
+6.1            20        300   99.666 %         1      12  errno/mmap/ok-for-EINVAL
+5.10, linux-image-5.10.0, met the rules: none
+6.1, linux-image-6.1.0, met the rules: holes
+
+6.1
+programs=20 operations=300 agree=299 rule-holes=1
+
+errno/mmap/ok-for-EINVAL (1 programs)
+"
+        );
+        assert_eq!(report(&[]), "");
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Boots a kernel in qemu for one command of `vmadiff`.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use duct::cmd;
+
+use super::{Version, initramfs_file};
+
+/// An emulator whose acceleration is known.
+pub(crate) struct Emulator {
+    /// The folder with the initramfs, and a folder for each version.
+    cache: PathBuf,
+    accelerator: &'static str,
+}
+
+/// Returns the place of a version's kernel.
+pub(crate) fn kernel_file(cache: &Path, version: &Version) -> PathBuf {
+    cache.join(version.to_string()).join("vmlinuz")
+}
+
+/// Returns the place of a version's log.
+pub(crate) fn log_file(cache: &Path, version: &Version) -> PathBuf {
+    cache.join(version.to_string()).join("log")
+}
+
+impl Emulator {
+    /// Returns an emulator with the machine's own virtualization if that works, with qemu's
+    /// interpreter otherwise. /dev/kvm may be there and not work, so that a kernel is booted to see.
+    pub(crate) fn probe(cache: PathBuf, version: &Version) -> Result<Emulator> {
+        let kvm = Emulator { cache, accelerator: "kvm" };
+        let works = OpenOptions::new().write(true).open("/dev/kvm").is_ok()
+            && kvm
+                .run(version, 10, &["--version".to_owned()])?
+                .lines()
+                .any(|line| line.starts_with("vmadiff-init: status 0"));
+        Ok(if works { kvm } else { Emulator { accelerator: "tcg", ..kvm } })
+    }
+
+    /// Boots a kernel for a command and returns what its console showed, which is its log too.
+    pub(crate) fn run(
+        &self,
+        version: &Version,
+        seconds: u32,
+        command: &[String],
+    ) -> Result<String> {
+        let log = log_file(&self.cache, version);
+        cmd("timeout", self.arguments(version, seconds, command))
+            .stdin_null()
+            .stderr_to_stdout()
+            .stdout_path(&log)
+            .unchecked()
+            .run()
+            .context("qemu does not start")?;
+        let context = || log.display().to_string();
+        let text = fs::read(&log).with_context(context)?;
+        // A console has a carriage return in each line.
+        let text = String::from_utf8_lossy(&text).replace('\r', "");
+        fs::write(&log, &text).with_context(context)?;
+        Ok(text)
+    }
+
+    fn arguments(&self, version: &Version, seconds: u32, command: &[String]) -> Vec<String> {
+        let path = |path: PathBuf| path.display().to_string();
+        // The timer check fails now and then where the emulator gets no time.
+        let append =
+            format!("console=ttyS0 quiet panic=-1 no_timer_check -- {}", command.join(" "));
+        let mut arguments: Vec<String> = ["--foreground".to_owned(), seconds.to_string()].into();
+        // An old processor: the machine of the traces had no protection keys either.
+        let fixed = "qemu-system-x86_64 -cpu qemu64 -smp 1 -m 512 -nodefaults -no-user-config \
+                     -no-reboot -display none -monitor none -serial stdio";
+        arguments.extend(fixed.split_whitespace().map(str::to_owned));
+        for (option, value) in [
+            ("-accel", self.accelerator.to_owned()),
+            ("-kernel", path(kernel_file(&self.cache, version))),
+            ("-initrd", path(initramfs_file(&self.cache))),
+            ("-append", append),
+        ] {
+            arguments.extend([option.to_owned(), value]);
+        }
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_what_init_is_given() -> Result<(), String> {
+        let emulator = Emulator { cache: "/cache".into(), accelerator: "tcg" };
+        let command = ["kernel", "--seed", "3"].map(str::to_owned);
+        let arguments = emulator.arguments(&"5.10".parse()?, 130, &command);
+        assert_eq!(arguments[..3], ["--foreground", "130", "qemu-system-x86_64"]);
+        let after = |option| {
+            arguments.iter().position(|other| other == option).map(|n| arguments[n + 1].as_str())
+        };
+        assert_eq!(after("-kernel"), Some("/cache/5.10/vmlinuz"));
+        assert_eq!(after("-initrd"), Some("/cache/initrd"));
+        assert!(after("-append").is_some_and(|text| text.ends_with(" -- kernel --seed 3")));
+        Ok(())
+    }
+}

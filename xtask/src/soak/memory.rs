@@ -1,0 +1,156 @@
+//! The memory that fuzzing takes, and whether it grows.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// KiB. Jobs below it have just begun: they are left out.
+const STARTED: u64 = 20_000;
+/// KiB that a job may take beside what the engine is known to keep.
+const SLACK: u64 = 4096;
+
+/// Returns the memory of a job in KiB, on average, if as many jobs as there should be are running
+/// the program on the corpus.
+pub(crate) fn sample(program: &str, corpus: &Path, jobs: usize) -> Option<u64> {
+    let mut sizes = sizes(program, corpus);
+    sizes.retain(|size| *size > STARTED);
+    average(&sizes, jobs)
+}
+
+/// Returns the memory, in KiB, of each process that runs a program with such an argument.
+fn sizes(program: &str, argument: &Path) -> Vec<u64> {
+    let argument = argument.as_os_str().as_encoded_bytes();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| {
+            // A process may end while it is looked at.
+            let name = fs::read_to_string(process.path().join("comm")).ok()?;
+            let arguments = fs::read(process.path().join("cmdline")).ok()?;
+            let ours = name.trim_end() == program
+                && arguments.split(|byte| *byte == 0).any(|other| other == argument);
+            ours.then(|| resident(&fs::read_to_string(process.path().join("status")).ok()?))?
+        })
+        .collect()
+}
+
+fn average(sizes: &[u64], jobs: usize) -> Option<u64> {
+    let all = !sizes.is_empty() && sizes.len() >= jobs;
+    all.then(|| sizes.iter().sum::<u64>() / sizes.len() as u64)
+}
+
+/// Returns the KiB of the line `VmRSS:` in /proc/PID/status.
+fn resident(status: &str) -> Option<u64> {
+    let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    size.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Returns the KiB that the engine may add: for each input it keeps how often the input met each
+/// rare feature, at eight bytes.
+pub(crate) fn tables(logs: &[String]) -> u64 {
+    let most = logs.iter().flat_map(|log| log.lines()).filter_map(features_and_inputs);
+    let most = most.map(|(features, inputs)| features.saturating_mul(inputs)).max();
+    most.unwrap_or(0).saturating_mul(8) / 1024
+}
+
+/// Returns the numbers of a line of libFuzzer's with “ft: 2295 corp: 310/12Kb”.
+fn features_and_inputs(line: &str) -> Option<(u64, u64)> {
+    let (features, rest) = line.split_once("ft: ")?.1.split_once(" corp: ")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    Some((features.parse().ok()?, rest[..end].parse().ok()?))
+}
+
+/// The second quarter of a run's samples against the last.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// KiB of a job, on average.
+    second: u64,
+    last: u64,
+    /// KiB that the engine may add.
+    tables: u64,
+}
+
+impl Verdict {
+    /// Compares samples; `None` if there are too few.
+    pub(crate) fn new(samples: &[u64], tables: u64) -> Option<Verdict> {
+        let quarter = samples.len() / 4;
+        let average = |from: usize| {
+            samples[from..from + quarter].iter().sum::<u64>().checked_div(quarter as u64)
+        };
+        Some(Verdict { second: average(quarter)?, last: average(samples.len() - quarter)?, tables })
+    }
+
+    /// Returns whether memory grows by more than a tenth and what the engine may add. A leak of one
+    /// byte a program would be far more within an hour.
+    pub(crate) fn grows(&self) -> bool {
+        self.last > self.second + self.second / 10 + SLACK + self.tables
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = |kibibytes: u64| kibibytes as f64 / 1024.0;
+        write!(
+            f,
+            "memory: {:.1} MiB a job in the second quarter, {:.1} in the last; the engine may take \
+             {:.1} more",
+            mebibytes(self.second),
+            mebibytes(self.last),
+            mebibytes(self.tables)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_memory_is_well_and_a_leak_is_not() {
+        let verdict = |samples: &[u64], tables| Verdict::new(samples, tables).expect("a verdict");
+        assert!(!verdict(&[50_000; 40], 0).grows());
+        // A start that is larger or smaller says nothing.
+        let start: Vec<u64> = [20_000; 10].into_iter().chain([50_000; 30]).collect();
+        assert!(!verdict(&start, 0).grows());
+        // The line is a tenth and 4 MiB above the second quarter.
+        let step = |last| [vec![50_000; 30], vec![last; 10]].concat();
+        assert!(!verdict(&step(59_096), 0).grows());
+        assert!(verdict(&step(59_097), 0).grows());
+        assert!(!verdict(&step(59_097), 1).grows());
+        // 10 MiB a minute.
+        let leak: Vec<u64> = (0..3600).map(|second| 50_000 + second * 170).collect();
+        assert!(verdict(&leak, 10_000).grows());
+    }
+
+    #[test]
+    fn too_few_samples_are_no_verdict() {
+        assert!(Verdict::new(&[], 0).is_none());
+        assert!(Verdict::new(&[1; 3], 0).is_none());
+        assert!(Verdict::new(&[1; 4], 0).is_some());
+    }
+
+    #[test]
+    fn a_sample_needs_every_job() {
+        assert_eq!(average(&[30_000, 50_000], 2), Some(40_000));
+        assert_eq!(average(&[30_000], 2), None);
+        assert_eq!(average(&[], 0), None);
+        assert_eq!(resident("Name:\tx\nVmRSS:\t   12345 kB\nThreads:\t1\n"), Some(12_345));
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_program_and_argument() {
+        let own = fs::read_to_string("/proc/self/comm").expect("Linux");
+        let argument = std::env::args().next().expect("a name");
+        let argument = Path::new(&argument);
+        assert!(sizes(own.trim_end(), argument).iter().any(|size| *size > 0));
+        assert!(sizes(own.trim_end(), Path::new("no such argument")).is_empty());
+        assert!(sizes("no such program", argument).is_empty());
+    }
+
+    #[test]
+    fn the_tables_of_the_engine_are_features_times_inputs() {
+        let log = "#2 INITED cov: 90 ft: 2048 corp: 3/1Kb exec/s: 0\n\
+                   #9 NEW cov: 91 ft: 2048 corp: 1024/2Mb lim: 600\nDone 9 runs in 1 second(s)\n";
+        assert_eq!(tables(&[log.to_owned(), String::new()]), 2048 * 8);
+        assert_eq!(tables(&[]), 0);
+    }
+}
