@@ -6,6 +6,7 @@
 mod coverage;
 mod fuzz;
 mod kernel;
+mod oss_fuzz;
 mod project;
 mod scratch;
 mod shell;
@@ -32,6 +33,7 @@ enum Command {
     Coverage(coverage::Args),
     Fuzz(fuzz::Args),
     Kernel(kernel::Args),
+    OssFuzz(oss_fuzz::Args),
     Soak(soak::Args),
     Target(targets::Args),
 }
@@ -78,6 +80,7 @@ fn run(command: Command) -> (&'static str, Result<Status>) {
         Command::Coverage(args) => ("ci/coverage", coverage::run(&args)),
         Command::Fuzz(args) => ("ci/fuzz", fuzz::run(args)),
         Command::Kernel(args) => ("ci/kernel", kernel::run(args)),
+        Command::OssFuzz(args) => ("ci/oss-fuzz/check", oss_fuzz::run(&args)),
         Command::Soak(args) => ("ci/soak", soak::run(&args)),
         Command::Target(args) => ("cargo xtask target", targets::run(&args)),
     }

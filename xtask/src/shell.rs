@@ -1,10 +1,11 @@
 //! Programs of the system: where they are, and what they print.
 
+use std::cmp::Ordering;
 use std::env;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{self, AtomicUsize};
 use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context, Result};
@@ -15,6 +16,36 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| {
         path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
     })
+}
+
+/// Returns the program in `PATH` whose name begins so, of several versions the newest.
+pub(crate) fn newest(prefix: &str) -> Option<PathBuf> {
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    env::split_paths(&env::var_os("PATH")?)
+        .filter_map(|folder| folder.read_dir().ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| name(path).starts_with(prefix) && path.is_file())
+        .max_by(|a, b| by_number(&name(a), &name(b)))
+}
+
+/// Compares two names, their numbers as numbers.
+pub(crate) fn by_number(a: &str, b: &str) -> Ordering {
+    parts(a).cmp(&parts(b)).then_with(|| a.cmp(b))
+}
+
+/// Splits a name into what is before each number, and the number.
+fn parts(mut name: &str) -> Vec<(&str, u64)> {
+    let mut parts = Vec::new();
+    while !name.is_empty() {
+        let number = name.find(|c: char| c.is_ascii_digit()).unwrap_or(name.len());
+        let (text, rest) = name.split_at(number);
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        // No package has a number that large.
+        parts.push((text, rest[..end].parse().unwrap_or(u64::MAX)));
+        name = &rest[end..];
+    }
+    parts
 }
 
 /// Returns a value of `rustc -vV`, such as that of `host`.
@@ -42,7 +73,7 @@ pub(crate) fn on_all_cores<T: Sync, R: Send>(
     let worker = || {
         let mut results = Vec::new();
         loop {
-            let n = next.fetch_add(1, Ordering::Relaxed);
+            let n = next.fetch_add(1, atomic::Ordering::Relaxed);
             let Some(item) = items.get(n) else { return results };
             results.push((n, apply(item)));
         }

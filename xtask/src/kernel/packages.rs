@@ -1,7 +1,6 @@
 //! Debian's kernel packages, fetched with package lists that are separate from the system's: the
 //! system's sources need not have the suites.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use duct::{Expression, cmd};
 use super::boot::kernel_file;
 use crate::project::{entries, tail};
 use crate::scratch::Scratch;
+use crate::shell;
 
 /// The keys that the lists are signed with.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -176,26 +176,7 @@ fn newest<'a>(names: impl Iterator<Item = &'a str>, version: &Version) -> Option
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
                 && !name.contains(' ')
         })
-        .max_by(|a, b| by_number(a, b))
-}
-
-/// Compares two names, their numbers as numbers.
-fn by_number(a: &str, b: &str) -> Ordering {
-    parts(a).cmp(&parts(b)).then_with(|| a.cmp(b))
-}
-
-/// Splits a name into what is before each number, and the number.
-fn parts(mut name: &str) -> Vec<(&str, u64)> {
-    let mut parts = Vec::new();
-    while !name.is_empty() {
-        let number = name.find(|c: char| c.is_ascii_digit()).unwrap_or(name.len());
-        let (text, rest) = name.split_at(number);
-        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        // No package has a number that large.
-        parts.push((text, rest[..end].parse().unwrap_or(u64::MAX)));
-        name = &rest[end..];
-    }
-    parts
+        .max_by(|a, b| shell::by_number(a, b))
 }
 
 #[cfg(test)]
