@@ -17,7 +17,7 @@ coverage) sanitizer=() ;; # the base image's cargo makes another build of it
 *) echo "build.sh: SANITIZER=$SANITIZER: expected address, coverage or none" >&2 && exit 2 ;;
 esac
 
-# As in ci/targets.sh: edges are counted in the candidate alone, comparisons are not traced.
+# As `cargo xtask target build` does it: edges are counted in the candidate alone, comparisons are not traced.
 for target in cross_mm same_mm; do
     CARGO_TARGET_DIR=$WORK/models RUSTC_WRAPPER=$PWD/ci/instrument \
         cargo fuzz build -O --debug-assertions "${sanitizer[@]}" --no-trace-compares "$target"

@@ -50,6 +50,21 @@ pub(crate) struct Args {
     targets: Vec<Main>,
 }
 
+impl Args {
+    /// Returns the arguments of a run where nothing is to be found.
+    pub(crate) fn at_fixed(seconds: u32, targets: Vec<Main>) -> Args {
+        Args {
+            seconds,
+            revision: Revision::Fixed,
+            candidate: None,
+            known: None,
+            corpus: None,
+            empty: false,
+            targets,
+        }
+    }
+}
+
 /// A revision of the candidate
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Revision {

@@ -3,6 +3,8 @@
 //! Each command is a module with an `Args`, whose documentation is the command's help, and a `run`.
 //! The models and the harness are not linked: the commands run them as a person would.
 
+mod bench_engine;
+mod corpus;
 mod coverage;
 mod fuzz;
 mod kernel;
@@ -30,6 +32,8 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Command {
+    BenchEngine(bench_engine::Args),
+    Corpus(corpus::Args),
     Coverage(coverage::Args),
     Fuzz(fuzz::Args),
     Kernel(kernel::Args),
@@ -77,6 +81,8 @@ fn run(command: Command) -> (&'static str, Result<Status>) {
         return ("cargo xtask", Err(error));
     }
     match command {
+        Command::BenchEngine(args) => ("ci/bench-engine", bench_engine::run(&args)),
+        Command::Corpus(args) => ("ci/corpus", corpus::run(args)),
         Command::Coverage(args) => ("ci/coverage", coverage::run(&args)),
         Command::Fuzz(args) => ("ci/fuzz", fuzz::run(args)),
         Command::Kernel(args) => ("ci/kernel", kernel::run(args)),
