@@ -3,8 +3,8 @@
 //! ClusterFuzz takes crashes for one bug where the three uppermost frames of their stacks are the
 //! same, frames of the panic machinery left out. A harness that panics in one place has all its
 //! bugs filed as one. Here each family of signatures has a function of its own, which is not
-//! inlined: `vmadiff::crash::flags::copy` for `flags/copy/…`, `vmadiff::crash::use_after_free::
-//! copy_vma` for `aliasing/use-after-free/copy_vma/…`.
+//! inlined: `vmadiff_fuzzing::crash::flags::copy` for `flags/copy/…`,
+//! `vmadiff_fuzzing::crash::use_after_free::copy_vma` for `aliasing/use-after-free/copy_vma/…`.
 //!
 //! No name here has the word that assertions have in C: ClusterFuzz skips such frames as machinery.
 

@@ -129,7 +129,7 @@ impl Machine {
         }
     }
 
-    /// Returns the settings of the fuzz target (src/settings.rs): those that are set, those that
+    /// Returns the settings of the fuzz target: those that are set, those that
     /// must not be.
     fn settings(&self) -> ([(&'static str, String); 1], &'static str) {
         match self {
