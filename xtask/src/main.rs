@@ -94,12 +94,85 @@ fn run(command: Command) -> (&'static str, Result<Status>) {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
         Xtask::command().debug_assert();
+    }
+
+    #[test]
+    fn every_entry_of_ci_names_a_command() -> Result<()> {
+        let xtask = Xtask::command();
+        let mut entries = 0;
+        for script in project::files(&project::root()?.join("ci"), None)? {
+            let Ok(text) = std::fs::read_to_string(&script) else { continue };
+            for (at, before) in text.match_indices("exec cargo xtask ") {
+                let name = text[at + before.len()..].split(' ').next().unwrap_or_default();
+                assert!(xtask.find_subcommand(name).is_some(), "{}: {name}", script.display());
+                entries += 1;
+            }
+        }
+        assert!(entries >= 7, "{entries} entries");
+        Ok(())
+    }
+
+    #[test]
+    fn bad_use_is_status_2_and_says_what_was_expected() {
+        let cases = [
+            ("", "Usage: cargo xtask <COMMAND>"),
+            ("fuzz --seconds", "a value is required for '--seconds <N>'"),
+            ("fuzz --seconds 0", "0 is not in 1..=9999999"),
+            ("fuzz --seconds x", "invalid value 'x' for '--seconds <N>'"),
+            ("fuzz --revision v3", "[possible values: original, rfc, v2, fixed]"),
+            ("fuzz --candidate a.so --revision v2", "cannot be used with"),
+            ("fuzz empty", "[possible values: cross_mm, same_mm, codec]"),
+            ("fuzz --what", "unexpected argument '--what'"),
+            ("kernel", "<VERSION>..."),
+            ("kernel 5", "expected such as 5.10"),
+            ("kernel 5.10 --programs 0", "0 is not in 1..=999999999"),
+            ("kernel 5.10 --operations 65", "65 is not in 1..=64"),
+            ("soak --seconds 9", "9 is not in 10..=999999"),
+            ("soak --revision v2", "[possible values: original, fixed]"),
+            ("oss-fuzz --sanitizer memory", "[possible values: address, none]"),
+            ("corpus", "Usage: cargo xtask corpus <COMMAND>"),
+            ("corpus check cross_mm", "unexpected argument 'cross_mm'"),
+            ("corpus grow --found x", "unexpected argument '--found'"),
+            ("bench-engine --rounds 0", "0 is not in 1..=9999"),
+            ("target build", "<TARGET>..."),
+        ];
+        for (line, expected) in cases {
+            let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
+            let error = Xtask::try_parse_from(words).err().expect(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn options_that_people_type_are_understood() {
+        let lines = [
+            "fuzz",
+            "fuzz --seconds 3 --revision fixed --known x --corpus y --empty cross_mm same_mm codec",
+            "fuzz cross_mm --candidate libmine.so",
+            "kernel 5.10 6.1 --programs 20 --operations 24 --seed 0",
+            "soak --seconds 60 --revision original --corpus x",
+            "coverage x y",
+            "oss-fuzz --seconds 3 --sanitizer none",
+            "corpus grow --seconds 5 codec",
+            "corpus prune --found x --kept y cross_mm",
+            "corpus check",
+            "corpus stats",
+            "bench-engine --seconds 1 --rounds 1",
+            "target build cross_mm_bytes empty",
+            "target flags cross_mm",
+        ];
+        for line in lines {
+            let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
+            assert!(Xtask::try_parse_from(words).is_ok(), "{line}");
+        }
     }
 
     #[test]
