@@ -48,8 +48,7 @@ impl Machine {
         }
     }
 
-    /// Returns the settings of the fuzz target: those that are set, those that
-    /// must not be.
+    /// Returns the settings of the fuzz target: those to set, and the one that must not be set.
     pub(crate) fn settings(&self) -> ([(&'static str, String); 1], &'static str) {
         match self {
             Machine::Linked(revision) => {
