@@ -1,14 +1,15 @@
-//! Accounting. The kernel keeps its counters up to date one addition at a time; wherever a call
-//! of the original kernel ends, each equals what counting the VMAs gives. So they are counted.
+//! Accounting. The kernel updates its counters one addition at a time. At the end of each call of
+//! the original kernel every counter equals a count over the VMAs, so the reference counts.
 //!
-//! That holds where it is least plain, too: `move_vma()` hides `VM_ACCOUNT` from `do_munmap()`
-//! and gives it back to the one or two pieces that are left; `mlock_fixup()` counts a page that
-//! was locked before once; a call that fails uncharges what it charged.
+//! This holds for the less obvious calls too. `move_vma()` hides `VM_ACCOUNT` from `do_munmap()`
+//! and restores it on the one or two pieces that are left. `mlock_fixup()` counts a page that was
+//! locked before only once. A call that fails uncharges what it charged.
 
 use vmadiff_machine::{Counters, Errno, VmFlags};
 
 use crate::mm::{Mm, Syscall};
 use crate::range::Range;
+use crate::refusal::{Limit, Refusal, Rule};
 use crate::vma::Vma;
 
 fn pages<'a>(vmas: impl IntoIterator<Item = &'a Vma>) -> u32 {
@@ -30,12 +31,12 @@ impl Mm {
         pages(self.vmas().iter().filter(is_locked))
     }
 
-    /// The counters as they are shown, and the pages charged to committed memory.
+    /// Returns the counters as an observation shows them, and the pages charged to committed memory.
     pub(crate) fn count(&self) -> (Counters, i64) {
         let (mut counters, mut committed) = (Counters::default(), 0);
         for vma in self.vmas() {
             let pages = i64::from(vma.range.len());
-            let counts = |whether: bool| i64::from(whether) * pages;
+            let counts = |counted: bool| i64::from(counted) * pages;
             counters.total_vm += pages;
             counters.locked_vm += counts(vma.flags.contains(VmFlags::VM_LOCKED));
             // `is_data_mapping()`.
@@ -50,55 +51,78 @@ impl Mm {
         self.all_in(range).iter().map(move |vma| vma.part(range))
     }
 
-    /// Pages of `range` that are mapped (`count_vma_pages_range()`).
+    /// The number of pages of `range` that are mapped (`count_vma_pages_range()`).
     pub(crate) fn mapped_in(&self, range: Range) -> u32 {
         self.parts_in(range).map(|vma| u32::from(vma.range.len())).sum()
     }
 
-    /// Pages of `range` that are locked (`count_mm_mlocked_page_nr()`).
+    /// The number of pages of `range` that are locked (`count_mm_mlocked_page_nr()`).
     pub(crate) fn locked_in(&self, range: Range) -> u32 {
         let locked = self.parts_in(range).filter(|vma| is_locked(&vma));
         locked.map(|vma| u32::from(vma.range.len())).sum()
     }
 }
 
+/// The rule that forbids `more` under a limit; none where the limit allows it.
+fn past(have: u32, more: u32, max: u32) -> Option<Limit> {
+    (have + more > max).then_some(Limit { have, more, max })
+}
+
 impl Syscall<'_> {
-    /// Whether `pages` more, with `replaced` fewer, stay within `RLIMIT_AS`.
+    /// Checks that `pages` more stay within `RLIMIT_AS` when `replaced` pages are unmapped first.
     ///
     /// # Errors
     /// `ENOMEM` (`may_expand_vm()`).
-    pub(crate) fn may_expand(&self, pages: u32, replaced: u32) -> Result<(), Errno> {
-        let limit = self.limits.max_address_space();
-        // Without a limit there is nothing to count.
-        if limit < u32::MAX && self.mm.total_vm() + pages - replaced > limit {
-            return Err(Errno::ENOMEM);
+    pub(crate) fn may_expand(&self, pages: u32, replaced: u32) -> Result<(), Refusal> {
+        let max = self.limits.max_address_space();
+        // Without a limit there is no need to count.
+        if max < u32::MAX
+            && let Some(limit) = past(self.mm.total_vm(), pages - replaced, max)
+        {
+            return self.refuse(Errno::ENOMEM, "may_expand_vm", Rule::PageLimit(limit));
         }
         Ok(())
     }
 
-    /// Whether `pages` more may be locked. Only a caller with a limit lacks `CAP_IPC_LOCK`.
+    /// Checks that `pages` more may be locked. A caller without a limit has `CAP_IPC_LOCK`.
     ///
     /// # Errors
-    /// `EAGAIN` (`mlock_future_check()`).
-    pub(crate) fn may_lock(&self, pages: u32) -> Result<(), Errno> {
-        let limit = self.limits.max_locked();
-        if limit < u32::MAX && self.mm.locked_vm() + pages > limit {
-            return Err(Errno::EAGAIN);
+    /// `errno`, on behalf of the kernel function `function`.
+    pub(crate) fn may_lock(
+        &self,
+        pages: u32,
+        errno: Errno,
+        function: &'static str,
+    ) -> Result<(), Refusal> {
+        let max = self.limits.max_locked();
+        if max < u32::MAX
+            && let Some(limit) = past(self.mm.locked_vm(), pages, max)
+        {
+            return self.refuse(errno, function, Rule::LockLimit(limit));
         }
         Ok(())
     }
 
-    /// Whether the caller may lock at all.
+    /// Checks that the caller may lock memory at all.
     ///
     /// # Errors
     /// `EPERM` (`can_do_mlock()`).
-    pub(crate) fn can_do_mlock(&self) -> Result<(), Errno> {
-        if self.limits.max_locked() == 0 { Err(Errno::EPERM) } else { Ok(()) }
+    pub(crate) fn can_do_mlock(&self) -> Result<(), Refusal> {
+        if self.limits.max_locked() == 0 {
+            return self.refuse(Errno::EPERM, "can_do_mlock", Rule::LockForbidden);
+        }
+        Ok(())
     }
 
-    /// Whether there is room for `more` VMAs. The kernel's numbers are signed, so that under a
-    /// limit below `more` there never is.
-    pub(crate) fn has_room_for(&self, more: usize) -> bool {
-        (self.mm.vmas().len() + more) as u64 <= u64::from(self.limits.max_map_count())
+    /// Checks that there is room for `more` VMAs. The kernel's numbers are signed, so that a limit
+    /// below `more` always refuses.
+    ///
+    /// # Errors
+    /// `ENOMEM`, on behalf of the kernel function `function`.
+    pub(crate) fn may_map(&self, more: u32, function: &'static str) -> Result<(), Refusal> {
+        match past(self.mm.vmas().len() as u32, more, self.limits.max_map_count()) {
+            Some(limit) => self.refuse(Errno::ENOMEM, function, Rule::MapCountLimit(limit)),
+            None => Ok(()),
+        }
     }
 }

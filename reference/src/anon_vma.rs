@@ -1,23 +1,12 @@
-//! The identity of anonymous memory: which anon_vma a VMA has, which ones it hangs on, and when
-//! an anon_vma is shared, made, taken again or gone (`mm/rmap.c`).
+//! The identity of anonymous memory: the anon_vma and the chain of each VMA, and the life of an
+//! anon_vma: made, shared, reused, freed (`mm/rmap.c`).
 
 use vmadiff_machine::{AnonVmaId, VmFlags};
 
+use crate::chain::Chain;
 use crate::vma::Vma;
 
-/// The anon_vmas a VMA hangs on, newest first (`anon_vma_chain`).
-///
-/// A chain is never changed: a VMA gets a whole one, and the only new ones are that of a first
-/// fault (one entry) and that of a forked VMA (its parent's with one entry more). So it is a list
-/// that shares its tail, and copying one is copying this index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Chain(u32);
-
-impl Chain {
-    pub(crate) const EMPTY: Chain = Chain(0);
-}
-
-/// An entry of a chain and what comes after it.
+/// An entry of a chain, and the rest of the chain.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     anon_vma: AnonVmaId,
@@ -26,20 +15,20 @@ struct Link {
 
 #[derive(Clone, Copy, Debug)]
 struct AnonVma {
-    /// Itself for one that no fork made.
+    /// The anon_vma that a fork made this one below; itself for a root.
     parent: AnonVmaId,
-    /// How many VMAs have it as their `anon_vma`, plus how many anon_vmas have it as their parent
+    /// The VMAs that have it as their `anon_vma`, plus the anon_vmas that have it as their parent
     /// (a root counts itself).
     degree: u32,
-    /// How many VMAs hang on it. At none, it is gone.
+    /// The VMAs that hang on it. At 0 the anon_vma is freed.
     vmas: u32,
 }
 
-/// Every anon_vma there is.
+/// Every anon_vma.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnonVmas {
     records: Vec<AnonVma>,
-    /// Records whose anon_vma is gone.
+    /// The records whose anon_vma was freed.
     free: Vec<AnonVmaId>,
     links: Vec<Link>,
 }
@@ -51,18 +40,19 @@ impl AnonVmas {
         self.links.clear();
     }
 
-    /// The entries of a chain, newest first.
+    /// Returns the entries of a chain, newest first.
     pub(crate) fn chain(&self, chain: Chain) -> impl Iterator<Item = AnonVmaId> {
         let link = |chain: Chain| Some(self.links[chain.0.checked_sub(1)? as usize]);
         std::iter::successors(link(chain), move |l| link(l.older)).map(|l| l.anon_vma)
     }
 
-    /// `list_is_singular()`: exactly one entry. A VMA with more descends from a fork.
+    /// Returns whether a chain has exactly one entry (`list_is_singular()`). A VMA with more
+    /// entries descends from a fork.
     pub(crate) fn is_singular(&self, chain: Chain) -> bool {
         chain.0.checked_sub(1).is_some_and(|at| self.links[at as usize].older == Chain::EMPTY)
     }
 
-    /// Whether two VMAs have the same anon_vma, or none, and hang on the same ones.
+    /// Returns whether two VMAs have the same anon_vma, or none, and the same chain.
     pub(crate) fn are_same(&self, a: &Vma, b: &Vma) -> bool {
         a.anon_vma == b.anon_vma
             && (a.chain == b.chain || self.chain(a.chain).eq(self.chain(b.chain)))
@@ -85,8 +75,8 @@ impl AnonVmas {
         id
     }
 
-    /// A VMA with this anon_vma and chain comes into being (`anon_vma_clone()` of a split, a move
-    /// or a merge, where the new VMA shares all).
+    /// Counts a new VMA with the anon_vma and chain of `vma` (`anon_vma_clone()` of a split, a move
+    /// or a merge, where the new VMA shares both).
     pub(crate) fn link(&mut self, vma: &Vma) {
         self.hang(vma.chain, 1);
         if let Some(own) = vma.anon_vma {
@@ -102,9 +92,9 @@ impl AnonVmas {
         }
     }
 
-    /// A VMA with this anon_vma and chain goes (`unlink_anon_vmas()`). An anon_vma on which no
-    /// VMA hangs any more goes too and no longer counts as a child of its parent, which lives: a
-    /// VMA that hangs on a child hangs on its parent.
+    /// Counts the end of a VMA with the anon_vma and chain of `vma` (`unlink_anon_vmas()`). An
+    /// anon_vma is freed with the last VMA that hangs on it, and no longer counts as a child of its
+    /// parent. The parent is still there: a VMA that hangs on a child hangs on its parent.
     pub(crate) fn unlink(&mut self, vma: &Vma) {
         let mut chain = vma.chain;
         while let Some(at) = chain.0.checked_sub(1) {
@@ -123,9 +113,9 @@ impl AnonVmas {
         }
     }
 
-    /// `vma` is about to get its first anonymous page (`anon_vma_prepare()`). It shares the
-    /// anon_vma of a neighbour that is like it, so that the two may be merged one day
-    /// (`find_mergeable_anon_vma()`: the next first), or gets one of its own.
+    /// Gives `vma` an anon_vma before its first anonymous page (`anon_vma_prepare()`): that of a
+    /// compatible neighbour, so that the two may be merged later (`find_mergeable_anon_vma()`: the
+    /// next VMA first), or a new one.
     pub(crate) fn prepare(&mut self, vma: &mut Vma, prev: Option<&Vma>, next: Option<&Vma>) {
         if vma.anon_vma.is_some() {
             return;
@@ -143,17 +133,18 @@ impl AnonVmas {
         self.link(vma);
     }
 
-    /// `child` is `parent` in a forked mm (`anon_vma_fork()`). Nothing where the parent has no
-    /// anon_vma. Else the child hangs on all that its parent hangs on, and for its own takes
+    /// Gives `child`, the copy of `parent` in a forked mm, its anon_vma and chain
+    /// (`anon_vma_fork()`), and returns whether an anon_vma was reused. A parent without an anon_vma
+    /// gives none. Else the child hangs on the parent's chain, and its own anon_vma is
     ///
-    /// - the oldest of those that is not its parent's own and has a degree below two (at most one
-    ///   VMA or one child), so that forking again and again does not make the chain longer
+    /// - the oldest one of the chain that is not the parent's own and has a degree below two (at
+    ///   most one VMA or one child), so that repeated forks do not make the chain longer
     ///   (`anon_vma_clone()`); or else
-    /// - a new one.
-    pub(crate) fn fork(&mut self, child: &mut Vma, parent: &Vma) {
+    /// - a new one, at the head of the chain.
+    pub(crate) fn fork(&mut self, child: &mut Vma, parent: &Vma) -> bool {
         child.anon_vma = None;
         child.chain = Chain::EMPTY;
-        let Some(parents_own) = parent.anon_vma else { return };
+        let Some(parents_own) = parent.anon_vma else { return false };
         let again = self
             .chain(parent.chain)
             .filter(|&id| id != parents_own && self.records[id.index()].degree < 2)
@@ -166,9 +157,10 @@ impl AnonVmas {
             child.chain = self.chain_of(own, parent.chain);
         }
         self.link(child);
+        again.is_some()
     }
 
-    /// For every anon_vma there is: how many VMAs hang on it, its degree, and its parent.
+    /// Returns every anon_vma: its number, the VMAs that hang on it, its degree, and its parent.
     #[cfg(test)]
     pub(crate) fn living(&self) -> impl Iterator<Item = (AnonVmaId, u32, u32, AnonVmaId)> {
         let all = (0..self.records.len() as u32).map(AnonVmaId::new);
@@ -179,9 +171,10 @@ impl AnonVmas {
     }
 }
 
-/// `anon_vma_compatible()`: `a` ends where `b` begins, and they differ in nothing but what
-/// `mprotect` changes. Unlike the merge rule it does not look at userfaultfd contexts (their
-/// flags it does see) nor at `vm_ops->close`.
+/// Returns whether `b` may share the anon_vma of `a`, or `a` that of `b` (`anon_vma_compatible()`):
+/// `a` ends where `b` begins, and the two differ only in the flags that `mprotect` changes. Unlike
+/// the merge rule this check compares neither userfaultfd contexts (only their flags) nor
+/// `vm_ops->close`.
 fn compatible(a: &Vma, b: &Vma) -> bool {
     let may_differ = VmFlags::ACCESS | VmFlags::VM_SOFTDIRTY;
     a.range.end == b.range.start

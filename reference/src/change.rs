@@ -1,80 +1,106 @@
-//! Changing what a range is mapped as: VMA by VMA, each part joined to a neighbour or cut out.
+//! Changing the attributes of a range: VMA by VMA, each part is joined to a neighbour or cut out.
 
+use vmadiff_machine::operand::Page;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::vma::Vma;
 
-/// What [`Syscall::walk`] makes of a page of the range that nothing maps.
+/// The treatment of a page of the range that is not mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hole {
-    /// The walk ends there with `ENOMEM` (`mlock`, `munlock`, `mprotect`).
-    Stops,
+    /// The walk ends at the hole with `ENOMEM`, on behalf of this kernel function (`mlock`,
+    /// `munlock`, `mprotect`).
+    Stops(&'static str),
     /// The walk goes on, and ends with `ENOMEM` (`madvise`).
     Remembered,
-    /// It does not matter (userfaultfd, `mbind`).
+    /// The walk passes over the hole (userfaultfd, `mbind`).
     Ignored,
 }
 
 impl Syscall<'_> {
-    /// Does `step` to each VMA's part of `range`, in address order. `step` gets where the VMA is
-    /// and its part, and answers where the VMA is that has the part now; the walk goes on after
-    /// that one, which may reach beyond the part.
+    /// Calls `step` for each VMA's part of `range`, in address order. `step` gets the index of the
+    /// VMA and the part, and returns the index of the VMA that maps the part afterwards. The walk
+    /// goes on after that VMA, which may end beyond the part.
     ///
     /// # Errors
-    /// That of the first step that fails, or that of a hole. What was done before stays done.
+    /// The error of the first step that fails, or that of a hole. Earlier steps stay done.
     pub(crate) fn walk(
         &mut self,
         range: Range,
         hole: Hole,
-        mut step: impl FnMut(&mut Self, usize, Range) -> Result<usize, Errno>,
-    ) -> Result<(), Errno> {
+        mut step: impl FnMut(&mut Self, usize, Range) -> Result<usize, Refusal>,
+    ) -> Result<(), Refusal> {
         let mut rest = range;
-        let mut holes = false;
+        let mut first_hole = None;
+        let so_far = |page: Page| match page > range.start {
+            true => Progress::UpTo(page),
+            false => Progress::Nothing,
+        };
         while let Some((at, part)) = self.mm.first_in(rest) {
             if part.start > rest.start {
-                holes = true;
-                if hole == Hole::Stops {
-                    return Err(Errno::ENOMEM);
+                first_hole.get_or_insert(rest.start);
+                if let Hole::Stops(function) = hole {
+                    return self
+                        .hole(function, rest.start)
+                        .map_err(|r| r.after(so_far(rest.start)));
                 }
             }
-            let at = step(self, at, part)?;
+            let at = step(self, at, part).map_err(|refusal| match refusal.progress {
+                Progress::Nothing => refusal.after(so_far(part.start)),
+                _ => refusal,
+            })?;
             rest.start = self.mm.vmas()[at].range.end;
         }
-        if (holes || !rest.is_empty()) && hole != Hole::Ignored {
-            return Err(Errno::ENOMEM);
+        if !rest.is_empty() {
+            first_hole.get_or_insert(rest.start);
         }
-        Ok(())
+        match (hole, first_hole) {
+            (Hole::Stops(function), Some(page)) => {
+                self.hole(function, page).map_err(|r| r.after(so_far(page)))
+            }
+            (Hole::Remembered, Some(page)) => {
+                self.hole("madvise", page).map_err(|r| r.after(Progress::Everything))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Maps `new.range`, which is part of the VMA at `at`, as `new`: as part of a neighbour where
-    /// the merge rule lets it, else as a VMA of its own, cut from that one at both ends. Answers
-    /// where the VMA is that has the range now. `new` differs from the part it replaces in flags,
-    /// userfaultfd context or policy.
+    fn hole(&self, function: &'static str, page: Page) -> Result<(), Refusal> {
+        self.refuse(Errno::ENOMEM, function, Rule::NotMapped(page))
+    }
+
+    /// Gives `new.range`, which is part of the VMA at `at`, the attributes of `new`, and returns the
+    /// index of the VMA that maps the range afterwards: a neighbour where the merge rule allows it,
+    /// else a VMA of its own, cut out at both ends. `new` differs from the part that it replaces in
+    /// flags, userfaultfd context or policy.
     ///
     /// # Errors
-    /// `ENOMEM` where the limit on VMAs forbids a cut. A cut that was made before stays.
-    pub(crate) fn change(&mut self, at: usize, new: &Vma) -> Result<usize, Errno> {
+    /// `ENOMEM` where the limit on VMAs forbids a cut. A first cut stays.
+    pub(crate) fn change(&mut self, at: usize, new: &Vma) -> Result<usize, Refusal> {
         if let Some(at) = self.join(new, Origin::Here) {
             return Ok(at);
         }
         let mut at = at;
+        let mut progress = Progress::Nothing;
         if new.range.start > self.mm.vmas()[at].range.start {
             self.cut_within_limit(at, new.range.start)?;
+            progress = Progress::UpTo(new.range.start);
             at += 1;
         }
         if new.range.end < self.mm.vmas()[at].range.end {
-            self.cut_within_limit(at, new.range.end)?;
+            self.cut_within_limit(at, new.range.end).map_err(|r| r.after(progress))?;
         }
         let vma = self.mm.vma_mut(at);
         (vma.flags, vma.uffd, vma.policy) = (new.flags, new.uffd, new.policy);
         Ok(at)
     }
 
-    /// Gives `part` of the VMA at `at` these flags; one that has them is left alone, so it does
-    /// not merge either.
+    /// Gives `part` of the VMA at `at` these flags. A VMA that has them already is left alone, so
+    /// it does not merge either.
     ///
     /// # Errors
     /// As [`Syscall::change`].
@@ -83,7 +109,7 @@ impl Syscall<'_> {
         at: usize,
         part: Range,
         flags: VmFlags,
-    ) -> Result<usize, Errno> {
+    ) -> Result<usize, Refusal> {
         let vma = &self.mm.vmas()[at];
         if flags == vma.flags {
             return Ok(at);

@@ -1,35 +1,45 @@
-//! The contract of a copy between address spaces: what `process_vm_mmap()`, and the `copy_vma()`
-//! below it, must do. The original kernel has neither. The points are those of the design:
+//! The contract of a copy between address spaces, for `process_vm_mmap()` and the `copy_vma()` below
+//! it. The original kernel has neither. The points are those of the design:
 //!
-//! | | what | where |
+//! | | point | code |
 //! |---|---|---|
 //! | 1 | exactly the destination range is mapped, with the source's file, page offset, policy and protection, its anon_vma and chain | [`Vma::copied`] |
-//! | 2 | the source is unchanged, unless it is the destination's own | [`World::copy`] works on the destination only |
-//! | 3 | the flags and the userfaultfd context that a copy loses | [`Vma::cleared`] |
-//! | 4 | the new range merges where the merge rule lets it | [`join`](crate::mm::Syscall::join) |
+//! | 2 | the source is unchanged, unless the destination is in the same address space | [`World::copy`] changes the destination only |
+//! | 3 | the copy loses the flags of [`CLEARED`] and the userfaultfd context | [`Vma::cleared`] |
+//! | 4 | the new range merges where the merge rule allows it | [`join`](crate::mm::Syscall::join) |
 //! | 5 | the source is redirected where the merge swallowed it | [`copy_vma`](crate::mm::Syscall::copy_vma) |
-//! | 6 | ranges that overlap are refused | [`World::permitted`], its last line |
-//! | 7 | accounting adds up | [`accounting`](crate::accounting) is a recount |
+//! | 6 | ranges that overlap are refused | [`World::permitted`], the last check |
+//! | 7 | accounting adds up | [`accounting`](crate::accounting) counts |
 //! | 8 | the rmap locks are taken where they are needed | [`copy_vma`](crate::mm::Syscall::copy_vma): always honoured |
-//! | 9 | every anonymous page stays reachable | the copy hangs on all that the source hangs on |
-//! | 10 | a call that fails has changed nothing | [`World::permitted`] looks first; nothing fails after |
+//! | 9 | every anonymous page stays reachable | the copy has the source's chain |
+//! | 10 | a call that fails has changed nothing | [`World::permitted`] checks first; nothing fails after it |
 //!
-//! Point 9 needs more of the merge rule than the original kernel's: that VMAs with one anon_vma
-//! hang on the same ones. Within one family of forks two VMAs can have one anon_vma and hang on
-//! different ones, if it was taken again ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)). A copy
-//! does not merge then, and point 4 gives way; the original kernel, which knows no copies, does not
-//! look, nor does a move. The tests `point_9_goes_before_point_4…` have the programs.
+//! Point 9 needs more of the merge rule than the original kernel has: VMAs with one anon_vma must
+//! have the same chain. Within one family of forks two VMAs can have one anon_vma and different
+//! chains, if the anon_vma was reused ([`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork)). A copy
+//! does not merge then: point 9 goes before point 4. The original kernel has no copies and does not
+//! compare chains, in a move neither. The tests `point_9_goes_before_point_4…` have the programs.
 
 use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, Page, Process};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
-use crate::World;
-use crate::merge::Origin;
+use crate::copy_vma::Source;
 use crate::mm::Mm;
 use crate::range::Range;
+use crate::refusal::{Refusal, Rule};
 use crate::vma::Vma;
+use crate::why::{CopyKind, CopyReason, Destination, Point};
+use crate::world::World;
 
-/// A copy that `process` asks for: of what `src` has mapped at `page`, for itself at `dst_page`.
+/// The flags that a copy with flags cleared loses (point 3).
+pub(crate) const CLEARED: VmFlags = VmFlags::UFFD
+    .union(VmFlags::LOCK)
+    .union(VmFlags::VM_MERGEABLE)
+    .union(VmFlags::VM_WIPEONFORK)
+    .union(VmFlags::VM_DONTCOPY);
+
+/// A copy that `process` asks for: of the `len` pages that `src` has at `page`, to its own
+/// `dst_page`.
 pub(crate) struct Copy {
     pub(crate) process: Process,
     pub(crate) page: Page,
@@ -39,77 +49,108 @@ pub(crate) struct Copy {
     pub(crate) how: How,
 }
 
-/// Which function is called.
+/// The function that makes the copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
-    /// `process_vm_mmap()`. It copies with flags cleared, and nothing that userfaultfd watches.
+    /// `process_vm_mmap()`: copies with flags cleared, and refuses a source that userfaultfd
+    /// watches.
     ProcessVmMmap(CopyFlags),
     /// `copy_vma()`, with this `clear_flags_ctx`.
     CopyVma(bool),
 }
 
 impl How {
-    fn clears_flags_ctx(self) -> bool {
-        self != How::CopyVma(false)
+    fn kind(self) -> CopyKind {
+        match self {
+            How::CopyVma(false) => CopyKind::Copy,
+            _ => CopyKind::CopyCleared(CLEARED),
+        }
+    }
+
+    /// The name of the function.
+    fn function(self) -> &'static str {
+        match self {
+            How::ProcessVmMmap(_) => "process_vm_mmap",
+            How::CopyVma(_) => "copy_vma",
+        }
     }
 }
 
 impl Vma {
-    /// What a copy of this VMA is with flags cleared: not watched, not locked, and nothing that
-    /// was said of how the source is shared in future.
+    /// Returns the copy of this VMA with flags cleared: without its userfaultfd context, not locked,
+    /// and without the flags that say how the source is shared in future.
     fn cleared(mut self) -> Vma {
         self.drop_uffd();
-        self.flags -= VmFlags::LOCK;
-        self.flags -= VmFlags::VM_MERGEABLE | VmFlags::VM_WIPEONFORK | VmFlags::VM_DONTCOPY;
+        self.flags -= CLEARED;
         self
     }
 }
 
 impl Mm {
-    /// The one VMA that maps all of `range`, if it may be copied.
+    /// Returns the VMA that maps all of `range` and may be copied.
     ///
     /// # Errors
-    /// `EFAULT`.
-    fn source(&self, range: Range) -> Result<Vma, Errno> {
-        let never = VmFlags::VM_HUGETLB | VmFlags::VM_SPECIAL;
-        let vma = self.vma_at(range.start).map(|at| self.vmas()[at]);
-        vma.filter(|vma| vma.range.covers(range) && !vma.flags.intersects(never))
-            .ok_or(Errno::EFAULT)
+    /// The rule that forbids the copy.
+    fn source(&self, range: Range) -> Result<Vma, Rule> {
+        let vma = match self.vma_at(range.start) {
+            Some(at) => self.vmas()[at],
+            None => return Err(Rule::NotMapped(range.start)),
+        };
+        let never = vma.flags & (VmFlags::VM_HUGETLB | VmFlags::VM_SPECIAL);
+        if !vma.range.covers(range) {
+            Err(Rule::PastVma { range, vma: vma.range })
+        } else if !never.is_empty() {
+            Err(Rule::HasFlags { vma: vma.range, flags: never })
+        } else {
+            Ok(vma)
+        }
     }
 
-    /// Where a copy of `len` pages goes: to `page`, if it has to or nothing is mapped there; else
-    /// to the end of the highest hole of the arena that is long enough.
+    /// Returns the destination of a copy of `len` pages: at `page`, if the address is fixed or
+    /// nothing is mapped there; else the end of the highest hole of the arena that is long enough.
     ///
     /// # Errors
-    /// `EEXIST` for `FIXED_NOREPLACE` where something is mapped; `ENOMEM` where there is no hole.
-    fn destination(&self, page: Page, len: Len, flags: CopyFlags) -> Result<Range, Errno> {
-        let asked = Range::new(page, len);
-        if self.first_in(asked).is_none() {
-            return Ok(asked);
-        }
+    /// `EEXIST` for `FIXED_NOREPLACE` over a mapping; `ENOMEM` where no hole is long enough.
+    fn destination(
+        &self,
+        page: Page,
+        len: Len,
+        flags: CopyFlags,
+    ) -> Result<(Range, Destination), (Errno, Rule)> {
+        let hint = Range::new(page, len);
+        let Some(occupied) = self.all_in(hint).first().map(|vma| vma.range) else {
+            return Ok((hint, Destination::Hint));
+        };
         if flags.contains(CopyFlags::FIXED_NOREPLACE) {
-            return Err(Errno::EEXIST);
+            return Err((Errno::EEXIST, Rule::Occupied(occupied)));
         }
         if flags.contains(CopyFlags::FIXED) {
-            return Ok(asked);
+            return Ok((hint, Destination::Fixed));
         }
         let mut end = Page(END_PAGES as u8);
+        let mut longest = 0;
         for vma in self.vmas().iter().rev() {
             if end.0 - vma.range.end.0 >= len.0 {
                 break;
             }
+            longest = longest.max(end.0 - vma.range.end.0);
             end = vma.range.start;
         }
-        let start = end.0.checked_sub(len.0).ok_or(Errno::ENOMEM)?;
-        Ok(Range { start: Page(start), end })
+        match end.0.checked_sub(len.0) {
+            Some(start) => {
+                let place = Destination::HighestHole { hint, occupied };
+                Ok((Range { start: Page(start), end }, place))
+            }
+            None => Err((Errno::ENOMEM, Rule::NoHole { occupied, longest: longest.max(end.0) })),
+        }
     }
 }
 
 impl World {
-    /// Makes a copy, and answers where it is.
+    /// Makes a copy, and returns its page.
     ///
-    /// Page tables are copied as `fork` does, where the source has an anon_vma
-    /// (`copy_page_range()`); the source is the merged VMA where it was redirected.
+    /// Page tables are copied as by `fork`, where the source has an anon_vma (`copy_page_range()`).
+    /// The source is the merged VMA where it was redirected.
     ///
     /// # Errors
     /// Those of [`World::permitted`].
@@ -117,67 +158,119 @@ impl World {
         &mut self,
         copy: &Copy,
         report: &mut Option<CopyReport>,
-    ) -> Result<u8, Errno> {
-        let range = self.permitted(copy)?;
+    ) -> Result<u8, Refusal> {
+        let permitted = self.permitted(copy);
+        if let (Err(refusal), Some(why)) = (permitted, &mut self.why) {
+            why.points = refused_points(&refusal);
+        }
+        let range = permitted?;
         let from = Range::new(copy.page, copy.len);
         self.syscall(copy.process).munmap(range)?;
-        // Not before: in one address space, unmapping may have cut the source.
+        // The source is looked up now: in one address space, unmapping may have cut it.
+        let vma = self.source(copy, from)?;
         let src = self.mm(copy.src);
-        let source = src.source(from)?;
         let copied = |pages| (pages & from.set()) >> from.start.0 << range.start.0;
         let (anon, zero) = (copied(src.anon_pages()), copied(src.zero_pages));
+        let source_pages = src.anon_pages() & from.set();
 
-        let mut new = source.copied(from.start, range);
-        if copy.how.clears_flags_ctx() {
+        let kind = copy.how.kind();
+        let mut new = vma.copied(from.start, range);
+        if kind != CopyKind::Copy {
             new = new.cleared();
         }
         let mut call = self.syscall(copy.process);
-        let (at, made) = call.copy_vma(&new, &source, copy.src == copy.process, Origin::Copied);
-        let source = if made.source_redirected { call.mm.vmas()[at] } else { source };
+        let (at, made) = call.copy_vma(&new, &Source { process: copy.src, vma, from }, kind);
+        let source = if made.source_redirected { call.mm.vmas()[at] } else { vma };
         if source.anon_vma.is_some() {
             *call.mm.anon_pages_mut() |= anon;
             call.mm.zero_pages |= zero;
         }
         *report = Some(made);
+        if let Some(why) = &mut self.why
+            && let Some(reason) = &mut why.copy
+        {
+            reason.anon_pages = source_pages;
+            why.points = copied_points(reason);
+        }
         Ok(range.start.0)
     }
 
-    /// Whether a copy may be made, and where. Nothing has been changed yet.
+    /// Returns the VMA that is the source of a copy.
     ///
     /// # Errors
-    /// In the order they are looked for: `EINVAL` for no pages; `ESRCH` where the source is not
-    /// there; `EFAULT` where the range is not of one VMA that may be copied; `ENOMEM` where fewer
-    /// than two VMAs more are allowed; `ENOTSUPP` for a VMA that userfaultfd watches; those of
-    /// [`Mm::destination`]; `ENOMEM` past the limit on pages, not counting those replaced;
-    /// `EAGAIN` where the copy is locked and past the limit for that; `EINVAL` where source and
+    /// `EFAULT` where the range is not of one VMA that may be copied.
+    fn source(&mut self, copy: &Copy, from: Range) -> Result<Vma, Refusal> {
+        self.mm(copy.src)
+            .source(from)
+            .or_else(|rule| self.syscall(copy.src).refuse(Errno::EFAULT, copy.how.function(), rule))
+    }
+
+    /// Returns the destination of a copy that may be made. Nothing is changed.
+    ///
+    /// # Errors
+    /// In the order of the checks: `ESRCH` where the caller is not there; `EINVAL` for no pages;
+    /// `ESRCH` where the source process is not there; `EFAULT` where the range is not of one VMA that may be copied; `ENOMEM` where the
+    /// limit allows fewer than two more VMAs; `ENOTSUPP` for a VMA that userfaultfd watches; those
+    /// of [`Mm::destination`]; `ENOMEM` past the limit on pages, without the replaced pages;
+    /// `EAGAIN` past the limit on locked pages where the copy is locked; `EINVAL` where source and
     /// destination overlap.
-    fn permitted(&mut self, copy: &Copy) -> Result<Range, Errno> {
+    fn permitted(&mut self, copy: &Copy) -> Result<Range, Refusal> {
+        let function = copy.how.function();
+        self.call(copy.process, function)?;
         let from = Range::new(copy.page, copy.len);
         if from.is_empty() {
-            return Err(Errno::EINVAL);
+            let call = self.syscall(copy.process);
+            return call.refuse(Errno::EINVAL, function, Rule::NoPages);
         }
-        let src = self.mm(copy.src);
-        if !src.alive {
-            return Err(Errno::ESRCH);
-        }
-        let source = src.source(from)?;
+        self.call(copy.src, function)?;
+        let source = self.source(copy, from)?;
         let call = self.syscall(copy.process);
-        if !call.has_room_for(2) {
-            return Err(Errno::ENOMEM);
-        }
+        call.may_map(2, function)?;
         let flags = match copy.how {
-            How::ProcessVmMmap(_) if source.uffd.is_some() => return Err(Errno::ENOTSUPP),
+            How::ProcessVmMmap(_) if source.uffd.is_some() => {
+                let rule = Rule::Watched(source.range);
+                return self.syscall(copy.src).refuse(Errno::ENOTSUPP, function, rule);
+            }
             How::ProcessVmMmap(flags) => flags,
             How::CopyVma(_) => CopyFlags::FIXED,
         };
-        let to = call.mm.destination(copy.dst_page, copy.len, flags)?;
+        let (to, place) = call
+            .mm
+            .destination(copy.dst_page, copy.len, flags)
+            .or_else(|(errno, rule)| call.refuse(errno, function, rule))?;
+        if let (Some(why), How::ProcessVmMmap(_)) = (call.why, copy.how) {
+            why.destination = Some(place);
+        }
+        let call = self.syscall(copy.process);
         call.may_expand(copy.len.0.into(), call.mm.mapped_in(to))?;
-        if source.flags.contains(VmFlags::VM_LOCKED) && !copy.how.clears_flags_ctx() {
-            call.may_lock(copy.len.0.into())?;
+        if source.flags.contains(VmFlags::VM_LOCKED) && copy.how.kind() == CopyKind::Copy {
+            call.may_lock(copy.len.0.into(), Errno::EAGAIN, "mlock_future_check")?;
         }
         if copy.src == copy.process && from.overlaps(to) {
-            return Err(Errno::EINVAL);
+            return call.refuse(Errno::EINVAL, function, Rule::Overlap { from, to });
         }
         Ok(to)
     }
+}
+
+/// The points that a refused copy puts to the test.
+fn refused_points(refusal: &Refusal) -> Vec<Point> {
+    let overlap = matches!(refusal.rule, Rule::Overlap { .. }).then_some(Point(6));
+    overlap.into_iter().chain([Point(10)]).collect()
+}
+
+/// The points that a copy puts to the test: those that it could have broken.
+fn copied_points(copy: &CopyReason) -> Vec<Point> {
+    let tested = [
+        // A new VMA, with an anon_vma and a chain to share.
+        (1, copy.source.anon_vma.is_some() && copy.merged.is_none()),
+        (2, copy.source_process != copy.process),
+        (3, copy.source.flags.intersects(CLEARED)),
+        (4, copy.merged.is_some()),
+        (5, copy.redirected),
+        (7, copy.source.flags.contains(VmFlags::VM_ACCOUNT)),
+        (8, copy.rmap_locks.needed()),
+        (9, copy.anon_pages != 0),
+    ];
+    tested.into_iter().filter(|(_, tested)| *tested).map(|(point, _)| Point(point)).collect()
 }

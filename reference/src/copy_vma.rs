@@ -1,61 +1,94 @@
-//! `copy_vma()` (`mm/mmap.c`): a VMA like another one, at a new range. By `mremap` within one
-//! address space, by the [contract](crate::contract) into any.
+//! `copy_vma()` (`mm/mmap.c`): maps a new range like a source VMA. Called by `mremap` within one
+//! address space, and by the [contract](crate::contract) into any.
 
 use vmadiff_machine::CopyReport;
-use vmadiff_machine::operand::Page;
+use vmadiff_machine::operand::{Page, Process};
 
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::vma::Vma;
+use crate::why::{CopyKind, CopyReason, OffsetReason, RmapLocks};
+
+/// The source of a copy or a move.
+pub(crate) struct Source {
+    pub(crate) process: Process,
+    /// The VMA.
+    pub(crate) vma: Vma,
+    /// The pages of the VMA that are copied.
+    pub(crate) from: Range,
+}
 
 impl Vma {
-    /// What `range` will be mapped as when it is a copy of what is mapped here from `page` on.
+    /// The origin of the page offset of a copy of this VMA. Anonymous memory that was never faulted
+    /// has no pages, so the offset is made that of the new address: the copy can merge more often.
+    fn offset_reason(&self) -> OffsetReason {
+        match self.is_anonymous() && self.anon_vma.is_none() {
+            true => OffsetReason::NeverFaulted,
+            false => OffsetReason::Source,
+        }
+    }
+
+    /// Returns the VMA that `range` becomes as a copy of this one's pages from `page` on.
     ///
-    /// The copy has the source's anon_vma and chain: the pages that come are found through them
-    /// (unlike a forked VMA's it is not a new anon_vma). Anonymous memory that was never faulted
-    /// has no pages yet, so its offsets are made those of the new address, that it may merge more
-    /// often.
+    /// The copy has the source's anon_vma and chain, because the copied pages are found through
+    /// them. A forked VMA, in contrast, gets an anon_vma of its own.
     pub(crate) fn copied(&self, page: Page, range: Range) -> Vma {
-        let never_faulted = self.is_anonymous() && self.anon_vma.is_none();
-        let pgoff = if never_faulted { range.start.linear_offset() } else { self.pgoff_of(page) };
+        let pgoff = match self.offset_reason() {
+            OffsetReason::NeverFaulted => range.start.linear_offset(),
+            OffsetReason::Source => self.pgoff_of(page),
+        };
         Vma { range, pgoff, ..*self }
     }
 }
 
 impl Syscall<'_> {
-    /// Maps `copy.range`, which is a hole, as `copy`, and says where the VMA is. `source` is what
-    /// it is a copy of, if that is mapped in this address space.
+    /// Maps `copy.range`, which is a hole, as `copy`, and returns the index of the VMA.
     ///
-    /// The source is redirected, that is the caller goes on with the merged VMA in its stead,
-    /// where the source is part of the merged VMA now: it was the neighbour that was widened, or
-    /// the one that another neighbour took in. Where the source starts tells, as it was before.
+    /// The source is redirected where it is part of the merged VMA: it was the neighbour that was
+    /// widened, or another neighbour took it in. Then the caller goes on with the merged VMA in its
+    /// place. The start of the source VMA, as it was before the merge, tells.
     ///
-    /// While pages are copied, a reverse-map walk must not meet the source before the copy: else
-    /// it sees the page in neither. A new VMA comes after its source in every tree; in a merged
-    /// one, what has the lower offset comes first, and then the rmap locks are needed.
+    /// While pages are copied, a reverse-map walk must not meet the source before the copy: it
+    /// would see the page in neither. The [reason](RmapLocks) says when the rmap locks prevent it.
     pub(crate) fn copy_vma(
         &mut self,
         copy: &Vma,
-        source: &Vma,
-        same_mm: bool,
-        origin: Origin,
+        source: &Source,
+        kind: CopyKind,
     ) -> (usize, CopyReport) {
-        let Some(at) = self.join(copy, origin) else {
-            self.anon_vmas.link(copy);
-            let none = CopyReport {
-                merged: false,
-                need_rmap_locks: false,
-                honoured: true,
-                source_redirected: false,
-            };
-            return (self.mm.insert(*copy), none);
+        let origin = if kind == CopyKind::Move { Origin::Here } else { Origin::Copied };
+        let joined = self.join(copy, origin);
+        let merged = joined.map(|at| self.mm.vmas()[at]);
+        let redirected = source.process == self.process
+            && merged.is_some_and(|merged| merged.range.contains(source.vma.range.start));
+        let rmap_locks = match merged {
+            None => RmapLocks::NewVma,
+            Some(_) if redirected => RmapLocks::Redirected,
+            Some(merged) => RmapLocks::Merged { merged: merged.pgoff, source: source.vma.pgoff },
         };
-        let merged = &self.mm.vmas()[at];
-        let redirected = same_mm && merged.range.contains(source.range.start);
+        if let Some(why) = &mut self.why {
+            why.copy = Some(CopyReason {
+                source_process: source.process,
+                source: source.vma.shown(),
+                from: source.from,
+                process: self.process,
+                new: copy.shown(),
+                pgoff: source.vma.offset_reason(),
+                kind,
+                merged: merged.map(|merged| merged.shown()),
+                redirected,
+                rmap_locks,
+                anon_pages: 0,
+            });
+        }
+        let at = joined.unwrap_or_else(|| {
+            self.anon_vmas.link(copy);
+            self.mm.insert(*copy)
+        });
         let report = CopyReport {
-            merged: true,
-            need_rmap_locks: redirected || merged.pgoff <= source.pgoff,
+            merged: merged.is_some(),
+            need_rmap_locks: rmap_locks.needed(),
             honoured: true,
             source_redirected: redirected,
         };

@@ -1,26 +1,39 @@
 //! `fork` (`dup_mmap()` of `kernel/fork.c`) and `exit` (`exit_mmap()` of `mm/mmap.c`).
 
-use vmadiff_machine::VmFlags;
+use vmadiff_machine::operand::Process;
+use vmadiff_machine::{Errno, VmFlags};
 
-use crate::anon_vma::{AnonVmas, Chain};
+use crate::anon_vma::AnonVmas;
+use crate::chain::Chain;
 use crate::mm::{Mm, Syscall};
+use crate::refusal::{Limit, Refusal, Rule};
 use crate::vma::Vma;
+use crate::why::{ForkReason, ForkRule};
+use crate::world::World;
 
-/// Makes `child`, which is empty, a child of `parent`: VMA by VMA, in address order.
+/// Makes `child`, which is empty, a child of `parent`, VMA by VMA in address order, and passes
+/// `found` the rule for each.
 ///
-/// - `VM_DONTCOPY`: left out.
-/// - No child has a userfaultfd context, nor anything locked.
-/// - `VM_WIPEONFORK`: none of the parent's anonymous memory. It has its own anon_vma at once
-///   (`anon_vma_prepare()`), and as `vm_prev` and `vm_next` are still those of the VMA it was
-///   copied from, it may share one with the *parent's* neighbours.
-/// - Else an anon_vma below the parent's ([`AnonVmas::fork`]), and the page table entries, if the
-///   parent's VMA has an anon_vma; without, a fault brings back all there was
+/// - `VM_DONTCOPY`: the child does not get the VMA.
+/// - A child has no userfaultfd context and no locked memory.
+/// - `VM_WIPEONFORK`: the child gets none of the parent's anonymous memory. Its VMA has an anon_vma
+///   at once (`anon_vma_prepare()`). `vm_prev` and `vm_next` are still those of the parent's VMA, so
+///   the child may share the anon_vma of the *parent's* neighbours.
+/// - Else the child gets an anon_vma below the parent's ([`AnonVmas::fork`]), and the page table
+///   entries if the parent's VMA has an anon_vma. Without one, faults make every page again
 ///   (`copy_page_range()`).
-pub(crate) fn fork(parent: &Mm, child: &mut Mm, anon_vmas: &mut AnonVmas) {
+fn dup_mmap(
+    parent: &Mm,
+    child: &mut Mm,
+    anon_vmas: &mut AnonVmas,
+    mut found: impl FnMut(ForkReason),
+) {
     child.reset(true);
     let vmas = parent.vmas();
     for (at, of) in vmas.iter().enumerate() {
+        let mut found = |rule| found(ForkReason { parent: of.range, rule });
         if of.flags.contains(VmFlags::VM_DONTCOPY) {
+            found(ForkRule::LeftOut);
             continue;
         }
         let mut vma = *of;
@@ -29,21 +42,51 @@ pub(crate) fn fork(parent: &Mm, child: &mut Mm, anon_vmas: &mut AnonVmas) {
             (vma.anon_vma, vma.chain) = (None, Chain::EMPTY);
             let prev: Option<&Vma> = at.checked_sub(1).map(|prev| &vmas[prev]);
             anon_vmas.prepare(&mut vma, prev, vmas.get(at + 1));
+            found(ForkRule::Wiped);
         } else {
-            anon_vmas.fork(&mut vma, of);
+            let reused = anon_vmas.fork(&mut vma, of);
             if of.anon_vma.is_some() {
                 *child.anon_pages_mut() |= parent.anon_pages() & of.range.set();
                 child.zero_pages |= parent.zero_pages & of.range.set();
+                found(ForkRule::Inherited { reused });
+            } else {
+                found(ForkRule::NeverFaulted);
             }
         }
-        // After the anon_vma was looked for: flags of neighbours are compared with these.
+        // The lock flags go last: the search for an anon_vma compared the neighbours' flags with
+        // them.
         vma.flags -= VmFlags::LOCK;
         child.insert(vma);
     }
 }
 
+impl World {
+    /// Makes a child of `process` at the lowest free index, and returns the index.
+    ///
+    /// # Errors
+    /// `ESRCH` where the process is not there; `EAGAIN` where no index is free.
+    pub(crate) fn fork(&mut self, process: Process) -> Result<u8, Refusal> {
+        let call = self.call(process, "fork")?;
+        let max = call.limits.max_processes();
+        let Some(child) = (0..max).find(|&at| !self.mms[at].alive) else {
+            let limit = Limit { have: max as u32, more: 1, max: max as u32 };
+            let call = self.syscall(process);
+            return call.refuse(Errno::EAGAIN, "copy_process", Rule::ProcessLimit(limit));
+        };
+        let parent = usize::from(process.0);
+        if let Ok([parent, child]) = self.mms.get_disjoint_mut([parent, child]) {
+            dup_mmap(parent, child, &mut self.anon_vmas, |reason| {
+                if let Some(why) = &mut self.why {
+                    why.fork.push(reason);
+                }
+            });
+        }
+        Ok(child as u8)
+    }
+}
+
 impl Syscall<'_> {
-    /// The process ends, and what it had mapped.
+    /// Ends the process and unmaps everything that it had mapped.
     pub(crate) fn exit(&mut self) {
         self.drop_vmas(0..self.mm.vmas().len());
         self.mm.reset(false);

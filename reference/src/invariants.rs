@@ -6,8 +6,9 @@ use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{END_PAGES, Process};
 use vmadiff_machine::{Limits, Machine, Observation, Op, PageSet, Program, VmFlags};
 
+use crate::Reference;
 use crate::mm::Mm;
-use crate::{Reference, World};
+use crate::world::World;
 
 /// Random programs, the same on every machine.
 struct Random(Pcg32);

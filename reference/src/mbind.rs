@@ -6,25 +6,35 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::change::Hole;
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::{Refusal, Rule};
 use crate::vma::Vma;
 
 impl Syscall<'_> {
-    /// Gives `range` a policy. What has it already is left alone, so it does not merge either.
+    /// Gives `range` a policy. A VMA that has the policy already is left alone, so it does not merge
+    /// either.
     ///
     /// # Errors
-    /// `EFAULT`, before anything is changed, for a hole at the start, or between two VMAs of the
-    /// range unless the policy is the default (`queue_pages_test_walk()`). A hole at the end is
-    /// not noticed, and a mapping whose pages cannot migrate is taken for one. `ENOMEM` for a cut
-    /// too many, where `mbind_range()` ends.
-    pub(crate) fn mbind(&mut self, range: Range, mode: Mode) -> Result<u8, Errno> {
+    /// `EFAULT`, before any change, for a hole at the start, or between two VMAs of the range unless
+    /// the policy is the default (`queue_pages_test_walk()`). A hole at the end is not noticed, and
+    /// a VMA whose pages cannot migrate is taken for a hole. `ENOMEM` where a cut passes the limit
+    /// on VMAs, which ends `mbind_range()`.
+    pub(crate) fn mbind(&mut self, range: Range, mode: Mode) -> Result<u8, Refusal> {
         if range.is_empty() {
             return Ok(0);
         }
         let unmovable = VmFlags::VM_IO | VmFlags::VM_PFNMAP;
         let seen = self.mm.all_in(range).iter().filter(|vma| !vma.flags.intersects(unmovable));
-        let torn = seen.clone().zip(seen.skip(1)).any(|(a, b)| a.range.end < b.range.start);
-        if (torn && mode != Mode::Default) || self.mm.vma_at(range.start).is_none() {
-            return Err(Errno::EFAULT);
+        let mut pairs = seen.clone().zip(seen.skip(1));
+        let torn = pairs.find(|(a, b)| a.range.end < b.range.start).map(|(a, _)| a.range.end);
+        if let Some(page) = torn.filter(|_| mode != Mode::Default) {
+            let rule = match self.mm.vma_at(page) {
+                Some(at) => Rule::Unmovable(self.mm.vmas()[at].range),
+                None => Rule::NotMapped(page),
+            };
+            return self.refuse(Errno::EFAULT, "queue_pages_test_walk", rule);
+        }
+        if self.mm.vma_at(range.start).is_none() {
+            return self.refuse(Errno::EFAULT, "mbind_range", Rule::NotMapped(range.start));
         }
         self.walk(range, Hole::Ignored, |this, at, part| {
             let vma = &this.mm.vmas()[at];

@@ -1,49 +1,99 @@
 //! The merge rule (`vma_merge()`).
 
+use std::ops::ControlFlow;
+
 use vmadiff_machine::VmFlags;
 
 use crate::mm::Syscall;
+use crate::range::Range;
 use crate::vma::Vma;
+use crate::why::{MergeBarrier, MergeDecision, Neighbour};
 
-/// Where what a range is mapped as comes from.
+/// The origin of a new range's attributes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Nowhere, or where this address space has had it until now: all that the original kernel knows.
+    /// The range is new, or this address space had the attributes until now: the only cases of the
+    /// original kernel.
     Here,
-    /// A mapping that stays where it is, in this address space or another one.
+    /// The range is a copy: its source mapping stays mapped, in this address space or another one.
     Copied,
 }
 
 impl Syscall<'_> {
-    /// Whether a range that is to be mapped as `new` may become part of its neighbour `near`.
+    /// The merge rule: calls `found` with each condition that keeps the new range `new` from
+    /// becoming part of its neighbour `near`, in the kernel's order, until `found` breaks.
     ///
-    /// They must agree in everything that a VMA says of all its pages: flags but for
-    /// `VM_SOFTDIRTY`, file, userfaultfd context, policy; the page offset must run on; and none
-    /// may be special or want to be told when it is closed (`is_mergeable_vma()`).
-    ///
-    /// Their anon_vmas must be the same, or one has none and `near` hangs on exactly one
-    /// (`is_mergeable_anon_vma()`): a VMA that descends from a fork hangs on more, and one never
-    /// faulted on none, so it does not take in a range that has been faulted.
-    ///
-    /// A [copy](crate::contract) must hang on the same ones, too: joined with what has its anon_vma
-    /// but not its chain, its pages would not be found.
-    fn may_join(&self, new: &Vma, near: &Vma, origin: Origin) -> bool {
-        let anon_vma = self.have_one_anon_vma(new, near, origin)
-            || ((new.anon_vma.is_none() || near.anon_vma.is_none())
-                && self.anon_vmas.is_singular(near.chain));
-        let pgoff = if near.range.start < new.range.start {
-            near.pgoff.plus(near.range.len()) == new.pgoff
-        } else {
-            new.pgoff.plus(new.range.len()) == near.pgoff
-        };
-        anon_vma
-            && pgoff
-            && VmFlags::VM_SOFTDIRTY.contains(new.flags ^ near.flags)
-            && new.file == near.file
-            && new.uffd == near.uffd
-            && new.policy == near.policy
-            && !new.flags.intersects(VmFlags::VM_SPECIAL)
-            && !near.has_close()
+    /// - The two must agree in every attribute that a VMA has for all its pages: flags except
+    ///   `VM_SOFTDIRTY`, file, userfaultfd context, policy. The new range must not be special, and
+    ///   the neighbour must not have a `vm_ops->close` handler (`is_mergeable_vma()`).
+    /// - The page offset must run on.
+    /// - The anon_vmas must be the same, or one of the two has none and `near` hangs on exactly one
+    ///   (`is_mergeable_anon_vma()`). A VMA that descends from a fork hangs on more. A VMA that was
+    ///   never faulted hangs on none, so it does not take in a range that was faulted.
+    /// - A [copy](crate::contract) must have the same chain as well: in a VMA that has its anon_vma
+    ///   and not its chain, its pages would not be found.
+    /// - Where the left neighbour merges (`left`), the right one must fit it, too: their anon_vmas
+    ///   are the same or one has none. Here a chain of the original kernel does not matter.
+    fn barriers(
+        &self,
+        (new, near, left): (&Vma, &Vma, Option<&Vma>),
+        origin: Origin,
+        mut found: impl FnMut(MergeBarrier) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        use MergeBarrier as B;
+        let differ = (new.flags ^ near.flags) - VmFlags::VM_SOFTDIRTY;
+        if !differ.is_empty() {
+            found(B::Flags { differ })?;
+        }
+        let special = new.flags & VmFlags::VM_SPECIAL;
+        if !special.is_empty() {
+            found(B::Special { flags: special })?;
+        }
+        if new.file != near.file {
+            found(B::File { new: new.file, near: near.file })?;
+        }
+        if near.has_close() {
+            found(B::Close)?;
+        }
+        if new.uffd != near.uffd {
+            found(B::Uffd { new: new.uffd, near: near.uffd })?;
+        }
+        if new.policy != near.policy {
+            found(B::Policy { new: new.policy, near: near.policy })?;
+        }
+        let (lower, upper) =
+            if near.range.start < new.range.start { (near, new) } else { (new, near) };
+        if lower.pgoff.plus(lower.range.len()) != upper.pgoff {
+            let pages = lower.range.len();
+            found(B::Offset { lower: lower.pgoff, pages, upper: upper.pgoff })?;
+        }
+        match (new.anon_vma, near.anon_vma) {
+            (None, None) => {}
+            (Some(new), Some(near)) if new != near => found(B::AnonVma)?,
+            (Some(_), Some(_)) => {
+                if !self.have_one_anon_vma(new, near, origin) {
+                    found(B::Chain)?;
+                }
+            }
+            _ if self.anon_vmas.is_singular(near.chain) => {}
+            _ => {
+                let unfaulted = if new.anon_vma.is_none() { new.range } else { near.range };
+                let links = self.anon_vmas.chain(near.chain).count() as u8;
+                found(B::NotSingular { unfaulted, links })?;
+            }
+        }
+        if let Some(left) = left
+            && left.anon_vma.is_some()
+            && near.anon_vma.is_some()
+            && !self.have_one_anon_vma(left, near, origin)
+        {
+            found(B::OtherNeighbour { left: left.range })?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn may_join(&self, vmas: (&Vma, &Vma, Option<&Vma>), origin: Origin) -> bool {
+        self.barriers(vmas, origin, |_| ControlFlow::Break(())).is_continue()
     }
 
     fn have_one_anon_vma(&self, a: &Vma, b: &Vma, origin: Origin) -> bool {
@@ -53,36 +103,35 @@ impl Syscall<'_> {
         }
     }
 
-    /// Maps `new.range` as `new` by widening a neighbour, if the rule lets one be widened, and
-    /// says where that VMA is; else changes nothing. The range is a hole or part of one VMA,
+    /// Maps `new.range` as `new` by widening a neighbour, where the merge rule allows it, and
+    /// returns the index of that VMA; else changes nothing. The range is a hole or part of one VMA,
     /// which loses it.
     ///
-    /// - Both neighbours, if the rule allows both and their anon_vmas are the same or one has
-    ///   none (here a chain does not matter). If the left one has none it takes the right one's,
-    ///   with its chain.
-    /// - Else the left one, if the rule allows it. Else the right one.
+    /// - Both neighbours are joined if the rule allows both. If the left one has no anon_vma it
+    ///   takes that of the right one, with its chain.
+    /// - Else the left one is widened, if the rule allows it. Else the right one.
     ///
-    /// The VMA that is widened keeps what it has: its `VM_SOFTDIRTY`, its anon_vma (if it has
-    /// one) and chain, and so the page offsets: no other VMA's count (`__vma_adjust()`).
+    /// The VMA that is widened keeps its attributes: its `VM_SOFTDIRTY`, its anon_vma (if it has
+    /// one) and chain, and its page offsets (`__vma_adjust()`).
     pub(crate) fn join(&mut self, new: &Vma, origin: Origin) -> Option<usize> {
         let vmas = self.mm.vmas();
         let first = self.mm.first_ending_after(new.range.start);
-        let left = first.checked_sub(1).filter(|&at| {
-            vmas[at].range.end == new.range.start && self.may_join(new, &vmas[at], origin)
-        });
-        let beyond =
-            first + usize::from(vmas.get(first).is_some_and(|vma| vma.range.overlaps(new.range)));
-        let right = Some(beyond)
-            .filter(|&at| at < vmas.len() && vmas[at].range.start == new.range.end)
-            .filter(|&at| self.may_join(new, &vmas[at], origin))
-            .filter(|&at| {
-                let (left, right) = (left.map(|left| &vmas[left]), &vmas[at]);
-                let left = left.filter(|left| left.anon_vma.is_some() && right.anon_vma.is_some());
-                left.is_none_or(|left| self.have_one_anon_vma(left, right, origin))
-            });
+        let before = first.checked_sub(1).filter(|&at| vmas[at].range.end == new.range.start);
+        let was = vmas.get(first).map(|vma| vma.range).filter(|vma| vma.overlaps(new.range));
+        let beyond = first + usize::from(was.is_some());
+        let after =
+            Some(beyond).filter(|&at| at < vmas.len() && vmas[at].range.start == new.range.end);
+
+        let left = before.filter(|&at| self.may_join((new, &vmas[at], None), origin));
+        let joined = left.map(|at| &vmas[at]);
+        let right = after.filter(|&at| self.may_join((new, &vmas[at], joined), origin));
+        if self.why.is_some() {
+            let joined = joined.copied();
+            self.explain_join(new, origin, was, (before, after), joined);
+        }
         left.or(right)?;
 
-        let right = right.map(|at| vmas[at]);
+        let right = right.map(|at| self.mm.vmas()[at]);
         self.vacate(first, new);
         match (left, right) {
             (Some(at), None) => {
@@ -109,8 +158,39 @@ impl Syscall<'_> {
         }
     }
 
-    /// Takes `new.range` from the VMA at `at`, if that is where it lies: its start, its end or
-    /// all of it. The pages stay: `new` has them.
+    /// Writes down every condition of the merge rule that failed, for both neighbours.
+    #[cold]
+    fn explain_join(
+        &mut self,
+        new: &Vma,
+        origin: Origin,
+        was: Option<Range>,
+        (before, after): (Option<usize>, Option<usize>),
+        left: Option<Vma>,
+    ) {
+        let neighbour = |at: usize, left: Option<&Vma>| {
+            let near = &self.mm.vmas()[at];
+            let mut barriers = Vec::new();
+            let _ = self.barriers((new, near, left), origin, |barrier| {
+                barriers.push(barrier);
+                ControlFlow::Continue(())
+            });
+            Neighbour { range: near.range, barriers }
+        };
+        let decision = MergeDecision {
+            process: self.process,
+            new: new.shown(),
+            was,
+            left: before.map(|at| neighbour(at, None)),
+            right: after.map(|at| neighbour(at, left.as_ref())),
+        };
+        if let Some(why) = &mut self.why {
+            why.merges.push(decision);
+        }
+    }
+
+    /// Takes `new.range` from the VMA at `at`, if the range lies there: its start, its end or all of
+    /// it. The pages stay mapped, by `new`.
     fn vacate(&mut self, at: usize, new: &Vma) {
         let Some(&vma) = self.mm.vmas().get(at).filter(|vma| vma.range.overlaps(new.range)) else {
             return;

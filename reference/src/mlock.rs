@@ -6,21 +6,20 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::change::Hole;
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::{Progress, Refusal};
 
 impl Syscall<'_> {
     /// Locks `range` and populates it.
     ///
     /// # Errors
-    /// `EPERM` where locking is not permitted; `ENOMEM` past the limit, not counting what is
-    /// locked in `range` already; `ENOMEM` for a hole or a cut too many, where locking ends and
-    /// nothing is populated; `ENOMEM` where populating fails (`__mlock_posix_error_return()`);
-    /// `EAGAIN` where it waits for userfaultfd.
-    pub(crate) fn mlock(&mut self, range: Range, onfault: Onfault) -> Result<u8, Errno> {
+    /// `EPERM` where locking is not permitted; `ENOMEM` past the limit on locked pages, without those
+    /// that are locked in `range` already; `ENOMEM` for a hole or where a cut passes the limit on
+    /// VMAs, which ends the call before it populates; `ENOMEM` where populating fails
+    /// (`__mlock_posix_error_return()`); `EAGAIN` where populating waits for userfaultfd.
+    pub(crate) fn mlock(&mut self, range: Range, onfault: Onfault) -> Result<u8, Refusal> {
         self.can_do_mlock()?;
         let more = u32::from(range.len()) - self.mm.locked_in(range);
-        if self.may_lock(more).is_err() {
-            return Err(Errno::ENOMEM);
-        }
+        self.may_lock(more, Errno::ENOMEM, "do_mlock")?;
         self.set_lock_flags(
             range,
             match onfault {
@@ -28,8 +27,10 @@ impl Syscall<'_> {
                 Onfault::Yes => VmFlags::LOCK,
             },
         )?;
-        match self.populate(range) {
-            Err(Errno::EFAULT) => Err(Errno::ENOMEM),
+        match self.populate(range).map_err(|refusal| refusal.after(Progress::NotPopulated)) {
+            Err(refusal) if refusal.errno == Errno::EFAULT => {
+                Err(Refusal { errno: Errno::ENOMEM, ..refusal })
+            }
             other => other.map(|()| 0),
         }
     }
@@ -37,15 +38,16 @@ impl Syscall<'_> {
     /// Unlocks `range`.
     ///
     /// # Errors
-    /// `ENOMEM` for a hole or a cut too many, where unlocking ends.
-    pub(crate) fn munlock(&mut self, range: Range) -> Result<u8, Errno> {
+    /// `ENOMEM` for a hole or where a cut passes the limit on VMAs, which ends the call.
+    pub(crate) fn munlock(&mut self, range: Range) -> Result<u8, Refusal> {
         self.set_lock_flags(range, VmFlags::empty())?;
         Ok(0)
     }
 
-    /// `apply_vma_lock_flags()`. Special mappings are passed over (`mlock_fixup()`).
-    fn set_lock_flags(&mut self, range: Range, lock: VmFlags) -> Result<(), Errno> {
-        self.walk(range, Hole::Stops, |this, at, part| {
+    /// Sets the lock flags of `range` (`apply_vma_lock_flags()`). Special VMAs are left alone
+    /// (`mlock_fixup()`).
+    fn set_lock_flags(&mut self, range: Range, lock: VmFlags) -> Result<(), Refusal> {
+        self.walk(range, Hole::Stops("apply_vma_lock_flags"), |this, at, part| {
             let old = this.mm.vmas()[at].flags;
             if old.intersects(VmFlags::VM_SPECIAL) {
                 return Ok(at);

@@ -1,32 +1,33 @@
-//! An address space: VMAs in address order, page tables, and the cuts that every operation on a
-//! range begins with.
+//! An address space: VMAs in address order, page tables, and the cuts with which every operation on
+//! a range begins.
 
-use vmadiff_machine::operand::{MAX_PROCESSES, Page};
+use vmadiff_machine::operand::{MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Errno, Limits, PageSet, UffdId};
 
 use crate::anon_vma::AnonVmas;
 use crate::range::Range;
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::Shmem;
 use crate::vma::Vma;
+use crate::why::Why;
 
 /// An address space.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mm {
-    /// Whether there is a process that has it.
+    /// A process has this address space.
     pub(crate) alive: bool,
     /// Sorted, disjoint, none of them empty.
     vmas: Vec<Vma>,
     /// The pages whose page table entry maps an anonymous page.
     anon_pages: PageSet,
-    /// The pages whose page table entry maps the zero page. Those that map pages of files are not
-    /// kept: what they change is that a fault need not look into the page cache, where the page
-    /// is.
+    /// The pages whose page table entry maps the zero page. Entries that map pages of files are not
+    /// kept: with such an entry a fault need not look into the page cache, where the page is anyway.
     pub(crate) zero_pages: PageSet,
     /// The userfaultfd contexts that its process has opened.
     pub(crate) uffd: [Option<UffdId>; 2],
-    /// The pages charged to committed memory, as they were when it was last shown.
+    /// The pages charged to committed memory when the address space was last shown.
     pub(crate) committed: i64,
-    /// Whether anything that is shown may differ from what was shown last.
+    /// The address space may differ from what was shown last.
     pub(crate) changed: bool,
 }
 
@@ -57,18 +58,20 @@ impl Mm {
         &mut self.anon_pages
     }
 
-    /// `find_vma()`: where the first VMA that ends after `page` is; past the last if none does.
+    /// Returns the index of the first VMA that ends after `page` (`find_vma()`); the number of VMAs
+    /// if none does.
     pub(crate) fn first_ending_after(&self, page: Page) -> usize {
         self.vmas.iter().position(|vma| vma.range.end > page).unwrap_or(self.vmas.len())
     }
 
-    /// Where the VMA that maps `page` is.
+    /// Returns the index of the VMA that maps `page`.
     pub(crate) fn vma_at(&self, page: Page) -> Option<usize> {
         let at = self.first_ending_after(page);
         self.vmas.get(at).filter(|vma| vma.range.start <= page).map(|_| at)
     }
 
-    /// The first VMA that has a page of `range`, and its part of it.
+    /// Returns the index of the first VMA that maps a page of `range`, and the part of `range` that
+    /// it maps.
     pub(crate) fn first_in(&self, range: Range) -> Option<(usize, Range)> {
         if range.is_empty() {
             return None;
@@ -78,14 +81,14 @@ impl Mm {
         Some((at, vma.range.intersection(range)))
     }
 
-    /// The VMAs that have a page of `range`.
+    /// Returns the VMAs that map a page of `range`.
     pub(crate) fn all_in(&self, range: Range) -> &[Vma] {
         let from = self.first_ending_after(range.start);
         let count = self.vmas[from..].iter().take_while(|vma| vma.range.start < range.end).count();
         &self.vmas[from..from + count]
     }
 
-    /// Adds a VMA where nothing is mapped.
+    /// Adds a VMA in a hole, and returns its index.
     pub(crate) fn insert(&mut self, vma: Vma) -> usize {
         let at = self.first_ending_after(vma.range.start);
         self.vmas.insert(at, vma);
@@ -94,17 +97,32 @@ impl Mm {
     }
 }
 
-/// A system call: the address space it works on, and what all address spaces share.
+/// A system call: the address space it works on, and the state that all address spaces share.
 pub(crate) struct Syscall<'a> {
+    /// The process that has `mm`.
+    pub(crate) process: Process,
     pub(crate) mm: &'a mut Mm,
     pub(crate) anon_vmas: &'a mut AnonVmas,
     pub(crate) shmem: &'a mut Shmem,
     pub(crate) limits: &'a Limits,
+    /// The reasons of the operation, where they are asked for.
+    pub(crate) why: Option<&'a mut Why>,
 }
 
 impl Syscall<'_> {
-    /// Cuts the VMA at `at` in two at `page`, which lies inside it; both have all it had
-    /// (`__split_vma()`).
+    /// Returns the refusal of `rule`, which the kernel function `function` checks.
+    pub(crate) fn refuse<T>(
+        &self,
+        errno: Errno,
+        function: &'static str,
+        rule: Rule,
+    ) -> Result<T, Refusal> {
+        let progress = Progress::Nothing;
+        Err(Refusal { errno, function, process: self.process, rule, progress })
+    }
+
+    /// Cuts the VMA at `at` in two at `page`, which lies inside it (`__split_vma()`). Both halves
+    /// keep all attributes.
     pub(crate) fn cut(&mut self, at: usize, page: Page) {
         let whole = *self.mm.vma_mut(at);
         self.mm.vmas[at].range.end = page;
@@ -113,19 +131,17 @@ impl Syscall<'_> {
         self.anon_vmas.link(&upper);
     }
 
-    /// The same, where the limit forbids a VMA more.
+    /// Cuts the VMA at `at` in two at `page`, under the limit on VMAs.
     ///
     /// # Errors
     /// `ENOMEM` (`split_vma()`).
-    pub(crate) fn cut_within_limit(&mut self, at: usize, page: Page) -> Result<(), Errno> {
-        if !self.has_room_for(1) {
-            return Err(Errno::ENOMEM);
-        }
+    pub(crate) fn cut_within_limit(&mut self, at: usize, page: Page) -> Result<(), Refusal> {
+        self.may_map(1, "split_vma")?;
         self.cut(at, page);
         Ok(())
     }
 
-    /// The VMAs at these places go; their pages are another's affair.
+    /// Removes the VMAs at these indices. Their pages are left to the caller.
     pub(crate) fn drop_vmas(&mut self, places: std::ops::Range<usize>) {
         for vma in self.mm.vmas.drain(places) {
             self.anon_vmas.unlink(&vma);

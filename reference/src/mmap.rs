@@ -3,19 +3,21 @@
 use vmadiff_machine::operand::{FilePage, Kind, Len, MmapFlags, Mode, Page, PageOffset, Prot};
 use vmadiff_machine::{Errno, VmFlags};
 
-use crate::anon_vma::Chain;
+use crate::chain::Chain;
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::{DEVICE, MEMFDS};
 use crate::vma::Vma;
 
-/// The permissions of `vm_flags` that a protection asks for (`calc_vm_prot_bits()`).
+/// Returns the flags of a protection (`calc_vm_prot_bits()`).
 pub(crate) fn access(prot: Prot) -> VmFlags {
     VmFlags::from_bits_truncate(prot.bits().into())
 }
 
-/// What `kind` adds to the flags, and takes from `VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC`.
+/// Returns the flags that `kind` adds, and those that it takes from `VM_MAYREAD | VM_MAYWRITE |
+/// VM_MAYEXEC`.
 fn flags_of(kind: Kind) -> (VmFlags, VmFlags) {
     let shared = VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
     match kind {
@@ -23,25 +25,25 @@ fn flags_of(kind: Kind) -> (VmFlags, VmFlags) {
             (VmFlags::empty(), VmFlags::empty())
         }
         Kind::AnonShared | Kind::File0Shared | Kind::File1Shared => (shared, VmFlags::empty()),
-        // Shared, but nothing that is written here can reach the file.
+        // Shared, but the file is open for reading only, so no write can reach it.
         Kind::ReadonlyShared => (VmFlags::VM_MAYSHARE, VmFlags::VM_MAYWRITE),
         Kind::Special => (shared | VmFlags::VM_SPECIAL, VmFlags::empty()),
     }
 }
 
 impl Syscall<'_> {
-    /// Maps `len` pages at `page`, over what is mapped there. Memory that is private, writable
-    /// and not `VM_NORESERVE` is charged (`accountable_mapping()`). Every VMA has `VM_SOFTDIRTY`:
-    /// it is born with it and nothing here takes it away, so which one's is kept in a merge is
-    /// not seen. `MAP_LOCKED` populates, except for the device, which is never locked.
+    /// Maps `len` pages at `page` and replaces the mappings there. Memory that is private, writable
+    /// and not `VM_NORESERVE` is charged (`accountable_mapping()`). `MAP_LOCKED` populates, except
+    /// for the device, which is never locked. Every VMA has `VM_SOFTDIRTY` from the start, and no
+    /// operation clears it, so that a merge does not show whose flag was kept.
     ///
     /// # Errors
-    /// In the order they are looked for: `EINVAL` for no pages; `ENOMEM` where there are more VMAs
-    /// than the limit (there may be one more than it afterwards); `EEXIST` for
-    /// `MAP_FIXED_NOREPLACE` where something is mapped; `EPERM`, `EAGAIN` where locking is not
-    /// permitted or past its limit; `EACCES` to write what is open for reading; `ENOMEM` past the
-    /// limit on pages, not counting those replaced, or where cutting a VMA in three is one too
-    /// many.
+    /// In the order of the checks: `EINVAL` for no pages; `ENOMEM` where there are more VMAs than
+    /// the limit (the call may pass the limit by one); `EEXIST` for `MAP_FIXED_NOREPLACE` over a
+    /// mapping; `EPERM`, `EAGAIN` where locking is not permitted or past its limit; `EACCES` to
+    /// write a file that is open for reading; `ENOMEM` past the limit on pages, without the replaced
+    /// pages, or where cutting a VMA in three passes the limit on VMAs; `EAGAIN` where populating
+    /// waits for userfaultfd.
     pub(crate) fn mmap(
         &mut self,
         (page, len): (Page, Len),
@@ -49,24 +51,24 @@ impl Syscall<'_> {
         kind: Kind,
         how: MmapFlags,
         FilePage(pgoff): FilePage,
-    ) -> Result<u8, Errno> {
+    ) -> Result<u8, Refusal> {
         let range = Range::new(page, len);
         if range.is_empty() {
-            return Err(Errno::EINVAL);
+            return self.refuse(Errno::EINVAL, "do_mmap", Rule::NoPages);
         }
-        if !self.has_room_for(0) {
-            return Err(Errno::ENOMEM);
-        }
-        if how.contains(MmapFlags::FIXED_NOREPLACE) && self.mm.first_in(range).is_some() {
-            return Err(Errno::EEXIST);
+        self.may_map(0, "do_mmap")?;
+        if how.contains(MmapFlags::FIXED_NOREPLACE)
+            && let Some(there) = self.mm.all_in(range).first()
+        {
+            return self.refuse(Errno::EEXIST, "do_mmap", Rule::Occupied(there.range));
         }
         let locked = how.contains(MmapFlags::LOCKED);
         if locked {
             self.can_do_mlock()?;
-            self.may_lock(len.0.into())?;
+            self.may_lock(len.0.into(), Errno::EAGAIN, "mlock_future_check")?;
         }
         if kind == Kind::ReadonlyShared && prot.contains(Prot::W) {
-            return Err(Errno::EACCES);
+            return self.refuse(Errno::EACCES, "do_mmap", Rule::FileReadOnly);
         }
         self.may_expand(len.0.into(), self.mm.mapped_in(range))?;
         if self.mm.first_in(range).is_some() {
@@ -103,7 +105,7 @@ impl Syscall<'_> {
             self.mm.insert(new);
         }
         if flags.contains(VmFlags::VM_LOCKED) {
-            self.populate_quietly(range)?;
+            self.populate_quietly(range).map_err(|r| r.after(Progress::NotPopulated))?;
         }
         Ok(page.0)
     }
@@ -111,17 +113,18 @@ impl Syscall<'_> {
     /// Unmaps `range` (`__do_munmap()`).
     ///
     /// # Errors
-    /// `EINVAL` for no pages; `ENOMEM` where it lies inside one VMA, which would become two, and
-    /// that is one too many. Any other cut is made whatever the limit: more goes than comes.
-    pub(crate) fn munmap(&mut self, range: Range) -> Result<(), Errno> {
+    /// `EINVAL` for no pages; `ENOMEM` where the range lies inside one VMA, which would become two,
+    /// past the limit on VMAs. Any other cut is made under any limit: it removes as many VMAs as it
+    /// makes.
+    pub(crate) fn munmap(&mut self, range: Range) -> Result<(), Refusal> {
         if range.is_empty() {
-            return Err(Errno::EINVAL);
+            return self.refuse(Errno::EINVAL, "__do_munmap", Rule::NoPages);
         }
         let Some((mut at, _)) = self.mm.first_in(range) else { return Ok(()) };
         let first = self.mm.vmas()[at].range;
         if first.start < range.start {
-            if range.end < first.end && !self.has_room_for(1) {
-                return Err(Errno::ENOMEM);
+            if range.end < first.end {
+                self.may_map(1, "__do_munmap")?;
             }
             self.cut(at, range.start);
             at += 1;

@@ -7,25 +7,28 @@ use crate::change::Hole;
 use crate::mm::Syscall;
 use crate::mmap::access;
 use crate::range::Range;
+use crate::refusal::{Refusal, Rule};
+use crate::vma::Vma;
 
 impl Syscall<'_> {
-    /// Gives `range` another protection. Private memory that becomes writable is charged for ever
-    /// after, unless it is `VM_NORESERVE` (`mprotect_fixup()`); if it is locked, it is populated,
-    /// and whatever that ends with is not told. It does not even wait for userfaultfd: there a
-    /// fault that may not be retried fails (`handle_userfault()` without
-    /// `FAULT_FLAG_ALLOW_RETRY`).
+    /// Gives `range` another protection. Private memory that becomes writable is charged, and stays
+    /// charged, unless it is `VM_NORESERVE` (`mprotect_fixup()`). If that memory is locked it is
+    /// populated, and the call ignores the result. Populating does not wait for userfaultfd here: a
+    /// fault that may not be retried fails (`handle_userfault()` without `FAULT_FLAG_ALLOW_RETRY`).
     ///
     /// # Errors
-    /// `ENOMEM` for a hole, `EACCES` where the file was not opened for that, `ENOMEM` for a cut
-    /// too many; what was done before stays done.
-    pub(crate) fn mprotect(&mut self, range: Range, prot: Prot) -> Result<u8, Errno> {
+    /// `ENOMEM` for a hole; `EACCES` where the file was not opened for the access; `ENOMEM` where a
+    /// cut passes the limit on VMAs. Earlier VMAs keep their new protection.
+    pub(crate) fn mprotect(&mut self, range: Range, prot: Prot) -> Result<u8, Refusal> {
         use VmFlags as F;
-        self.walk(range, Hole::Stops, |this, at, part| {
-            let old = this.mm.vmas()[at].flags;
+        self.walk(range, Hole::Stops("do_mprotect_pkey"), |this, at, part| {
+            let Vma { flags: old, range: vma, .. } = this.mm.vmas()[at];
             let mut new = (old - F::ACCESS) | access(prot);
-            let may = F::from_bits_truncate(old.bits() >> 4);
-            if !may.contains(access(prot)) {
-                return Err(Errno::EACCES);
+            // VM_MAYREAD, VM_MAYWRITE and VM_MAYEXEC are four bits above what they permit.
+            let lacks = F::from_bits_truncate(access(prot).bits() << 4) - old;
+            if !lacks.is_empty() {
+                let rule = Rule::LacksFlags { vma, flags: lacks };
+                return this.refuse(Errno::EACCES, "do_mprotect_pkey", rule);
             }
             if new == old {
                 return Ok(at);

@@ -3,20 +3,22 @@
 use vmadiff_machine::operand::{Len, MremapFlags, Page};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
-use crate::merge::Origin;
+use crate::copy_vma::Source;
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::{Progress, Refusal, Rule};
+use crate::why::CopyKind;
 
 impl Syscall<'_> {
-    /// Resizes what is mapped at `page`, or moves it to `new_page`. Answers where it is.
+    /// Resizes the mapping at `page`, or moves it to `new_page`, and returns its page.
     ///
-    /// In place, shrinking is unmapping and asks nothing else, not even whether anything is
-    /// mapped; growing widens the VMA and does not merge it with what it then touches.
+    /// Shrinking in place unmaps and checks nothing else, not even that anything is mapped. Growing
+    /// in place widens the VMA and does not merge it with the VMA that it then touches.
     ///
     /// # Errors
     /// `EINVAL` for a new length of zero; those of [`Syscall::munmap`] and
     /// [`Syscall::may_resize`]; `ENOMEM` where it cannot grow in place; those of a move; `EAGAIN`
-    /// where populating waits for userfaultfd, after all else.
+    /// where populating waits for userfaultfd, after all the rest is done.
     pub(crate) fn mremap(
         &mut self,
         page: Page,
@@ -24,9 +26,9 @@ impl Syscall<'_> {
         flags: MremapFlags,
         new_page: Page,
         report: &mut Option<CopyReport>,
-    ) -> Result<u8, Errno> {
+    ) -> Result<u8, Refusal> {
         if new_len.0 == 0 {
-            return Err(Errno::EINVAL);
+            return self.refuse(Errno::EINVAL, "mremap", Rule::NoPages);
         }
         if flags == MremapFlags::MaymoveFixed {
             return self.mremap_to(page, (old_len, new_len), new_page, report);
@@ -39,51 +41,58 @@ impl Syscall<'_> {
         }
         let at = self.may_resize(page, old_len, new_len)?;
         let grown = Range { start: page.plus(old_len), end: page.plus(new_len) };
-        if self.mm.vmas()[at].range.end != grown.start || self.mm.first_in(grown).is_some() {
-            return Err(Errno::ENOMEM);
+        // `vma_expandable()`: the VMA itself may go on past the old length.
+        if let Some(there) = self.mm.all_in(grown).first() {
+            return self.refuse(Errno::ENOMEM, "mremap", Rule::Occupied(there.range));
         }
         self.mm.vma_mut(at).range.end = grown.end;
         self.populate_if_locked(grown)?;
         Ok(page.0)
     }
 
-    /// Moves to `new_page`, over what is mapped there (`mremap_to()`).
+    /// Moves the mapping to `new_page` and replaces the mappings there (`mremap_to()`).
     ///
     /// # Errors
-    /// `EINVAL` where old and new range overlap; `ENOMEM` where fewer than six VMAs more are
-    /// allowed, which is more than the move takes. Of [`Syscall::may_resize`], when the new range
-    /// and the old one's pages past the new length are unmapped already.
+    /// `EINVAL` where old and new range overlap; `ENOMEM` where the limit allows fewer than six more
+    /// VMAs, which is more than a move takes; those of [`Syscall::may_resize`], after the new range
+    /// and the pages past the new length are unmapped.
     fn mremap_to(
         &mut self,
         page: Page,
         (old_len, new_len): (Len, Len),
         new_page: Page,
         report: &mut Option<CopyReport>,
-    ) -> Result<u8, Errno> {
+    ) -> Result<u8, Refusal> {
         let new = Range::new(new_page, new_len);
         if page.plus(old_len) > new.start && new.end > page {
-            return Err(Errno::EINVAL);
+            let from = Range::new(page, old_len);
+            return self.refuse(Errno::EINVAL, "mremap_to", Rule::Overlap { from, to: new });
         }
-        if !self.has_room_for(6) {
-            return Err(Errno::ENOMEM);
-        }
+        self.may_map(6, "mremap_to")?;
         self.munmap(new)?;
         if new_len < old_len {
-            self.munmap(Range { start: page.plus(new_len), end: page.plus(old_len) })?;
+            self.munmap(Range { start: page.plus(new_len), end: page.plus(old_len) })
+                .map_err(|refusal| refusal.after(Progress::Unmapped))?;
         }
         let old = Range::new(page, old_len.min(new_len));
-        let at = self.may_resize(page, Len(old.len()), new_len)?;
+        let at = self
+            .may_resize(page, Len(old.len()), new_len)
+            .map_err(|refusal| refusal.after(Progress::Unmapped))?;
         *report = Some(self.move_vma(at, old, new)?);
         Ok(new_page.0)
     }
 
-    /// Moves `old`, which the VMA at `at` maps, to `new`, a hole (`move_vma()`). A move of no
-    /// pages leaves all where it was: a shared mapping is duplicated. The new mapping, and a
-    /// neighbour that it merged with, is not watched by userfaultfd any more.
-    fn move_vma(&mut self, at: usize, old: Range, new: Range) -> Result<CopyReport, Errno> {
-        let source = self.mm.vmas()[at];
+    /// Moves `old`, which the VMA at `at` maps, to `new`, a hole (`move_vma()`). A move of no pages
+    /// leaves the source mapped: it duplicates a shared mapping. The new mapping, with a neighbour
+    /// that it merged with, loses its userfaultfd context.
+    ///
+    /// # Errors
+    /// `EAGAIN` where populating waits for userfaultfd. Unmapping the source does not fail: there is
+    /// room for six VMAs.
+    fn move_vma(&mut self, at: usize, old: Range, new: Range) -> Result<CopyReport, Refusal> {
+        let source = Source { process: self.process, vma: self.mm.vmas()[at], from: old };
         let (at, report) =
-            self.copy_vma(&source.copied(old.start, new), &source, true, Origin::Here);
+            self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move);
 
         let moved = |pages| (pages & old.set()) >> old.start.0 << new.start.0;
         let (anon, zero) = (moved(self.mm.anon_pages()), moved(self.mm.zero_pages));
@@ -97,29 +106,34 @@ impl Syscall<'_> {
         Ok(report)
     }
 
-    /// Whether `old_len` pages at `page` may become `new_len`, and where their VMA is
-    /// (`vma_to_resize()`). Zero pages may become more only of a shared mapping, as a duplicate.
+    /// Checks that `old_len` pages at `page` may become `new_len`, and returns the index of their VMA
+    /// (`vma_to_resize()`). No pages may become more only of a shared mapping, as a duplicate.
     ///
     /// # Errors
-    /// `EFAULT` where nothing is mapped; `EINVAL` for no pages of a private mapping; `EFAULT`
-    /// where they are not all of one VMA; then, if there are to be more: `EFAULT` for a mapping
-    /// that may not grow; `EAGAIN` past the limit on locked pages; `ENOMEM` past that on pages.
-    fn may_resize(&self, page: Page, old_len: Len, new_len: Len) -> Result<usize, Errno> {
-        let at = self.mm.vma_at(page).ok_or(Errno::EFAULT)?;
+    /// `EFAULT` where nothing is mapped; `EINVAL` for no pages of a private mapping; `EFAULT` where
+    /// the VMA ends before the range. Where the mapping grows: `EFAULT` for a VMA that may not grow;
+    /// `EAGAIN` past the limit on locked pages; `ENOMEM` past the limit on pages.
+    fn may_resize(&self, page: Page, old_len: Len, new_len: Len) -> Result<usize, Refusal> {
+        let refuse = |errno, rule| self.refuse(errno, "vma_to_resize", rule);
+        let Some(at) = self.mm.vma_at(page) else {
+            return refuse(Errno::EFAULT, Rule::NotMapped(page));
+        };
         let vma = &self.mm.vmas()[at];
         if old_len.0 == 0 && !vma.flags.contains(VmFlags::VM_MAYSHARE) {
-            return Err(Errno::EINVAL);
+            return refuse(Errno::EINVAL, Rule::PrivateDuplicate(vma.range));
         }
-        if page.plus(old_len) > vma.range.end {
-            return Err(Errno::EFAULT);
+        let old = Range::new(page, old_len);
+        if old.end > vma.range.end {
+            return refuse(Errno::EFAULT, Rule::PastVma { range: old, vma: vma.range });
         }
         if new_len > old_len {
             let more = u32::from(new_len.0 - old_len.0);
-            if vma.flags.intersects(VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP) {
-                return Err(Errno::EFAULT);
+            let flags = vma.flags & (VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP);
+            if !flags.is_empty() {
+                return refuse(Errno::EFAULT, Rule::HasFlags { vma: vma.range, flags });
             }
             if vma.flags.contains(VmFlags::VM_LOCKED) {
-                self.may_lock(more)?;
+                self.may_lock(more, Errno::EAGAIN, "vma_to_resize")?;
             }
             self.may_expand(more, 0)?;
         }
@@ -127,10 +141,15 @@ impl Syscall<'_> {
     }
 
     /// Populates the pages by which a locked mapping has grown.
-    fn populate_if_locked(&mut self, grown: Range) -> Result<(), Errno> {
+    ///
+    /// # Errors
+    /// `EAGAIN` where a fault waits for userfaultfd.
+    fn populate_if_locked(&mut self, grown: Range) -> Result<(), Refusal> {
         let vma = self.mm.first_in(grown).map(|(at, _)| &self.mm.vmas()[at]);
         match vma {
-            Some(vma) if vma.flags.contains(VmFlags::VM_LOCKED) => self.populate_quietly(grown),
+            Some(vma) if vma.flags.contains(VmFlags::VM_LOCKED) => self
+                .populate_quietly(grown)
+                .map_err(|refusal| refusal.after(Progress::NotPopulated)),
             _ => Ok(()),
         }
     }

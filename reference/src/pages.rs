@@ -1,4 +1,4 @@
-//! Pages: what a fault does (`mm/memory.c`), and populating, which faults on purpose
+//! Pages: the effect of a fault (`mm/memory.c`), and populating, which faults on purpose
 //! (`mm/gup.c`).
 
 use vmadiff_machine::operand::{Access, Page};
@@ -6,57 +6,79 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::Content;
 use crate::vma::Vma;
 
-/// How a fault ends that does not give the page.
+/// A fault that does not give the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// Beyond the end of the file.
+struct Fault {
+    end: End,
+    /// The VMA has got an anon_vma in the fault.
+    prepared: bool,
+}
+
+/// The end of a fault that does not give the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The page lies beyond the end of the file.
     Sigbus,
-    /// The page is missing, and userfaultfd watches: the fault waits for someone to fill it.
+    /// The page is missing and userfaultfd watches: the fault waits until someone fills the page.
     Waits,
 }
 
 impl Syscall<'_> {
-    /// One byte of a page is read or written by the process.
+    /// Reads or writes one byte of a page, as the process does.
     ///
     /// # Errors
-    /// `EAGAIN` where userfaultfd watches the VMA, whether or not the access is permitted;
-    /// `EFAULT` where nothing is mapped or the access is not permitted (`access_error()`);
-    /// `SIGBUS` beyond the end of the file.
-    pub(crate) fn touch(&mut self, page: Page, access: Access) -> Result<u8, Errno> {
-        let at = self.mm.vma_at(page).ok_or(Errno::EFAULT)?;
-        let Vma { flags, uffd, .. } = self.mm.vmas()[at];
-        if uffd.is_some() {
-            return Err(Errno::EAGAIN);
-        }
-        let permitted = match access {
-            Access::Write => VmFlags::VM_WRITE,
-            // What may be written or executed may be read.
-            Access::Read => VmFlags::ACCESS,
+    /// `EAGAIN` where userfaultfd watches the VMA, even if the access is not permitted; `EFAULT`
+    /// where nothing is mapped or the access is not permitted (`access_error()`); `SIGBUS` beyond
+    /// the end of the file.
+    pub(crate) fn touch(&mut self, page: Page, access: Access) -> Result<u8, Refusal> {
+        let Some(at) = self.mm.vma_at(page) else {
+            return self.refuse(Errno::EFAULT, "__do_page_fault", Rule::NotMapped(page));
         };
-        if !flags.intersects(permitted) {
-            return Err(Errno::EFAULT);
+        let Vma { range: vma, flags, uffd, .. } = self.mm.vmas()[at];
+        if uffd.is_some() {
+            return self.refuse(Errno::EAGAIN, "handle_userfault", Rule::Watched(vma));
         }
-        match self.fault(at, page, access == Access::Write) {
-            Ok(()) => Ok(0),
-            Err(Fault::Sigbus) => Err(Errno::SIGBUS),
-            Err(Fault::Waits) => Err(Errno::EAGAIN),
+        let refused = match access {
+            Access::Write if !flags.contains(VmFlags::VM_WRITE) => {
+                Some(Rule::LacksFlags { vma, flags: VmFlags::VM_WRITE })
+            }
+            // Memory that may be written or executed may be read.
+            Access::Read if !flags.intersects(VmFlags::ACCESS) => Some(Rule::NoAccess(vma)),
+            _ => None,
+        };
+        if let Some(rule) = refused {
+            return self.refuse(Errno::EFAULT, "access_error", rule);
         }
+        let fault = self.fault(at, page, access == Access::Write);
+        fault.map(|()| 0).map_err(|fault| self.failed(fault, at, page, Errno::SIGBUS))
     }
 
-    /// The VMA at `at` gives `page` for reading or writing (`handle_mm_fault()`); permissions have
-    /// been checked.
+    /// The refusal of a call by a fault; `sigbus` is the error for a page beyond the file.
+    fn failed(&self, fault: Fault, at: usize, page: Page, sigbus: Errno) -> Refusal {
+        let vma = self.mm.vmas()[at].range;
+        let (errno, function, rule) = match fault.end {
+            End::Sigbus => (sigbus, "shmem_fault", Rule::BeyondFile(page)),
+            End::Waits => (Errno::EAGAIN, "handle_userfault", Rule::WouldBlock { page, vma }),
+        };
+        let progress = if fault.prepared { Progress::AnonVma } else { Progress::Nothing };
+        Refusal { errno, function, process: self.process, rule, progress }
+    }
+
+    /// Makes `page` of the VMA at `at` present for reading or writing (`handle_mm_fault()`).
+    /// Permissions have been checked.
     ///
-    /// - An anonymous page that is there serves every access; what else is there serves reads.
-    /// - A write to private memory needs an anonymous page, and the VMA an anon_vma for it. It
+    /// - An anonymous page that is present serves every access. Any other present page serves reads.
+    /// - A write to private memory needs an anonymous page, and the VMA an anon_vma for it. The VMA
     ///   gets the anon_vma first (`do_anonymous_page()`, `do_cow_fault()`, `wp_page_copy()`), and
     ///   keeps it if the fault then fails.
-    /// - Anonymous memory that is read shows the zero page, which needs no anon_vma.
-    /// - A page of a file comes by way of the page cache, for private mappings too. userfaultfd
-    ///   watches for pages that are missing there (`shmem_getpage_gfp()`); for anonymous memory,
-    ///   for pages that are missing in the page table.
+    /// - A read of anonymous memory shows the zero page, which needs no anon_vma.
+    /// - A page of a file comes from the page cache, for private mappings too. There userfaultfd
+    ///   watches for pages that are missing in the page cache (`shmem_getpage_gfp()`); in anonymous
+    ///   memory, for pages that are missing in the page table.
     /// - The device has all its pages from the start.
     fn fault(&mut self, at: usize, page: Page, write: bool) -> Result<(), Fault> {
         let bit = 1 << page.0;
@@ -71,11 +93,12 @@ impl Syscall<'_> {
         if copy {
             self.prepare(at);
         }
+        let ends = |end| Err(Fault { end, prepared: copy && vma.anon_vma.is_none() });
         let watched = vma.uffd.is_some();
         match vma.file {
             None => {
                 if watched && self.mm.zero_pages & bit == 0 {
-                    return Err(Fault::Waits);
+                    return ends(End::Waits);
                 }
                 if !copy {
                     self.mm.zero_pages |= bit;
@@ -85,8 +108,8 @@ impl Syscall<'_> {
                 let pgoff = vma.pgoff_of(page).0;
                 match self.shmem.content(file, pgoff) {
                     Content::Cached => {}
-                    Content::Beyond => return Err(Fault::Sigbus),
-                    Content::Missing if watched => return Err(Fault::Waits),
+                    Content::Beyond => return ends(End::Sigbus),
+                    Content::Missing if watched => return ends(End::Waits),
                     Content::Missing => self.shmem.cache(file, pgoff),
                 }
             }
@@ -98,7 +121,7 @@ impl Syscall<'_> {
         Ok(())
     }
 
-    /// `anon_vma_prepare()` of the VMA at `at`.
+    /// Gives the VMA at `at` an anon_vma, unless it has one (`anon_vma_prepare()`).
     fn prepare(&mut self, at: usize) {
         let vmas = self.mm.vmas();
         let mut vma = vmas[at];
@@ -110,35 +133,33 @@ impl Syscall<'_> {
         *self.mm.vma_mut(at) = vma;
     }
 
-    /// Faults in `part` of the VMA at `at`, page by page, up to the first that fails
-    /// (`populate_vma_page_range()`). Private writable memory is written, so that it is copied
-    /// now; else it is read, whether or not reading is permitted, if anything is. Memory that is
+    /// Faults in `part` of the VMA at `at`, page by page, up to the first page that fails
+    /// (`populate_vma_page_range()`). Private writable memory is written, so that it is copied now.
+    /// Any other memory is read, even if only writing or executing is permitted. Memory that is
     /// locked on fault is left as it is.
     ///
     /// # Errors
-    /// `EFAULT` where nothing is permitted (`check_vma_flags()`) or the file ends; `EAGAIN` where
-    /// the fault waits for userfaultfd.
-    pub(crate) fn populate_part(&mut self, at: usize, part: Range) -> Result<(), Errno> {
+    /// `EFAULT` where no access is permitted (`check_vma_flags()`) or the page lies beyond the file;
+    /// `EAGAIN` where the fault waits for userfaultfd.
+    pub(crate) fn populate_part(&mut self, at: usize, part: Range) -> Result<(), Refusal> {
         let vma = self.mm.vmas()[at];
         if !vma.flags.intersects(VmFlags::ACCESS) {
-            return Err(Errno::EFAULT);
+            return self.refuse(Errno::EFAULT, "check_vma_flags", Rule::NoAccess(vma.range));
         }
         if vma.flags.contains(VmFlags::VM_LOCKONFAULT) {
             return Ok(());
         }
         let write = vma.is_private_writable();
-        part.pages().try_for_each(|page| match self.fault(at, page, write) {
-            Ok(()) => Ok(()),
-            Err(Fault::Sigbus) => Err(Errno::EFAULT),
-            Err(Fault::Waits) => Err(Errno::EAGAIN),
+        part.pages().try_for_each(|page| {
+            self.fault(at, page, write).map_err(|fault| self.failed(fault, at, page, Errno::EFAULT))
         })
     }
 
-    /// Faults in `range`, VMA by VMA, the device left out (`__mm_populate()`).
+    /// Faults in `range`, VMA by VMA, except for the device (`__mm_populate()`).
     ///
     /// # Errors
-    /// That of [`Syscall::populate_part`], where populating ends.
-    pub(crate) fn populate(&mut self, range: Range) -> Result<(), Errno> {
+    /// The first error of [`Syscall::populate_part`], which ends populating.
+    pub(crate) fn populate(&mut self, range: Range) -> Result<(), Refusal> {
         let mut rest = range;
         while let Some((at, part)) = self.mm.first_in(rest) {
             if !self.mm.vmas()[at].flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP) {
@@ -149,19 +170,19 @@ impl Syscall<'_> {
         Ok(())
     }
 
-    /// The same where the caller does not want to know (`mm_populate()`): of `mmap` and `mremap`,
-    /// whose range is one VMA's.
+    /// Faults in `range` for a caller that ignores errors (`mm_populate()`): `mmap` and `mremap`,
+    /// whose range lies in one VMA.
     ///
     /// # Errors
     /// `EAGAIN` where a fault waits for userfaultfd.
-    pub(crate) fn populate_quietly(&mut self, range: Range) -> Result<(), Errno> {
+    pub(crate) fn populate_quietly(&mut self, range: Range) -> Result<(), Refusal> {
         match self.populate(range) {
-            Err(Errno::EAGAIN) => Err(Errno::EAGAIN),
+            Err(refusal) if refusal.errno == Errno::EAGAIN => Err(refusal),
             _ => Ok(()),
         }
     }
 
-    /// The page tables of `range` are emptied (`zap_page_range()`).
+    /// Empties the page tables of `range` (`zap_page_range()`).
     pub(crate) fn zap(&mut self, range: Range) {
         self.mm.zero_pages &= !range.set();
         if self.mm.anon_pages() & range.set() != 0 {

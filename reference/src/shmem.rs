@@ -1,4 +1,4 @@
-//! Files: their numbers, their lengths, and which of their pages are in the page cache.
+//! Files: their numbers, their lengths, and their pages in the page cache.
 
 use vmadiff_machine::FileId;
 use vmadiff_machine::operand::FILE_PAGES;
@@ -8,30 +8,30 @@ pub(crate) const MEMFDS: [FileId; 3] = [FileId::new(0), FileId::new(1), FileId::
 /// The device.
 pub(crate) const DEVICE: FileId = FileId::new(3);
 
-/// What is behind a shared anonymous mapping.
+/// The shmem object of a shared anonymous mapping.
 #[derive(Clone, Copy, Debug)]
 struct Object {
     pages: u8,
-    /// Its pages that are in the page cache, bit `n` for page `n`.
+    /// The pages that are in the page cache, bit `n` for page `n`.
     cached: u64,
 }
 
-/// What a file has at an offset.
+/// The state of a file's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// A page that is in the page cache.
+    /// The page is in the page cache.
     Cached,
-    /// A page that is not, and would be made now.
+    /// The page is not in the page cache; an access makes it.
     Missing,
-    /// Nothing: the file ends before.
+    /// The page lies beyond the end of the file.
     Beyond,
 }
 
-/// The files of a program. What is behind a shared anonymous mapping is never dropped: what
-/// nothing maps is not seen, and a new one gets a new number.
+/// The files of a program. The object of a shared anonymous mapping is kept for the whole program:
+/// no observation shows an object that is not mapped, and each new object gets a new number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shmem {
-    /// In the order they were made.
+    /// The objects, in the order in which they were made.
     objects: Vec<Object>,
 }
 
@@ -40,7 +40,7 @@ impl Shmem {
         self.objects.clear();
     }
 
-    /// A new object, as long as the mapping it is for, and empty (`shmem_zero_setup()`).
+    /// Makes an empty object, as long as its mapping (`shmem_zero_setup()`).
     pub(crate) fn make(&mut self, pages: u8) -> FileId {
         self.objects.push(Object { pages, cached: 0 });
         FileId::new((DEVICE.index() + self.objects.len()) as u32)
@@ -51,7 +51,8 @@ impl Shmem {
         self.objects.get_mut(at)
     }
 
-    /// What `file` has at the page offset `page`. All of a memfd is in the page cache.
+    /// Returns the state of the page of `file` at the offset `page`. The pages of a memfd are all in
+    /// the page cache.
     pub(crate) fn content(&mut self, file: FileId, page: u64) -> Content {
         let (pages, cached) = match self.object(file) {
             Some(object) => (object.pages.into(), object.cached),
@@ -64,7 +65,7 @@ impl Shmem {
         }
     }
 
-    /// A page that was missing is in the page cache from now on.
+    /// Puts a page that was missing into the page cache.
     pub(crate) fn cache(&mut self, file: FileId, page: u64) {
         if let Some(object) = self.object(file) {
             object.cached |= 1 << (page % u64::from(u64::BITS));

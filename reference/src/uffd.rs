@@ -1,8 +1,8 @@
 //! userfaultfd (`fs/userfaultfd.c`): contexts without features, in missing mode.
 //!
-//! A context is lost where its feature would have been needed: in a forked child
-//! (`dup_userfaultfd()`) and by a move (`mremap_userfaultfd_prep()`). A private VMA of a file and
-//! a shared one can be watched as well as anonymous memory; the device cannot.
+//! Without the event features a VMA loses its context in a forked child (`dup_userfaultfd()`) and in
+//! a move (`mremap_userfaultfd_prep()`). A context can watch anonymous memory, private VMAs of files
+//! and shared VMAs, but not the device.
 
 use vmadiff_machine::operand::{Ctx, Domain};
 use vmadiff_machine::{Errno, UffdId, VmFlags};
@@ -10,82 +10,83 @@ use vmadiff_machine::{Errno, UffdId, VmFlags};
 use crate::change::Hole;
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::{Refusal, Rule};
 use crate::vma::Vma;
 
-impl Vma {
-    /// The VMA loses its context.
-    pub(crate) fn drop_uffd(&mut self) {
-        self.uffd = None;
-        self.flags -= VmFlags::UFFD;
-    }
-}
-
 impl Syscall<'_> {
-    /// `UFFDIO_REGISTER`: the context watches every VMA's part of `range`. `next` is the number of
-    /// the next context that is opened.
+    /// Lets the context watch every VMA's part of `range` (`UFFDIO_REGISTER`). `next` is the number
+    /// of the next context that is opened.
     ///
     /// # Errors
-    /// Before anything is changed, `EINVAL` for no pages or nothing mapped; then of the first VMA
-    /// that is not right: `EINVAL` for the device, `EPERM` where it may not be written, `EBUSY`
-    /// for another context's. `ENOMEM` for a cut too many, where the walk ends.
+    /// Before any change: `EINVAL` for no pages or no mapping; then for the first VMA that does not
+    /// fit: `EINVAL` for the device, `EPERM` where it may not be written, `EBUSY` where another
+    /// context watches it. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk.
     pub(crate) fn uffd_register(
         &mut self,
         range: Range,
         ctx: Ctx,
         next: &mut u32,
-    ) -> Result<u8, Errno> {
-        // Opened by trying, whatever comes of it.
-        let ctx = *self.mm.uffd[usize::from(ctx.index())].get_or_insert_with(|| {
+    ) -> Result<u8, Refusal> {
+        // The attempt opens the context, even if the call fails.
+        let id = *self.mm.uffd[usize::from(ctx.index())].get_or_insert_with(|| {
             *next += 1;
             UffdId::new(*next - 1)
         });
-        self.can_userfault(range, |vma| {
+        self.can_userfault("userfaultfd_register", range, |vma| {
+            let refuse = |errno, rule| self.refuse(errno, "userfaultfd_register", rule);
             if !vma.flags.contains(VmFlags::VM_MAYWRITE) {
-                Err(Errno::EPERM)
-            } else if vma.uffd.is_some_and(|other| other != ctx) {
-                Err(Errno::EBUSY)
+                let flags = VmFlags::VM_MAYWRITE;
+                refuse(Errno::EPERM, Rule::LacksFlags { vma: vma.range, flags })
+            } else if vma.uffd.is_some_and(|other| other != id) {
+                refuse(Errno::EBUSY, Rule::WatchedByOther { vma: vma.range, ctx })
             } else {
                 Ok(())
             }
         })?;
-        self.set_uffd(range, Some(ctx))
+        self.set_uffd(range, Some(id))
     }
 
-    /// `UFFDIO_UNREGISTER`: no context, whosever, watches `range` any more.
+    /// Takes every context off `range`, that of the call and any other (`UFFDIO_UNREGISTER`).
     ///
     /// # Errors
-    /// `EBADF` where the context was never opened; before anything is changed, `EINVAL` for no
-    /// pages, nothing mapped, or the device. `ENOMEM` for a cut too many, where the walk ends.
-    pub(crate) fn uffd_unregister(&mut self, range: Range, ctx: Ctx) -> Result<u8, Errno> {
+    /// `EBADF` where the context was never opened. Before any change: `EINVAL` for no pages, no
+    /// mapping, or the device. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk.
+    pub(crate) fn uffd_unregister(&mut self, range: Range, ctx: Ctx) -> Result<u8, Refusal> {
+        let function = "userfaultfd_unregister";
         if self.mm.uffd[usize::from(ctx.index())].is_none() {
-            return Err(Errno::EBADF);
+            return self.refuse(Errno::EBADF, "ksys_ioctl", Rule::NeverOpened(ctx));
         }
-        self.can_userfault(range, |_| Ok(()))?;
+        self.can_userfault(function, range, |_| Ok(()))?;
         self.set_uffd(range, None)
     }
 
+    /// Checks every VMA of `range`, on behalf of the kernel function `function`.
     fn can_userfault(
         &self,
+        function: &'static str,
         range: Range,
-        check: impl Fn(&Vma) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
-        if range.is_empty() || self.mm.first_in(range).is_none() {
-            return Err(Errno::EINVAL);
+        check: impl Fn(&Vma) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        if range.is_empty() {
+            return self.refuse(Errno::EINVAL, "validate_range", Rule::NoPages);
         }
-        self.mm.all_in(range).iter().try_for_each(|vma| {
-            // `vma_can_userfault()`.
-            if vma.has_close() { Err(Errno::EINVAL) } else { check(vma) }
+        if self.mm.first_in(range).is_none() {
+            return self.refuse(Errno::EINVAL, function, Rule::NothingMapped(range));
+        }
+        self.mm.all_in(range).iter().try_for_each(|vma| match vma.has_close() {
+            true => self.refuse(Errno::EINVAL, "vma_can_userfault", Rule::OfDevice(vma.range)),
+            false => check(vma),
         })
     }
 
     /// Sets the context of every VMA's part of `range`.
     ///
-    /// The merge rule is asked with the page offset of the VMA's *start*, even where the part
-    /// begins later. So a part from the middle of a VMA to its end does not join a successor that
-    /// it would fit, and does join one whose offset is wrong by as much; that one then shows
-    /// other pages of the file there, and a reverse-map walk does not find the anonymous pages
-    /// that were there. Later kernels pass the offset of the part.
-    fn set_uffd(&mut self, range: Range, ctx: Option<UffdId>) -> Result<u8, Errno> {
+    /// The kernel asks the merge rule with the page offset of the VMA's *start*, even where the part
+    /// begins later. So a part from the middle of a VMA to its end does not join a successor whose
+    /// offset fits, and does join one whose offset is wrong by the same distance. That successor
+    /// then shows other pages of the file in the part, and a reverse-map walk does not find the
+    /// anonymous pages of the part. Later kernels pass the offset of the part.
+    fn set_uffd(&mut self, range: Range, ctx: Option<UffdId>) -> Result<u8, Refusal> {
         self.walk(range, Hole::Ignored, |this, at, part| {
             let vma = this.mm.vmas()[at];
             if vma.uffd == ctx {

@@ -1,14 +1,13 @@
-//! A VMA: a range of pages and what is mapped there.
+//! A VMA: a range of pages and the attributes of its mapping.
 
 use vmadiff_machine::operand::{Mode, Page, PageOffset};
-use vmadiff_machine::{AnonVmaId, FileId, UffdId, VmFlags};
+use vmadiff_machine::{AnonVmaId, FileId, UffdId, VmFlags, observation};
 
-use crate::anon_vma::Chain;
+use crate::chain::Chain;
 use crate::range::Range;
 use crate::shmem;
 
-/// A VMA. As a value it also says what a VMA *would* be, where that is asked before there is one
-/// (merging, copying).
+/// A VMA, or the VMA that a range would become: merging and copying are decided on such a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vma {
     pub(crate) range: Range,
@@ -16,7 +15,7 @@ pub(crate) struct Vma {
     pub(crate) pgoff: PageOffset,
     pub(crate) flags: VmFlags,
     pub(crate) anon_vma: Option<AnonVmaId>,
-    /// The anon_vmas it hangs on; empty exactly where `anon_vma` is `None`.
+    /// The anon_vmas that the VMA hangs on; empty exactly where `anon_vma` is `None`.
     pub(crate) chain: Chain,
     pub(crate) file: Option<FileId>,
     pub(crate) uffd: Option<UffdId>,
@@ -24,29 +23,51 @@ pub(crate) struct Vma {
 }
 
 impl Vma {
-    /// `vma_is_anonymous()`. Shared anonymous memory is not: it has a shmem file.
+    /// Returns whether the VMA is anonymous (`vma_is_anonymous()`). Shared anonymous memory is
+    /// not: it has a shmem file.
     pub(crate) fn is_anonymous(&self) -> bool {
         self.file.is_none()
     }
 
-    /// Whether `vm_ops->close` exists: only the device's.
+    /// Returns whether the VMA has a `vm_ops->close` handler. Only the device's VMAs have one.
     pub(crate) fn has_close(&self) -> bool {
         self.file == Some(shmem::DEVICE)
     }
 
-    /// The offset of `page`, which is one of the VMA's.
+    /// The offset of `page`, which is a page of the VMA.
     pub(crate) fn pgoff_of(&self, page: Page) -> PageOffset {
         self.pgoff.plus(page.0 - self.range.start.0)
     }
 
-    /// The part of it that lies in `range`.
+    /// The part of the VMA that lies in `range`.
     pub(crate) fn part(&self, range: Range) -> Vma {
         let range = self.range.intersection(range);
         Vma { range, pgoff: self.pgoff_of(range.start), ..*self }
     }
 
-    /// Whether a private mapping is written: a write copies the page first.
+    /// Returns whether a write to the VMA copies the page first: it is private and writable.
     pub(crate) fn is_private_writable(&self) -> bool {
         self.flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED) == VmFlags::VM_WRITE
+    }
+
+    /// The VMA loses its userfaultfd context.
+    pub(crate) fn drop_uffd(&mut self) {
+        self.uffd = None;
+        self.flags -= VmFlags::UFFD;
+    }
+
+    /// The VMA as an observation shows it, without its chain.
+    #[inline]
+    pub(crate) fn shown(&self) -> observation::Vma {
+        observation::Vma::new(
+            (self.range.start, self.range.end),
+            self.pgoff,
+            self.flags,
+            self.anon_vma,
+            self.file,
+            self.uffd,
+            self.policy,
+            self.has_close(),
+        )
     }
 }

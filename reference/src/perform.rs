@@ -1,0 +1,98 @@
+//! Operations: each is taken to the function that performs it.
+
+use vmadiff_machine::operand::ClearFlagsCtx;
+use vmadiff_machine::{CopyReport, Op};
+
+use crate::contract::{Copy, How};
+use crate::range::Range;
+use crate::refusal::Refusal;
+use crate::world::World;
+
+impl World {
+    /// Performs an operation, and returns its result.
+    pub(crate) fn perform(
+        &mut self,
+        op: &Op,
+        report: &mut Option<CopyReport>,
+    ) -> Result<u8, Refusal> {
+        let name = op.opcode().name();
+        match *op {
+            Op::Mmap { process, page, len, prot, kind, flags, pgoff } => {
+                let mut call = self.call(process.get(), name)?;
+                call.mmap((page.get(), len.get()), prot.get(), kind.get(), flags.get(), pgoff.get())
+            }
+            Op::Munmap { process, page, len } => {
+                let mut call = self.call(process.get(), name)?;
+                call.munmap(Range::new(page.get(), len.get())).map(|()| 0)
+            }
+            Op::Mprotect { process, page, len, prot } => {
+                let mut call = self.call(process.get(), name)?;
+                call.mprotect(Range::new(page.get(), len.get()), prot.get())
+            }
+            Op::Mremap { process, page, old_len, new_len, flags, new_page } => {
+                let mut call = self.call(process.get(), name)?;
+                let lens = (old_len.get(), new_len.get());
+                call.mremap(page.get(), lens, flags.get(), new_page.get(), report)
+            }
+            Op::Madvise { process, page, len, advice } => {
+                let mut call = self.call(process.get(), name)?;
+                call.madvise(Range::new(page.get(), len.get()), advice.get())
+            }
+            Op::Mlock { process, page, len, onfault } => {
+                let mut call = self.call(process.get(), name)?;
+                call.mlock(Range::new(page.get(), len.get()), onfault.get())
+            }
+            Op::Munlock { process, page, len } => {
+                let mut call = self.call(process.get(), name)?;
+                call.munlock(Range::new(page.get(), len.get()))
+            }
+            Op::Mbind { process, page, len, mode } => {
+                let mut call = self.call(process.get(), name)?;
+                call.mbind(Range::new(page.get(), len.get()), mode.get())
+            }
+            Op::Touch { process, page, access } => {
+                let mut call = self.call(process.get(), name)?;
+                call.touch(page.get(), access.get())
+            }
+            Op::UffdRegister { process, page, len, ctx } => {
+                let mut next = self.uffds;
+                let mut call = self.call(process.get(), name)?;
+                let result =
+                    call.uffd_register(Range::new(page.get(), len.get()), ctx.get(), &mut next);
+                self.uffds = next;
+                result
+            }
+            Op::UffdUnregister { process, page, len, ctx } => {
+                let mut call = self.call(process.get(), name)?;
+                call.uffd_unregister(Range::new(page.get(), len.get()), ctx.get())
+            }
+            Op::Fork { process } => self.fork(process.get()),
+            Op::Exit { process } => {
+                self.call(process.get(), name)?.exit();
+                Ok(0)
+            }
+            Op::Copy { process, page, len, src, dst_page, flags } => {
+                let copy = Copy {
+                    process: process.get(),
+                    page: page.get(),
+                    len: len.get(),
+                    src: src.get(),
+                    dst_page: dst_page.get(),
+                    how: How::ProcessVmMmap(flags.get()),
+                };
+                self.copy(&copy, report)
+            }
+            Op::CopyVma { process, page, len, src, dst_page, clear_flags_ctx } => {
+                let copy = Copy {
+                    process: process.get(),
+                    page: page.get(),
+                    len: len.get(),
+                    src: src.get(),
+                    dst_page: dst_page.get(),
+                    how: How::CopyVma(clear_flags_ctx.get() == ClearFlagsCtx::Clear),
+                };
+                self.copy(&copy, report)
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The state of the reference: every process, and the objects that processes share.
+
+use vmadiff_machine::operand::Process;
+use vmadiff_machine::{Errno, Limits, Observation};
+
+use crate::anon_vma::AnonVmas;
+use crate::mm::{Mm, Mms, Syscall};
+use crate::refusal::{Refusal, Rule};
+use crate::shmem::Shmem;
+use crate::why::Why;
+
+/// Every process, and the state that they share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    pub(crate) limits: Limits,
+    pub(crate) mms: Mms,
+    pub(crate) anon_vmas: AnonVmas,
+    pub(crate) shmem: Shmem,
+    /// The number of userfaultfd contexts that have been opened.
+    pub(crate) uffds: u32,
+    /// The reasons of the operation; none where nobody asks for them.
+    pub(crate) why: Option<Box<Why>>,
+}
+
+impl World {
+    /// Goes back to the start of a program that runs under `limits`.
+    pub(crate) fn reset(&mut self, limits: &Limits) {
+        self.limits = *limits;
+        for (at, mm) in self.mms.iter_mut().enumerate() {
+            mm.reset(at == 0);
+            mm.changed = false;
+        }
+        self.anon_vmas.reset();
+        self.shmem.reset();
+        self.uffds = 0;
+    }
+
+    pub(crate) fn mm(&self, process: Process) -> &Mm {
+        &self.mms[usize::from(process.0)]
+    }
+
+    /// Returns a system call on the address space of `process`.
+    pub(crate) fn syscall(&mut self, process: Process) -> Syscall<'_> {
+        Syscall {
+            process,
+            mm: &mut self.mms[usize::from(process.0)],
+            anon_vmas: &mut self.anon_vmas,
+            shmem: &mut self.shmem,
+            limits: &self.limits,
+            why: self.why.as_deref_mut(),
+        }
+    }
+
+    /// Returns a system call of `process`, for the operation called `name`.
+    ///
+    /// # Errors
+    /// `ESRCH` where the process is not there.
+    pub(crate) fn call(
+        &mut self,
+        process: Process,
+        name: &'static str,
+    ) -> Result<Syscall<'_>, Refusal> {
+        let alive = self.mm(process).alive;
+        let call = self.syscall(process);
+        if alive { Ok(call) } else { call.refuse(Errno::ESRCH, name, Rule::NoProcess(process)) }
+    }
+
+    /// Writes every address space that may differ from what was shown last.
+    pub(crate) fn show(&mut self, seen: &mut Observation) {
+        for (at, mm) in self.mms.iter_mut().enumerate() {
+            if !std::mem::take(&mut mm.changed) {
+                continue;
+            }
+            let (counters, committed) = mm.count();
+            mm.committed = committed;
+            let space = seen.rewrite(Process(at as u8));
+            space.alive = mm.alive;
+            space.counters = counters;
+            space.anon_pages = mm.anon_pages();
+            for vma in mm.vmas() {
+                space.push(vma.shown(), self.anon_vmas.chain(vma.chain));
+            }
+        }
+        seen.committed = self.mms.iter().map(|mm| mm.committed).sum();
+    }
+}
