@@ -7,6 +7,7 @@
 
 use vmadiff_machine::{Counters, Errno, VmFlags};
 
+use crate::function::Function;
 use crate::mm::{Mm, Syscall};
 use crate::range::Range;
 use crate::refusal::{Limit, Refusal, Rule};
@@ -32,6 +33,7 @@ impl Mm {
     }
 
     /// Returns the counters as an observation shows them, and the pages charged to committed memory.
+    #[inline]
     pub(crate) fn count(&self) -> (Counters, i64) {
         let (mut counters, mut committed) = (Counters::default(), 0);
         for vma in self.vmas() {
@@ -65,7 +67,8 @@ impl Mm {
 
 /// The rule that forbids `more` under a limit; none where the limit allows it.
 fn past(have: u32, more: u32, max: u32) -> Option<Limit> {
-    (have + more > max).then_some(Limit { have, more, max })
+    // A limit is a byte of the program, or the kernel's default: less than 2^16. So is a count.
+    (have + more > max).then_some(Limit { have: have as u16, more: more as u16, max: max as u16 })
 }
 
 impl Syscall<'_> {
@@ -79,7 +82,7 @@ impl Syscall<'_> {
         if max < u32::MAX
             && let Some(limit) = past(self.mm.total_vm(), pages - replaced, max)
         {
-            return self.refuse(Errno::ENOMEM, "may_expand_vm", Rule::PageLimit(limit));
+            return self.refuse(Errno::ENOMEM, Function::MayExpandVm, Rule::PageLimit(limit));
         }
         Ok(())
     }
@@ -92,7 +95,7 @@ impl Syscall<'_> {
         &self,
         pages: u32,
         errno: Errno,
-        function: &'static str,
+        function: Function,
     ) -> Result<(), Refusal> {
         let max = self.limits.max_locked();
         if max < u32::MAX
@@ -109,7 +112,7 @@ impl Syscall<'_> {
     /// `EPERM` (`can_do_mlock()`).
     pub(crate) fn can_do_mlock(&self) -> Result<(), Refusal> {
         if self.limits.max_locked() == 0 {
-            return self.refuse(Errno::EPERM, "can_do_mlock", Rule::LockForbidden);
+            return self.refuse(Errno::EPERM, Function::CanDoMlock, Rule::LockForbidden);
         }
         Ok(())
     }
@@ -119,7 +122,7 @@ impl Syscall<'_> {
     ///
     /// # Errors
     /// `ENOMEM`, on behalf of the kernel function `function`.
-    pub(crate) fn may_map(&self, more: u32, function: &'static str) -> Result<(), Refusal> {
+    pub(crate) fn may_map(&self, more: u32, function: Function) -> Result<(), Refusal> {
         match past(self.mm.vmas().len() as u32, more, self.limits.max_map_count()) {
             Some(limit) => self.refuse(Errno::ENOMEM, function, Rule::MapCountLimit(limit)),
             None => Ok(()),

@@ -3,6 +3,7 @@
 use vmadiff_machine::operand::Page;
 use vmadiff_machine::{Errno, VmFlags};
 
+use crate::function::Function;
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
@@ -14,7 +15,7 @@ use crate::vma::Vma;
 pub(crate) enum Hole {
     /// The walk ends at the hole with `ENOMEM`, on behalf of this kernel function (`mlock`,
     /// `munlock`, `mprotect`).
-    Stops(&'static str),
+    Stops(Function),
     /// The walk goes on, and ends with `ENOMEM` (`madvise`).
     Remembered,
     /// The walk passes over the hole (userfaultfd, `mbind`).
@@ -63,13 +64,13 @@ impl Syscall<'_> {
                 self.hole(function, page).map_err(|r| r.after(so_far(page)))
             }
             (Hole::Remembered, Some(page)) => {
-                self.hole("madvise", page).map_err(|r| r.after(Progress::Everything))
+                self.hole(Function::Madvise, page).map_err(|r| r.after(Progress::Everything))
             }
             _ => Ok(()),
         }
     }
 
-    fn hole(&self, function: &'static str, page: Page) -> Result<(), Refusal> {
+    fn hole(&self, function: Function, page: Page) -> Result<(), Refusal> {
         self.refuse(Errno::ENOMEM, function, Rule::NotMapped(page))
     }
 

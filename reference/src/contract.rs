@@ -24,6 +24,7 @@ use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, Page, Process};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
 use crate::copy_vma::Source;
+use crate::function::Function;
 use crate::mm::Mm;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
@@ -68,10 +69,10 @@ impl How {
     }
 
     /// The name of the function.
-    fn function(self) -> &'static str {
+    fn function(self) -> Function {
         match self {
-            How::ProcessVmMmap(_) => "process_vm_mmap",
-            How::CopyVma(_) => "copy_vma",
+            How::ProcessVmMmap(_) => Function::ProcessVmMmap,
+            How::CopyVma(_) => Function::CopyVma,
         }
     }
 }
@@ -87,22 +88,20 @@ impl Vma {
 }
 
 impl Mm {
-    /// Returns the VMA that maps all of `range` and may be copied.
+    /// Returns the index of the VMA that maps all of `range` and may be copied.
     ///
     /// # Errors
     /// The rule that forbids the copy.
-    fn source(&self, range: Range) -> Result<Vma, Rule> {
-        let vma = match self.vma_at(range.start) {
-            Some(at) => self.vmas()[at],
-            None => return Err(Rule::NotMapped(range.start)),
-        };
+    fn source(&self, range: Range) -> Result<usize, Rule> {
+        let at = self.vma_at(range.start).ok_or(Rule::NotMapped(range.start))?;
+        let vma = &self.vmas()[at];
         let never = vma.flags & (VmFlags::VM_HUGETLB | VmFlags::VM_SPECIAL);
         if !vma.range.covers(range) {
             Err(Rule::PastVma { range, vma: vma.range })
         } else if !never.is_empty() {
             Err(Rule::HasFlags { vma: vma.range, flags: never })
         } else {
-            Ok(vma)
+            Ok(at)
         }
     }
 
@@ -159,16 +158,21 @@ impl World {
         copy: &Copy,
         report: &mut Option<CopyReport>,
     ) -> Result<u8, Refusal> {
-        let permitted = self.permitted(copy);
-        if let (Err(refusal), Some(why)) = (permitted, &mut self.why) {
-            why.points = refused_points(&refusal);
-        }
-        let range = permitted?;
+        let range = match self.permitted(copy) {
+            Ok(range) => range,
+            Err(refusal) => {
+                if let Some(why) = &mut self.why {
+                    why.points = refused_points(&refusal);
+                }
+                return Err(refusal);
+            }
+        };
         let from = Range::new(copy.page, copy.len);
         self.syscall(copy.process).munmap(range)?;
         // The source is looked up now: in one address space, unmapping may have cut it.
-        let vma = self.source(copy, from)?;
+        let at = self.source(copy, from)?;
         let src = self.mm(copy.src);
+        let vma = src.vmas()[at];
         let copied = |pages| (pages & from.set()) >> from.start.0 << range.start.0;
         let (anon, zero) = (copied(src.anon_pages()), copied(src.zero_pages));
         let source_pages = src.anon_pages() & from.set();
@@ -195,11 +199,11 @@ impl World {
         Ok(range.start.0)
     }
 
-    /// Returns the VMA that is the source of a copy.
+    /// Returns the index of the VMA that is the source of a copy.
     ///
     /// # Errors
     /// `EFAULT` where the range is not of one VMA that may be copied.
-    fn source(&mut self, copy: &Copy, from: Range) -> Result<Vma, Refusal> {
+    fn source(&mut self, copy: &Copy, from: Range) -> Result<usize, Refusal> {
         self.mm(copy.src)
             .source(from)
             .or_else(|rule| self.syscall(copy.src).refuse(Errno::EFAULT, copy.how.function(), rule))
@@ -216,14 +220,15 @@ impl World {
     /// destination overlap.
     fn permitted(&mut self, copy: &Copy) -> Result<Range, Refusal> {
         let function = copy.how.function();
-        self.call(copy.process, function)?;
+        self.call(copy.process)?;
         let from = Range::new(copy.page, copy.len);
         if from.is_empty() {
             let call = self.syscall(copy.process);
             return call.refuse(Errno::EINVAL, function, Rule::NoPages);
         }
-        self.call(copy.src, function)?;
-        let source = self.source(copy, from)?;
+        self.call(copy.src)?;
+        let at = self.source(copy, from)?;
+        let source = self.mm(copy.src).vmas()[at];
         let call = self.syscall(copy.process);
         call.may_map(2, function)?;
         let flags = match copy.how {
@@ -244,7 +249,7 @@ impl World {
         let call = self.syscall(copy.process);
         call.may_expand(copy.len.0.into(), call.mm.mapped_in(to))?;
         if source.flags.contains(VmFlags::VM_LOCKED) && copy.how.kind() == CopyKind::Copy {
-            call.may_lock(copy.len.0.into(), Errno::EAGAIN, "mlock_future_check")?;
+            call.may_lock(copy.len.0.into(), Errno::EAGAIN, Function::MlockFutureCheck)?;
         }
         if copy.src == copy.process && from.overlaps(to) {
             return call.refuse(Errno::EINVAL, function, Rule::Overlap { from, to });

@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::anon_vma::AnonVmas;
 use crate::chain::Chain;
+use crate::function::Function;
 use crate::mm::{Mm, Syscall};
 use crate::refusal::{Limit, Refusal, Rule};
 use crate::vma::Vma;
@@ -66,12 +67,12 @@ impl World {
     /// # Errors
     /// `ESRCH` where the process is not there; `EAGAIN` where no index is free.
     pub(crate) fn fork(&mut self, process: Process) -> Result<u8, Refusal> {
-        let call = self.call(process, "fork")?;
+        let call = self.call(process)?;
         let max = call.limits.max_processes();
         let Some(child) = (0..max).find(|&at| !self.mms[at].alive) else {
-            let limit = Limit { have: max as u32, more: 1, max: max as u32 };
+            let limit = Limit { have: max as u16, more: 1, max: max as u16 };
             let call = self.syscall(process);
-            return call.refuse(Errno::EAGAIN, "copy_process", Rule::ProcessLimit(limit));
+            return call.refuse(Errno::EAGAIN, Function::CopyProcess, Rule::ProcessLimit(limit));
         };
         let parent = usize::from(process.0);
         if let Ok([parent, child]) = self.mms.get_disjoint_mut([parent, child]) {

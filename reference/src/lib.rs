@@ -22,7 +22,7 @@
 //! | the VMAs of a child | `fork.rs` |
 //! | copies between address spaces | `contract.rs` |
 //! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs` |
-//! | the reasons | `why.rs`, `refusal.rs` |
+//! | the reasons | `why.rs`, `refusal.rs`, `function.rs` |
 
 mod accounting;
 mod anon_vma;
@@ -31,6 +31,7 @@ mod change;
 mod contract;
 mod copy_vma;
 mod fork;
+pub mod function;
 #[cfg(test)]
 mod invariants;
 mod madvise;
@@ -92,30 +93,32 @@ impl Reference {
     ///
     /// ```
     /// use vmadiff_machine::{Errno, Observation, Program};
-    /// use vmadiff_reference::{Reference, refusal::Rule};
+    /// use vmadiff_reference::{Reference, function::Function, refusal::Rule};
     ///
     /// let program: Program = "mprotect 0 4 1 r\n".parse()?;
     /// let mut seen = Observation::default();
     /// let why = Reference::new().step_explained(&program.ops[0], &mut seen);
     /// let refusal = why.refusal.ok_or("nothing is mapped there")?;
-    /// assert_eq!((refusal.errno, refusal.function), (Errno::ENOMEM, "do_mprotect_pkey"));
+    /// assert_eq!((refusal.errno, refusal.function), (Errno::ENOMEM, Some(Function::DoMprotectPkey)));
     /// assert!(matches!(refusal.rule, Rule::NotMapped(page) if page.0 == 4));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn step_explained(&mut self, op: &Op, seen: &mut Observation) -> Why {
         self.world.why = Some(Box::default());
-        let refusal = self.perform(op, seen);
-        let mut why = self.world.why.take().map_or_else(Why::default, |why| *why);
-        why.refusal = refusal;
-        why
+        let refusal = self.perform(op, seen).err();
+        let why = self.world.why.take().map_or_else(Why::default, |why| *why);
+        Why { refusal, ..why }
     }
 
-    fn perform(&mut self, op: &Op, seen: &mut Observation) -> Option<Refusal> {
+    /// Performs one operation. Inlined, so that [`Machine::step`] need not make a refusal of which
+    /// it takes the errno alone.
+    #[inline(always)]
+    fn perform(&mut self, op: &Op, seen: &mut Observation) -> Result<u8, Refusal> {
         seen.begin_step();
         let result = self.world.perform(op, &mut seen.copy);
         seen.result = result.map_err(|refusal| refusal.errno);
         self.world.show(seen);
-        result.err()
+        result
     }
 }
 
@@ -135,6 +138,7 @@ impl Machine for Reference {
     }
 
     fn step(&mut self, op: &Op, seen: &mut Observation) {
-        self.perform(op, seen);
+        // The result is in `seen`.
+        let _ = self.perform(op, seen);
     }
 }

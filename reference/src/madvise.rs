@@ -4,6 +4,7 @@ use vmadiff_machine::operand::Advice;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
@@ -53,7 +54,7 @@ impl Syscall<'_> {
     /// which end the walk; `ENOMEM` for holes, after all the rest is done.
     pub(crate) fn madvise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
         if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
-            return self.refuse(Errno::EINVAL, "madvise_behavior_valid", Rule::NoHugePages);
+            return self.refuse(Errno::EINVAL, Function::MadviseBehaviorValid, Rule::NoHugePages);
         }
         self.walk(range, Hole::Remembered, |this, at, part| {
             let vma = this.mm.vmas()[at];
@@ -62,11 +63,11 @@ impl Syscall<'_> {
                 let flags = vma.flags & (VmFlags::VM_LOCKED | VmFlags::VM_PFNMAP);
                 if !flags.is_empty() {
                     let rule = Rule::HasFlags { vma: vma.range, flags };
-                    return this.refuse(Errno::EINVAL, "madvise_dontneed_free", rule);
+                    return this.refuse(Errno::EINVAL, Function::MadviseDontneedFree, rule);
                 }
                 if advice == Advice::Free && !vma.is_anonymous() {
                     let rule = Rule::OfFile { vma: vma.range, advice };
-                    return this.refuse(Errno::EINVAL, "madvise_free_single_vma", rule);
+                    return this.refuse(Errno::EINVAL, Function::MadviseFreeSingleVma, rule);
                 }
                 if advice == Advice::Dontneed {
                     this.zap(part);
@@ -75,7 +76,7 @@ impl Syscall<'_> {
             }
             match advised(&vma, advice) {
                 Ok(flags) => this.change_flags(at, part, flags),
-                Err(rule) => this.refuse(Errno::EINVAL, "madvise_behavior", rule),
+                Err(rule) => this.refuse(Errno::EINVAL, Function::MadviseBehavior, rule),
             }
         })?;
         Ok(0)

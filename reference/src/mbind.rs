@@ -4,6 +4,7 @@ use vmadiff_machine::operand::Mode;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
@@ -31,10 +32,10 @@ impl Syscall<'_> {
                 Some(at) => Rule::Unmovable(self.mm.vmas()[at].range),
                 None => Rule::NotMapped(page),
             };
-            return self.refuse(Errno::EFAULT, "queue_pages_test_walk", rule);
+            return self.refuse(Errno::EFAULT, Function::QueuePagesTestWalk, rule);
         }
         if self.mm.vma_at(range.start).is_none() {
-            return self.refuse(Errno::EFAULT, "mbind_range", Rule::NotMapped(range.start));
+            return self.refuse(Errno::EFAULT, Function::MbindRange, Rule::NotMapped(range.start));
         }
         self.walk(range, Hole::Ignored, |this, at, part| {
             let vma = &this.mm.vmas()[at];

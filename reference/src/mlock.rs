@@ -4,6 +4,7 @@ use vmadiff_machine::operand::Onfault;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal};
@@ -19,7 +20,7 @@ impl Syscall<'_> {
     pub(crate) fn mlock(&mut self, range: Range, onfault: Onfault) -> Result<u8, Refusal> {
         self.can_do_mlock()?;
         let more = u32::from(range.len()) - self.mm.locked_in(range);
-        self.may_lock(more, Errno::ENOMEM, "do_mlock")?;
+        self.may_lock(more, Errno::ENOMEM, Function::DoMlock)?;
         self.set_lock_flags(
             range,
             match onfault {
@@ -47,7 +48,7 @@ impl Syscall<'_> {
     /// Sets the lock flags of `range` (`apply_vma_lock_flags()`). Special VMAs are left alone
     /// (`mlock_fixup()`).
     fn set_lock_flags(&mut self, range: Range, lock: VmFlags) -> Result<(), Refusal> {
-        self.walk(range, Hole::Stops("apply_vma_lock_flags"), |this, at, part| {
+        self.walk(range, Hole::Stops(Function::ApplyVmaLockFlags), |this, at, part| {
             let old = this.mm.vmas()[at].flags;
             if old.intersects(VmFlags::VM_SPECIAL) {
                 return Ok(at);

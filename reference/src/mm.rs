@@ -5,6 +5,7 @@ use vmadiff_machine::operand::{MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Errno, Limits, PageSet, UffdId};
 
 use crate::anon_vma::AnonVmas;
+use crate::function::Function;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::Shmem;
@@ -111,14 +112,15 @@ pub(crate) struct Syscall<'a> {
 
 impl Syscall<'_> {
     /// Returns the refusal of `rule`, which the kernel function `function` checks.
+    #[inline]
     pub(crate) fn refuse<T>(
         &self,
         errno: Errno,
-        function: &'static str,
+        function: Function,
         rule: Rule,
     ) -> Result<T, Refusal> {
         let progress = Progress::Nothing;
-        Err(Refusal { errno, function, process: self.process, rule, progress })
+        Err(Refusal { errno, function: Some(function), process: self.process, rule, progress })
     }
 
     /// Cuts the VMA at `at` in two at `page`, which lies inside it (`__split_vma()`). Both halves
@@ -136,7 +138,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `ENOMEM` (`split_vma()`).
     pub(crate) fn cut_within_limit(&mut self, at: usize, page: Page) -> Result<(), Refusal> {
-        self.may_map(1, "split_vma")?;
+        self.may_map(1, Function::SplitVma)?;
         self.cut(at, page);
         Ok(())
     }

@@ -4,6 +4,7 @@ use vmadiff_machine::operand::{FilePage, Kind, Len, MmapFlags, Mode, Page, PageO
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::chain::Chain;
+use crate::function::Function;
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
@@ -54,21 +55,21 @@ impl Syscall<'_> {
     ) -> Result<u8, Refusal> {
         let range = Range::new(page, len);
         if range.is_empty() {
-            return self.refuse(Errno::EINVAL, "do_mmap", Rule::NoPages);
+            return self.refuse(Errno::EINVAL, Function::DoMmap, Rule::NoPages);
         }
-        self.may_map(0, "do_mmap")?;
+        self.may_map(0, Function::DoMmap)?;
         if how.contains(MmapFlags::FIXED_NOREPLACE)
             && let Some(there) = self.mm.all_in(range).first()
         {
-            return self.refuse(Errno::EEXIST, "do_mmap", Rule::Occupied(there.range));
+            return self.refuse(Errno::EEXIST, Function::DoMmap, Rule::Occupied(there.range));
         }
         let locked = how.contains(MmapFlags::LOCKED);
         if locked {
             self.can_do_mlock()?;
-            self.may_lock(len.0.into(), Errno::EAGAIN, "mlock_future_check")?;
+            self.may_lock(len.0.into(), Errno::EAGAIN, Function::MlockFutureCheck)?;
         }
         if kind == Kind::ReadonlyShared && prot.contains(Prot::W) {
-            return self.refuse(Errno::EACCES, "do_mmap", Rule::FileReadOnly);
+            return self.refuse(Errno::EACCES, Function::DoMmap, Rule::FileReadOnly);
         }
         self.may_expand(len.0.into(), self.mm.mapped_in(range))?;
         if self.mm.first_in(range).is_some() {
@@ -118,13 +119,13 @@ impl Syscall<'_> {
     /// makes.
     pub(crate) fn munmap(&mut self, range: Range) -> Result<(), Refusal> {
         if range.is_empty() {
-            return self.refuse(Errno::EINVAL, "__do_munmap", Rule::NoPages);
+            return self.refuse(Errno::EINVAL, Function::DoMunmap, Rule::NoPages);
         }
         let Some((mut at, _)) = self.mm.first_in(range) else { return Ok(()) };
         let first = self.mm.vmas()[at].range;
         if first.start < range.start {
             if range.end < first.end {
-                self.may_map(1, "__do_munmap")?;
+                self.may_map(1, Function::DoMunmap)?;
             }
             self.cut(at, range.start);
             at += 1;

@@ -4,6 +4,7 @@ use vmadiff_machine::operand::Prot;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::function::Function;
 use crate::mm::Syscall;
 use crate::mmap::access;
 use crate::range::Range;
@@ -21,14 +22,14 @@ impl Syscall<'_> {
     /// cut passes the limit on VMAs. Earlier VMAs keep their new protection.
     pub(crate) fn mprotect(&mut self, range: Range, prot: Prot) -> Result<u8, Refusal> {
         use VmFlags as F;
-        self.walk(range, Hole::Stops("do_mprotect_pkey"), |this, at, part| {
+        self.walk(range, Hole::Stops(Function::DoMprotectPkey), |this, at, part| {
             let Vma { flags: old, range: vma, .. } = this.mm.vmas()[at];
             let mut new = (old - F::ACCESS) | access(prot);
             // VM_MAYREAD, VM_MAYWRITE and VM_MAYEXEC are four bits above what they permit.
             let lacks = F::from_bits_truncate(access(prot).bits() << 4) - old;
             if !lacks.is_empty() {
                 let rule = Rule::LacksFlags { vma, flags: lacks };
-                return this.refuse(Errno::EACCES, "do_mprotect_pkey", rule);
+                return this.refuse(Errno::EACCES, Function::DoMprotectPkey, rule);
             }
             if new == old {
                 return Ok(at);

@@ -4,6 +4,7 @@ use vmadiff_machine::operand::{Len, MremapFlags, Page};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
 use crate::copy_vma::Source;
+use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
@@ -28,7 +29,7 @@ impl Syscall<'_> {
         report: &mut Option<CopyReport>,
     ) -> Result<u8, Refusal> {
         if new_len.0 == 0 {
-            return self.refuse(Errno::EINVAL, "mremap", Rule::NoPages);
+            return self.refuse(Errno::EINVAL, Function::Mremap, Rule::NoPages);
         }
         if flags == MremapFlags::MaymoveFixed {
             return self.mremap_to(page, (old_len, new_len), new_page, report);
@@ -43,7 +44,7 @@ impl Syscall<'_> {
         let grown = Range { start: page.plus(old_len), end: page.plus(new_len) };
         // `vma_expandable()`: the VMA itself may go on past the old length.
         if let Some(there) = self.mm.all_in(grown).first() {
-            return self.refuse(Errno::ENOMEM, "mremap", Rule::Occupied(there.range));
+            return self.refuse(Errno::ENOMEM, Function::Mremap, Rule::Occupied(there.range));
         }
         self.mm.vma_mut(at).range.end = grown.end;
         self.populate_if_locked(grown)?;
@@ -66,9 +67,9 @@ impl Syscall<'_> {
         let new = Range::new(new_page, new_len);
         if page.plus(old_len) > new.start && new.end > page {
             let from = Range::new(page, old_len);
-            return self.refuse(Errno::EINVAL, "mremap_to", Rule::Overlap { from, to: new });
+            return self.refuse(Errno::EINVAL, Function::MremapTo, Rule::Overlap { from, to: new });
         }
-        self.may_map(6, "mremap_to")?;
+        self.may_map(6, Function::MremapTo)?;
         self.munmap(new)?;
         if new_len < old_len {
             self.munmap(Range { start: page.plus(new_len), end: page.plus(old_len) })
@@ -114,7 +115,7 @@ impl Syscall<'_> {
     /// the VMA ends before the range. Where the mapping grows: `EFAULT` for a VMA that may not grow;
     /// `EAGAIN` past the limit on locked pages; `ENOMEM` past the limit on pages.
     fn may_resize(&self, page: Page, old_len: Len, new_len: Len) -> Result<usize, Refusal> {
-        let refuse = |errno, rule| self.refuse(errno, "vma_to_resize", rule);
+        let refuse = |errno, rule| self.refuse(errno, Function::VmaToResize, rule);
         let Some(at) = self.mm.vma_at(page) else {
             return refuse(Errno::EFAULT, Rule::NotMapped(page));
         };
@@ -133,7 +134,7 @@ impl Syscall<'_> {
                 return refuse(Errno::EFAULT, Rule::HasFlags { vma: vma.range, flags });
             }
             if vma.flags.contains(VmFlags::VM_LOCKED) {
-                self.may_lock(more, Errno::EAGAIN, "vma_to_resize")?;
+                self.may_lock(more, Errno::EAGAIN, Function::VmaToResize)?;
             }
             self.may_expand(more, 0)?;
         }

@@ -4,6 +4,7 @@
 use vmadiff_machine::operand::{Access, Page};
 use vmadiff_machine::{Errno, VmFlags};
 
+use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
@@ -36,11 +37,11 @@ impl Syscall<'_> {
     /// the end of the file.
     pub(crate) fn touch(&mut self, page: Page, access: Access) -> Result<u8, Refusal> {
         let Some(at) = self.mm.vma_at(page) else {
-            return self.refuse(Errno::EFAULT, "__do_page_fault", Rule::NotMapped(page));
+            return self.refuse(Errno::EFAULT, Function::DoPageFault, Rule::NotMapped(page));
         };
         let Vma { range: vma, flags, uffd, .. } = self.mm.vmas()[at];
         if uffd.is_some() {
-            return self.refuse(Errno::EAGAIN, "handle_userfault", Rule::Watched(vma));
+            return self.refuse(Errno::EAGAIN, Function::HandleUserfault, Rule::Watched(vma));
         }
         let refused = match access {
             Access::Write if !flags.contains(VmFlags::VM_WRITE) => {
@@ -51,7 +52,7 @@ impl Syscall<'_> {
             _ => None,
         };
         if let Some(rule) = refused {
-            return self.refuse(Errno::EFAULT, "access_error", rule);
+            return self.refuse(Errno::EFAULT, Function::AccessError, rule);
         }
         let fault = self.fault(at, page, access == Access::Write);
         fault.map(|()| 0).map_err(|fault| self.failed(fault, at, page, Errno::SIGBUS))
@@ -61,11 +62,13 @@ impl Syscall<'_> {
     fn failed(&self, fault: Fault, at: usize, page: Page, sigbus: Errno) -> Refusal {
         let vma = self.mm.vmas()[at].range;
         let (errno, function, rule) = match fault.end {
-            End::Sigbus => (sigbus, "shmem_fault", Rule::BeyondFile(page)),
-            End::Waits => (Errno::EAGAIN, "handle_userfault", Rule::WouldBlock { page, vma }),
+            End::Sigbus => (sigbus, Function::ShmemFault, Rule::BeyondFile(page)),
+            End::Waits => {
+                (Errno::EAGAIN, Function::HandleUserfault, Rule::WouldBlock { page, vma })
+            }
         };
         let progress = if fault.prepared { Progress::AnonVma } else { Progress::Nothing };
-        Refusal { errno, function, process: self.process, rule, progress }
+        Refusal { errno, function: Some(function), process: self.process, rule, progress }
     }
 
     /// Makes `page` of the VMA at `at` present for reading or writing (`handle_mm_fault()`).
@@ -144,7 +147,7 @@ impl Syscall<'_> {
     pub(crate) fn populate_part(&mut self, at: usize, part: Range) -> Result<(), Refusal> {
         let vma = self.mm.vmas()[at];
         if !vma.flags.intersects(VmFlags::ACCESS) {
-            return self.refuse(Errno::EFAULT, "check_vma_flags", Rule::NoAccess(vma.range));
+            return self.refuse(Errno::EFAULT, Function::CheckVmaFlags, Rule::NoAccess(vma.range));
         }
         if vma.flags.contains(VmFlags::VM_LOCKONFAULT) {
             return Ok(());

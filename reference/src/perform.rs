@@ -10,65 +10,65 @@ use crate::world::World;
 
 impl World {
     /// Performs an operation, and returns its result.
+    #[inline(always)]
     pub(crate) fn perform(
         &mut self,
         op: &Op,
         report: &mut Option<CopyReport>,
     ) -> Result<u8, Refusal> {
-        let name = op.opcode().name();
         match *op {
             Op::Mmap { process, page, len, prot, kind, flags, pgoff } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.mmap((page.get(), len.get()), prot.get(), kind.get(), flags.get(), pgoff.get())
             }
             Op::Munmap { process, page, len } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.munmap(Range::new(page.get(), len.get())).map(|()| 0)
             }
             Op::Mprotect { process, page, len, prot } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.mprotect(Range::new(page.get(), len.get()), prot.get())
             }
             Op::Mremap { process, page, old_len, new_len, flags, new_page } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 let lens = (old_len.get(), new_len.get());
                 call.mremap(page.get(), lens, flags.get(), new_page.get(), report)
             }
             Op::Madvise { process, page, len, advice } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.madvise(Range::new(page.get(), len.get()), advice.get())
             }
             Op::Mlock { process, page, len, onfault } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.mlock(Range::new(page.get(), len.get()), onfault.get())
             }
             Op::Munlock { process, page, len } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.munlock(Range::new(page.get(), len.get()))
             }
             Op::Mbind { process, page, len, mode } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.mbind(Range::new(page.get(), len.get()), mode.get())
             }
             Op::Touch { process, page, access } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.touch(page.get(), access.get())
             }
             Op::UffdRegister { process, page, len, ctx } => {
                 let mut next = self.uffds;
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 let result =
                     call.uffd_register(Range::new(page.get(), len.get()), ctx.get(), &mut next);
                 self.uffds = next;
                 result
             }
             Op::UffdUnregister { process, page, len, ctx } => {
-                let mut call = self.call(process.get(), name)?;
+                let mut call = self.call(process.get())?;
                 call.uffd_unregister(Range::new(page.get(), len.get()), ctx.get())
             }
             Op::Fork { process } => self.fork(process.get()),
             Op::Exit { process } => {
-                self.call(process.get(), name)?.exit();
+                self.call(process.get())?.exit();
                 Ok(0)
             }
             Op::Copy { process, page, len, src, dst_page, flags } => {

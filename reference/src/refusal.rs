@@ -6,16 +6,18 @@
 use vmadiff_machine::operand::{Advice, Ctx, Page, Process};
 use vmadiff_machine::{Errno, VmFlags};
 
+use crate::function::Function;
 use crate::range::Range;
 
-/// An error of a call, and its reason.
+/// An error of a call, and its reason. It fits in two registers: most calls of a random program are
+/// refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The error that the call returns.
     pub errno: Errno,
-    /// The kernel function that makes the check (Linux 5.2.1); the name of the operation where no
-    /// kernel code runs, because the calling process is not there.
-    pub function: &'static str,
+    /// The kernel function that makes the check; `None` where there is no such process, so that no
+    /// kernel code runs.
+    pub function: Option<Function>,
     /// The process whose address space was checked: the caller, or the source of a copy.
     pub process: Process,
     /// The check that failed, with its values.
@@ -29,7 +31,7 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// There is no such process.
-    NoProcess(Process),
+    NoProcess,
     /// The range has no pages.
     NoPages,
     /// The page must be mapped and is not.
@@ -128,11 +130,11 @@ pub enum Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// The count at the time of the check.
-    pub have: u32,
+    pub have: u16,
     /// The number that the call needs on top.
-    pub more: u32,
+    pub more: u16,
     /// The limit.
-    pub max: u32,
+    pub max: u16,
 }
 
 /// The work of a refused call that stays done.
@@ -155,7 +157,10 @@ pub enum Progress {
 
 impl Refusal {
     /// The same refusal, of a call that had done so much.
+    #[inline]
     pub(crate) fn after(self, progress: Progress) -> Refusal {
         Refusal { progress, ..self }
     }
 }
+
+const _: () = assert!(size_of::<Result<u8, Refusal>>() <= 2 * size_of::<usize>());

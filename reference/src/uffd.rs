@@ -8,6 +8,7 @@ use vmadiff_machine::operand::{Ctx, Domain};
 use vmadiff_machine::{Errno, UffdId, VmFlags};
 
 use crate::change::Hole;
+use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
@@ -32,8 +33,8 @@ impl Syscall<'_> {
             *next += 1;
             UffdId::new(*next - 1)
         });
-        self.can_userfault("userfaultfd_register", range, |vma| {
-            let refuse = |errno, rule| self.refuse(errno, "userfaultfd_register", rule);
+        self.can_userfault(Function::UserfaultfdRegister, range, |vma| {
+            let refuse = |errno, rule| self.refuse(errno, Function::UserfaultfdRegister, rule);
             if !vma.flags.contains(VmFlags::VM_MAYWRITE) {
                 let flags = VmFlags::VM_MAYWRITE;
                 refuse(Errno::EPERM, Rule::LacksFlags { vma: vma.range, flags })
@@ -52,9 +53,9 @@ impl Syscall<'_> {
     /// `EBADF` where the context was never opened. Before any change: `EINVAL` for no pages, no
     /// mapping, or the device. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk.
     pub(crate) fn uffd_unregister(&mut self, range: Range, ctx: Ctx) -> Result<u8, Refusal> {
-        let function = "userfaultfd_unregister";
+        let function = Function::UserfaultfdUnregister;
         if self.mm.uffd[usize::from(ctx.index())].is_none() {
-            return self.refuse(Errno::EBADF, "ksys_ioctl", Rule::NeverOpened(ctx));
+            return self.refuse(Errno::EBADF, Function::KsysIoctl, Rule::NeverOpened(ctx));
         }
         self.can_userfault(function, range, |_| Ok(()))?;
         self.set_uffd(range, None)
@@ -63,18 +64,20 @@ impl Syscall<'_> {
     /// Checks every VMA of `range`, on behalf of the kernel function `function`.
     fn can_userfault(
         &self,
-        function: &'static str,
+        function: Function,
         range: Range,
         check: impl Fn(&Vma) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         if range.is_empty() {
-            return self.refuse(Errno::EINVAL, "validate_range", Rule::NoPages);
+            return self.refuse(Errno::EINVAL, Function::ValidateRange, Rule::NoPages);
         }
         if self.mm.first_in(range).is_none() {
             return self.refuse(Errno::EINVAL, function, Rule::NothingMapped(range));
         }
         self.mm.all_in(range).iter().try_for_each(|vma| match vma.has_close() {
-            true => self.refuse(Errno::EINVAL, "vma_can_userfault", Rule::OfDevice(vma.range)),
+            true => {
+                self.refuse(Errno::EINVAL, Function::VmaCanUserfault, Rule::OfDevice(vma.range))
+            }
             false => check(vma),
         })
     }

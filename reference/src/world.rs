@@ -5,7 +5,7 @@ use vmadiff_machine::{Errno, Limits, Observation};
 
 use crate::anon_vma::AnonVmas;
 use crate::mm::{Mm, Mms, Syscall};
-use crate::refusal::{Refusal, Rule};
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::Shmem;
 use crate::why::Why;
 
@@ -35,11 +35,13 @@ impl World {
         self.uffds = 0;
     }
 
+    #[inline]
     pub(crate) fn mm(&self, process: Process) -> &Mm {
         &self.mms[usize::from(process.0)]
     }
 
     /// Returns a system call on the address space of `process`.
+    #[inline]
     pub(crate) fn syscall(&mut self, process: Process) -> Syscall<'_> {
         Syscall {
             process,
@@ -51,21 +53,26 @@ impl World {
         }
     }
 
-    /// Returns a system call of `process`, for the operation called `name`.
+    /// Returns a system call of `process`.
     ///
     /// # Errors
     /// `ESRCH` where the process is not there.
-    pub(crate) fn call(
-        &mut self,
-        process: Process,
-        name: &'static str,
-    ) -> Result<Syscall<'_>, Refusal> {
-        let alive = self.mm(process).alive;
-        let call = self.syscall(process);
-        if alive { Ok(call) } else { call.refuse(Errno::ESRCH, name, Rule::NoProcess(process)) }
+    #[inline]
+    pub(crate) fn call(&mut self, process: Process) -> Result<Syscall<'_>, Refusal> {
+        if !self.mm(process).alive {
+            return Err(Refusal {
+                errno: Errno::ESRCH,
+                function: None,
+                process,
+                rule: Rule::NoProcess,
+                progress: Progress::Nothing,
+            });
+        }
+        Ok(self.syscall(process))
     }
 
     /// Writes every address space that may differ from what was shown last.
+    #[inline(always)]
     pub(crate) fn show(&mut self, seen: &mut Observation) {
         for (at, mm) in self.mms.iter_mut().enumerate() {
             if !std::mem::take(&mut mm.changed) {

@@ -1,0 +1,59 @@
+//! The kernel functions that refuse calls.
+
+use std::fmt;
+
+macro_rules! functions {
+    ($($variant:ident $name:literal,)*) => {
+        /// A function of the kernel (Linux 5.2.1) that checks something and can refuse a call.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Function { $(#[doc = concat!("`", $name, "()`.")] $variant,)* }
+
+        impl Function {
+            /// The kernel's name of the function.
+            pub const fn name(self) -> &'static str {
+                match self { $(Function::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+functions! {
+    AccessError "access_error",
+    ApplyVmaLockFlags "apply_vma_lock_flags",
+    CanDoMlock "can_do_mlock",
+    CheckVmaFlags "check_vma_flags",
+    CopyProcess "copy_process",
+    CopyVma "copy_vma",
+    DoMlock "do_mlock",
+    DoMmap "do_mmap",
+    DoMprotectPkey "do_mprotect_pkey",
+    DoMunmap "__do_munmap",
+    DoPageFault "__do_page_fault",
+    HandleUserfault "handle_userfault",
+    KsysIoctl "ksys_ioctl",
+    MayExpandVm "may_expand_vm",
+    Madvise "madvise",
+    MadviseBehavior "madvise_behavior",
+    MadviseBehaviorValid "madvise_behavior_valid",
+    MadviseDontneedFree "madvise_dontneed_free",
+    MadviseFreeSingleVma "madvise_free_single_vma",
+    MbindRange "mbind_range",
+    MlockFutureCheck "mlock_future_check",
+    Mremap "mremap",
+    MremapTo "mremap_to",
+    ProcessVmMmap "process_vm_mmap",
+    QueuePagesTestWalk "queue_pages_test_walk",
+    ShmemFault "shmem_fault",
+    SplitVma "split_vma",
+    UserfaultfdRegister "userfaultfd_register",
+    UserfaultfdUnregister "userfaultfd_unregister",
+    ValidateRange "validate_range",
+    VmaCanUserfault "vma_can_userfault",
+    VmaToResize "vma_to_resize",
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
