@@ -1,73 +1,26 @@
-//! Which points of the contract of a copy programs put to the test (the table is in
-//! `reference/src/contract.rs`): a point that no program of a corpus reaches is one that the corpus
-//! says nothing of.
+//! The points of the contract of a copy that programs put to the test. A corpus says nothing of a
+//! point that none of its programs reaches.
 
-use vmadiff_machine::operand::{Len, Page, Process};
-use vmadiff_machine::{Machine as _, Observation, Op, PageSet, Program, VmFlags};
+use vmadiff_machine::{Machine as _, Observation, Program};
 use vmadiff_reference::Reference;
+use vmadiff_reference::why::Point;
 
-/// The points of the contract.
-pub const POINTS: usize = 10;
+/// The number of points.
+pub const POINTS: usize = Point::COUNT;
 
-/// How often each point was put to the test.
+/// The number of times that each point was put to the test.
 pub type Points = [usize; POINTS];
 
-/// What a copy loses with its flags cleared.
-const LOST: VmFlags = VmFlags::UFFD
-    .union(VmFlags::LOCK)
-    .union(VmFlags::VM_MERGEABLE)
-    .union(VmFlags::VM_WIPEONFORK)
-    .union(VmFlags::VM_DONTCOPY);
-
-/// For each point, whether a copy of `len` pages from `page` of `src` to `to` was one where it could
-/// have been broken.
-fn reached(
-    (src, page, len): (Process, Page, Len),
-    (dst, to): (Process, Page),
-    before: &Observation,
-    after: &Observation,
-) -> [bool; POINTS] {
-    let done = after.result.is_ok();
-    let source = before.spaces[usize::from(src.0)].vma_at(page).filter(|_| done);
-    let copy = after.copy.filter(|_| done);
-    let distance = page.0.abs_diff(to.0);
-    let range: PageSet = ((1 << len.0) - 1) << page.0;
-    [
-        // A duplicate, with an anon_vma and chain to share.
-        source.is_some_and(|vma| vma.anon_vma.is_some()) && copy.is_some_and(|c| !c.merged),
-        done && src != dst,
-        source.is_some_and(|vma| vma.flags.intersects(LOST)),
-        copy.is_some_and(|copy| copy.merged),
-        copy.is_some_and(|copy| copy.source_redirected),
-        !done && src == dst && distance < len.0,
-        source.is_some_and(|vma| vma.flags.contains(VmFlags::VM_ACCOUNT)),
-        copy.is_some_and(|copy| copy.need_rmap_locks),
-        done && before.spaces[usize::from(src.0)].anon_pages & range != 0,
-        !done,
-    ]
-}
-
-/// How often a program puts each point to the test: its copies, by either call.
+/// Returns how often the copies of a program, by either call, put each point to the test, as the
+/// reference says.
 pub fn contract_points(program: &Program) -> Points {
     let mut points = [0; POINTS];
     let mut machine = Reference::new();
     machine.reset(&program.limits);
     let mut seen = Observation::default();
     for op in &program.ops {
-        let before = seen.clone();
-        machine.step(op, &mut seen);
-        let (src, page, len, to) = match *op {
-            Op::Copy { src, page, len, dst_page, .. } => {
-                (src, page, len, seen.result.map_or(dst_page.get(), Page))
-            }
-            Op::CopyVma { src, page, len, dst_page, .. } => (src, page, len, dst_page.get()),
-            _ => continue,
-        };
-        let from = (src.get(), page.get(), len.get());
-        for (count, here) in
-            points.iter_mut().zip(reached(from, (op.process(), to), &before, &seen))
-        {
-            *count += usize::from(here);
+        for Point(number) in machine.step_explained(op, &mut seen).points {
+            points[usize::from(number) - 1] += 1;
         }
     }
     points

@@ -1,30 +1,38 @@
-//! Why: the sentence that says which point of the contract, or which condition of the merge rule,
-//! fails, with the values that made it fail.
+//! Why two machines differ: one sentence with the point of the contract, or the condition of the
+//! merge rule, and the values that decide.
 //!
-//! It is worked out from what both machines showed before and after the operation, and says
-//! nothing that cannot be read there. The points are those of the contract of a copy between
-//! address spaces, in the reference's `contract.rs`.
+//! The reference decides and [gives its reasons](vmadiff_reference::why). This module finds the
+//! reason that belongs to the difference and words it. Where neither machine is the reference, the
+//! reference is run beside them, and the sentence says with which of the two it agrees.
 
 mod accounting;
 mod anon_vma;
 mod assertion;
-mod attributes;
 mod copied;
+mod flags;
+mod layout;
 mod merge;
+mod offset;
 mod refusal;
 #[cfg(test)]
 mod tests;
 
-use vmadiff_lockstep::compare::Scope;
+use std::fmt::Display;
+
+use vmadiff_lockstep::compare::{Comparer, Scope};
 use vmadiff_lockstep::divergence::Class;
 use vmadiff_lockstep::run::Run;
-use vmadiff_machine::Observation;
-use vmadiff_machine::operand::{ClearFlagsCtx, END_PAGES, MAX_PROCESSES, MremapFlags, Page};
-use vmadiff_machine::{AddressSpace, Limits, Op, Opcode, VmFlags, Vma};
+use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Page, PageOffset, Process};
+use vmadiff_machine::{AddressSpace, Limits, Machine as _, Observation, Op, Opcode, VmFlags, Vma};
+use vmadiff_reference::why::CopyReason;
+use vmadiff_reference::{Reference, Why};
 
 use crate::picture::{Painter, Range, Touched, touched};
 
-/// A point of the contract, as it is cited.
+/// The name of the machine whose reasons are worded.
+const REFERENCE: &str = "reference";
+
+/// The citation of a point of the contract.
 fn point(number: u8) -> &'static str {
     match number {
         1 => {
@@ -40,33 +48,31 @@ fn point(number: u8) -> &'static str {
     }
 }
 
-/// The flags that a copy loses with flags cleared.
-const MASK: VmFlags = VmFlags::UFFD
-    .union(VmFlags::LOCK)
-    .union(VmFlags::VM_MERGEABLE)
-    .union(VmFlags::VM_WIPEONFORK)
-    .union(VmFlags::VM_DONTCOPY);
-
-/// All that a sentence may be made of.
+/// The last operation of a run: the state before it, both observations after it, and the reasons of
+/// the reference.
 struct Case<'a> {
     op: &'a Op,
     limits: &'a Limits,
     names: (&'a str, &'a str),
-    /// What the left machine showed before; the right one showed the same.
-    before: &'a Observation,
+    /// The left machine's observation before the operation; the right machine showed the same.
+    before: Observation,
     left: &'a Observation,
     right: &'a Observation,
     painter: Painter,
     touched: Vec<Touched>,
+    /// The reference's reasons.
+    reason: Why,
+    /// The reference's observation after the operation.
+    reference: Observation,
+    /// The machines with which the reference agrees, left and right.
+    agrees: (bool, bool),
 }
 
-/// What is wrong after the last operation of a run, in a sentence; nothing where there is no
-/// divergence.
+/// Returns the reason of a run's divergence, in a sentence; `None` where there is no divergence.
 pub fn why(run: &Run) -> Option<String> {
     let class = run.divergence.as_ref()?.class;
-    let mut before = Default::default();
-    let case = Case::of(run, &mut before)?;
-    Some(match class {
+    let case = Case::of(run)?;
+    let sentence = match class {
         Class::Merge => case.merge(),
         Class::Flags => case.flags(),
         Class::Uffd => case.uffd(),
@@ -78,15 +84,15 @@ pub fn why(run: &Run) -> Option<String> {
         Class::Accounting => case.accounting(),
         Class::Errno => case.errno(),
         Class::Assertion => case.assertion(),
-    })
+    };
+    Some(format!("{sentence}{}", case.judge()))
 }
 
-/// What the merge rule says of the range that the last operation of a run copies or moves, and
-/// each of its neighbours: the condition that keeps them apart, or that every one holds. Nothing
-/// where it copies none.
+/// Returns the answer of the merge rule for the range that the last operation of a run copies or
+/// moves, and each of its neighbours: the condition that keeps them apart, or that every one holds.
+/// Empty where the operation copies nothing.
 pub fn merge_conditions(run: &Run) -> Vec<String> {
-    let mut before = Default::default();
-    Case::of(run, &mut before).map_or_else(Vec::new, |case| case.merge_conditions())
+    Case::of(run).map_or_else(Vec::new, |case| case.merge_conditions())
 }
 
 /// Names of flags, joined by `|`.
@@ -95,8 +101,8 @@ fn flag_names(flags: VmFlags) -> String {
 }
 
 /// A list of ranges: `[1,2), [2,4) and [4,7)`.
-fn list(ranges: &[Range]) -> String {
-    let texts: Vec<String> = ranges.iter().map(Range::to_string).collect();
+fn list(ranges: &[impl Display]) -> String {
+    let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     match texts.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => texts.concat(),
@@ -104,13 +110,23 @@ fn list(ranges: &[Range]) -> String {
 }
 
 /// The page offset of a VMA's page, modulo 2^64 as the kernel adds.
-fn pgoff_at(vma: &Vma, page: u8) -> vmadiff_machine::operand::PageOffset {
+fn pgoff_at(vma: &Vma, page: u8) -> PageOffset {
     let mut pgoff = vma.pgoff;
     pgoff.0 = pgoff.0.wrapping_add(page.into()).wrapping_sub(vma.start.0.into());
     pgoff
 }
 
-/// The VMAs that map one page in both machines, and where.
+/// A page offset as sentences show it: `@4`.
+fn pgoff_text(pgoff: PageOffset) -> String {
+    let text = pgoff.to_string();
+    if text.starts_with('@') { text } else { format!("@{text}") }
+}
+
+fn index(process: Process) -> usize {
+    usize::from(process.0)
+}
+
+/// The VMAs that map one page in both machines.
 struct Both<'a> {
     process: usize,
     page: u8,
@@ -119,29 +135,53 @@ struct Both<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// The last operation of a run; none where there is none. `before` is where what was shown
-    /// before it is kept.
-    fn of(run: &'a Run, before: &'a mut Observation) -> Option<Case<'a>> {
+    /// Returns the last operation of a run; `None` where the run is empty.
+    fn of(run: &'a Run) -> Option<Case<'a>> {
         let (last, step) = (run.steps.len().checked_sub(1)?, run.steps.last()?);
         let mut painter = Painter::new(Scope::Models);
-        for step in &run.steps {
+        let mut machine = Reference::new();
+        machine.reset(&run.program.limits);
+        let (mut reference, mut reason) = (Observation::default(), Why::default());
+        let mut comparers = [Comparer::new(Scope::Models), Comparer::new(Scope::Models)];
+        let mut agrees = (true, true);
+        for (n, step) in run.steps.iter().enumerate() {
             painter.picture(run.op(step), &step.left, &step.right);
+            if n == last {
+                reason = machine.step_explained(run.op(step), &mut reference);
+            } else {
+                machine.step(run.op(step), &mut reference);
+            }
+            agrees.0 &= comparers[0].same_in_full(&reference, &step.left);
+            agrees.1 &= comparers[1].same_in_full(&reference, &step.right);
         }
-        *before = run.before(last).0;
         let op = run.op(step);
         Some(Case {
             op,
             limits: &run.program.limits,
             names: (&run.names.0, &run.names.1),
-            before,
+            before: run.before(last).0,
             left: &step.left,
             right: &step.right,
             painter,
             touched: touched(op, step.left.result),
+            reason,
+            reference,
+            agrees,
         })
     }
 
-    /// The first page of both machines for which `wrong` holds, and how far it goes on doing so.
+    /// A remark on whose reasons these are, where the left machine is not the reference.
+    fn judge(&self) -> String {
+        let shows = match (self.names.0 == REFERENCE, self.agrees) {
+            (true, _) => return String::new(),
+            (false, (true, _)) => format!("shows the same as {}", self.names.0),
+            (false, (_, true)) => format!("shows the same as {}", self.names.1),
+            _ => "shows the same as neither".to_owned(),
+        };
+        format!(" (reasons are those of the reference, which was run beside and {shows})")
+    }
+
+    /// Returns the first pages of both machines for which `wrong` holds.
     fn first(&self, wrong: impl Fn(&Both<'_>) -> bool) -> Option<(Both<'a>, Range)> {
         (0..MAX_PROCESSES).find_map(|process| {
             let (l, r) = (&self.left.spaces[process], &self.right.spaces[process]);
@@ -160,116 +200,43 @@ impl<'a> Case<'a> {
         self.touched.iter().copied().find(|t| t.role == role)
     }
 
-    /// Whether a page of a process is in the range that the operation made.
-    fn is_new(&self, process: usize, page: u8) -> bool {
-        self.role("to").is_some_and(|to| to.process == process && to.range.contains(page))
-    }
-
     fn is_copy(&self) -> bool {
         matches!(self.op.opcode(), Opcode::Copy | Opcode::CopyVma)
     }
 
-    /// The flags and the context that the call says a copy loses.
-    fn clears(&self) -> bool {
-        match self.op {
-            Op::Copy { .. } => true,
-            Op::CopyVma { clear_flags_ctx, .. } => clear_flags_ctx.get() == ClearFlagsCtx::Clear,
-            _ => false,
-        }
+    /// Returns the copy or move that made a page of a process.
+    fn made(&self, process: usize, page: u8) -> Option<&CopyReason> {
+        self.reason
+            .copy
+            .as_ref()
+            .filter(|copy| index(copy.process) == process && Range::of(&copy.new).contains(page))
     }
 
-    /// What `mremap` and the copies unmap before they look for the source: in one address space
-    /// that may cut it.
-    fn unmapped_first(&self, process: usize) -> Vec<Range> {
-        let mut ranges = Vec::new();
-        if let Some(to) = self.role("to").filter(|to| to.process == process) {
-            ranges.push(to.range);
-        }
-        if let Op::Mremap { page, old_len, new_len, flags, .. } = self.op
-            && flags.get() == MremapFlags::MaymoveFixed
-        {
-            let range = |len| Range::new(page.get(), len);
-            ranges.push(Range { start: range(new_len.get()).end, end: range(old_len.get()).end });
-        }
-        ranges
+    /// Returns the VMA that was the source of a copy or a move, as it was before the operation.
+    fn source_before(&self, copy: &CopyReason) -> Option<(&AddressSpace, &Vma)> {
+        let space = &self.before.spaces[index(copy.source_process)];
+        Some((space, space.vma_at(copy.from.start)?))
     }
 
-    /// The source VMA of a copy or a move, as it is when `copy_vma()` is called.
-    fn source(&self) -> Option<(Touched, &'a Vma, Range)> {
-        let from = self.role("from")?;
-        let space = &self.before.spaces[from.process];
-        let vma = space.vma_at(Page(from.range.start))?;
-        let mut left = Range::of(vma);
-        for gone in self.unmapped_first(from.process) {
-            if gone.is_empty() || !gone.overlaps(left) {
-                continue;
-            }
-            if gone.start <= from.range.start {
-                left.start = left.start.max(gone.end);
-            } else {
-                left.end = left.end.min(gone.start);
-            }
-        }
-        Some((from, vma, left))
-    }
-
-    /// The VMAs on both sides of the new range as they are when `copy_vma()` is called: each with
-    /// the part of it that was left.
-    fn neighbours(&self) -> Option<[Option<(&'a Vma, Range)>; 2]> {
-        let to = self.role("to")?;
-        let space = &self.before.spaces[to.process];
-        let gone = self.unmapped_first(to.process);
-        let part = |page: Option<u8>, backwards: bool| {
-            let page = page?;
-            let vma = space.vma_at(Page(page))?;
-            let is_gone = |page: u8| gone.iter().any(|gone| gone.contains(page));
-            if is_gone(page) {
-                return None;
-            }
-            let range = if backwards {
-                let cut = (vma.start.0..page).rev().find(|&p| is_gone(p));
-                Range { start: cut.map_or(vma.start.0, |cut| cut + 1), end: page + 1 }
-            } else {
-                let cut = (page..vma.end.0).find(|&p| is_gone(p));
-                Range { start: page, end: cut.unwrap_or(vma.end.0) }
+    /// The merges of the reference: `: in reference, [1,2) and [2,4) of process 0 become [1,4)`.
+    /// Empty where it merged nothing.
+    fn merged_text(&self) -> String {
+        let merged = self.reason.merges.iter().find_map(|decision| {
+            let whole = decision.merged()?;
+            let joined = |near: &vmadiff_reference::why::Neighbour| {
+                near.joined().then(|| near.range.to_string())
             };
-            Some((vma, range))
-        };
-        Some([part(to.range.start.checked_sub(1), true), part(Some(to.range.end), false)])
+            let left = decision.left.as_ref().and_then(joined);
+            let right = decision.right.as_ref().and_then(joined);
+            let new = Some(Range::of(&decision.new).to_string());
+            let parts: Vec<String> = [left, new, right].into_iter().flatten().collect();
+            let (parts, process) = (list(&parts), decision.process);
+            Some(format!(": in {}, {parts} of process {process} become {whole}", REFERENCE))
+        });
+        merged.unwrap_or_default()
     }
 
-    /// VMAs of the space before, with the new range, that `space` shows as one.
-    fn joined(&self, process: usize, space: &AddressSpace) -> Option<(Vec<Range>, Range)> {
-        let before = &self.before.spaces[process];
-        space.vmas().iter().find_map(|vma| {
-            let whole = Range::of(vma);
-            let mut parts: Vec<Range> = before
-                .vmas()
-                .iter()
-                .map(Range::of)
-                .map(|r| Range { start: r.start.max(whole.start), end: r.end.min(whole.end) })
-                .filter(|part| !part.is_empty())
-                .collect();
-            if let Some(to) = self.role("to").filter(|to| to.process == process) {
-                let to = to.range;
-                parts = parts
-                    .into_iter()
-                    .flat_map(|p| {
-                        [
-                            Range { start: p.start, end: p.end.min(to.start) },
-                            Range { start: p.start.max(to.end), end: p.end },
-                        ]
-                    })
-                    .filter(|part| !part.is_empty())
-                    .chain(whole.overlaps(to).then_some(to))
-                    .collect();
-            }
-            parts.sort_by_key(|part| part.start);
-            (parts.len() > 1).then_some((parts, whole))
-        })
-    }
-
-    /// For what has no values to show.
+    /// The sentence for a difference that has no values to show.
     fn nothing(&self) -> String {
         format!("{} and {} show different things after `{}`", self.names.0, self.names.1, self.op)
     }

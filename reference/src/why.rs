@@ -26,6 +26,13 @@ pub struct Why {
     pub points: Vec<Point>,
 }
 
+impl Why {
+    /// Returns the question that `copy_vma()` put to the merge rule.
+    pub fn copy_merge(&self) -> Option<&MergeDecision> {
+        self.copy.as_ref().and(self.merges.last())
+    }
+}
+
 /// A question to the merge rule: may a new range join its neighbours?
 #[derive(Clone, Debug)]
 pub struct MergeDecision {

@@ -1,10 +1,11 @@
-//! What pages hang on: anon_vmas, chains, and pages that the reverse map does not find.
+//! anon_vmas, chains, and pages that the reverse map does not find.
 
 use vmadiff_machine::observation::{Event, Observation, PageSet};
 use vmadiff_machine::operand::{MAX_PROCESSES, Page};
-use vmadiff_machine::{AddressSpace, Op, VmFlags, Vma};
+use vmadiff_machine::{AddressSpace, Op, Vma};
+use vmadiff_reference::why::{CopyReason, ForkRule};
 
-use super::{Both, Case, point};
+use super::{Both, Case, index, point};
 use crate::picture::{Range, pages_text};
 
 impl Case<'_> {
@@ -24,39 +25,12 @@ impl Case<'_> {
         let text = |space: &AddressSpace, vma: &Vma, is_left| {
             self.painter.anon_vma_text(space, vma, is_left)
         };
-        let differ = |b: &Both| text(b.left.0, b.left.1, true) != text(b.right.0, b.right.1, false);
+        let differ =
+            |b: &Both<'_>| text(b.left.0, b.left.1, true) != text(b.right.0, b.right.1, false);
         if let Some((both, range)) = self.first(differ) {
             let (l, r) =
                 (text(both.left.0, both.left.1, true), text(both.right.0, both.right.1, false));
-            let rule = match (self.source(), self.op) {
-                (Some((from, vma, _)), _) if self.is_new(both.process, range.start) => {
-                    let space = &self.before.spaces[from.process];
-                    let was = text(space, vma, true);
-                    format!(
-                        ": the source {} of process {} hangs on {was}, and the copy has to hang on \
-                         all of it, as after a move",
-                        Range::of(vma),
-                        from.process
-                    )
-                }
-                (_, Op::Fork { process }) => {
-                    let space = &self.before.spaces[usize::from(process.get().0)];
-                    match space.vma_at(Page(range.start)) {
-                        Some(vma) if vma.flags.contains(VmFlags::VM_WIPEONFORK) => {
-                            ": the parent's has VM_WIPEONFORK, so the child's hangs on none of the \
-                             parent's, and has an anon_vma at once"
-                                .into()
-                        }
-                        Some(vma) if vma.anon_vma.is_some() => format!(
-                            ": the parent's hangs on {}; the child's hangs on all of that and on \
-                             one of its own, new or taken up again",
-                            text(space, vma, true)
-                        ),
-                        _ => String::new(),
-                    }
-                }
-                _ => String::new(),
-            };
+            let rule = self.anon_vma_rule(both.process, range.start);
             return format!(
                 "{range} of process {}: anon_vma and chain (newest first) are {l} in {} and {r} in \
                  {}{rule}",
@@ -81,13 +55,65 @@ impl Case<'_> {
         format!("which VMAs share an anon_vma differs after `{}`", self.op)
     }
 
-    pub(super) fn unreachable(
-        &self,
-        process: usize,
-        page: Page,
-        seen: &Observation,
-        name: &str,
-    ) -> String {
+    /// The rule for the anon_vma and chain of a page that a copy, a move or a fork made.
+    fn anon_vma_rule(&self, process: usize, page: u8) -> String {
+        let text = |(space, vma)| self.painter.anon_vma_text(space, vma, true);
+        if let Some(copy) = self.made(process, page) {
+            return match self.source_before(copy) {
+                Some((space, vma)) => format!(
+                    ": the source {} of process {} hangs on {}, and the copy has to hang on all of \
+                     it, as after a move",
+                    Range::of(vma),
+                    copy.source_process,
+                    text((space, vma))
+                ),
+                None => String::new(),
+            };
+        }
+        let forked = self.reason.fork.iter().find(|fork| fork.parent.contains(Page(page)));
+        match (forked.map(|fork| fork.rule), self.op) {
+            (Some(ForkRule::Wiped), _) => {
+                ": the parent's has VM_WIPEONFORK, so the child's hangs on none of the parent's, and \
+                 has an anon_vma at once"
+                    .into()
+            }
+            (Some(ForkRule::Inherited { reused }), Op::Fork { process }) => {
+                let space = &self.before.spaces[index(process.get())];
+                let parent = space.vma_at(Page(page)).map(|vma| text((space, vma)));
+                format!(
+                    ": the parent's hangs on {}; the child's hangs on all of that and on one of its \
+                     own, {}",
+                    parent.unwrap_or_default(),
+                    if reused { "taken up again" } else { "a new one" }
+                )
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// The anon_vmas of the source that the chain of a copy lacks.
+    fn missing(&self, copy: &CopyReason, vma: (&AddressSpace, &Vma), is_left: bool) -> String {
+        let Some((of, source)) = self.source_before(copy) else { return String::new() };
+        let here = self.painter.chain_letters(vma.0, vma.1, is_left);
+        let missing: Vec<String> = self
+            .painter
+            .chain_letters(of, source, true)
+            .into_iter()
+            .filter(|letter| !here.contains(letter))
+            .collect();
+        let what = match missing.is_empty() {
+            true => "the chain lacks nothing, so the page or its index is wrong".to_owned(),
+            false => format!("{} is missing", missing.join(", ")),
+        };
+        format!(
+            "; it was copied from {} of process {}, which hangs on {}: {what}",
+            Range::of(source),
+            copy.source_process,
+            self.painter.anon_vma_text(of, source, true)
+        )
+    }
+
+    fn unreachable(&self, process: usize, page: Page, seen: &Observation, name: &str) -> String {
         let is_left = std::ptr::eq(seen, self.left);
         let space = &seen.spaces[process];
         let mapped = space.vma_at(page).map(|vma| {
@@ -98,31 +124,8 @@ impl Case<'_> {
             )
         });
         let mapped = mapped.unwrap_or_else(|| format!("page {page} of process {process}"));
-        let source = match (self.source(), space.vma_at(page)) {
-            (Some((from, source, _)), Some(vma)) if self.is_new(process, page.0) => {
-                let of = &self.before.spaces[from.process];
-                let here = self.painter.chain_letters(space, vma, is_left);
-                let missing: Vec<String> = self
-                    .painter
-                    .chain_letters(of, source, true)
-                    .into_iter()
-                    .filter(|letter| !here.contains(letter))
-                    .collect();
-                let what = match missing.is_empty() {
-                    true => {
-                        "the chain lacks nothing, so it is the page itself, or its index, that is \
-                             wrong"
-                            .to_owned()
-                    }
-                    false => format!("{} is missing", missing.join(", ")),
-                };
-                format!(
-                    "; it was copied from {} of process {}, which hangs on {}: {what}",
-                    Range::of(source),
-                    from.process,
-                    self.painter.anon_vma_text(of, source, true)
-                )
-            }
+        let source = match (self.made(process, page.0), space.vma_at(page)) {
+            (Some(copy), Some(vma)) => self.missing(copy, (space, vma), is_left),
             _ => String::new(),
         };
         format!(

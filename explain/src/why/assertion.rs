@@ -2,9 +2,10 @@
 
 use vmadiff_machine::Assertion;
 use vmadiff_machine::observation::{Event, Observation};
-use vmadiff_machine::operand::MAX_PROCESSES;
+use vmadiff_reference::refusal::Rule;
 
-use super::{Case, list, point};
+use super::{Case, index, point};
+use crate::picture::Range;
 
 impl Case<'_> {
     pub(super) fn assertion(&self) -> String {
@@ -23,41 +24,14 @@ impl Case<'_> {
             None => (failed(self.left), self.names.0),
         };
         let Some((assertion, function, condition)) = found else { return self.nothing() };
-        let facts = match (function, condition, self.source()) {
-            ("copy_vma", "faulted_in_anon_vma", Some((from, vma, source))) => {
-                let space = &self.before.spaces[from.process];
-                let is = if vma.file.is_some() {
-                    "is of a file".into()
-                } else if vma.anon_vma.is_some() {
-                    format!("hangs on {}", self.painter.anon_vma_text(space, vma, true))
-                } else {
-                    "was never faulted".into()
-                };
-                let mut text = format!(
-                    ": a source that is swallowed by the merge must be anonymous and never faulted, \
-                     and {source} of process {} {is}",
-                    from.process
-                );
-                if let Some(to) = self.role("to")
-                    && from.process == to.process
-                    && from.range.overlaps(to.range)
-                {
-                    text.push_str(&format!(
-                        "; source {} and destination {} overlap ({})",
-                        from.range,
-                        to.range,
-                        point(6)
-                    ));
+        let facts = match (function, condition) {
+            ("copy_vma", "faulted_in_anon_vma") => self.swallowed_source(),
+            _ => match &self.reason.refusal {
+                Some(refusal) => {
+                    format!(": the call is refused with {}", self.refusal_text(refusal))
                 }
-                text
-            }
-            _ => (0..MAX_PROCESSES)
-                .find_map(|process| {
-                    let (parts, whole) = self.joined(process, &self.right.spaces[process])?;
-                    let parts = list(&parts);
-                    Some(format!(": {parts} of process {process} were joined to {whole}"))
-                })
-                .unwrap_or_default(),
+                None => self.merged_text(),
+            },
         };
         let assertion = match assertion {
             Assertion::BugOn => "VM_BUG_ON",
@@ -66,6 +40,38 @@ impl Case<'_> {
         format!(
             "`{}` makes {assertion}({condition}) fire in {function}() of {name}{facts}",
             self.op
+        )
+    }
+
+    /// The attributes of a source that a merge may not swallow.
+    fn swallowed_source(&self) -> String {
+        let overlap = self.reason.refusal.and_then(|refusal| match refusal.rule {
+            Rule::Overlap { from, to } => Some((from, to, refusal.process)),
+            _ => None,
+        });
+        let (process, start, whole) = match (&self.reason.copy, overlap) {
+            (Some(copy), _) => {
+                (copy.source_process, copy.from.start, Some(Range::of(&copy.source)))
+            }
+            (None, Some((from, _, process))) => (process, from.start, None),
+            (None, None) => return String::new(),
+        };
+        let space = &self.before.spaces[index(process)];
+        let Some(vma) = space.vma_at(start) else { return String::new() };
+        let is = if vma.file.is_some() {
+            "is of a file".into()
+        } else if vma.anon_vma.is_some() {
+            format!("hangs on {}", self.painter.anon_vma_text(space, vma, true))
+        } else {
+            "was never faulted".into()
+        };
+        let overlap = overlap.map_or_else(String::new, |(from, to, _)| {
+            format!("; source {from} and destination {to} overlap ({})", point(6))
+        });
+        let source = whole.unwrap_or(Range::of(vma));
+        format!(
+            ": a source that is swallowed by the merge must be anonymous and never faulted, and \
+             {source} of process {process} {is}{overlap}"
         )
     }
 }

@@ -1,15 +1,16 @@
-//! What `copy_vma()` answers, and what it reads: the aliasing check and the rmap locks.
+//! `copy_vma()`: its answers and its reads. The aliasing check and the rmap locks.
 
 use vmadiff_machine::Object;
 use vmadiff_machine::observation::{Event, Observation};
-use vmadiff_machine::{Vma, operand::MAX_PROCESSES};
+use vmadiff_reference::refusal::Rule;
+use vmadiff_reference::why::{CopyReason, RmapLocks};
 
-use super::merge::New;
-use super::{Case, list, pgoff_at, point};
+use super::{Case, index, pgoff_text, point};
 use crate::picture::Range;
 
-impl<'a> Case<'a> {
-    /// A use-after-free, of a source that a merge has swallowed or an overlap has unmapped.
+impl Case<'_> {
+    /// A use-after-free, of a source that a merge has swallowed or an overlap has unmapped; or a
+    /// source pointer that only one machine redirects.
     pub(super) fn aliasing(&self) -> String {
         let freed = |seen: &Observation| {
             seen.events.iter().find_map(|event| match *event {
@@ -24,23 +25,19 @@ impl<'a> Case<'a> {
             let ran = if self.left.copy.is_some() { self.names.0 } else { self.names.1 };
             return format!("copy_vma() ran in {ran} only");
         };
-        let Some((from, vma, source)) = self.source() else { return self.nothing() };
-        let Some(to) = self.role("to") else { return self.nothing() };
-        let merged = self.merged_range(l.merged);
+        let Some(copy) = &self.reason.copy else { return self.nothing() };
+        let source = Range::of(&copy.source);
         let does = |redirected| if redirected { "redirects" } else { "does not redirect" };
-        let inside = match merged {
-            Some(merged) if from.process == to.process => {
-                let is =
-                    if merged.contains(source.start) { "starts inside" } else { "starts outside" };
+        let inside = match copy.merged.as_ref().map(Range::of) {
+            Some(merged) if copy.source_process == copy.process => {
+                let is = if copy.redirected { "starts inside" } else { "starts outside" };
                 format!("the source VMA {source} {is} the merged VMA {merged} of the same process")
             }
             Some(merged) => format!(
-                "the source VMA {} is of process {}, the merged VMA {merged} of process {}",
-                Range::of(vma),
-                from.process,
-                to.process
+                "the source VMA {source} is of process {}, the merged VMA {merged} of process {}",
+                copy.source_process, copy.process
             ),
-            None => format!("the source VMA {source} of process {}", from.process),
+            None => format!("the source VMA {source} of process {}", copy.source_process),
         };
         format!(
             "{inside}: {} {} the source pointer, {} {} it (point 5 of the contract: exactly where \
@@ -52,138 +49,92 @@ impl<'a> Case<'a> {
         )
     }
 
-    /// What the new range and its neighbours become where they merge, by the rule.
-    pub(super) fn merged_range(&self, merged: bool) -> Option<Range> {
-        let to = self.role("to")?;
-        if !merged {
-            return None;
-        }
-        let (source, _, _) = self.source().map(|(from, vma, range)| (vma, range, from))?;
-        let [prev, next] = self.neighbours()?;
-        let (src, dst) = (self.role("from")?, &self.before.spaces[to.process]);
-        let new = New::copied(
-            &self.before.spaces[src.process],
-            source,
-            (src.range, to.range),
-            self.clears(),
-        );
-        let joins = |near: Option<(&'a Vma, Range)>| {
-            near.filter(|(vma, range)| new.refused_by(dst, vma, *range, self).is_none())
-        };
-        let (prev, next) = (joins(prev), joins(next));
-        let next = next.filter(|(next, _)| {
-            prev.is_none_or(|(prev, _)| {
-                prev.anon_vma.is_none()
-                    || next.anon_vma.is_none()
-                    || prev.anon_vma == next.anon_vma
-                        && (!self.is_copy() || dst.chain(prev) == dst.chain(next))
-            })
-        });
-        if prev.is_none() && next.is_none() {
-            return None;
-        }
-        Some(Range {
-            start: prev.map_or(to.range.start, |(_, range)| range.start),
-            end: next.map_or(to.range.end, |(_, range)| range.end),
-        })
-    }
-
-    pub(super) fn use_after_free(&self, object: Object, function: &str, field: &str) -> String {
+    fn use_after_free(&self, object: Object, function: &str, field: &str) -> String {
         let kind = match object {
             Object::Vma => "VMA",
             Object::AnonVma => "anon_vma",
             Object::Mm => "mm",
         };
         let reads = format!("{function}() reads its {field} after that");
-        if let (Some((from, vma, source)), Some(to)) = (self.source(), self.role("to")) {
-            let (src, dst) = (from.range, to.range);
-            if self.is_copy() && from.process == to.process && src.overlaps(dst) {
+        if let Some(refusal) = &self.reason.refusal
+            && let Rule::Overlap { from, to } = refusal.rule
+            && self.is_copy()
+        {
+            let space = &self.before.spaces[index(refusal.process)];
+            let source = space.vma_at(from.start).map_or_else(String::new, |vma| {
                 let whole = Range::of(vma);
-                let how = if whole.start >= dst.start && whole.end <= dst.end {
-                    format!("the source VMA {whole}, in it, is freed")
-                } else {
-                    format!("the source VMA {whole} is cut")
-                };
-                return format!(
-                    "source {src} and destination {dst} overlap in process {}: the destination is \
-                     unmapped first, and {how}; {reads} ({})",
-                    to.process,
-                    point(6)
-                );
-            }
-            if let Some([Some((_, prev)), Some((_, next))]) = self.neighbours()
-                && from.process == to.process
-                && object == Object::Vma
-                && next == source
-            {
-                let whole = Range { start: prev.start, end: next.end };
-                let point = match function {
-                    "copy_vma" => point(5),
-                    _ => {
-                        "point 5 of the contract: the source pointer is redirected to what has \
-                          swallowed the source"
-                    }
-                };
-                return format!(
-                    "{prev}, the new range {dst} and the source VMA {source} became one VMA, \
-                     {whole}, and the source was freed by that merge; {reads} ({point})"
-                );
-            }
+                match to.start <= vma.start && vma.end <= to.end {
+                    true => format!(", and the source VMA {whole}, in it, is freed"),
+                    false => format!(", and the source VMA {whole} is cut"),
+                }
+            });
+            return format!(
+                "source {from} and destination {to} overlap in process {}: the destination is \
+                 unmapped first{source}; {reads} ({})",
+                refusal.process,
+                point(6)
+            );
         }
-        let merged = (0..MAX_PROCESSES).find_map(|process| {
-            let (parts, whole) = self.joined(process, &self.left.spaces[process])?;
-            Some(format!(
-                ": in {}, {} of process {process} become {whole}",
-                self.names.0,
-                list(&parts)
-            ))
-        });
+        if let Some(copy) = &self.reason.copy
+            && let Some((left, whole)) = self.swallowed(copy).filter(|_| object == Object::Vma)
+        {
+            let point = match function {
+                "copy_vma" => point(5),
+                _ => {
+                    "point 5 of the contract: the source pointer is redirected to what has \
+                     swallowed the source"
+                }
+            };
+            return format!(
+                "{left}, the new range {} and the source VMA {} became one VMA, {whole}, and the \
+                 source was freed by that merge; {reads} ({point})",
+                Range::of(&copy.new),
+                Range::of(&copy.source)
+            );
+        }
+        let reference = match &self.reason.refusal {
+            Some(refusal) => format!(": the call is refused with {}", self.refusal_text(refusal)),
+            None => self.merged_text(),
+        };
         format!(
-            "`{}` makes {function}() read {field} of a {kind} that has been freed{}",
-            self.op,
-            merged.unwrap_or_default()
+            "`{}` makes {function}() read {field} of a {kind} that has been freed{reference}",
+            self.op
         )
+    }
+
+    /// Returns the left neighbour and the merged VMA, where a merge with both neighbours freed the
+    /// source, which was the right one.
+    fn swallowed(&self, copy: &CopyReason) -> Option<(Range, Range)> {
+        let decision = self.reason.copy_merge()?;
+        let joined = |near: &Option<vmadiff_reference::why::Neighbour>| {
+            near.as_ref().filter(|near| near.joined()).map(|near| near.range)
+        };
+        let (left, right) = (joined(&decision.left)?, joined(&decision.right)?);
+        let is_source = copy.redirected && right.start == copy.source.start;
+        let left = Range { start: left.start.0, end: left.end.0 };
+        let whole = Range::of(copy.merged.as_ref()?);
+        is_source.then_some((left, whole))
     }
 
     pub(super) fn rmap_locks(&self) -> String {
         let (Some(l), Some(r)) = (self.left.copy, self.right.copy) else { return self.nothing() };
-        let values = match (self.source(), self.merged_range(l.merged)) {
-            (Some((from, vma, source)), Some(merged)) => {
-                let shown = |range: Range, of: &Vma| {
-                    let text = pgoff_at(of, range.start).to_string();
-                    if text.starts_with('@') { text } else { format!("@{text}") }
-                };
-                if l.source_redirected {
-                    Some(format!(
-                        "the source was redirected to the merged VMA {merged}, so both vm_pgoff are \
-                         the same one"
-                    ))
-                } else {
-                    // The merged VMA's offsets are those of its first part.
-                    let to = self.role("to").map(|to| to.range);
-                    let [prev, _] = self.neighbours().unwrap_or([None, None]);
-                    let first = match prev {
-                        Some((prev, range)) if range.start == merged.start => shown(merged, prev),
-                        _ => {
-                            let never = vma.anon_vma.is_none() && vma.file.is_none();
-                            match to {
-                                Some(to) if never => format!("@{}", to.start),
-                                _ => shown(from.range, vma),
-                            }
-                        }
-                    };
-                    let of = shown(source, vma);
-                    let not = if l.need_rmap_locks { "" } else { "not " };
-                    Some(format!(
-                        "the merged VMA {merged} has vm_pgoff {first}, {not}at or below the source's \
-                         {of}"
-                    ))
-                }
+        let values = self.reason.copy.as_ref().map(|copy| {
+            let merged = copy.merged.as_ref().map(Range::of);
+            match (copy.rmap_locks, merged) {
+                (RmapLocks::Redirected, Some(merged)) => format!(
+                    "the source was redirected to the merged VMA {merged}, so both vm_pgoff are \
+                     the same one: "
+                ),
+                (RmapLocks::Merged { merged: pgoff, source }, Some(merged)) => format!(
+                    "the merged VMA {merged} has vm_pgoff {}, {}at or below the source's {}: ",
+                    pgoff_text(pgoff),
+                    if copy.rmap_locks.needed() { "" } else { "not " },
+                    pgoff_text(source)
+                ),
+                _ => "the copy is a duplicate, which comes after its source: ".into(),
             }
-            _ if !l.merged => Some("the copy is a duplicate, which comes after its source".into()),
-            _ => None,
-        };
-        let values = values.map_or_else(String::new, |values| format!("{values}: "));
+        });
+        let values = values.unwrap_or_default();
         let is = |need| if need { "true" } else { "false" };
         if l.need_rmap_locks == r.need_rmap_locks {
             return format!(
