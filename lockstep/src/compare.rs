@@ -234,9 +234,9 @@ impl Comparer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmadiff_machine::VmFlags;
-    use vmadiff_machine::observation::{AnonVmaId, UffdId, Vma};
+    use vmadiff_machine::observation::{AnonVmaId, CopyReport, Event, FileId, UffdId, Vma};
     use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
+    use vmadiff_machine::{Errno, VmFlags};
 
     /// An observation in which each process has one-page VMAs with these anon_vmas, all changed.
     fn shows(anon_vmas: [&[u32]; 2], uffd: Option<u32>) -> Observation {
@@ -293,5 +293,116 @@ mod tests {
             seen.changed = 1 << 1;
         }
         assert!(!comparer.same(&left, &right));
+    }
+
+    /// An observation with one VMA of a file, with every field set.
+    fn full() -> Observation {
+        let mut seen = Observation::default();
+        seen.begin_step();
+        seen.copy = Some(CopyReport {
+            merged: true,
+            need_rmap_locks: true,
+            honoured: true,
+            source_redirected: true,
+        });
+        vmas(&mut seen, &[vma(|_| ())], &[&[AnonVmaId::new(0), AnonVmaId::new(1)]]);
+        seen
+    }
+
+    fn vma(change: impl Fn(&mut Vma)) -> Vma {
+        let mut vma = Vma::new(
+            (Page(1), Page(3)),
+            PageOffset(1),
+            VmFlags::VM_READ,
+            Some(AnonVmaId::new(0)),
+            Some(FileId::new(0)),
+            Some(UffdId::new(0)),
+            Mode::Default,
+            false,
+        );
+        change(&mut vma);
+        vma
+    }
+
+    /// Makes process 0 show these VMAs, with these chains.
+    fn vmas(seen: &mut Observation, vmas: &[Vma], chains: &[&[AnonVmaId]]) {
+        let space = seen.rewrite(Process(0));
+        space.alive = true;
+        for (vma, chain) in vmas.iter().zip(chains) {
+            space.push(*vma, chain.iter().copied());
+        }
+    }
+
+    /// A change of one field of an observation, and whether a recorded kernel shows the field.
+    type Field = (&'static str, bool, fn(&mut Observation));
+
+    const FIELDS: &[Field] = &[
+        ("result: another value", true, |o| o.result = Ok(1)),
+        ("result: an error", true, |o| o.result = Err(Errno::EINVAL)),
+        ("copy: none", true, |o| o.copy = None),
+        ("copy.merged", true, |o| copy(o, |c| c.merged = false)),
+        ("copy.need_rmap_locks", true, |o| copy(o, |c| c.need_rmap_locks = false)),
+        ("copy.honoured", false, |o| copy(o, |c| c.honoured = false)),
+        ("copy.source_redirected", true, |o| copy(o, |c| c.source_redirected = false)),
+        ("events", false, |o| {
+            o.events.push(Event::UnreachablePage { process: Process(0), page: Page(1) });
+        }),
+        ("committed", false, |o| o.committed = 1),
+        ("alive", true, |o| o.spaces[0].alive = false),
+        ("counters.total_vm", true, |o| o.spaces[0].counters.total_vm = 1),
+        ("counters.locked_vm", true, |o| o.spaces[0].counters.locked_vm = 1),
+        ("counters.data_vm", true, |o| o.spaces[0].counters.data_vm = 1),
+        ("counters.map_count", true, |o| o.spaces[0].counters.map_count = 1),
+        ("anon_pages", false, |o| o.spaces[0].anon_pages = 2),
+        ("no VMA", true, |o| vmas(o, &[], &[])),
+        ("two VMAs", true, |o| {
+            let (lower, upper) = (vma(|v| v.end = Page(2)), vma(|v| v.start = Page(2)));
+            vmas(o, &[lower, upper], &[CHAIN, CHAIN]);
+        }),
+        ("start", true, |o| one(o, |v| v.start = Page(0))),
+        ("end", true, |o| one(o, |v| v.end = Page(2))),
+        ("pgoff", true, |o| one(o, |v| v.pgoff = PageOffset(2))),
+        ("flags", true, |o| one(o, |v| v.flags |= VmFlags::VM_WRITE)),
+        ("anon_vma: none", true, |o| one(o, |v| v.anon_vma = None)),
+        ("anon_vma: another", true, |o| one(o, |v| v.anon_vma = Some(AnonVmaId::new(1)))),
+        ("file: none", true, |o| one(o, |v| v.file = None)),
+        ("file: another", true, |o| one(o, |v| v.file = Some(FileId::new(1)))),
+        ("uffd: none", true, |o| one(o, |v| v.uffd = None)),
+        ("policy", true, |o| one(o, |v| v.policy = Mode::Bind)),
+        ("close", true, |o| one(o, |v| v.close = true)),
+        ("chain: shorter", true, |o| vmas(o, &[vma(|_| ())], &[&[AnonVmaId::new(0)]])),
+        ("chain: another order", true, |o| {
+            vmas(o, &[vma(|_| ())], &[&[AnonVmaId::new(1), AnonVmaId::new(0)]]);
+        }),
+    ];
+
+    const CHAIN: &[AnonVmaId] = &[AnonVmaId::new(0), AnonVmaId::new(1)];
+
+    fn copy(seen: &mut Observation, change: impl Fn(&mut CopyReport)) {
+        if let Some(copy) = &mut seen.copy {
+            change(copy);
+        }
+    }
+
+    fn one(seen: &mut Observation, change: impl Fn(&mut Vma)) {
+        vmas(seen, &[vma(change)], &[CHAIN]);
+    }
+
+    #[test]
+    fn a_change_of_any_field_makes_observations_differ() {
+        for scope in [Scope::Models, Scope::Recorded] {
+            for (name, recorded, change) in FIELDS {
+                // A file keeps its identity, so both machines have shown it before.
+                let mut comparer = Comparer::new(scope);
+                assert!(comparer.same(&full(), &full()), "{name}");
+                let (left, mut right) = (full(), full());
+                change(&mut right);
+                let differ = scope == Scope::Models || *recorded;
+                assert_eq!(comparer.same(&left, &right), !differ, "{name}, {scope:?}");
+                comparer.reset();
+                assert!(comparer.same_in_full(&full(), &full()), "{name}");
+                assert_eq!(comparer.same_in_full(&left, &right), !differ, "{name}, {scope:?}");
+            }
+        }
     }
 }

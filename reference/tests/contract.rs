@@ -260,3 +260,134 @@ fn a_hint_is_taken_if_it_is_free_else_the_highest_hole() {
         (&format!("{world}mmap 1 5 57 rw anon_shared\ncopy 1 1 4 0 2"), Err(Errno::ENOMEM)),
     ]);
 }
+
+/// A parent with a faulted page, a child, and in the child a copy of the parent's pages 1 to 4 at 10.
+const COPIED: &str = "mmap 0 1 4 rw anon_private\ntouch 0 2 1\nfork 0\ncopy 1 1 4 0 10 FIXED\n";
+
+#[test]
+fn later_operations_on_a_copy_leave_the_source_as_it_is() {
+    let source = run(COPIED).maps().lines().next().map(str::to_owned);
+    for op in [
+        "munmap 1 10 2",
+        "mprotect 1 11 2 r",
+        "touch 1 12 1",
+        "mlock 1 10 4",
+        "mremap 1 10 4 4 MAYMOVE|FIXED 20",
+        "madvise 1 10 4 DONTNEED",
+        "madvise 1 10 4 WIPEONFORK",
+        "mbind 1 10 4 BIND",
+        "uffd_register 1 10 4",
+        "fork 1",
+        "exit 1",
+    ] {
+        let outcome = run(&format!("{COPIED}{op}"));
+        assert!(outcome.last().is_ok(), "{op}");
+        assert_eq!(outcome.maps().lines().next().map(str::to_owned), source, "{op}");
+        assert_eq!(outcome.anon_pages(0), "2", "{op}");
+    }
+}
+
+#[test]
+fn later_operations_on_the_source_leave_the_copy_as_it_is() {
+    let child = |outcome: &common::Outcome| {
+        outcome.maps().lines().last().and_then(|line| line.split(", ").last().map(str::to_owned))
+    };
+    assert_eq!(run(COPIED).maps(), "1..5 rw- @1 A[A]\n1..5 rw- @1 B[BA], 10..14 rw- @1 A[A]");
+    for op in ["munmap 0 1 4", "mprotect 0 1 4 r", "touch 0 1 1", "exit 0", "fork 0\nexit 2"] {
+        let outcome = run(&format!("{COPIED}{op}"));
+        assert!(outcome.last().is_ok(), "{op}");
+        let vma = child(&outcome).expect("the copy");
+        assert!(vma.starts_with("10..14 rw- @1 ") && vma.ends_with(']'), "{op}: {vma}");
+        assert_eq!(outcome.anon_pages(1), "2 11", "{op}");
+    }
+}
+
+/// Point 9 after the copy: each part of a copy keeps the whole chain of the source, whatever cuts,
+/// moves or merges it, so that its pages are found.
+#[test]
+fn point_9_every_part_of_a_copy_keeps_the_chain() {
+    let grandchild = "mmap 0 1 4 rw anon_private\ntouch 0 2 1\nfork 0\ntouch 1 3 1\nfork 0\n\
+                      copy 2 1 4 1 10 FIXED\n";
+    for (op, child) in [
+        ("", "1..5 rw- @1 B[BA], 10..14 rw- @1 C[CA]"),
+        (
+            "mprotect 2 11 1 r",
+            "1..5 rw- @1 B[BA], 10..11 rw- @1 C[CA], 11..12 r-- @2 C[CA], 12..14 rw- @3 C[CA]",
+        ),
+        ("munmap 2 11 1", "1..5 rw- @1 B[BA], 10..11 rw- @1 C[CA], 12..14 rw- @3 C[CA]"),
+        (
+            "mremap 2 11 2 2 MAYMOVE|FIXED 20",
+            "1..5 rw- @1 B[BA], 10..11 rw- @1 C[CA], 13..14 rw- @4 C[CA], 20..22 rw- @2 C[CA]",
+        ),
+        (
+            "mremap 2 12 2 2 MAYMOVE|FIXED 20\nmremap 2 20 2 2 MAYMOVE|FIXED 12",
+            "1..5 rw- @1 B[BA], 10..14 rw- @1 C[CA]",
+        ),
+        ("exit 1", "1..5 rw- @1 B[BA], 10..14 rw- @1 C[CA]"),
+        ("exit 1\nexit 0", "1..5 rw- @1 B[BA], 10..14 rw- @1 C[CA]"),
+    ] {
+        let maps = run(&format!("{grandchild}{op}")).maps();
+        // Letters count from the first process that is left: compare the shape of the chains.
+        let shape = |line: &str| {
+            let mut seen = Vec::new();
+            let letters = line.chars().map(|c| match c {
+                'A'..='Z' => {
+                    let n = seen.iter().position(|s| *s == c).unwrap_or_else(|| {
+                        seen.push(c);
+                        seen.len() - 1
+                    });
+                    (b'a' + n as u8) as char
+                }
+                c => c,
+            });
+            letters.collect::<String>()
+        };
+        assert_eq!(maps.lines().last().map(shape), Some(shape(child)), "{op}");
+    }
+}
+
+#[test]
+fn point_7_accounting_adds_up_after_operations_on_a_copy() {
+    for (op, total, data, committed) in [
+        ("munmap 1 10 2", 6, 6, 10),
+        ("mprotect 1 10 4 r", 8, 4, 12),
+        ("mremap 1 10 4 6 MAYMOVE|FIXED 20", 10, 10, 14),
+        ("mremap 1 10 4 2", 6, 6, 10),
+        ("fork 1", 8, 8, 20),
+        ("exit 0", 8, 8, 8),
+        ("exit 1", 0, 0, 4),
+        ("mlock 1 10 4", 8, 8, 12),
+    ] {
+        let outcome = run(&format!("{COPIED}{op}"));
+        assert!(outcome.last().is_ok(), "{op}");
+        let c = outcome.seen.spaces[1].counters;
+        assert_eq!(
+            (c.total_vm, c.data_vm, outcome.seen.committed),
+            (total, data, committed),
+            "{op}"
+        );
+    }
+    assert_eq!(run(&format!("{COPIED}mlock 1 10 4")).seen.spaces[1].counters.locked_vm, 4);
+}
+
+#[test]
+fn point_4_the_parts_of_a_copy_merge_again() {
+    ends_with(&[
+        (
+            &format!("{COPIED}mprotect 1 11 1 r\nmprotect 1 11 1 rw"),
+            "1..5 rw- @1 A[A]\n1..5 rw- @1 B[BA], 10..14 rw- @1 A[A]",
+        ),
+        (
+            &format!("{COPIED}munmap 1 12 2\ncopy 1 3 2 0 12 FIXED"),
+            "1..5 rw- @1 A[A]\n1..5 rw- @1 B[BA], 10..14 rw- @1 A[A]",
+        ),
+    ]);
+}
+
+#[test]
+fn point_3_flags_set_on_a_copy_stay_its_own() {
+    ends_with(&[(
+        &format!("{COPIED}madvise 1 10 4 DONTFORK\nmlock 0 1 4\nmadvise 0 1 4 MERGEABLE"),
+        "1..5 rw- @1 LOCKED MERGEABLE A[A]\n1..5 rw- @1 B[BA], 10..14 rw- @1 DONTCOPY A[A]",
+    )]);
+}
