@@ -11,17 +11,9 @@ use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::Content;
 use crate::vma::Vma;
 
-/// A fault that does not give the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fault {
-    end: End,
-    /// The VMA has got an anon_vma in the fault.
-    prepared: bool,
-}
-
 /// The end of a fault that does not give the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum Fault {
     /// The page lies beyond the end of the file.
     Sigbus,
     /// The page is missing and userfaultfd watches: the fault waits until someone fills the page.
@@ -61,13 +53,13 @@ impl Syscall<'_> {
     /// The refusal of a call by a fault; `sigbus` is the error for a page beyond the file.
     fn failed(&self, fault: Fault, at: usize, page: Page, sigbus: Errno) -> Refusal {
         let vma = self.mm.vmas()[at].range;
-        let (errno, function, rule) = match fault.end {
-            End::Sigbus => (sigbus, Function::ShmemFault, Rule::BeyondFile(page)),
-            End::Waits => {
+        let (errno, function, rule) = match fault {
+            Fault::Sigbus => (sigbus, Function::ShmemFault, Rule::BeyondFile(page)),
+            Fault::Waits => {
                 (Errno::EAGAIN, Function::HandleUserfault, Rule::WouldBlock { page, vma })
             }
         };
-        let progress = if fault.prepared { Progress::AnonVma } else { Progress::Nothing };
+        let progress = Progress::Nothing;
         Refusal { errno, function: Some(function), process: self.process, rule, progress }
     }
 
@@ -96,12 +88,11 @@ impl Syscall<'_> {
         if copy {
             self.prepare(at);
         }
-        let ends = |end| Err(Fault { end, prepared: copy && vma.anon_vma.is_none() });
         let watched = vma.uffd.is_some();
         match vma.file {
             None => {
                 if watched && self.mm.zero_pages & bit == 0 {
-                    return ends(End::Waits);
+                    return Err(Fault::Waits);
                 }
                 if !copy {
                     self.mm.zero_pages |= bit;
@@ -111,8 +102,8 @@ impl Syscall<'_> {
                 let pgoff = vma.pgoff_of(page).0;
                 match self.shmem.content(file, pgoff) {
                     Content::Cached => {}
-                    Content::Beyond => return ends(End::Sigbus),
-                    Content::Missing if watched => return ends(End::Waits),
+                    Content::Beyond => return Err(Fault::Sigbus),
+                    Content::Missing if watched => return Err(Fault::Waits),
                     Content::Missing => self.shmem.cache(file, pgoff),
                 }
             }

@@ -149,8 +149,6 @@ pub enum Progress {
     Unmapped,
     /// All but populating, which ended early.
     NotPopulated,
-    /// The VMA has got an anon_vma, and the page is still missing.
-    AnonVma,
     /// All: `madvise` reports a hole after it has advised the rest.
     Everything,
 }

@@ -83,7 +83,6 @@ fn progress_text(progress: Progress) -> String {
         Progress::UpTo(page) => format!("; the range below page {page} is done, and stays so"),
         Progress::Unmapped => "; the destination is unmapped, and stays so".into(),
         Progress::NotPopulated => "; all but populating is done, and stays so".into(),
-        Progress::AnonVma => "; the VMA has got an anon_vma, and keeps it".into(),
         Progress::Everything => "; all the rest is done, and stays so".into(),
     }
 }

@@ -1,0 +1,416 @@
+//! The reasons of the reference, checked against its observations on random programs: they are
+//! given for every decision, and what they say is so.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vmadiff_fuzzing::mutate::ProgramMutator;
+use vmadiff_lockstep::compare::{Comparer, Scope};
+use vmadiff_machine::operand::{END_PAGES, Page, Process};
+use vmadiff_machine::{
+    AddressSpace, Limits, Machine, Observation, Op, Opcode, Program, VmFlags, Vma,
+};
+use vmadiff_reference::refusal::{Progress, Rule};
+use vmadiff_reference::why::{
+    CopyKind, CopyReason, ForkRule, MergeBarrier, MergeDecision, Neighbour, OffsetReason, Point,
+};
+use vmadiff_reference::{Range, Reference, Refusal, Why};
+
+/// One operation of a program, and everything around it.
+struct Step<'a> {
+    op: &'a Op,
+    limits: &'a Limits,
+    /// The machine before the operation.
+    machine: &'a Reference,
+    before: &'a Observation,
+    after: &'a Observation,
+    why: &'a Why,
+}
+
+fn space(seen: &Observation, process: Process) -> &AddressSpace {
+    &seen.spaces[usize::from(process.0)]
+}
+
+fn is_mapped(space: &AddressSpace, range: Range) -> bool {
+    (range.start.0..range.end.0).any(|page| space.vma_at(Page(page)).is_some())
+}
+
+/// The name of an enum's variant.
+fn variant(value: &impl std::fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+}
+
+/// Programs for two refusals that the corpus does not have: a hole that is too short for a copy, and
+/// a device for `mbind`.
+const RARE: [&str; 2] = [
+    "mmap 0 1 4 rw anon_private\nfork 0\nmmap 1 62 63 rw file0_shared\nmmap 1 5 57 rw anon_shared\n\
+     copy 1 1 4 0 2\n",
+    "mmap 0 0 1 rw anon_private\nmmap 0 1 1 rw special\nmmap 0 2 1 rw anon_private\nmbind 0 0 3 BIND\n",
+];
+
+/// The programs of the corpus that people wrote.
+fn corpus() -> Vec<Program> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
+    let mut files = Vec::new();
+    for folder in ["faults", "review", "seeds"] {
+        let entries = fs::read_dir(corpus.join(folder)).expect("a folder of programs");
+        files.extend(entries.map(|entry| entry.expect("a file").path()));
+    }
+    files.sort();
+    let program = |file: &PathBuf| {
+        let text = fs::read_to_string(file).expect("text");
+        text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    };
+    let rare = RARE.iter().map(|text| text.parse().expect("a program"));
+    files.iter().map(program).chain(rare).collect()
+}
+
+/// Calls `check` with every operation of the programs of the corpus, and of `mutants` programs that
+/// are made of them. A quarter of those runs under tight limits.
+fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
+    let corpus = corpus();
+    let mut session = mutatis::Session::new().seed(seed);
+    let mut comparer = Comparer::new(Scope::Models);
+    for n in 0..corpus.len() + mutants {
+        let mut program = corpus[n % corpus.len()].clone();
+        for _ in 0..(n / corpus.len() * 4) {
+            // The mutator fails only where nothing can be mutated; then the program stays.
+            let _ = session.mutate_with(&mut ProgramMutator, &mut program);
+        }
+        if n >= corpus.len() && n.is_multiple_of(4) {
+            let limit = |max: usize| Some((n / 4 % max) as u8);
+            let (map_count, lock) = (limit(7), limit(5));
+            program.limits = match n / 4 % 3 {
+                0 => Limits { map_count, ..Limits::default() },
+                1 => Limits { lock, ..Limits::default() },
+                _ => Limits { map_count, lock, address_space: limit(40), processes: limit(4) },
+            };
+        }
+        let (mut machine, mut plain) = (Reference::new(), Reference::new());
+        machine.reset(&program.limits);
+        plain.reset(&program.limits);
+        comparer.reset();
+        let (mut after, mut shown) = (Observation::default(), Observation::default());
+        for op in &program.ops {
+            let (before, old) = (after.clone(), machine.clone());
+            let why = machine.step_explained(op, &mut after);
+            plain.step(op, &mut shown);
+            assert!(comparer.same_in_full(&after, &shown), "{op}: explained, not the same");
+            let step = Step {
+                op,
+                limits: &program.limits,
+                machine: &old,
+                before: &before,
+                after: &after,
+                why: &why,
+            };
+            check(&step);
+        }
+    }
+}
+
+/// Returns whether a rule that refused a call says the truth about the state before the call, or
+/// after it where the call did some work first.
+fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
+    let process = refusal.process;
+    let seen = if refusal.progress == Progress::Nothing { step.before } else { step.after };
+    let here = space(seen, process);
+    let at = |range: Range| here.vma_at(range.start).copied();
+    let is = |range: Range| {
+        at(range).is_some_and(|vma| (vma.start, vma.end) == (range.start, range.end))
+    };
+    let with = |range: Range, wanted: &dyn Fn(&Vma) -> bool| {
+        is(range) && at(range).is_some_and(|vma| wanted(&vma))
+    };
+    let limited = |have: i64, limit: vmadiff_reference::refusal::Limit, max: Option<u8>| {
+        (i64::from(limit.have), Some(limit.max)) == (have, max.map(u16::from))
+            && limit.have + limit.more > limit.max
+    };
+    match refusal.rule {
+        Rule::NoProcess => !here.alive,
+        Rule::NoPages => step.op.bytes()[1..].contains(&0) || step.op.opcode() == Opcode::Mremap,
+        Rule::NotMapped(page) => here.vma_at(page).is_none(),
+        Rule::NothingMapped(range) => !range.is_empty() && !is_mapped(here, range),
+        Rule::PastVma { range, vma } => is(vma) && vma.contains(range.start) && !vma.covers(range),
+        Rule::Occupied(vma) => is(vma),
+        Rule::NoHole { occupied, longest } => {
+            let hole = |start: u8| {
+                let free = (start..END_PAGES as u8).take_while(|p| here.vma_at(Page(*p)).is_none());
+                free.count()
+            };
+            is(occupied) && (0..END_PAGES as u8).map(hole).max() == Some(longest.into())
+        }
+        Rule::Overlap { from, to } => from.start < to.end && to.start < from.end || from.is_empty(),
+        Rule::MapCountLimit(limit) => {
+            limited(here.counters.map_count, limit, step.limits.map_count)
+        }
+        Rule::PageLimit(limit) => limited(here.counters.total_vm, limit, step.limits.address_space),
+        Rule::LockLimit(limit) => limited(here.counters.locked_vm, limit, step.limits.lock),
+        Rule::ProcessLimit(limit) => {
+            let alive = step.before.spaces.iter().filter(|space| space.alive).count();
+            alive == usize::from(limit.have) && limit.have == limit.max
+        }
+        Rule::LockForbidden => step.limits.lock == Some(0),
+        Rule::HasFlags { vma, flags } => {
+            !flags.is_empty() && with(vma, &|vma| vma.flags.contains(flags))
+        }
+        Rule::LacksFlags { vma, flags } => {
+            !flags.is_empty() && with(vma, &|vma| !vma.flags.intersects(flags))
+        }
+        Rule::NoAccess(vma) => with(vma, &|vma| !vma.flags.intersects(VmFlags::ACCESS)),
+        Rule::OfFile { vma, .. } => with(vma, &|vma| vma.file.is_some()),
+        Rule::NoHugePages => step.op.opcode() == Opcode::Madvise,
+        Rule::OfDevice(vma) => with(vma, &|vma| vma.close),
+        Rule::Unmovable(vma) => {
+            with(vma, &|vma| vma.flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP))
+        }
+        Rule::FileReadOnly => step.op.opcode() == Opcode::Mmap,
+        Rule::BeyondFile(page) => here.vma_at(page).is_some_and(|vma| vma.file.is_some()),
+        Rule::Watched(vma) => with(vma, &|vma| vma.uffd.is_some()),
+        Rule::WouldBlock { page, vma } => {
+            vma.contains(page) && with(vma, &|vma| vma.uffd.is_some())
+        }
+        Rule::WatchedByOther { vma, .. } => with(vma, &|vma| vma.uffd.is_some()),
+        Rule::NeverOpened(_) => step.op.opcode() == Opcode::UffdUnregister,
+        Rule::PrivateDuplicate(vma) => with(vma, &|vma| !vma.flags.contains(VmFlags::VM_MAYSHARE)),
+    }
+}
+
+#[test]
+fn every_error_has_a_reason_that_is_true_and_no_success_has_one() {
+    let mut rules = BTreeSet::new();
+    let mut functions = BTreeSet::new();
+    each_step(1, 3000, |step| {
+        let refusal = step.why.refusal;
+        assert_eq!(step.after.result.err(), refusal.map(|refusal| refusal.errno), "{}", step.op);
+        let Some(refusal) = refusal else { return };
+        assert!(holds(step, &refusal), "{}: {refusal:?}\n{:?}", step.op, step.before);
+        assert_eq!(refusal.function.is_none(), refusal.rule == Rule::NoProcess);
+        rules.insert(variant(&refusal.rule));
+        functions.extend(refusal.function.map(|function| function.name()));
+    });
+    assert_eq!(rules.len(), 27, "{rules:?}");
+    assert!(functions.len() >= 28, "{} functions: {functions:?}", functions.len());
+}
+
+/// The attributes of a page that a walk changes.
+fn attributes(space: &AddressSpace, page: u8) -> Option<(VmFlags, bool, u32)> {
+    space.vma_at(Page(page)).map(|vma| (vma.flags, vma.uffd.is_some(), vma.policy.number()))
+}
+
+#[test]
+fn a_refused_call_has_done_as_much_as_it_says() {
+    let mut kinds = BTreeSet::new();
+    let mut shorter = 0;
+    each_step(2, 3000, |step| {
+        let Some(refusal) = step.why.refusal else { return };
+        kinds.insert(variant(&refusal.progress));
+        let (before, after) = (&step.before.spaces, &step.after.spaces);
+        let process = usize::from(step.op.process().0);
+        match refusal.progress {
+            Progress::Nothing => {
+                assert_eq!(format!("{before:?}"), format!("{after:?}"), "{}", step.op);
+            }
+            Progress::UpTo(page) => {
+                for page in page.0..END_PAGES as u8 {
+                    let at = |spaces: &[AddressSpace]| attributes(&spaces[process], page);
+                    assert_eq!(at(before), at(after), "{}: page {page}", step.op);
+                }
+                // The same call on the range below does all of its work and changes the same pages.
+                let mut bytes = step.op.bytes();
+                let start = bytes[1] % 64;
+                if page.0 == start {
+                    return;
+                }
+                bytes[2] = page.0 - start;
+                let op = Op::from_bytes(step.op.opcode(), bytes);
+                let (mut machine, mut seen) = (step.machine.clone(), step.before.clone());
+                machine.step(&op, &mut seen);
+                for page in start..page.0 {
+                    let at = |spaces: &[AddressSpace]| attributes(&spaces[process], page);
+                    assert_eq!(at(&seen.spaces), at(after), "{}: page {page}", step.op);
+                }
+                shorter += 1;
+            }
+            Progress::Unmapped => {
+                let Op::Mremap { new_page, new_len, .. } = *step.op else { panic!("{}", step.op) };
+                let to = Range::new(new_page.get(), new_len.get());
+                assert!(!is_mapped(&after[process], to), "{}", step.op);
+            }
+            Progress::NotPopulated => {
+                let page = step.op.bytes()[1] % 64;
+                let lock = attributes(&after[process], page).map(|(flags, ..)| flags);
+                assert!(
+                    step.op.opcode() == Opcode::Mremap
+                        || lock.is_some_and(|flags| flags.contains(VmFlags::VM_LOCKED)
+                            || flags.intersects(VmFlags::VM_SPECIAL)),
+                    "{}",
+                    step.op
+                );
+            }
+            Progress::Everything => assert_eq!(step.op.opcode(), Opcode::Madvise),
+        }
+    });
+    assert!(kinds.len() == 5, "{kinds:?}");
+    assert!(shorter > 20, "{shorter}");
+}
+
+/// Returns whether a failed condition of the merge rule says the truth about two VMAs.
+fn differs(barrier: &MergeBarrier, new: &Vma, near: &Vma, chain: usize) -> bool {
+    match *barrier {
+        MergeBarrier::Flags { differ } => {
+            differ == (new.flags ^ near.flags) - VmFlags::VM_SOFTDIRTY && !differ.is_empty()
+        }
+        MergeBarrier::Special { flags } => new.flags.contains(flags) && !flags.is_empty(),
+        MergeBarrier::File { new: a, near: b } => (a, b) == (new.file, near.file) && a != b,
+        MergeBarrier::Close => near.close,
+        MergeBarrier::Uffd { new: a, near: b } => (a, b) == (new.uffd, near.uffd) && a != b,
+        MergeBarrier::Policy { new: a, near: b } => (a, b) == (new.policy, near.policy) && a != b,
+        MergeBarrier::Offset { lower, pages, upper } => lower.plus(pages) != upper,
+        MergeBarrier::AnonVma => new.anon_vma != near.anon_vma && near.anon_vma.is_some(),
+        MergeBarrier::Chain => new.anon_vma == near.anon_vma,
+        MergeBarrier::NotSingular { links, .. } => {
+            usize::from(links) == chain
+                && links != 1
+                && new.anon_vma.is_some() != near.anon_vma.is_some()
+        }
+        MergeBarrier::OtherNeighbour { .. } => near.anon_vma.is_some(),
+    }
+}
+
+/// The decision of an operation that asks once, and that unmaps nothing afterwards.
+fn only_decision<'a>(step: &Step<'a>) -> Option<&'a MergeDecision> {
+    let [decision] = &step.why.merges[..] else { return None };
+    (step.op.opcode() != Opcode::Mremap && step.after.result.is_ok()).then_some(decision)
+}
+
+#[test]
+fn every_merge_decision_agrees_with_the_vmas_and_every_barrier_with_its_values() {
+    let mut barriers = BTreeSet::new();
+    let (mut merged, mut apart) = (0, 0);
+    each_step(3, 3000, |step| {
+        let Some(decision) = only_decision(step) else { return };
+        let after = space(step.after, decision.process);
+        let edges =
+            |page: Page| after.vmas().iter().any(|vma| vma.start == page || vma.end == page);
+        match decision.merged() {
+            Some(whole) => {
+                merged += 1;
+                let vma = after.vma_at(decision.new.start).expect("the merged VMA");
+                assert_eq!((vma.start, vma.end), (whole.start, whole.end), "{}", step.op);
+            }
+            None => {
+                apart += 1;
+                assert!(edges(decision.new.start) && edges(decision.new.end), "{}", step.op);
+            }
+        }
+        let before = space(step.before, decision.process);
+        for near in decision.neighbours() {
+            let Some(vma) = before.vma_at(near.range.start) else { continue };
+            for barrier in &near.barriers {
+                barriers.insert(variant(barrier));
+                let chain = before.chain(vma).len();
+                assert!(differs(barrier, &decision.new, vma, chain), "{}: {near:?}", step.op);
+            }
+        }
+        // A neighbour is there exactly where something is mapped beside the new range.
+        let beside = |near: &Option<Neighbour>, page: Option<u8>| {
+            let there = page.and_then(|page| before.vma_at(Page(page))).is_some();
+            near.is_some() == there || step.op.opcode() == Opcode::Mmap
+        };
+        let (start, end) = (decision.new.start.0, decision.new.end.0);
+        let inside = decision.was.is_some_and(|was| was.start < decision.new.start);
+        assert!(inside || beside(&decision.left, start.checked_sub(1)), "{}", step.op);
+        let inside = decision.was.is_some_and(|was| was.end > decision.new.end);
+        assert!(inside || beside(&decision.right, Some(end)), "{}", step.op);
+    });
+    assert!(merged > 500 && apart > 500, "{merged} merged, {apart} did not");
+    assert!(barriers.len() >= 9, "{barriers:?}");
+}
+
+/// The reasons of a copy or a move agree with the report of `copy_vma()`.
+fn check_copy(step: &Step<'_>, copy: &CopyReason) {
+    let report = step.after.copy.expect("copy_vma() ran");
+    assert_eq!(copy.merged.is_some(), report.merged, "{}", step.op);
+    assert_eq!(copy.redirected, report.source_redirected, "{}", step.op);
+    assert_eq!(copy.rmap_locks.needed(), report.need_rmap_locks, "{}", step.op);
+    let decision = step.why.copy_merge().expect("a decision");
+    let whole = copy.merged.map(|vma| (vma.start, vma.end));
+    assert_eq!(decision.merged().map(|range| (range.start, range.end)), whole, "{}", step.op);
+
+    let is_copy = step.op.opcode() != Opcode::Mremap;
+    assert_eq!(copy.kind == CopyKind::Move, !is_copy);
+    if let CopyKind::CopyCleared(mask) = copy.kind {
+        assert_eq!(copy.new.flags, copy.source.flags - mask, "{}", step.op);
+        assert_eq!(copy.new.uffd, None, "{}", step.op);
+    } else {
+        assert_eq!(copy.new.flags, copy.source.flags, "{}", step.op);
+    }
+    let fresh = copy.source.anon_vma.is_none() && copy.source.file.is_none();
+    assert_eq!(copy.pgoff == OffsetReason::NeverFaulted, fresh, "{}", step.op);
+    if is_copy {
+        let after = space(step.after, copy.process);
+        let vma = after.vma_at(copy.new.start).expect("the copy");
+        let pgoff = vma.pgoff.plus(copy.new.start.0 - vma.start.0);
+        assert_eq!(pgoff, copy.new.pgoff, "{}", step.op);
+        assert_eq!(vma.flags, copy.new.flags, "{}", step.op);
+        assert_eq!(
+            (vma.file, vma.uffd, vma.policy),
+            (copy.new.file, copy.new.uffd, copy.new.policy)
+        );
+        assert!(vma.anon_vma.is_some() || copy.new.anon_vma.is_none(), "{}", step.op);
+    }
+}
+
+#[test]
+fn the_reasons_of_a_copy_agree_with_its_report_and_with_the_new_mapping() {
+    let (mut copies, mut points) = (0, BTreeSet::<Point>::new());
+    each_step(4, 3000, |step| {
+        let is_copy = matches!(step.op.opcode(), Opcode::Copy | Opcode::CopyVma);
+        if let Some(copy) = &step.why.copy {
+            copies += 1;
+            check_copy(step, copy);
+        }
+        if step.after.result.is_ok() {
+            assert_eq!(step.why.copy.is_some(), step.after.copy.is_some(), "{}", step.op);
+        }
+        let tests = |point: u8| step.why.points.contains(&Point(point));
+        assert_eq!(tests(10), is_copy && step.after.result.is_err(), "{}", step.op);
+        assert!(is_copy || step.why.points.is_empty(), "{}", step.op);
+        points.extend(&step.why.points);
+    });
+    assert!(copies > 500, "{copies}");
+    assert_eq!(points.len(), Point::COUNT, "{points:?}");
+}
+
+#[test]
+fn the_reasons_of_a_fork_say_which_vmas_the_child_has() {
+    let mut rules = BTreeSet::new();
+    each_step(5, 3000, |step| {
+        let (Op::Fork { process }, Ok(child)) = (*step.op, step.after.result) else {
+            assert!(step.why.fork.is_empty());
+            return;
+        };
+        let (parent, child) =
+            (space(step.before, process.get()), space(step.after, Process(child)));
+        assert_eq!(step.why.fork.len(), parent.vmas().len());
+        for reason in &step.why.fork {
+            rules.insert(variant(&reason.rule));
+            let mapped = child.vma_at(reason.parent.start);
+            assert_eq!(mapped.is_none(), reason.rule == ForkRule::LeftOut);
+            let Some(vma) = mapped else { continue };
+            let of = parent.vma_at(reason.parent.start).expect("the parent's");
+            let links = |space: &AddressSpace, vma| space.chain(vma).len();
+            let expected = match reason.rule {
+                ForkRule::LeftOut | ForkRule::NeverFaulted => 0,
+                ForkRule::Wiped => 1,
+                ForkRule::Inherited { reused: true } => links(parent, of),
+                ForkRule::Inherited { reused: false } => links(parent, of) + 1,
+            };
+            assert_eq!(links(child, vma), expected, "{reason:?}");
+        }
+    });
+    assert_eq!(rules.len(), 4, "{rules:?}");
+}
