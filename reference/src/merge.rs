@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use vmadiff_machine::VmFlags;
 
 use crate::mm::Syscall;
-use crate::range::Range;
 use crate::vma::Vma;
 use crate::why::{MergeBarrier, MergeDecision, Neighbour};
 
@@ -117,8 +116,8 @@ impl Syscall<'_> {
         let vmas = self.mm.vmas();
         let first = self.mm.first_ending_after(new.range.start);
         let before = first.checked_sub(1).filter(|&at| vmas[at].range.end == new.range.start);
-        let was = vmas.get(first).map(|vma| vma.range).filter(|vma| vma.overlaps(new.range));
-        let beyond = first + usize::from(was.is_some());
+        let beyond =
+            first + usize::from(vmas.get(first).is_some_and(|vma| vma.range.overlaps(new.range)));
         let after =
             Some(beyond).filter(|&at| at < vmas.len() && vmas[at].range.start == new.range.end);
 
@@ -126,8 +125,7 @@ impl Syscall<'_> {
         let joined = left.map(|at| &vmas[at]);
         let right = after.filter(|&at| self.may_join((new, &vmas[at], joined), origin));
         if self.why.is_some() {
-            let joined = joined.copied();
-            self.explain_join(new, origin, was, (before, after), joined);
+            self.explain_join(new, origin, (before, after), left);
         }
         left.or(right)?;
 
@@ -164,12 +162,12 @@ impl Syscall<'_> {
         &mut self,
         new: &Vma,
         origin: Origin,
-        was: Option<Range>,
         (before, after): (Option<usize>, Option<usize>),
-        left: Option<Vma>,
+        joined: Option<usize>,
     ) {
+        let vmas = self.mm.vmas();
         let neighbour = |at: usize, left: Option<&Vma>| {
-            let near = &self.mm.vmas()[at];
+            let near = &vmas[at];
             let mut barriers = Vec::new();
             let _ = self.barriers((new, near, left), origin, |barrier| {
                 barriers.push(barrier);
@@ -180,9 +178,9 @@ impl Syscall<'_> {
         let decision = MergeDecision {
             process: self.process,
             new: new.shown(),
-            was,
+            was: self.mm.all_in(new.range).first().map(|vma| vma.range),
             left: before.map(|at| neighbour(at, None)),
-            right: after.map(|at| neighbour(at, left.as_ref())),
+            right: after.map(|at| neighbour(at, joined.map(|at| &vmas[at]))),
         };
         if let Some(why) = &mut self.why {
             why.merges.push(decision);

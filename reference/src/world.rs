@@ -74,10 +74,13 @@ impl World {
     /// Writes every address space that may differ from what was shown last.
     #[inline(always)]
     pub(crate) fn show(&mut self, seen: &mut Observation) {
+        let mut changed = false;
         for (at, mm) in self.mms.iter_mut().enumerate() {
-            if !std::mem::take(&mut mm.changed) {
+            if !mm.changed {
                 continue;
             }
+            mm.changed = false;
+            changed = true;
             let (counters, committed) = mm.count();
             mm.committed = committed;
             let space = seen.rewrite(Process(at as u8));
@@ -88,6 +91,8 @@ impl World {
                 space.push(vma.shown(), self.anon_vmas.chain(vma.chain));
             }
         }
-        seen.committed = self.mms.iter().map(|mm| mm.committed).sum();
+        if changed {
+            seen.committed = self.mms.iter().map(|mm| mm.committed).sum();
+        }
     }
 }

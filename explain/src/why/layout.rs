@@ -6,7 +6,7 @@ use vmadiff_reference::why::Destination;
 
 use super::{Case, point};
 use crate::picture::{Range, pages_text};
-use crate::report::result_text;
+use crate::results::result_text;
 
 /// The first two VMAs that overlap.
 fn overlap(space: &AddressSpace) -> Option<(Range, Range)> {
