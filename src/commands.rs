@@ -11,6 +11,7 @@ pub(crate) mod fmt;
 pub(crate) mod import_strace;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(crate) mod kernel;
+pub(crate) mod library_worker;
 pub(crate) mod machines;
 pub(crate) mod minimize;
 pub(crate) mod progress;

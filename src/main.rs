@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use vmadiff::machines::LIBRARY_WORKER;
 use vmadiff::text::Look;
 
 const EXAMPLES: &str = "\
@@ -65,6 +66,8 @@ enum Command {
     Faults(commands::faults::Args),
     Export(commands::export::Args),
     ImportStrace(commands::import_strace::Args),
+    #[command(name = LIBRARY_WORKER, hide = true)]
+    LibraryWorker(commands::library_worker::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -106,6 +109,7 @@ fn run(command: Command, look: Look) -> anyhow::Result<bool> {
         Command::Faults(args) => commands::faults::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::ImportStrace(args) => commands::import_strace::run(&args),
+        Command::LibraryWorker(args) => commands::library_worker::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vmadiff", &mut std::io::stdout());
             Ok(false)

@@ -119,6 +119,7 @@ macro_rules! places {
             handle_mm_fault "handle_mm_fault"
             handle_pte_fault "handle_pte_fault"
             insert_vm_struct "__insert_vm_struct"
+            library "library"
             lock_anon_vma_root "lock_anon_vma_root"
             madvise "madvise"
             madvise_behavior "madvise_behavior"

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use vmadiff_candidate::{Fault, Revision};
 use vmadiff_lockstep::known::Known;
 
+use crate::machines::MachineName;
+
 /// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +23,9 @@ pub struct Settings {
     pub revision: Revision,
     /// What is wrong with the candidate on purpose: `VMADIFF_FAULT`. The revision is then `fixed`.
     pub fault: Option<Fault>,
+    /// Another machine in place of the candidate, such as `lib:PATH`: `VMADIFF_CANDIDATE`. A
+    /// library runs in this process.
+    pub candidate: Option<MachineName>,
     /// Divergences that the run goes on past: the file named by `VMADIFF_KNOWN`.
     pub known: Known,
     /// A folder for the first program of each signature; the run then goes on past all of them:
@@ -30,10 +35,11 @@ pub struct Settings {
 
 const REVISION: &str = "VMADIFF_REVISION";
 const FAULT: &str = "VMADIFF_FAULT";
+const CANDIDATE: &str = "VMADIFF_CANDIDATE";
 const KNOWN: &str = "VMADIFF_KNOWN";
 const FINDINGS: &str = "VMADIFF_FINDINGS";
 /// Every setting by its name.
-const NAMES: [&str; 4] = [REVISION, FAULT, KNOWN, FINDINGS];
+const NAMES: [&str; 5] = [REVISION, FAULT, CANDIDATE, KNOWN, FINDINGS];
 
 /// A setting that says something else than what it may.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +95,13 @@ impl Settings {
 
     fn of(given: &BTreeMap<&str, Given>) -> Result<Settings, SettingsError> {
         let (revision, fault) = candidate(given.get(REVISION), given.get(FAULT))?;
+        let candidate = given.get(CANDIDATE).map(|machine| {
+            if let Some(name) = [REVISION, FAULT].into_iter().find(|name| given.contains_key(name))
+            {
+                return Err(machine.error(format!("{name} is set as well: leave one of them out")));
+            }
+            MachineName::in_process(&machine.value, &machine.folder).map_err(|e| machine.error(e))
+        });
         let known = given.get(KNOWN).map(|list| {
             let path = list.path();
             let wrong = |error: &dyn ToString| {
@@ -102,7 +115,7 @@ impl Settings {
             path => Err(folder.error(format!("{}: expected a folder", path.display()))),
         });
         let (known, findings) = (known.transpose()?.unwrap_or_default(), findings.transpose()?);
-        Ok(Settings { revision, fault, known, findings })
+        Ok(Settings { revision, fault, candidate: candidate.transpose()?, known, findings })
     }
 }
 
@@ -201,6 +214,13 @@ mod tests {
             ("VMADIFF_REVISION=", 1, "has no value"),
             ("VMADIFF_REVISION=v3", 1, "VMADIFF_REVISION: no revision is called"),
             ("VMADIFF_REVISION=v2\nVMADIFF_REVISION=v2", 2, "is set twice"),
+            ("VMADIFF_CANDIDATE=v2", 1, "VMADIFF_CANDIDATE: no machine is called `v2`"),
+            ("VMADIFF_CANDIDATE=lib:a.so", 1, "VMADIFF_CANDIDATE: out/a.so: No such file"),
+            (
+                "VMADIFF_CANDIDATE=reference\nVMADIFF_REVISION=v2",
+                1,
+                "VMADIFF_REVISION is set as well",
+            ),
             ("VMADIFF_KNOWN=none.txt", 1, "VMADIFF_KNOWN: out/none.txt: No such file"),
             ("VMADIFF_FINDINGS=none", 1, "VMADIFF_FINDINGS: out/none: expected a folder"),
         ] {

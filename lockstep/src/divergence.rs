@@ -35,7 +35,7 @@ pub enum Class {
     Accounting,
     /// What the call answers.
     Errno,
-    /// A kernel assertion.
+    /// A kernel assertion; or a machine in a shared library failed (`assertion/library/…`).
     Assertion,
 }
 
@@ -218,6 +218,9 @@ fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -
             (Class::Assertion, format!("{side}{function}/{}", condition.replace(' ', "")))
         }
         Event::UnreachablePage { .. } => (Class::AnonVma, format!("{side}unreachable-page")),
+        Event::Library(failure) => {
+            (Class::Assertion, format!("{side}library/{}", failure.detail()))
+        }
     };
     Some(Finding { class, detail, of_operation: false })
 }

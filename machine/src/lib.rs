@@ -38,9 +38,12 @@
 //!   block for ever. It answers `EAGAIN` instead; what it did before stays done.
 //! - `touch` on a VMA that userfaultfd watches answers `EAGAIN` and does nothing.
 
+pub mod abi;
 pub mod corpus;
 pub mod errno;
+pub mod failure;
 pub mod flags;
+mod names;
 pub mod observation;
 pub mod op;
 pub mod operand;
@@ -48,6 +51,7 @@ pub mod program;
 mod text;
 
 pub use errno::Errno;
+pub use failure::Failure;
 pub use flags::VmFlags;
 pub use observation::{
     AddressSpace, AnonVmaId, Assertion, CopyReport, Counters, Event, FileId, Object, Observation,

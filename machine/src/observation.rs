@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use crate::errno::Errno;
+use crate::failure::Failure;
 use crate::flags::VmFlags;
 use crate::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
 
@@ -218,6 +219,8 @@ pub enum Event {
         /// Where.
         page: Page,
     },
+    /// The machine, a shared library, failed: there is no observation.
+    Library(Failure),
 }
 
 impl Event {
@@ -225,7 +228,9 @@ impl Event {
     pub const fn is_fatal(&self) -> bool {
         matches!(
             self,
-            Event::UseAfterFree { .. } | Event::Assertion { assertion: Assertion::BugOn, .. }
+            Event::UseAfterFree { .. }
+                | Event::Assertion { assertion: Assertion::BugOn, .. }
+                | Event::Library(_)
         )
     }
 }
@@ -251,6 +256,7 @@ impl fmt::Display for Event {
             Event::UnreachablePage { process, page } => {
                 write!(f, "unreachable page: rmap does not find page {page} of process {process}")
             }
+            Event::Library(failure) => write!(f, "library: {failure}"),
         }
     }
 }

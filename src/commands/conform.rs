@@ -25,7 +25,8 @@ differs, those that the machine's kernel does not survive (bug), and what is ski
 pub(crate) struct Args {
     /// A golden file, compressed or not
     file: PathBuf,
-    /// The machine: reference, candidate:REVISION, or candidate:fixed+FAULT
+    /// The machine: reference, candidate:REVISION, candidate:fixed+FAULT, or lib:PATH, a shared
+    /// library
     #[arg(long, default_value = "reference")]
     machine: MachineName,
 }
@@ -73,7 +74,7 @@ pub(crate) fn run(Args { file: path, machine: name }: &Args, look: Look) -> anyh
             trace.observations.iter().map(|seen| result_text(seen.result)).collect();
         let program = text::program_lines(&Limits::default(), ops, &results, Some(step), look);
         writeln!(out, "{}", program.text(look))?;
-        let picture = recorded_picture(trace, step, *name, &shown);
+        let picture = recorded_picture(trace, step, name, &shown);
         let names = (trace.kernel.as_str(), name.to_string());
         writeln!(out, "{}", text::picture(&picture, (names.0, &names.1), look).text(look))?;
     }
@@ -87,7 +88,12 @@ pub(crate) fn run(Args { file: path, machine: name }: &Args, look: Look) -> anyh
 }
 
 /// What a kernel recorded after a step of a trace, beside what a machine shows there.
-fn recorded_picture(trace: &Trace, last: usize, name: MachineName, shown: &Observation) -> Picture {
+fn recorded_picture(
+    trace: &Trace,
+    last: usize,
+    name: &MachineName,
+    shown: &Observation,
+) -> Picture {
     let mut machine = name.build();
     machine.reset(&trace.program.limits);
     let mut painter = Painter::new(Scope::Recorded);

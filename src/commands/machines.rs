@@ -12,8 +12,8 @@ pub(crate) type Boxed = Lockstep<Box<dyn Machine>, Box<dyn Machine>>;
 /// The two machines that run in lockstep.
 #[derive(Args)]
 pub(crate) struct Machines {
-    /// The machine that is taken to be right: reference, candidate:REVISION, or
-    /// candidate:fixed+FAULT
+    /// The machine that is taken to be right: reference, candidate:REVISION,
+    /// candidate:fixed+FAULT, or lib:PATH, a shared library
     #[arg(long, value_name = "MACHINE", default_value = "reference")]
     left: MachineName,
     /// The machine that is judged by it
@@ -27,7 +27,7 @@ pub(crate) struct Machines {
 impl Machines {
     /// Builds both machines.
     pub(crate) fn lockstep(&self) -> Boxed {
-        let right = self.fault.map_or(self.right, MachineName::Faulty);
-        Lockstep::new(self.left.build(), right.build())
+        let right = self.fault.map(MachineName::Faulty);
+        Lockstep::new(self.left.build(), right.as_ref().unwrap_or(&self.right).build())
     }
 }

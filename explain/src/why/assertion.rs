@@ -8,7 +8,23 @@ use super::{Case, index, point};
 use crate::picture::Range;
 
 impl Case<'_> {
+    /// The failure of a machine that is a shared library.
+    fn library(&self) -> Option<String> {
+        let sides = [(self.right, self.names.1), (self.left, self.names.0)];
+        sides.into_iter().find_map(|(seen, name)| {
+            seen.events.iter().find_map(|event| match event {
+                Event::Library(failure) => {
+                    Some(format!("the library {name} failed at `{}`: {failure}", self.op))
+                }
+                _ => None,
+            })
+        })
+    }
+
     pub(super) fn assertion(&self) -> String {
+        if let Some(text) = self.library() {
+            return text;
+        }
         // One that the kernel does not survive names the divergence.
         let failed = |seen: &Observation| {
             let fatal = seen.events.iter().filter(|event| event.is_fatal());

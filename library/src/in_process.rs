@@ -1,0 +1,59 @@
+//! A library in this process, as a machine.
+
+use std::sync::Arc;
+
+use vmadiff_machine::failure::Failure;
+use vmadiff_machine::observation::Event;
+use vmadiff_machine::{Limits, Machine, Observation, Op, Opcode, abi};
+
+use crate::foreign::{Instance, Loaded};
+
+pub(crate) struct InProcess {
+    loaded: Arc<Loaded>,
+    /// `None` where the library gave no machine, this time.
+    instance: Option<Instance>,
+    buffer: Box<abi::Observation>,
+}
+
+impl InProcess {
+    pub(crate) fn new(loaded: Arc<Loaded>) -> InProcess {
+        let instance = loaded.instance();
+        InProcess { loaded, instance, buffer: abi::Observation::new() }
+    }
+}
+
+impl Machine for InProcess {
+    fn name(&self) -> &str {
+        &self.loaded.identity.name
+    }
+
+    fn has(&self, opcode: Opcode) -> bool {
+        self.loaded.identity.has(opcode)
+    }
+
+    fn reset(&mut self, limits: &Limits) {
+        if self.instance.is_none() {
+            self.instance = self.loaded.instance();
+        }
+        if let Some(instance) = &mut self.instance {
+            instance.reset(&limits.into());
+        }
+    }
+
+    fn step(&mut self, op: &Op, seen: &mut Observation) {
+        let Some(instance) = &mut self.instance else { return fail(seen, Failure::NoMachine) };
+        self.buffer.forget();
+        instance.step(&op.into(), &mut self.buffer);
+        if let Err(nonsense) = self.buffer.read(seen) {
+            // It may have written where its answer does not say so.
+            self.buffer.forget_all();
+            fail(seen, Failure::Nonsense(nonsense));
+        }
+    }
+}
+
+/// Shows that the machine failed: an event that ends the program.
+pub(crate) fn fail(seen: &mut Observation, failure: Failure) {
+    seen.begin_step();
+    seen.events.push(Event::Library(failure));
+}

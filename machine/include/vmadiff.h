@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The C interface of a vmadiff machine, version 1.
+ *
+ * A machine is a model of the kernel's address spaces. It performs operations, such as mmap() or
+ * fork(), and shows the state that follows. A shared library that defines the seven functions at
+ * the end of this file is a machine: vmadiff calls it `lib:PATH`, and runs it in lockstep with
+ * another machine. examples/machine.c is a whole one.
+ *
+ * Rules:
+ * - The caller owns every buffer. Buffers have the fixed capacities below. A library writes into
+ *   them and keeps no pointer to them after the call.
+ * - No pointer that vmadiff passes is null. Calls come from one thread.
+ * - vmadiff checks all that a library writes. An observation that breaks a rule below is reported
+ *   as a finding which names the field.
+ * - The same calls give the same observations: no time, no addresses, no random numbers.
+ *
+ * Units: a page number counts pages from the start of the arena, which is page VMADIFF_ARENA_START
+ * of the address space. Lengths are pages. Offsets (vm_pgoff) are pages. Counters are pages, and
+ * map_count is VMAs. The world that machines agree on is described at the top of
+ * machine/src/lib.rs.
+ */
+#ifndef VMADIFF_H
+#define VMADIFF_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VMADIFF_ABI_VERSION 1
+
+/* Capacities. */
+#define VMADIFF_MAX_OPERANDS 7   /* operands of an operation */
+#define VMADIFF_MAX_PROCESSES 8  /* processes at one time; indices are 0 to 7 */
+#define VMADIFF_ARENA_PAGES 64   /* pages that an operand can name */
+#define VMADIFF_END_PAGES 128    /* one past the last page that can be mapped */
+#define VMADIFF_MAX_VMAS 128     /* VMAs of an address space */
+#define VMADIFF_MAX_CHAIN 8192   /* anon_vma_chain entries of an address space */
+#define VMADIFF_MAX_EVENTS 1088  /* events of one operation */
+#define VMADIFF_MAX_OBJECT 65535 /* the largest number of an object */
+#define VMADIFF_NAME_BYTES 64    /* bytes of a machine's name, with the NUL */
+#define VMADIFF_FUNCTION_BYTES 64 /* bytes of a kernel function's name, with the NUL */
+#define VMADIFF_TEXT_BYTES 128   /* bytes of a field or condition, with the NUL */
+
+/* The page of the address space at which the arena starts: a private anonymous mapping made at
+ * page p has vm_pgoff VMADIFF_ARENA_START + p (do_mmap()). */
+#define VMADIFF_ARENA_START 0x100000
+
+/* Operations: `opcode` of struct vmadiff_op. */
+enum vmadiff_opcode {
+	VMADIFF_MMAP = 0,
+	VMADIFF_MUNMAP = 1,
+	VMADIFF_MPROTECT = 2,
+	VMADIFF_MREMAP = 3,
+	VMADIFF_MADVISE = 4,
+	VMADIFF_MLOCK = 5,
+	VMADIFF_MUNLOCK = 6,
+	VMADIFF_MBIND = 7,
+	VMADIFF_TOUCH = 8,
+	VMADIFF_UFFD_REGISTER = 9,
+	VMADIFF_UFFD_UNREGISTER = 10,
+	VMADIFF_FORK = 11,
+	VMADIFF_EXIT = 12,
+	VMADIFF_COPY = 13,    /* process_vm_mmap() */
+	VMADIFF_COPY_VMA = 14 /* a direct call of copy_vma() */
+};
+
+/* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
+#define VMADIFF_PROT_READ 1
+#define VMADIFF_PROT_WRITE 2
+#define VMADIFF_PROT_EXEC 4
+
+/* kind: what mmap maps. */
+enum vmadiff_kind {
+	VMADIFF_ANON_PRIVATE = 0,
+	VMADIFF_ANON_SHARED = 1,  /* a new shmem object, as long as the mapping */
+	VMADIFF_FILE0_PRIVATE = 2, /* the first memfd */
+	VMADIFF_FILE0_SHARED = 3,
+	VMADIFF_FILE1_PRIVATE = 4, /* the second memfd */
+	VMADIFF_FILE1_SHARED = 5,
+	VMADIFF_READONLY_SHARED = 6, /* a third memfd, opened for reading only */
+	VMADIFF_SPECIAL = 7 /* a device: VM_IO | VM_PFNMAP | VM_DONTEXPAND, with vm_ops->close */
+};
+
+/* flags of mmap: MAP_FIXED is always given, save with MAP_FIXED_NOREPLACE. */
+#define VMADIFF_MAP_NORESERVE 1
+#define VMADIFF_MAP_LOCKED 2
+#define VMADIFF_MAP_FIXED_NOREPLACE 4
+
+/* flags of copy: without either, dst_page is a hint. */
+#define VMADIFF_COPY_FIXED 1
+#define VMADIFF_COPY_FIXED_NOREPLACE 2
+
+/* flags of mremap: an index, not a set of bits. */
+enum vmadiff_mremap_flags {
+	VMADIFF_MREMAP_IN_PLACE = 0,
+	VMADIFF_MREMAP_MAYMOVE_FIXED = 1 /* MREMAP_MAYMOVE | MREMAP_FIXED */
+};
+
+/* advice of madvise: an index, not the kernel's number. */
+enum vmadiff_advice {
+	VMADIFF_MADV_NORMAL = 0,
+	VMADIFF_MADV_RANDOM = 1,
+	VMADIFF_MADV_SEQUENTIAL = 2,
+	VMADIFF_MADV_WILLNEED = 3,
+	VMADIFF_MADV_DONTNEED = 4,
+	VMADIFF_MADV_FREE = 5,
+	VMADIFF_MADV_DONTFORK = 6,
+	VMADIFF_MADV_DOFORK = 7,
+	VMADIFF_MADV_MERGEABLE = 8,
+	VMADIFF_MADV_UNMERGEABLE = 9,
+	VMADIFF_MADV_HUGEPAGE = 10,
+	VMADIFF_MADV_NOHUGEPAGE = 11,
+	VMADIFF_MADV_DONTDUMP = 12,
+	VMADIFF_MADV_DODUMP = 13,
+	VMADIFF_MADV_WIPEONFORK = 14,
+	VMADIFF_MADV_KEEPONFORK = 15
+};
+
+/* mode of mbind, and policy of a VMA: the kernel's numbers. */
+enum vmadiff_mode {
+	VMADIFF_MPOL_DEFAULT = 0,
+	VMADIFF_MPOL_PREFERRED = 1,
+	VMADIFF_MPOL_BIND = 2,
+	VMADIFF_MPOL_INTERLEAVE = 3
+};
+
+/* The operands of each operation. Values are in range: process and src are below
+ * VMADIFF_MAX_PROCESSES; page, new_page, dst_page and every length are below VMADIFF_ARENA_PAGES;
+ * pgoff is 0 to 255. The process is the caller. */
+struct vmadiff_mmap { uint8_t process, page, len, prot, kind, flags, pgoff; };
+struct vmadiff_munmap { uint8_t process, page, len; };
+struct vmadiff_mprotect { uint8_t process, page, len, prot; };
+struct vmadiff_mremap { uint8_t process, page, old_len, new_len, flags, new_page; };
+struct vmadiff_madvise { uint8_t process, page, len, advice; };
+struct vmadiff_mlock { uint8_t process, page, len, onfault; }; /* onfault: 1 for MLOCK_ONFAULT */
+struct vmadiff_munlock { uint8_t process, page, len; };
+struct vmadiff_mbind { uint8_t process, page, len, mode; };
+struct vmadiff_touch { uint8_t process, page, access; }; /* access: 0 reads, 1 writes */
+struct vmadiff_uffd { uint8_t process, page, len, ctx; }; /* ctx: 0 or 1 */
+struct vmadiff_fork { uint8_t process; };
+struct vmadiff_exit { uint8_t process; };
+/* The caller is the destination; page and len are a range of the process src. */
+struct vmadiff_copy { uint8_t process, page, len, src, dst_page, flags; };
+struct vmadiff_copy_vma { uint8_t process, page, len, src, dst_page, clear_flags_ctx; };
+
+/* One operation. */
+struct vmadiff_op {
+	uint8_t opcode; /* enum vmadiff_opcode */
+	union {
+		uint8_t operands[VMADIFF_MAX_OPERANDS]; /* in the order of the structs above */
+		uint8_t process; /* the caller, of any operation */
+		struct vmadiff_mmap mmap;
+		struct vmadiff_munmap munmap;
+		struct vmadiff_mprotect mprotect;
+		struct vmadiff_mremap mremap;
+		struct vmadiff_madvise madvise;
+		struct vmadiff_mlock mlock;
+		struct vmadiff_munlock munlock;
+		struct vmadiff_mbind mbind;
+		struct vmadiff_touch touch;
+		struct vmadiff_uffd uffd_register;
+		struct vmadiff_uffd uffd_unregister;
+		struct vmadiff_fork fork;
+		struct vmadiff_exit exit;
+		struct vmadiff_copy copy;
+		struct vmadiff_copy_vma copy_vma;
+	} u;
+};
+
+/* A limit that a program does not set: the kernel's default, which no program reaches. */
+#define VMADIFF_NO_LIMIT UINT32_MAX
+
+/* The limits of a program. Counts are those of the arena. */
+struct vmadiff_limits {
+	uint32_t map_count;     /* VMAs of a process (sysctl_max_map_count) */
+	uint32_t address_space; /* pages mapped by a process (RLIMIT_AS) */
+	uint32_t lock;          /* pages locked by a process (RLIMIT_MEMLOCK); if set, the process
+	                         * lacks CAP_IPC_LOCK */
+	uint32_t processes;     /* processes at one time */
+};
+
+/* vm_flags: the kernel's values on x86-64 (include/linux/mm.h, 5.2). No other bit may be set. */
+#define VMADIFF_VM_READ 0x00000001u
+#define VMADIFF_VM_WRITE 0x00000002u
+#define VMADIFF_VM_EXEC 0x00000004u
+#define VMADIFF_VM_SHARED 0x00000008u
+#define VMADIFF_VM_MAYREAD 0x00000010u
+#define VMADIFF_VM_MAYWRITE 0x00000020u
+#define VMADIFF_VM_MAYEXEC 0x00000040u
+#define VMADIFF_VM_MAYSHARE 0x00000080u
+#define VMADIFF_VM_UFFD_MISSING 0x00000200u
+#define VMADIFF_VM_PFNMAP 0x00000400u
+#define VMADIFF_VM_UFFD_WP 0x00001000u
+#define VMADIFF_VM_LOCKED 0x00002000u
+#define VMADIFF_VM_IO 0x00004000u
+#define VMADIFF_VM_SEQ_READ 0x00008000u
+#define VMADIFF_VM_RAND_READ 0x00010000u
+#define VMADIFF_VM_DONTCOPY 0x00020000u
+#define VMADIFF_VM_DONTEXPAND 0x00040000u
+#define VMADIFF_VM_LOCKONFAULT 0x00080000u
+#define VMADIFF_VM_ACCOUNT 0x00100000u
+#define VMADIFF_VM_NORESERVE 0x00200000u
+#define VMADIFF_VM_HUGETLB 0x00400000u
+#define VMADIFF_VM_WIPEONFORK 0x02000000u
+#define VMADIFF_VM_DONTDUMP 0x04000000u
+#define VMADIFF_VM_SOFTDIRTY 0x08000000u
+#define VMADIFF_VM_MERGEABLE 0x80000000u
+
+/* The number of an object (anon_vma, file or userfaultfd context): 0 is none, else 1 to
+ * VMADIFF_MAX_OBJECT. Numbers are compared up to renumbering: two are equal exactly where they are
+ * the same object. A file keeps its number for a whole program. */
+typedef uint32_t vmadiff_object;
+
+/* A VMA. */
+struct vmadiff_vma {
+	uint64_t pgoff;          /* vm_pgoff, in pages */
+	uint32_t flags;          /* vm_flags: VMADIFF_VM_… */
+	vmadiff_object anon_vma; /* 0 before the first fault */
+	vmadiff_object file;     /* vm_file */
+	vmadiff_object uffd;     /* vm_userfaultfd_ctx */
+	uint32_t chain_count;    /* entries of its anon_vma_chain, in `chain` of the address space */
+	uint8_t start;           /* the first page */
+	uint8_t end;             /* one past the last page; at most VMADIFF_END_PAGES */
+	uint8_t policy;          /* mode of vm_policy: enum vmadiff_mode */
+	uint8_t close;           /* 1 where vm_ops->close exists, else 0 */
+};
+
+/* An address space. */
+struct vmadiff_space {
+	/* The counters of the mm. Negative where a buggy kernel counts below zero. */
+	int64_t total_vm;  /* pages */
+	int64_t locked_vm; /* pages */
+	int64_t data_vm;   /* pages */
+	int64_t map_count; /* VMAs */
+	/* The pages whose page table entry maps an anonymous page: page n is bit n % 64 of word
+	 * n / 64. The zero page and pages of files are not among them. */
+	uint64_t anon_pages[2];
+	uint32_t alive;       /* 1, or 0 where no process has this index: then the rest is 0 */
+	uint32_t vma_count;   /* at most VMADIFF_MAX_VMAS */
+	uint32_t chain_count; /* the sum of chain_count of the VMAs; at most VMADIFF_MAX_CHAIN */
+	uint32_t reserved;    /* 0 */
+	struct vmadiff_vma vmas[VMADIFF_MAX_VMAS]; /* in address order, without overlap */
+	/* The anon_vma of each anon_vma_chain entry: of the first VMA, newest first, then of the
+	 * second VMA, and so on. None is 0. */
+	vmadiff_object chain[VMADIFF_MAX_CHAIN];
+};
+
+/* Something that must never happen. The first two end the program: the kernel does not survive
+ * them. */
+enum vmadiff_event_kind {
+	VMADIFF_USE_AFTER_FREE = 0, /* `function` reads the field `text` of a freed `object` */
+	VMADIFF_BUG_ON = 1,         /* VM_BUG_ON(text) in `function` */
+	VMADIFF_WARN_ON = 2,        /* VM_WARN_ON(text) in `function` */
+	VMADIFF_UNREACHABLE_PAGE = 3 /* a reverse-map walk does not find `page` of `process` */
+};
+
+enum vmadiff_freed {
+	VMADIFF_FREED_VMA = 0,
+	VMADIFF_FREED_ANON_VMA = 1,
+	VMADIFF_FREED_MM = 2
+};
+
+/* An event. Fields that its kind does not use are not read. */
+struct vmadiff_event {
+	uint32_t kind;   /* enum vmadiff_event_kind */
+	uint32_t object; /* enum vmadiff_freed */
+	uint32_t process;
+	uint32_t page;   /* a page number */
+	char function[VMADIFF_FUNCTION_BYTES]; /* UTF-8 without control characters, then a NUL */
+	char text[VMADIFF_TEXT_BYTES];         /* likewise */
+};
+
+/* `copy` of an observation: what copy_vma() answered. */
+#define VMADIFF_COPIED 1            /* it ran to its end; without, no other bit is set */
+#define VMADIFF_COPY_MERGED 2       /* the new range was merged with a neighbour */
+#define VMADIFF_COPY_NEED_LOCKS 4   /* *need_rmap_locks after the call */
+#define VMADIFF_COPY_HONOURED 8     /* the caller took the locks if it was told to */
+#define VMADIFF_COPY_REDIRECTED 16  /* the source pointer was redirected to the merged VMA */
+
+/* The state after an operation. Each call of vmadiff_step() writes the first seven fields, the
+ * first event_count events, and the address spaces named in `changed`. */
+struct vmadiff_observation {
+	uint32_t error;   /* 0, or the kernel's positive errno (524 for ENOTSUPP, 1000 for SIGBUS) */
+	uint32_t value;   /* without an error: 0, or the page that mmap, mremap and copy return, or
+	                   * the index of the child that fork returns */
+	uint32_t copy;    /* VMADIFF_COPIED … */
+	uint32_t changed; /* bit n: spaces[n] is written; the others are as they were */
+	int64_t committed; /* pages charged by the VM_ACCOUNT mappings of all processes */
+	uint32_t event_count; /* at most VMADIFF_MAX_EVENTS */
+	uint32_t reserved;    /* 0 */
+	struct vmadiff_event events[VMADIFF_MAX_EVENTS]; /* in the order in which they happened */
+	struct vmadiff_space spaces[VMADIFF_MAX_PROCESSES];
+};
+
+/* The state of one machine, of a type that the library chooses. */
+struct vmadiff_machine;
+
+/* Returns VMADIFF_ABI_VERSION. */
+uint32_t vmadiff_abi_version(void);
+
+/* Returns a machine at the start of a program without limits, or a null pointer. */
+struct vmadiff_machine *vmadiff_new(void);
+
+/* Frees a machine. */
+void vmadiff_free(struct vmadiff_machine *machine);
+
+/* Writes the machine's name: UTF-8 without control characters, then a NUL. */
+void vmadiff_name(const struct vmadiff_machine *machine, char name[VMADIFF_NAME_BYTES]);
+
+/* Returns the set of operations that the machine has: bit n for the operation with opcode n. The
+ * lockstep leaves out the others. A machine answers ENOSYS to them. */
+uint64_t vmadiff_operations(const struct vmadiff_machine *machine);
+
+/* Goes back to the start of a program: process 0 exists, and nothing is mapped in the arena. */
+void vmadiff_reset(struct vmadiff_machine *machine, const struct vmadiff_limits *limits);
+
+/* Performs one operation and writes the state that follows. After an event that ends the program
+ * only vmadiff_reset() or vmadiff_free() is called. */
+void vmadiff_step(struct vmadiff_machine *machine, const struct vmadiff_op *op,
+		  struct vmadiff_observation *seen);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,117 @@
+//! A Rust machine behind the C interface.
+
+use super::{NAME_BYTES, Observation, Op, RawLimits, put_text};
+use crate::op::Opcode;
+use crate::program::Limits;
+use crate::{Errno, Machine, observation};
+
+/// A machine that a shared library exports, and its last observation: `struct vmadiff_machine`.
+pub struct Exported {
+    machine: Box<dyn Machine>,
+    seen: observation::Observation,
+}
+
+impl Exported {
+    /// Exports `machine`.
+    pub fn new(machine: impl Machine + 'static) -> Exported {
+        Exported { machine: Box::new(machine), seen: observation::Observation::default() }
+    }
+
+    /// `vmadiff_name()`. A name that is too long is cut.
+    pub fn name(&self, name: &mut [u8; NAME_BYTES]) {
+        put_text(self.machine.name(), name);
+    }
+
+    /// `vmadiff_operations()`.
+    pub fn operations(&self) -> u64 {
+        let has = |opcode: &&Opcode| self.machine.has(**opcode);
+        Opcode::ALL.iter().filter(has).fold(0, |set, opcode| set | 1 << *opcode as u8)
+    }
+
+    /// `vmadiff_reset()`.
+    pub fn reset(&mut self, limits: &RawLimits) {
+        self.machine.reset(&Limits::from(limits));
+        self.seen.reset();
+    }
+
+    /// `vmadiff_step()`. An operation that this version does not know is answered with `ENOSYS`.
+    pub fn step(&mut self, op: &Op, seen: &mut Observation) {
+        match op.to_op() {
+            Some(op) => self.machine.step(&op, &mut self.seen),
+            None => {
+                self.seen.begin_step();
+                self.seen.result = Err(Errno::ENOSYS);
+            }
+        }
+        seen.write(&self.seen);
+    }
+}
+
+/// Makes a shared library of a machine: defines the functions of `include/vmadiff.h`, each new
+/// machine being the value of the expression.
+///
+/// The crate is a `cdylib` and needs nothing else:
+///
+/// ```
+/// # use vmadiff_machine::{Limits, Machine, Observation, Op};
+/// # struct Mine;
+/// # impl Machine for Mine {
+/// #     fn name(&self) -> &str { "mine" }
+/// #     fn reset(&mut self, _: &Limits) {}
+/// #     fn step(&mut self, _: &Op, seen: &mut Observation) { seen.begin_step() }
+/// # }
+/// vmadiff_machine::export_machine!(Mine);
+/// ```
+///
+/// The functions have fixed names, so a program can have one exported machine. `unsafe` is in the
+/// attribute that fixes the names: nothing else in the program may have them. References and boxes
+/// in the signatures are pointers to C, which are never null by the rules of the header. A panic
+/// aborts the process.
+#[macro_export]
+macro_rules! export_machine {
+    ($machine:expr) => {
+        const _: () = {
+            use ::std::boxed::Box;
+            use $crate::abi;
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_abi_version() -> u32 {
+                abi::VERSION
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_new() -> Box<abi::Exported> {
+                Box::new(abi::Exported::new($machine))
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_free(machine: Box<abi::Exported>) {
+                drop(machine);
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_name(machine: &abi::Exported, name: &mut [u8; abi::NAME_BYTES]) {
+                machine.name(name);
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_operations(machine: &abi::Exported) -> u64 {
+                machine.operations()
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_reset(machine: &mut abi::Exported, limits: &abi::RawLimits) {
+                machine.reset(limits);
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_step(
+                machine: &mut abi::Exported,
+                op: &abi::Op,
+                seen: &mut abi::Observation,
+            ) {
+                machine.step(op, seen);
+            }
+        };
+    };
+}

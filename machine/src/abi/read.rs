@@ -1,0 +1,235 @@
+//! The loader's side: every field that a library wrote is checked, then used.
+
+use super::{
+    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event, MAX_CHAIN,
+    MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, Space, UNREACHABLE_PAGE, UNWRITTEN,
+    USE_AFTER_FREE, Vma, WARN_ON, text,
+};
+use crate::errno::Errno;
+use crate::failure::{Nonsense, Place};
+use crate::flags::VmFlags;
+use crate::names::intern;
+use crate::observation::{
+    self, AnonVmaId, Assertion, CopyReport, Counters, FileId, Object, UffdId,
+};
+use crate::operand::{END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
+
+impl Observation {
+    /// Reads the observation of one operation into `seen`, which shows the operation before it.
+    ///
+    /// # Errors
+    /// [`Nonsense`] that names the first field which breaks a rule of the header. `seen` is then
+    /// well-formed, and shows parts of both operations.
+    pub fn read(&mut self, seen: &mut observation::Observation) -> Result<(), Nonsense> {
+        seen.begin_step();
+        let error =
+            |field, value: i64, expected| Nonsense { place: Place::Head, field, value, expected };
+        seen.result = match self.error {
+            0 if (self.value as usize) < END_PAGES => Ok(self.value as u8),
+            0 => return Err(error("value", written(self.value), "a page, 0 to 127, or a process")),
+            number => Err(u16::try_from(number)
+                .ok()
+                .and_then(Errno::from_number)
+                .ok_or_else(|| error("error", written(number), "0 or an errno of errno.rs"))?),
+        };
+        seen.copy = copy_report(self.copy)
+            .ok_or_else(|| error("copy", written(self.copy), "0, or VMADIFF_COPIED and flags"))?;
+        if self.changed >> MAX_PROCESSES != 0 {
+            return Err(error("changed", written(self.changed), "bits 0 to 7"));
+        }
+        if self.committed == i64::MIN {
+            return Err(error("committed", self.committed, "a number of pages"));
+        }
+        seen.committed = self.committed;
+        if self.reserved != 0 {
+            return Err(error("reserved", written(self.reserved), "0"));
+        }
+        if self.event_count as usize > MAX_EVENTS {
+            return Err(error("event_count", written(self.event_count), "at most 1088"));
+        }
+        for (n, event) in (0..self.event_count).zip(&self.events) {
+            seen.events.push(event.read(Place::Event(n))?);
+        }
+        for (process, space) in (0..).zip(&mut self.spaces) {
+            if self.changed >> process & 1 == 1 {
+                space.read(process, seen.rewrite(Process(process)))?;
+                space.forget();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value as a message shows it: −1 where the library wrote nothing.
+fn written(value: u32) -> i64 {
+    if value == UNWRITTEN { -1 } else { value.into() }
+}
+
+/// `None` where the bits are not those of an answer of `copy_vma()`.
+fn copy_report(bits: u32) -> Option<Option<CopyReport>> {
+    const ALL: u32 = COPIED | COPY_MERGED | COPY_NEED_LOCKS | COPY_HONOURED | COPY_REDIRECTED;
+    if bits == 0 {
+        return Some(None);
+    }
+    (bits & !ALL == 0 && bits & COPIED != 0).then_some(Some(CopyReport {
+        merged: bits & COPY_MERGED != 0,
+        need_rmap_locks: bits & COPY_NEED_LOCKS != 0,
+        honoured: bits & COPY_HONOURED != 0,
+        source_redirected: bits & COPY_REDIRECTED != 0,
+    }))
+}
+
+impl Event {
+    #[cold]
+    fn read(&self, place: Place) -> Result<observation::Event, Nonsense> {
+        let wrong = |field, value: u32, expected| Nonsense {
+            place,
+            field,
+            value: written(value),
+            expected,
+        };
+        let name = |field, bytes| {
+            let error = |expected| Nonsense { place, field, value: -1, expected };
+            let text = text(bytes).ok_or(error("UTF-8 without control characters, then a NUL"))?;
+            intern(text).ok_or(error("one of 4096 different texts"))
+        };
+        let assertion = |assertion| {
+            let (function, condition) =
+                (name("function", &self.function)?, name("text", &self.text)?);
+            Ok(observation::Event::Assertion { assertion, function, condition })
+        };
+        match self.kind {
+            USE_AFTER_FREE => {
+                let object = match self.object {
+                    0 => Object::Vma,
+                    1 => Object::AnonVma,
+                    2 => Object::Mm,
+                    other => return Err(wrong("object", other, "0 to 2")),
+                };
+                let (function, field) =
+                    (name("function", &self.function)?, name("text", &self.text)?);
+                Ok(observation::Event::UseAfterFree { object, function, field })
+            }
+            BUG_ON => assertion(Assertion::BugOn),
+            WARN_ON => assertion(Assertion::WarnOn),
+            UNREACHABLE_PAGE if self.process as usize >= MAX_PROCESSES => {
+                Err(wrong("process", self.process, "0 to 7"))
+            }
+            UNREACHABLE_PAGE if self.page as usize >= END_PAGES => {
+                Err(wrong("page", self.page, "0 to 127"))
+            }
+            UNREACHABLE_PAGE => Ok(observation::Event::UnreachablePage {
+                process: Process(self.process as u8),
+                page: Page(self.page as u8),
+            }),
+            other => Err(wrong("kind", other, "0 to 3")),
+        }
+    }
+}
+
+impl Space {
+    fn read(&self, process: u8, to: &mut observation::AddressSpace) -> Result<(), Nonsense> {
+        let wrong = |field, value: u32, expected| {
+            Err(Nonsense { place: Place::Space(process), field, value: written(value), expected })
+        };
+        if self.alive > 1 {
+            return wrong("alive", self.alive, "0 or 1");
+        }
+        if self.vma_count as usize > MAX_VMAS {
+            return wrong("vma_count", self.vma_count, "at most 128");
+        }
+        if self.chain_count as usize > MAX_CHAIN {
+            return wrong("chain_count", self.chain_count, "at most 8192");
+        }
+        if self.reserved != 0 {
+            return wrong("reserved", self.reserved, "0");
+        }
+        let counters = Counters {
+            total_vm: self.total_vm,
+            locked_vm: self.locked_vm,
+            data_vm: self.data_vm,
+            map_count: self.map_count,
+        };
+        let anon_pages = u128::from(self.anon_pages[0]) | u128::from(self.anon_pages[1]) << 64;
+        if self.alive == 0 {
+            let is_empty = counters == Counters::default()
+                && anon_pages == 0
+                && self.vma_count == 0
+                && self.chain_count == 0;
+            return if is_empty { Ok(()) } else { wrong("alive", 0, "1, since the rest is not 0") };
+        }
+        (to.alive, to.counters, to.anon_pages) = (true, counters, anon_pages);
+        let mut chain = &self.chain[..self.chain_count as usize];
+        if chain.iter().any(|id| id.wrapping_sub(1) >= MAX_OBJECT) {
+            let id = chain.iter().find(|id| id.wrapping_sub(1) >= MAX_OBJECT).copied();
+            return wrong("chain", id.unwrap_or(0), "object numbers, 1 to 65535");
+        }
+        let mut after = 0;
+        for (n, vma) in (0..self.vma_count).zip(&self.vmas) {
+            let (own, rest) = chain
+                .split_at_checked(vma.chain_count as usize)
+                .ok_or_else(|| vma.wrong((process, n), "chain_count"))?;
+            let shown = vma.read(after).map_err(|field| vma.wrong((process, n), field))?;
+            to.push(shown, own.iter().map(|id| AnonVmaId::new(id - 1)));
+            (after, chain) = (vma.end, rest);
+        }
+        if chain.is_empty() {
+            Ok(())
+        } else {
+            wrong("chain_count", self.chain_count, "the sum of chain_count of the VMAs")
+        }
+    }
+}
+
+impl Vma {
+    /// The VMA, in the order of addresses behind the page `after`.
+    ///
+    /// # Errors
+    /// The name of the field that breaks a rule.
+    #[inline]
+    fn read(&self, after: u8) -> Result<observation::Vma, &'static str> {
+        if self.start < after {
+            return Err("start");
+        }
+        if self.end <= self.start || usize::from(self.end) > END_PAGES {
+            return Err("end");
+        }
+        let flags = VmFlags::from_bits(self.flags).ok_or("flags")?;
+        let policy = *Mode::ALL.get(usize::from(self.policy)).ok_or("policy")?;
+        let object = |number: u32, field| match number {
+            0 => Ok(None),
+            1..=MAX_OBJECT => Ok(Some(number - 1)),
+            _ => Err(field),
+        };
+        if self.close > 1 {
+            return Err("close");
+        }
+        Ok(observation::Vma::new(
+            (Page(self.start), Page(self.end)),
+            PageOffset(self.pgoff),
+            flags,
+            object(self.anon_vma, "anon_vma")?.map(AnonVmaId::new),
+            object(self.file, "file")?.map(FileId::new),
+            object(self.uffd, "uffd")?.map(UffdId::new),
+            policy,
+            self.close == 1,
+        ))
+    }
+
+    /// The finding that names a field of this VMA.
+    #[cold]
+    fn wrong(&self, (process, n): (u8, u32), field: &'static str) -> Nonsense {
+        let (value, expected) = match field {
+            "start" => (self.start.into(), "a page that is not below the end of the VMA before"),
+            "end" => (self.end.into(), "a page above start, at most 128"),
+            "flags" => (self.flags, "bits of vm_flags"),
+            "policy" => (self.policy.into(), "0 to 3"),
+            "close" => (self.close.into(), "0 or 1"),
+            "anon_vma" => (self.anon_vma, "0, or an object number up to 65535"),
+            "file" => (self.file, "0, or an object number up to 65535"),
+            "uffd" => (self.uffd, "0, or an object number up to 65535"),
+            _ => (self.chain_count, "at most what is left of chain"),
+        };
+        Nonsense { place: Place::Vma(process, n), field, value: value.into(), expected }
+    }
+}

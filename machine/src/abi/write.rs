@@ -1,0 +1,111 @@
+//! The library's side: a machine's observation, written into the caller's buffer.
+
+use super::{
+    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event, MAX_CHAIN,
+    MAX_EVENTS, MAX_VMAS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE, Vma, WARN_ON,
+    put_text,
+};
+use crate::observation::{self, Assertion, Object};
+
+impl Observation {
+    /// Writes what `seen` shows of the last operation: the head, the events, and the address
+    /// spaces that changed. Where a list is longer than the buffer, its count says so, and the
+    /// loader refuses it.
+    pub fn write(&mut self, seen: &observation::Observation) {
+        let (error, value) = match seen.result {
+            Ok(value) => (0, value),
+            Err(error) => (error.number(), 0),
+        };
+        (self.error, self.value) = (error.into(), value.into());
+        self.copy = seen.copy.map_or(0, |copy| {
+            let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+            COPIED
+                | bit(copy.merged, COPY_MERGED)
+                | bit(copy.need_rmap_locks, COPY_NEED_LOCKS)
+                | bit(copy.honoured, COPY_HONOURED)
+                | bit(copy.source_redirected, COPY_REDIRECTED)
+        });
+        self.changed = seen.changed.into();
+        self.committed = seen.committed;
+        (self.event_count, self.reserved) = (seen.events.len() as u32, 0);
+        for (to, event) in self.events.iter_mut().zip(seen.events.iter().take(MAX_EVENTS)) {
+            to.write(event);
+        }
+        for (process, (to, space)) in self.spaces.iter_mut().zip(&seen.spaces).enumerate() {
+            if seen.changed >> process & 1 == 1 {
+                to.write(space);
+            }
+        }
+    }
+}
+
+impl Event {
+    fn write(&mut self, event: &observation::Event) {
+        let mut put = |kind, function: &str, text: &str| {
+            self.kind = kind;
+            put_text(function, &mut self.function);
+            put_text(text, &mut self.text);
+        };
+        match event {
+            observation::Event::UseAfterFree { object, function, field } => {
+                put(USE_AFTER_FREE, function, field);
+                self.object = match object {
+                    Object::Vma => 0,
+                    Object::AnonVma => 1,
+                    Object::Mm => 2,
+                };
+            }
+            observation::Event::Assertion { assertion, function, condition } => {
+                let kind = match assertion {
+                    Assertion::BugOn => BUG_ON,
+                    Assertion::WarnOn => WARN_ON,
+                };
+                put(kind, function, condition);
+            }
+            observation::Event::UnreachablePage { process, page } => {
+                put(UNREACHABLE_PAGE, "", "");
+                (self.process, self.page) = (process.0.into(), page.0.into());
+            }
+            // A machine that runs another library: its failure is one of this machine.
+            observation::Event::Library(failure) => put(BUG_ON, "library", &failure.detail()),
+        }
+    }
+}
+
+impl Space {
+    fn write(&mut self, space: &observation::AddressSpace) {
+        let counters = space.counters;
+        (self.total_vm, self.locked_vm) = (counters.total_vm, counters.locked_vm);
+        (self.data_vm, self.map_count) = (counters.data_vm, counters.map_count);
+        self.anon_pages = [space.anon_pages as u64, (space.anon_pages >> 64) as u64];
+        (self.alive, self.reserved) = (space.alive.into(), 0);
+        self.vma_count = space.vmas().len() as u32;
+        let mut from = 0;
+        for (to, vma) in self.vmas.iter_mut().zip(space.vmas().iter().take(MAX_VMAS)) {
+            let chain = space.chain(vma);
+            *to = Vma {
+                pgoff: vma.pgoff.0,
+                flags: vma.flags.bits(),
+                anon_vma: number(vma.anon_vma.map(|id| id.index())),
+                file: number(vma.file.map(|id| id.index())),
+                uffd: number(vma.uffd.map(|id| id.index())),
+                chain_count: chain.len() as u32,
+                start: vma.start.0,
+                end: vma.end.0,
+                policy: vma.policy as u8,
+                close: vma.close.into(),
+            };
+            for (to, id) in self.chain.iter_mut().skip(from).zip(chain) {
+                *to = number(Some(id.index()));
+            }
+            from = (from + chain.len()).min(MAX_CHAIN + 1);
+        }
+        self.chain_count = from as u32;
+    }
+}
+
+/// The number of an object: 0 for none.
+#[inline]
+fn number(index: Option<usize>) -> u32 {
+    index.map_or(0, |index| index as u32 + 1)
+}

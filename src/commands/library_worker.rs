@@ -1,0 +1,18 @@
+//! `vmadiff library-worker`: runs a shared library for another `vmadiff`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+/// Run a shared library for another vmadiff, at the other end of standard input and output
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The library
+    path: PathBuf,
+}
+
+/// Runs the command; it finds nothing itself.
+pub(crate) fn run(Args { path }: &Args) -> anyhow::Result<bool> {
+    vmadiff_library::serve(path).with_context(|| path.display().to_string())?;
+    Ok(false)
+}
