@@ -6,6 +6,9 @@
 //!
 //! On fixed programs of 8, 16 and 64 operations, and on the programs of a random walk.
 
+use std::path::Path;
+use std::process::Command;
+
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use vmadiff::lockstep::Lockstep;
@@ -68,6 +71,32 @@ fn lockstep_by_name(bencher: Bencher, length: usize) {
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
 }
 
+/// The candidate in a shared library, in this process: to be set beside [`lockstep_by_name`].
+#[divan::bench(args = LENGTHS)]
+fn lockstep_by_library(bencher: Bencher, length: usize) {
+    let program = program(length);
+    let mut lockstep = Lockstep::new(MachineName::Reference.build(), candidate_library().build());
+    bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
+}
+
+/// Builds the candidate as a shared library and loads it.
+fn candidate_library() -> MachineName {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The benchmark is TARGET/release/deps/speed-….
+    let own = std::env::current_exe().expect("a path");
+    let release = own.ancestors().nth(2).expect("a folder");
+    let target = release.parent().expect("a folder");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet", "-p", "vmadiff-candidate-library", "--target-dir"])
+        .arg(target)
+        .current_dir(root)
+        .status()
+        .expect("cargo");
+    assert!(status.success(), "the library does not build");
+    let name = format!("lib:{}", release.join("libvmadiff_candidate_library.so").display());
+    MachineName::in_process(&name, root).expect("a machine")
+}
+
 #[divan::bench(args = LENGTHS)]
 fn decode(bencher: Bencher, length: usize) {
     let bytes = corpus::encode(&program(length));
@@ -106,8 +135,17 @@ fn iteration(bencher: Bencher, length: usize) {
 /// The programs of a random walk, which the walk itself makes a part of.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk(bencher: Bencher) {
+    run_walk(bencher, Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed)));
+}
+
+/// The same, with the candidate in a shared library.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn walk_by_library(bencher: Bencher) {
+    run_walk(bencher, Lockstep::new(Reference::new(), candidate_library().build()));
+}
+
+fn run_walk(bencher: Bencher, mut lockstep: Lockstep<impl Machine, impl Machine>) {
     let mut walk = random::Walk::new(0);
-    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
     let programs: Vec<Program> = (0..10_000).map(|_| walk.step().clone()).collect();
     let operations: usize = programs.iter().map(|program| program.ops.len()).sum();
     bencher

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A machine in C: mmap, munmap and touch of one process, as Linux 5.2.1 has them.
+ *
+ *   cc -std=c11 -O2 -Wall -Wextra -fPIC -shared -I machine/include examples/machine.c -o machine.so
+ *   vmadiff random --right lib:machine.so
+ *
+ * The lockstep leaves out the operations that this machine does not have, so it agrees with the
+ * reference on every program. Change a line and run it again: the first difference is shown.
+ *
+ * Without fork and mremap the chain of a VMA is its anon_vma alone, so no chains are kept.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmadiff.h"
+
+#define ACCESS (VMADIFF_VM_READ | VMADIFF_VM_WRITE | VMADIFF_VM_EXEC)
+#define SPECIAL (VMADIFF_VM_IO | VMADIFF_VM_PFNMAP | VMADIFF_VM_DONTEXPAND)
+#define FIRST_SHMEM_FILE 5 /* files 1 to 3 are the memfds, 4 is the device */
+
+/* One address space. A VMA has the form in which it is shown. */
+struct vmadiff_machine {
+	struct vmadiff_limits limits;
+	struct vmadiff_vma vmas[VMADIFF_MAX_VMAS]; /* in address order */
+	unsigned int map_count;
+	uint64_t anon_pages[2];
+	uint32_t anon_vmas;   /* anon_vmas made so far */
+	uint32_t shmem_files; /* objects of shared anonymous memory made so far */
+};
+
+static unsigned int pages(const struct vmadiff_vma *vma)
+{
+	return vma->end - vma->start;
+}
+
+static int private_writable(const struct vmadiff_vma *vma)
+{
+	return (vma->flags & (VMADIFF_VM_WRITE | VMADIFF_VM_SHARED)) == VMADIFF_VM_WRITE;
+}
+
+/* Returns the index of the first VMA that ends after `page` (find_vma()). */
+static unsigned int find_vma(const struct vmadiff_machine *m, unsigned int page)
+{
+	unsigned int i = 0;
+
+	while (i < m->map_count && m->vmas[i].end <= page)
+		i++;
+	return i;
+}
+
+/* Moves the VMAs from index `from` on to index `to`. */
+static void move_vmas(struct vmadiff_machine *m, unsigned int to, unsigned int from)
+{
+	memmove(&m->vmas[to], &m->vmas[from], (m->map_count - from) * sizeof(m->vmas[0]));
+	m->map_count = m->map_count - from + to;
+}
+
+/* Cuts VMA `i` in two at `page`, which lies inside it (__split_vma()). */
+static void split_vma(struct vmadiff_machine *m, unsigned int i, unsigned int page)
+{
+	move_vmas(m, i + 1, i);
+	m->vmas[i].end = page;
+	m->vmas[i + 1].pgoff += page - m->vmas[i + 1].start;
+	m->vmas[i + 1].start = page;
+}
+
+/* Unmaps the pages from `start` to `end` (__do_munmap()). */
+static int unmap(struct vmadiff_machine *m, unsigned int start, unsigned int end)
+{
+	unsigned int first = find_vma(m, start), last;
+
+	if (first < m->map_count && m->vmas[first].start < start) {
+		/* Only the cut that makes two VMAs of one is refused at the limit. */
+		if (end < m->vmas[first].end && m->map_count >= m->limits.map_count)
+			return ENOMEM;
+		split_vma(m, first++, start);
+	}
+	last = find_vma(m, end);
+	if (last < m->map_count && m->vmas[last].start < end)
+		split_vma(m, last++, end);
+	move_vmas(m, first, last);
+	for (; start < end; start++)
+		m->anon_pages[start / 64] &= ~(1ull << start % 64);
+	return 0;
+}
+
+/* Returns whether `b` continues `a`: neighbours, the same file, the page offset runs on, and the
+ * flags differ in `may_differ` alone. */
+static int continues(const struct vmadiff_vma *a, const struct vmadiff_vma *b, uint32_t may_differ)
+{
+	return a->end == b->start && a->file == b->file && a->pgoff + pages(a) == b->pgoff &&
+	       !((a->flags ^ b->flags) & ~may_differ);
+}
+
+/* Gives VMA `i` an anon_vma, if it has none: that of a neighbour with which it could be merged
+ * after an mprotect(), or a new one (anon_vma_prepare(), find_mergeable_anon_vma()). */
+static void anon_vma_prepare(struct vmadiff_machine *m, unsigned int i)
+{
+	struct vmadiff_vma *vma = &m->vmas[i];
+
+	if (!vma->anon_vma && i + 1 < m->map_count && continues(vma, vma + 1, ACCESS))
+		vma->anon_vma = vma[1].anon_vma;
+	if (!vma->anon_vma && i > 0 && continues(vma - 1, vma, ACCESS))
+		vma->anon_vma = vma[-1].anon_vma;
+	if (!vma->anon_vma)
+		vma->anon_vma = ++m->anon_vmas;
+	vma->chain_count = 1;
+}
+
+/* Writes `page` of VMA `i`: private memory gets an anonymous page (handle_mm_fault()). Other
+ * accesses change nothing that is shown. */
+static void write_fault(struct vmadiff_machine *m, unsigned int i, unsigned int page)
+{
+	if (!private_writable(&m->vmas[i]) || m->anon_pages[page / 64] >> page % 64 & 1)
+		return;
+	anon_vma_prepare(m, i);
+	m->anon_pages[page / 64] |= 1ull << page % 64;
+}
+
+/* Maps `new` where nothing is mapped: as part of its neighbours where they are like it
+ * (vma_merge()), else as a VMA of its own. */
+static void vma_merge(struct vmadiff_machine *m, const struct vmadiff_vma *new)
+{
+	unsigned int i = find_vma(m, new->start);
+	struct vmadiff_vma *prev = i ? &m->vmas[i - 1] : NULL;
+	struct vmadiff_vma *next = &m->vmas[i];
+	int special = new->flags & SPECIAL;
+	int left = !special && prev && continues(prev, new, 0);
+	int right = !special && i < m->map_count && continues(new, next, 0);
+
+	if (left && right && prev->anon_vma && next->anon_vma && prev->anon_vma != next->anon_vma)
+		right = 0;
+	if (left && right) {
+		prev->end = next->end;
+		if (!prev->anon_vma) {
+			prev->anon_vma = next->anon_vma;
+			prev->chain_count = next->chain_count;
+		}
+		move_vmas(m, i, i + 1);
+	} else if (left) {
+		prev->end = new->end;
+	} else if (right) {
+		next->start = new->start;
+		next->pgoff = new->pgoff;
+	} else {
+		move_vmas(m, i + 1, i);
+		m->vmas[i] = *new;
+	}
+}
+
+/* Maps the range (do_mmap(), mmap_region()). */
+static int do_mmap(struct vmadiff_machine *m, const struct vmadiff_mmap *op)
+{
+	unsigned int start = op->page, end = op->page + op->len, i;
+	unsigned int total = op->len, locked = op->len;
+	struct vmadiff_vma new = { .start = start, .end = end, .pgoff = op->pgoff };
+	int error;
+
+	if (!op->len)
+		return EINVAL;
+	if (m->map_count > m->limits.map_count)
+		return ENOMEM;
+	i = find_vma(m, start);
+	if (op->flags & VMADIFF_MAP_FIXED_NOREPLACE && i < m->map_count && m->vmas[i].start < end)
+		return EEXIST;
+	for (i = 0; i < m->map_count; i++) {
+		unsigned int from = m->vmas[i].start, to = m->vmas[i].end;
+
+		if (m->vmas[i].flags & VMADIFF_VM_LOCKED)
+			locked += to - from;
+		/* Pages that are replaced do not count. */
+		for (; from < to; from++)
+			total += from < start || from >= end;
+	}
+	if (op->flags & VMADIFF_MAP_LOCKED && !m->limits.lock)
+		return EPERM;
+	if (op->flags & VMADIFF_MAP_LOCKED && locked > m->limits.lock)
+		return EAGAIN;
+	if (op->kind == VMADIFF_READONLY_SHARED && op->prot & VMADIFF_PROT_WRITE)
+		return EACCES;
+	if (total > m->limits.address_space)
+		return ENOMEM;
+	error = unmap(m, start, end);
+	if (error)
+		return error;
+
+	new.flags = op->prot | VMADIFF_VM_MAYREAD | VMADIFF_VM_MAYWRITE | VMADIFF_VM_MAYEXEC |
+		    VMADIFF_VM_SOFTDIRTY;
+	switch (op->kind) {
+	case VMADIFF_ANON_PRIVATE:
+		new.pgoff = VMADIFF_ARENA_START + start;
+		break;
+	case VMADIFF_ANON_SHARED:
+		new.pgoff = 0;
+		new.file = FIRST_SHMEM_FILE + m->shmem_files++;
+		break;
+	case VMADIFF_FILE0_PRIVATE:
+	case VMADIFF_FILE0_SHARED:
+		new.file = 1;
+		break;
+	case VMADIFF_FILE1_PRIVATE:
+	case VMADIFF_FILE1_SHARED:
+		new.file = 2;
+		break;
+	case VMADIFF_READONLY_SHARED:
+		new.file = 3;
+		new.flags |= VMADIFF_VM_MAYSHARE;
+		new.flags &= ~VMADIFF_VM_MAYWRITE;
+		break;
+	case VMADIFF_SPECIAL:
+		new.file = 4;
+		new.flags |= SPECIAL;
+		new.close = 1;
+		break;
+	}
+	if (op->kind == VMADIFF_ANON_SHARED || op->kind == VMADIFF_FILE0_SHARED ||
+	    op->kind == VMADIFF_FILE1_SHARED || op->kind == VMADIFF_SPECIAL)
+		new.flags |= VMADIFF_VM_SHARED | VMADIFF_VM_MAYSHARE;
+	if (op->flags & VMADIFF_MAP_NORESERVE)
+		new.flags |= VMADIFF_VM_NORESERVE;
+	else if (private_writable(&new))
+		new.flags |= VMADIFF_VM_ACCOUNT;
+	if (op->flags & VMADIFF_MAP_LOCKED && op->kind != VMADIFF_SPECIAL)
+		new.flags |= VMADIFF_VM_LOCKED;
+	vma_merge(m, &new);
+	if (new.flags & VMADIFF_VM_LOCKED)
+		for (i = find_vma(m, start); start < end; start++)
+			write_fault(m, i, start);
+	return 0;
+}
+
+static int do_munmap(struct vmadiff_machine *m, const struct vmadiff_munmap *op)
+{
+	return op->len ? unmap(m, op->page, op->page + op->len) : EINVAL;
+}
+
+static int do_touch(struct vmadiff_machine *m, const struct vmadiff_touch *op)
+{
+	unsigned int i = find_vma(m, op->page);
+
+	if (i == m->map_count || m->vmas[i].start > op->page)
+		return EFAULT;
+	if (!(m->vmas[i].flags & (op->access ? VMADIFF_VM_WRITE : ACCESS)))
+		return EFAULT;
+	if (op->access)
+		write_fault(m, i, op->page);
+	return 0;
+}
+
+/* Shows the address space of process 0. Counters are counted. */
+static void show(const struct vmadiff_machine *m, struct vmadiff_observation *seen)
+{
+	struct vmadiff_space *space = &seen->spaces[0];
+
+	memset(space, 0, offsetof(struct vmadiff_space, vmas));
+	space->alive = 1;
+	space->vma_count = m->map_count;
+	space->map_count = m->map_count;
+	memcpy(space->anon_pages, m->anon_pages, sizeof(m->anon_pages));
+	for (unsigned int i = 0; i < m->map_count; i++) {
+		const struct vmadiff_vma *vma = &m->vmas[i];
+
+		space->vmas[i] = *vma;
+		if (vma->anon_vma)
+			space->chain[space->chain_count++] = vma->anon_vma;
+		space->total_vm += pages(vma);
+		if (vma->flags & VMADIFF_VM_LOCKED)
+			space->locked_vm += pages(vma);
+		if (private_writable(vma))
+			space->data_vm += pages(vma);
+		if (vma->flags & VMADIFF_VM_ACCOUNT)
+			seen->committed += pages(vma);
+	}
+}
+
+uint32_t vmadiff_abi_version(void)
+{
+	return VMADIFF_ABI_VERSION;
+}
+
+struct vmadiff_machine *vmadiff_new(void)
+{
+	struct vmadiff_machine *m = calloc(1, sizeof(*m));
+
+	if (m)
+		memset(&m->limits, 0xff, sizeof(m->limits)); /* VMADIFF_NO_LIMIT */
+	return m;
+}
+
+void vmadiff_free(struct vmadiff_machine *m)
+{
+	free(m);
+}
+
+void vmadiff_name(const struct vmadiff_machine *m, char name[VMADIFF_NAME_BYTES])
+{
+	(void)m;
+	strcpy(name, "c-example");
+}
+
+uint64_t vmadiff_operations(const struct vmadiff_machine *m)
+{
+	(void)m;
+	return 1 << VMADIFF_MMAP | 1 << VMADIFF_MUNMAP | 1 << VMADIFF_TOUCH;
+}
+
+void vmadiff_reset(struct vmadiff_machine *m, const struct vmadiff_limits *limits)
+{
+	memset(m, 0, sizeof(*m));
+	m->limits = *limits;
+}
+
+void vmadiff_step(struct vmadiff_machine *m, const struct vmadiff_op *op,
+		  struct vmadiff_observation *seen)
+{
+	memset(seen, 0, offsetof(struct vmadiff_observation, events));
+	seen->changed = 1;
+	if (op->u.process != 0) {
+		seen->error = ESRCH; /* without fork there is process 0 alone */
+		goto out;
+	}
+	switch (op->opcode) {
+	case VMADIFF_MMAP:
+		seen->error = do_mmap(m, &op->u.mmap);
+		seen->value = seen->error ? 0 : op->u.mmap.page;
+		break;
+	case VMADIFF_MUNMAP:
+		seen->error = do_munmap(m, &op->u.munmap);
+		break;
+	case VMADIFF_TOUCH:
+		seen->error = do_touch(m, &op->u.touch);
+		break;
+	default:
+		seen->error = ENOSYS;
+	}
+out:
+	show(m, seen);
+}

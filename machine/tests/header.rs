@@ -1,0 +1,180 @@
+//! `include/vmadiff.h` and its Rust twin say the same: a C compiler compares them.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::mem::{offset_of, size_of};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use vmadiff_machine::abi;
+use vmadiff_machine::operand::{
+    ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, Kind, MAX_PROCESSES, MmapFlags, Mode,
+    MremapFlags,
+};
+use vmadiff_machine::{Opcode, VmFlags, op};
+
+fn include() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("include")
+}
+
+/// The assertions that hold the header to the Rust types, and the constants that they name.
+struct Claims {
+    c: String,
+    named: BTreeSet<String>,
+}
+
+impl Claims {
+    fn equal(&mut self, c: &str, rust: u64) {
+        writeln!(self.c, "_Static_assert({c} == {rust}ull, \"{c} is {rust}\");").expect("text");
+    }
+
+    fn constant(&mut self, name: &str, rust: u64) {
+        let name = format!("VMADIFF_{name}");
+        self.equal(&name, rust);
+        self.named.insert(name);
+    }
+}
+
+fn claims() -> Claims {
+    let c = "#include <stddef.h>\n#include \"vmadiff.h\"\n".to_owned();
+    let mut claims = Claims { c, named: BTreeSet::new() };
+    for (name, value) in [
+        ("ABI_VERSION", abi::VERSION.into()),
+        ("MAX_OPERANDS", op::MAX_OPERANDS as u64),
+        ("MAX_PROCESSES", MAX_PROCESSES as u64),
+        ("ARENA_PAGES", ARENA_PAGES as u64),
+        ("ARENA_START", ARENA_START),
+        ("END_PAGES", END_PAGES as u64),
+        ("MAX_VMAS", abi::MAX_VMAS as u64),
+        ("MAX_CHAIN", abi::MAX_CHAIN as u64),
+        ("MAX_EVENTS", abi::MAX_EVENTS as u64),
+        ("MAX_OBJECT", abi::MAX_OBJECT.into()),
+        ("NAME_BYTES", abi::NAME_BYTES as u64),
+        ("FUNCTION_BYTES", abi::FUNCTION_BYTES as u64),
+        ("TEXT_BYTES", abi::TEXT_BYTES as u64),
+        ("NO_LIMIT", abi::NO_LIMIT.into()),
+        ("COPIED", abi::COPIED.into()),
+        ("COPY_MERGED", abi::COPY_MERGED.into()),
+        ("COPY_NEED_LOCKS", abi::COPY_NEED_LOCKS.into()),
+        ("COPY_HONOURED", abi::COPY_HONOURED.into()),
+        ("COPY_REDIRECTED", abi::COPY_REDIRECTED.into()),
+        ("USE_AFTER_FREE", abi::USE_AFTER_FREE.into()),
+        ("BUG_ON", abi::BUG_ON.into()),
+        ("WARN_ON", abi::WARN_ON.into()),
+        ("UNREACHABLE_PAGE", abi::UNREACHABLE_PAGE.into()),
+        ("FREED_VMA", 0),
+        ("FREED_ANON_VMA", 1),
+        ("FREED_MM", 2),
+        ("PROT_READ", 1),
+        ("PROT_WRITE", 2),
+        ("PROT_EXEC", 4),
+        ("MREMAP_IN_PLACE", MremapFlags::InPlace as u64),
+        ("MREMAP_MAYMOVE_FIXED", MremapFlags::MaymoveFixed as u64),
+    ] {
+        claims.constant(name, value);
+    }
+    for (name, flag) in VmFlags::all().iter_names() {
+        claims.constant(name, flag.bits().into());
+    }
+    for (name, flag) in MmapFlags::all().iter_names() {
+        claims.constant(&format!("MAP_{name}"), flag.bits().into());
+    }
+    for (name, flag) in CopyFlags::all().iter_names() {
+        claims.constant(&format!("COPY_{name}"), flag.bits().into());
+    }
+    for (index, kind) in Kind::ALL.iter().enumerate() {
+        claims.constant(&kind.name().to_uppercase(), index as u64);
+    }
+    for (index, advice) in Advice::ALL.iter().enumerate() {
+        claims.constant(&format!("MADV_{}", advice.name()), index as u64);
+    }
+    for (index, mode) in Mode::ALL.iter().enumerate() {
+        claims.constant(&format!("MPOL_{}", mode.name()), index as u64);
+    }
+    for &opcode in Opcode::ALL {
+        let name = opcode.name();
+        claims.constant(&name.to_uppercase(), opcode as u64);
+        claims.equal(
+            &format!("sizeof(((struct vmadiff_op *)0)->u.{name})"),
+            opcode.operands().len() as u64,
+        );
+        for (at, operand) in opcode.operands().iter().enumerate() {
+            let field = format!("offsetof(struct vmadiff_op, u.{name}.{})", operand.name);
+            claims.equal(&field, (offset_of!(abi::Op, operands) + at) as u64);
+        }
+    }
+    claims.equal("sizeof(struct vmadiff_op)", size_of::<abi::Op>() as u64);
+    claims.equal("offsetof(struct vmadiff_op, u.operands)", 1);
+    structs(&mut claims);
+    claims
+}
+
+macro_rules! structs {
+    ($($c:literal $rust:ident { $($field:ident)* })*) => {
+        fn structs(claims: &mut Claims) {$(
+            claims.equal(concat!("sizeof(struct ", $c, ")"), size_of::<abi::$rust>() as u64);
+            $(claims.equal(
+                concat!("offsetof(struct ", $c, ", ", stringify!($field), ")"),
+                offset_of!(abi::$rust, $field) as u64,
+            );)*
+            // The twin has no other fields than these.
+            let abi::$rust { $($field: _),* } = *bytemuck::zeroed_box::<abi::$rust>();
+        )*}
+    };
+}
+
+structs! {
+    "vmadiff_limits" RawLimits { map_count address_space lock processes }
+    "vmadiff_vma" Vma {
+        pgoff flags anon_vma file uffd chain_count start end policy close
+    }
+    "vmadiff_space" Space {
+        total_vm locked_vm data_vm map_count anon_pages alive vma_count chain_count reserved vmas
+        chain
+    }
+    "vmadiff_event" Event { kind object process page function text }
+    "vmadiff_observation" Observation {
+        error value copy changed committed event_count reserved events spaces
+    }
+}
+
+#[test]
+fn the_header_and_its_rust_twin_agree_in_every_size_offset_and_constant() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("claims.c");
+    fs::write(&source, claims().c).expect("a file");
+    for flags in [&["-std=c11", "-Wpedantic"][..], &["-std=gnu17"]] {
+        let output = Command::new("cc")
+            .args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I"])
+            .arg(include())
+            .args(flags)
+            .arg(&source)
+            .output();
+        let Ok(output) = output else {
+            println!("skipped: there is no C compiler (cc)");
+            return;
+        };
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{flags:?}: {errors}");
+    }
+}
+
+#[test]
+fn every_constant_of_the_header_is_compared() {
+    let header = fs::read_to_string(include().join("vmadiff.h")).expect("the header");
+    // Comments name families of constants.
+    let code: String = header
+        .split("/*")
+        .map(|part| part.split_once("*/").map_or(part, |(_, code)| code))
+        .collect();
+    let mut words: BTreeSet<&str> = code
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("VMADIFF_"))
+        .collect();
+    words.remove("VMADIFF_H");
+    assert!(words.len() > 80, "{words:?}");
+    let named = claims().named;
+    let named: BTreeSet<&str> = named.iter().map(String::as_str).collect();
+    assert_eq!(words, named);
+}
