@@ -11,6 +11,8 @@ use clap_complete::Shell;
 use vmadiff::machines::LIBRARY_WORKER;
 use vmadiff::text::Look;
 
+vmadiff_library::ignore_coverage!();
+
 const EXAMPLES: &str = "\
 Examples:
   vmadiff replay corpus/seeds/bug-a.txt

@@ -121,10 +121,28 @@ pub enum LoadError {
 /// A hint for a library that was built to be fuzzed.
 fn advice(reason: &str) -> &'static str {
     if reason.contains("__sanitizer_cov") {
-        " (it was built with a fuzz target's flags: only fuzz targets can load it)"
+        " (it was built with a fuzz target's flags, of which this program knows two)"
     } else {
         ""
     }
+}
+
+/// Defines the functions by which a library that was built for a fuzz target registers its coverage
+/// counters. They do nothing: the program that uses this macro, and exports the two symbols, can
+/// load such a library. In a fuzz target libFuzzer defines them.
+///
+/// `unsafe` is in the attribute that fixes the names.
+#[macro_export]
+macro_rules! ignore_coverage {
+    () => {
+        const _: () = {
+            #[unsafe(no_mangle)]
+            extern "C" fn __sanitizer_cov_8bit_counters_init(_: *mut u8, _: *mut u8) {}
+
+            #[unsafe(no_mangle)]
+            extern "C" fn __sanitizer_cov_pcs_init(_: *const usize, _: *const usize) {}
+        };
+    };
 }
 
 /// A shared library that was found to be a machine.
