@@ -121,27 +121,44 @@ pub enum LoadError {
 /// A hint for a library that was built to be fuzzed.
 fn advice(reason: &str) -> &'static str {
     if reason.contains("__sanitizer_cov") {
-        " (it was built with a fuzz target's flags, of which this program knows two)"
+        " (it was built with a fuzz target's flags, and this program does not know all of them)"
     } else {
         ""
     }
 }
 
-/// Defines the functions by which a library that was built for a fuzz target registers its coverage
-/// counters. They do nothing: the program that uses this macro, and exports the two symbols, can
-/// load such a library. In a fuzz target libFuzzer defines them.
+/// Defines the functions that a library calls where it was built with a fuzz target's flags: by them
+/// it registers its coverage counters and tells of comparisons. They do nothing, whatever they are
+/// given. The program that uses this macro, and exports the symbols, can load such a library. In a
+/// fuzz target libFuzzer defines them.
 ///
 /// `unsafe` is in the attribute that fixes the names.
 #[macro_export]
 macro_rules! ignore_coverage {
     () => {
-        const _: () = {
+        $crate::ignore_coverage! {
+            __sanitizer_cov_8bit_counters_init
+            __sanitizer_cov_pcs_init
+            __sanitizer_cov_trace_pc_indir
+            __sanitizer_cov_trace_cmp1
+            __sanitizer_cov_trace_cmp2
+            __sanitizer_cov_trace_cmp4
+            __sanitizer_cov_trace_cmp8
+            __sanitizer_cov_trace_const_cmp1
+            __sanitizer_cov_trace_const_cmp2
+            __sanitizer_cov_trace_const_cmp4
+            __sanitizer_cov_trace_const_cmp8
+            __sanitizer_cov_trace_switch
+            __sanitizer_cov_trace_div4
+            __sanitizer_cov_trace_div8
+            __sanitizer_cov_trace_gep
+        }
+    };
+    ($($symbol:ident)*) => {
+        const _: () = {$(
             #[unsafe(no_mangle)]
-            extern "C" fn __sanitizer_cov_8bit_counters_init(_: *mut u8, _: *mut u8) {}
-
-            #[unsafe(no_mangle)]
-            extern "C" fn __sanitizer_cov_pcs_init(_: *const usize, _: *const usize) {}
-        };
+            extern "C" fn $symbol() {}
+        )*};
     };
 }
 
