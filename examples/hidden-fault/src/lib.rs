@@ -6,39 +6,31 @@
 use std::hint::black_box;
 
 use vmadiff_candidate::{Candidate, Revision};
-use vmadiff_machine::operand::{Len, Page, Process};
+use vmadiff_machine::operand::Advice;
 use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
 
-/// Operations that have to follow one another, with others between them, until the fault shows.
-const WAY: [(Page, Len); 5] = [
-    (Page(41), Len(7)),
-    (Page(3), Len(22)),
-    (Page(58), Len(2)),
-    (Page(19), Len(13)),
-    (Page(30), Len(5)),
-];
+/// Calls of `madvise` that have to follow one another, with other operations between them, until
+/// the fault shows: the advice, and the page modulo 4.
+const WAY: [(Advice, u8); 4] =
+    [(Advice::Sequential, 3), (Advice::Dontdump, 1), (Advice::Free, 2), (Advice::Keeponfork, 0)];
 
 struct Hidden {
     candidate: Candidate,
-    /// How many operations of the way the program has performed.
+    /// How many calls of the way the program has performed.
     depth: usize,
 }
 
 impl Hidden {
-    /// The number of operations of the way after `op`. Each one is a branch of its own: the
+    /// The number of calls of the way after `op`. Each one is a branch of its own: the
     /// optimizer cannot make one comparison of them.
     fn next(&self, op: &Op) -> usize {
-        let Op::Munmap { process, page, len } = *op else { return self.depth };
-        let range = (page.get(), len.get());
-        if process.get() != Process(0) {
-            return self.depth;
-        }
+        let Op::Madvise { page, advice, .. } = *op else { return self.depth };
+        let call = (advice.get(), page.get().0 % 4);
         match self.depth {
-            0 if range == WAY[0] => black_box(1),
-            1 if range == WAY[1] => black_box(2),
-            2 if range == WAY[2] => black_box(3),
-            3 if range == WAY[3] => black_box(4),
-            4 if range == WAY[4] => black_box(5),
+            0 if call == WAY[0] => black_box(1),
+            1 if call == WAY[1] => black_box(2),
+            2 if call == WAY[2] => black_box(3),
+            3 if call == WAY[3] => black_box(4),
             depth => depth,
         }
     }
