@@ -1,15 +1,11 @@
 //! What the seeds reach without any fuzzing, as a table: which merges, and which seeded faults.
 //! `ci/measure-seeds` adds libFuzzer's coverage and writes docs/seeds.md.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use vmadiff::lockstep::Lockstep;
-use vmadiff::machines::MachineName;
 use vmadiff::merge_cases::{CASES, Cases, merge_cases};
-use vmadiff_candidate::Fault;
 use vmadiff_machine::Program;
 
 fn programs(folder: &str) -> Result<Vec<Program>, Box<dyn Error>> {
@@ -32,19 +28,6 @@ fn merges(programs: &[Program]) -> (Cases, Cases) {
     sums
 }
 
-/// The seeded faults that programs show by themselves.
-fn faults(programs: &[Program]) -> BTreeSet<&'static str> {
-    Fault::ALL
-        .iter()
-        .filter(|fault| {
-            let faulty = MachineName::Faulty(**fault).build();
-            let mut lockstep = Lockstep::new(MachineName::Reference.build(), faulty);
-            programs.iter().any(|program| lockstep.run(program).is_some())
-        })
-        .map(|fault| fault.name())
-        .collect()
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     let (written, real) = (programs("seeds")?, programs("real")?);
     let both: Vec<Program> = written.iter().chain(&real).cloned().collect();
@@ -62,15 +45,5 @@ fn main() -> Result<(), Box<dyn Error>> {
             format!("{}, {}", within[n], across[n])
         });
     }
-    let total = Fault::ALL.len();
-    row(&format!("seeded faults shown, of {total}"), &|programs| {
-        faults(programs).len().to_string()
-    });
-    let (by_written, by_real) = (faults(&written), faults(&real));
-    let more: Vec<_> = by_real.difference(&by_written).map(|name| format!("`{name}`")).collect();
-    println!(
-        "\nFaults that only real programs show: {}.",
-        if more.is_empty() { "none".into() } else { more.join(", ") }
-    );
     Ok(())
 }

@@ -314,59 +314,12 @@ fn what_is_known_does_not_count_as_found() {
 }
 
 #[test]
-fn a_fault_is_listed_and_chosen_by_name() {
-    let folder = folder();
-    let output = vmadiff(folder.path(), &["faults"]);
-    assert_eq!(status(&output), 0);
-    let row = stdout(&output).lines().find(|row| row.starts_with("mask-no-locked ")).map(str::len);
-    assert!(row.is_some(), "{}", stdout(&output));
-    let output = vmadiff(folder.path(), &["faults", "--json"]);
-    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(rows.as_array().is_some_and(|rows| rows.len() >= 60));
-    assert_eq!(rows[0]["class"], "flags");
-
-    assert_eq!(
-        status(&vmadiff(folder.path(), &["replay", "c.txt", "--right", "candidate:fixed"])),
-        0
-    );
-    let by_name = vmadiff(folder.path(), &["replay", "c.txt", "--fault", "mask-no-locked"]);
-    assert_eq!(status(&by_name), 1, "{}", stderr(&by_name));
-    assert!(stdout(&by_name).contains("divergence flags/copy/VM_LOCKED-kept after operation 3"));
-    let args = ["replay", "c.txt", "--right", "candidate:fixed+mask-no-locked"];
-    assert_eq!(stdout(&vmadiff(folder.path(), &args)), stdout(&by_name));
-    for args in [
-        &["minimize", "c.txt", "-o", "small.txt"][..],
-        &["triage", "c.txt"],
-        &["random", "--operations", "500000"],
-    ] {
-        let output = vmadiff(folder.path(), &[args, &["--fault", "mask-no-locked"]].concat());
-        assert_eq!(status(&output), 1, "{args:?}: {}", stderr(&output));
-        assert!(stdout(&output).contains("flags/copy/VM_LOCKED-kept"), "{}", stdout(&output));
-    }
-
-    for (args, error) in [
-        (["--fault", "none"], "no fault is called `none`: `vmadiff faults` lists them"),
-        (["--right", "candidate:fixed+none"], "no fault is called `none`"),
-        (["--right", "candidate:v2+mask-no-locked"], "only candidate:fixed can have a fault"),
-    ] {
-        let output = vmadiff(folder.path(), &[&["replay", "c.txt"], &args[..]].concat());
-        assert_eq!(status(&output), 2, "{args:?}");
-        assert!(stderr(&output).contains(error), "{}", stderr(&output));
-    }
-    let args = ["replay", "c.txt", "--fault", "mask-no-locked", "--right", "candidate:v2"];
-    let output = vmadiff(folder.path(), &args);
-    assert_eq!(status(&output), 2);
-    assert!(stderr(&output).contains("cannot be used with"), "{}", stderr(&output));
-}
-
-#[test]
 fn completions_and_help_are_there() {
     let folder = folder();
     let output = vmadiff(folder.path(), &["completions", "bash"]);
     assert_eq!(status(&output), 0);
     assert!(stdout(&output).contains("conform"));
-    for command in ["replay", "conform", "fmt", "minimize", "triage", "report", "random", "faults"]
-    {
+    for command in ["replay", "conform", "fmt", "minimize", "triage", "report", "random"] {
         let output = vmadiff(folder.path(), &[command, "--help"]);
         assert_eq!(status(&output), 0);
         assert!(stdout(&output).contains("Example"), "{command}");

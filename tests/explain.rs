@@ -1,10 +1,8 @@
 //! Reports of divergences: drawn, explained, and readable wherever they are read.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use vmadiff::divergence::Class;
 use vmadiff::explain::why;
 use vmadiff::finding::Finding;
 use vmadiff::lockstep::Lockstep;
@@ -12,7 +10,7 @@ use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
 use vmadiff::run::Run;
 use vmadiff::text::{self, Look};
-use vmadiff_candidate::{Fault, Revision};
+use vmadiff_candidate::Revision;
 use vmadiff_machine::Program;
 
 /// Returns the text of a run.
@@ -30,10 +28,6 @@ fn run(program: &Program, right: MachineName) -> Run {
     Run::of(&mut Lockstep::new(MachineName::Reference.build(), right.build()), program)
 }
 
-fn of_fault(fault: Fault) -> Run {
-    run(&program(&format!("faults/{fault}.txt")), MachineName::Faulty(fault))
-}
-
 const V2: MachineName = MachineName::Candidate(Revision::V2);
 
 #[test]
@@ -45,35 +39,6 @@ fn the_bugs_of_the_patch_are_drawn_and_explained() {
     let run = run(&program("seeds/bug-e.txt"), V2);
     let narrow = Look { width: 40, ascii: true, color: false };
     insta::assert_snapshot!("bug-e-narrow-ascii", rendered(&run, narrow));
-}
-
-/// The first fault of each class.
-fn one_of_each_class() -> BTreeMap<&'static str, Fault> {
-    let mut faults = BTreeMap::new();
-    for fault in Fault::ALL {
-        faults.entry(fault.class()).or_insert(*fault);
-    }
-    faults
-}
-
-#[test]
-fn a_fault_of_each_class_is_drawn_and_explained() {
-    let faults = one_of_each_class();
-    assert_eq!(faults.len(), Class::ALL.len(), "a class has no fault");
-    for (class, fault) in faults {
-        let text = rendered(&of_fault(fault), Look::default());
-        insta::assert_snapshot!(format!("class-{class}"), text);
-    }
-}
-
-#[test]
-fn every_seeded_fault_has_a_reason_of_its_own_and_not_just_that_something_differs() {
-    for &fault in Fault::ALL {
-        let run = of_fault(fault);
-        let why = why(&run).unwrap_or_else(|| panic!("{fault}: no divergence"));
-        assert!(!why.contains("show different things after"), "{fault}: {why}");
-        assert!(!why.contains('?'), "{fault}: an object without a letter: {why}");
-    }
 }
 
 #[test]
@@ -110,20 +75,20 @@ fn plain(text: &str) -> (String, bool) {
 
 #[test]
 fn no_line_is_wider_than_the_terminal_ascii_is_ascii_and_colours_change_no_character() {
-    let mut runs: Vec<Run> = Fault::ALL.iter().map(|fault| of_fault(*fault)).collect();
+    let mut runs = Vec::new();
     // Programs as fuzzing finds them: many processes, many VMAs.
-    for &fault in &[Fault::ForkKeepsLocked, Fault::AdjustNextPgoff, Fault::MergeIgnoresCtx] {
-        let right = MachineName::Faulty(fault);
+    for revision in [Revision::Rfc, Revision::V2] {
+        let right = MachineName::Candidate(revision);
         let mut lockstep = Lockstep::new(MachineName::Reference.build(), right.build());
-        let mut walk = Walk::new(fault as u64);
-        for _ in 0..3000 {
+        let mut walk = Walk::new(revision as u64);
+        for _ in 0..300 {
             let program = walk.step();
             if lockstep.run(program).is_some() {
                 runs.push(Run::of(&mut lockstep, program));
             }
         }
     }
-    assert!(runs.len() > Fault::ALL.len() + 20, "too few random divergences: {}", runs.len());
+    assert!(runs.len() > 100, "too few divergences: {}", runs.len());
     for run in &runs {
         for width in [40, 60, 100, 200] {
             for ascii in [false, true] {

@@ -139,7 +139,8 @@ fn holds(claim: &str, program: &Program, seen: &[Observation]) -> bool {
 #[test]
 fn every_program_of_the_review_shows_what_it_claims() {
     for (name, reviewed) in reviewed() {
-        for (of, alone, claims) in &reviewed.claims {
+        // Machines with a seeded fault are patches of the candidate, and not linked in.
+        for (of, alone, claims) in reviewed.claims.iter().filter(|(of, ..)| !of.contains('+')) {
             let program = &reviewed.program;
             let run = run(program, machine(of));
             let found = run.divergence.as_ref().map(|d| d.signature.as_str());

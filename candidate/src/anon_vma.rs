@@ -5,7 +5,6 @@ use vmadiff_machine::VmFlags;
 use crate::handle::{AnonVmaKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::objects::AnonVma;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 
 impl Kernel {
@@ -107,9 +106,6 @@ impl Kernel {
     /// `find_mergeable_anon_vma()`: a neighbour's anon_vma, so that the two can merge later.
     fn find_mergeable_anon_vma(&self, vma: VmaKey) -> Result<Option<AnonVmaKey>, Stop> {
         const F: &str = "find_mergeable_anon_vma";
-        if self.has_fault(Fault::NeighboursAnonVmaIgnored) {
-            return Ok(None);
-        }
         if let Some(near) = read!(self, F, vma.vm_next)
             && let Some(anon_vma) = self.reusable_anon_vma(near, vma, near)?
         {
@@ -158,26 +154,17 @@ impl Kernel {
     pub(crate) fn anon_vma_clone(&mut self, dst: VmaKey, src: VmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_clone";
         let mut root = None;
-        let newest_first = self.has_fault(Fault::CloneNewestFirst);
-        let chain = read!(self, F, src.anon_vma_chain);
-        let mut entry =
-            if newest_first { self.chains.newest(chain) } else { self.chains.oldest(chain) };
-        let degree = match self.fault {
-            Some(Fault::ReuseNever) => i32::MIN,
-            Some(Fault::ReuseDegreeThree) => 3,
-            _ => 2,
-        };
+        let mut entry = self.chains.oldest(read!(self, F, src.anon_vma_chain));
         while let Some((at, anon_vma)) = entry {
             root = self.lock_anon_vma_root(root, anon_vma)?;
             self.anon_vma_chain_link(dst, anon_vma)?;
             if read!(self, F, dst.anon_vma).is_none()
-                && (read!(self, F, src.anon_vma) != Some(anon_vma)
-                    || self.has_fault(Fault::ReuseForgetsParent))
-                && read!(self, F, anon_vma.degree) < degree
+                && read!(self, F, src.anon_vma) != Some(anon_vma)
+                && read!(self, F, anon_vma.degree) < 2
             {
                 *edit!(self, F, dst.anon_vma) = Some(anon_vma);
             }
-            entry = if newest_first { self.chains.older(at) } else { self.chains.newer(at) };
+            entry = self.chains.newer(at);
         }
         if let Some(anon_vma) = read!(self, F, dst.anon_vma) {
             *edit!(self, F, anon_vma.degree) += 1;
@@ -195,18 +182,14 @@ impl Kernel {
             return Ok(());
         }
         let anon_vma = self.anon_vma_alloc();
-        if !self.has_fault(Fault::ForkRootNotSet) {
-            let root = read!(self, F, parent.root);
-            *edit!(self, F, anon_vma.root) = root;
-            *edit!(self, F, root.refcount) += 1;
-        }
+        let root = read!(self, F, parent.root);
+        *edit!(self, F, anon_vma.root) = root;
+        *edit!(self, F, root.refcount) += 1;
         *edit!(self, F, anon_vma.parent) = parent;
         *edit!(self, F, vma.anon_vma) = Some(anon_vma);
         self.anon_vma_lock_write(anon_vma)?;
         self.anon_vma_chain_link(vma, anon_vma)?;
-        if !self.has_fault(Fault::ForkDegreeMissed) {
-            *edit!(self, F, parent.degree) += 1;
-        }
+        *edit!(self, F, parent.degree) += 1;
         Ok(())
     }
 

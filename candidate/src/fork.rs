@@ -5,7 +5,6 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
 
@@ -29,9 +28,6 @@ impl Kernel {
         const F: &str = "dup_mmap";
         *edit!(self, F, mm.total_vm) = read!(self, F, oldmm.total_vm);
         *edit!(self, F, mm.data_vm) = read!(self, F, oldmm.data_vm);
-        if self.has_fault(Fault::ForkKeepsLockedVm) {
-            *edit!(self, F, mm.locked_vm) = read!(self, F, oldmm.locked_vm);
-        }
         let mut prev = None;
         let mut next = read!(self, F, oldmm.mmap);
         let mut walk = Walk::new();
@@ -41,34 +37,25 @@ impl Kernel {
             let vm_flags = read!(self, F, mpnt.vm_flags);
             let (start, end) = (read!(self, F, mpnt.vm_start), read!(self, F, mpnt.vm_end));
             let pages = end - start;
-            if vm_flags.contains(VmFlags::VM_DONTCOPY) && !self.has_fault(Fault::ForkCopiesDontcopy)
-            {
-                if !self.has_fault(Fault::ForkCountsDontcopy) {
-                    self.vm_stat_account(mm, vm_flags, -i64::from(pages))?;
-                }
+            if vm_flags.contains(VmFlags::VM_DONTCOPY) {
+                self.vm_stat_account(mm, vm_flags, -i64::from(pages))?;
                 continue;
             }
-            if vm_flags.contains(VmFlags::VM_ACCOUNT) && !self.has_fault(Fault::ForkCommittedMissed)
-            {
+            if vm_flags.contains(VmFlags::VM_ACCOUNT) {
                 self.vm_acct_memory(pages);
             }
             let tmp = self.vm_area_dup(mpnt)?;
             *edit!(self, F, tmp.vm_mm) = mm;
             self.dup_userfaultfd(tmp)?;
             let wiped = vm_flags.contains(VmFlags::VM_WIPEONFORK);
-            if wiped && !self.has_fault(Fault::ForkWipedAnonVma) {
+            if wiped {
                 *edit!(self, F, tmp.anon_vma) = None;
                 // The duplicate's neighbours are still the parent's, and so may its anon_vma be.
                 self.anon_vma_prepare(tmp)?;
             } else {
                 self.anon_vma_fork(tmp, mpnt)?;
             }
-            let dropped = match self.fault {
-                Some(Fault::ForkKeepsLocked) => VmFlags::VM_LOCKONFAULT,
-                Some(Fault::ForkKeepsLockonfault) => VmFlags::VM_LOCKED,
-                _ => VmFlags::LOCK,
-            };
-            *edit!(self, F, tmp.vm_flags) -= dropped;
+            *edit!(self, F, tmp.vm_flags) -= VmFlags::LOCK;
             *edit!(self, F, tmp.vm_next) = None;
             *edit!(self, F, tmp.vm_prev) = prev;
             match prev {
@@ -77,8 +64,7 @@ impl Kernel {
             }
             prev = Some(tmp);
             *edit!(self, F, mm.map_count) += 1;
-            let copies = !wiped || self.has_fault(Fault::ForkKeepsWiped);
-            if copies && !self.has_fault(Fault::ForkPagesNotCopied) {
+            if !wiped {
                 self.copy_page_range((mm, start), (oldmm, start), mpnt, pages)?;
             }
         }

@@ -9,7 +9,6 @@ use vmadiff_machine::{Assertion, CopyReport, Errno, Event, Limits};
 use crate::handle::{AnonVmaKey, MmKey, PageKey, VmaKey};
 use crate::objects::{AnonPage, AnonVma, Chains, Mm, Ptes, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
-use crate::seeded::Fault;
 use crate::shmem::Files;
 use crate::stop::Stop;
 
@@ -22,8 +21,6 @@ const SLOTS_KEPT: usize = 256;
 pub(crate) struct Kernel {
     /// Which text of the code it follows.
     pub(crate) revision: Revision,
-    /// What it does wrong on purpose.
-    pub(crate) fault: Option<Fault>,
     pub(crate) limits: Limits,
     pub(crate) vmas: SlotMap<VmaKey, Vma>,
     pub(crate) mms: SlotMap<MmKey, Mm>,
@@ -60,7 +57,6 @@ impl Kernel {
     pub(crate) fn new(revision: Revision) -> Kernel {
         let mut kernel = Kernel {
             revision,
-            fault: None,
             limits: Limits::default(),
             vmas: SlotMap::with_key(),
             mms: SlotMap::with_key(),

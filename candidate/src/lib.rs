@@ -17,7 +17,6 @@
 //! | `fault`, `page_table`, `populate`, `shmem` | mm/memory.c, mm/gup.c, mm/shmem.c |
 //! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `fork` | the file of that name |
 //! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
-//! | `seeded` | what can be wrong on purpose: faults that measure the harness |
 //!
 //! # The changes that make `fixed` out of `v2`
 //!
@@ -60,7 +59,6 @@ mod populate;
 mod process_vm_mmap;
 mod revision;
 mod rmap_walk;
-mod seeded;
 mod shmem;
 mod split_vma;
 mod stop;
@@ -71,7 +69,6 @@ mod vma_list;
 mod vma_merge;
 
 pub use revision::{Revision, UnknownRevision};
-pub use seeded::{Fault, UnknownFault};
 use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
 
 use crate::kernel::Kernel;
@@ -106,30 +103,6 @@ impl Candidate {
         Candidate { kernel: Kernel::new(revision) }
     }
 
-    /// The candidate that follows `revision`, with one fault, at the start of a program without
-    /// limits. Faults are deviations from [`Revision::Fixed`]: at any other revision the candidate
-    /// has none.
-    ///
-    /// ```
-    /// use vmadiff_candidate::{Candidate, Fault, Revision};
-    /// use vmadiff_machine::Machine;
-    ///
-    /// let candidate = Candidate::with_fault(Revision::Fixed, "mask-no-locked".parse()?);
-    /// assert_eq!(candidate.name(), "candidate:fixed+mask-no-locked");
-    /// assert_eq!(candidate.fault(), Some(Fault::MaskNoLocked));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn with_fault(revision: Revision, fault: Fault) -> Candidate {
-        let mut candidate = Candidate::new(revision);
-        candidate.kernel.fault = (revision == Revision::Fixed).then_some(fault);
-        candidate
-    }
-
-    /// The fault it has, if any.
-    pub fn fault(&self) -> Option<Fault> {
-        self.kernel.fault
-    }
-
     /// The revision it follows.
     pub fn revision(&self) -> Revision {
         self.kernel.revision
@@ -138,10 +111,7 @@ impl Candidate {
 
 impl Machine for Candidate {
     fn name(&self) -> &str {
-        match self.fault() {
-            Some(fault) => fault.machine_name(),
-            None => self.revision().machine_name(),
-        }
+        self.revision().machine_name()
     }
 
     fn has(&self, opcode: Opcode) -> bool {

@@ -7,7 +7,6 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::objects::Vma;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
@@ -93,9 +92,7 @@ impl Kernel {
             let Some(vma) = next else { return Err(Errno::ENOMEM.into()) };
             let vma_start = read!(self, F, vma.vm_start);
             if start < vma_start {
-                if !self.has_fault(Fault::MadviseHoleIgnored) {
-                    unmapped_error = Err(Errno::ENOMEM.into());
-                }
+                unmapped_error = Err(Errno::ENOMEM.into());
                 start = vma_start;
                 if start >= end {
                     return unmapped_error;
@@ -138,10 +135,7 @@ impl Kernel {
         advice: Advice,
     ) -> Result<VmaKey, Stop> {
         const F: &str = "madvise_dontneed_free";
-        let mut kept = VmFlags::VM_LOCKED | VmFlags::VM_HUGETLB | VmFlags::VM_PFNMAP;
-        if self.has_fault(Fault::DontneedLocked) {
-            kept -= VmFlags::VM_LOCKED;
-        }
+        let kept = VmFlags::VM_LOCKED | VmFlags::VM_HUGETLB | VmFlags::VM_PFNMAP;
         if read!(self, F, vma.vm_flags).intersects(kept) {
             return Err(Errno::EINVAL.into());
         }
@@ -170,8 +164,7 @@ impl Kernel {
         const F: &str = "madvise_behavior";
         let mm = read!(self, F, vma.vm_mm);
         let old_flags = read!(self, F, vma.vm_flags);
-        let file =
-            read!(self, F, vma.vm_file).is_some() && !self.has_fault(Fault::WipeonforkOfFiles);
+        let file = read!(self, F, vma.vm_file).is_some();
         let new_flags = advised_flags(old_flags, file, advice)?;
         if new_flags == old_flags {
             return Ok(vma);

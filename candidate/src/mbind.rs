@@ -6,7 +6,6 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
@@ -49,9 +48,7 @@ impl Kernel {
                 break;
             }
             if !read!(self, F, vma.vm_flags).intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP) {
-                if prev_end.is_some_and(|prev_end| prev_end < vma_start)
-                    && !self.has_fault(Fault::MbindHoleIgnored)
-                {
+                if prev_end.is_some_and(|prev_end| prev_end < vma_start) {
                     return Err(Errno::EFAULT.into());
                 }
                 prev_end = Some(read!(self, F, vma.vm_end));
@@ -86,10 +83,7 @@ impl Kernel {
             if read!(self, F, vma.vm_policy) != new_pol {
                 let vmstart = read!(self, F, vma.vm_start).max(start);
                 let vmend = read!(self, F, vma.vm_end).min(end);
-                let mut new = Attributes { policy: new_pol, ..self.attributes(vma, vmstart)? };
-                if self.has_fault(Fault::MbindMergesOldPolicy) {
-                    new.policy = read!(self, F, vma.vm_policy);
-                }
+                let new = Attributes { policy: new_pol, ..self.attributes(vma, vmstart)? };
                 match self.vma_merge(mm, prev, vmstart, vmend, &new)? {
                     Some(merged) => {
                         vma = merged;

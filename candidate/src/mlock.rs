@@ -6,7 +6,6 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::populate::OnError;
-use crate::seeded::Fault;
 use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
@@ -38,7 +37,7 @@ impl Kernel {
             return Err(Errno::EPERM.into());
         }
         let mut locked = i64::from(len) + read!(self, F, mm.locked_vm);
-        if self.past_lock_limit(locked) && !self.has_fault(Fault::MlockLimitCountsTwice) {
+        if self.past_lock_limit(locked) {
             // What is locked already is not counted twice.
             locked -= self.count_mm_mlocked_page_nr(mm, start, len)?;
         }
@@ -92,7 +91,6 @@ impl Kernel {
             }
             vma = match read!(self, F, last.vm_next) {
                 Some(next) if read!(self, F, next.vm_start) == nstart => next,
-                _ if self.has_fault(Fault::MlockHoleIgnored) => return Ok(()),
                 _ => return Err(Errno::ENOMEM.into()),
             };
         }
@@ -120,12 +118,10 @@ impl Kernel {
             None => self.split_at_both_ends(mm, vma, start, end)?,
         }
         let pages = i64::from(end - start);
-        let counts =
-            !old_flags.contains(VmFlags::VM_LOCKED) || self.has_fault(Fault::MlockCountsTwice);
         let locked_vm = edit!(self, F, mm.locked_vm);
         if !lock {
             *locked_vm -= pages;
-        } else if counts {
+        } else if !old_flags.contains(VmFlags::VM_LOCKED) {
             *locked_vm += pages;
         }
         if lock {
@@ -139,8 +135,7 @@ impl Kernel {
     /// `munlock_vma_pages_range()`.
     pub(crate) fn munlock_vma_pages_range(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "munlock_vma_pages_range";
-        let kept = self.has_fault(Fault::MunlockKeepsLockonfault);
-        *edit!(self, F, vma.vm_flags) -= if kept { VmFlags::VM_LOCKED } else { VmFlags::LOCK };
+        *edit!(self, F, vma.vm_flags) -= VmFlags::LOCK;
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
 use crate::objects::{Chain, File, VmOps, Vma};
 use crate::populate::OnError;
-use crate::seeded::Fault;
 use crate::shmem::Files;
 use crate::stop::Stop;
 use crate::vma_list::Links;
@@ -103,7 +102,7 @@ impl Kernel {
             vm_flags |= VmFlags::VM_NORESERVE;
         }
         self.mmap_region(mm, file, addr, len, vm_flags, pgoff)?;
-        if vm_flags.contains(VmFlags::VM_LOCKED) && !self.has_fault(Fault::MmapNotPopulated) {
+        if vm_flags.contains(VmFlags::VM_LOCKED) {
             self.mm_populate(mm, addr, len, OnError::Ignore)?;
         }
         Ok(addr)
@@ -128,10 +127,7 @@ impl Kernel {
             Links::After(prev) => prev,
             Links::Occupied => return Err(Errno::ENOMEM.into()),
         };
-        let reserved = vm_flags - VmFlags::VM_NORESERVE;
-        if accountable_mapping(vm_flags)
-            || accountable_mapping(reserved) && self.has_fault(Fault::MmapNoreserveCharged)
-        {
+        if accountable_mapping(vm_flags) {
             self.vm_acct_memory(len);
             vm_flags |= VmFlags::VM_ACCOUNT;
         }
@@ -172,7 +168,7 @@ impl Kernel {
         if vm_flags.contains(VmFlags::VM_LOCKED) {
             if vm_flags.intersects(VmFlags::VM_SPECIAL) {
                 *edit!(self, F, vma.vm_flags) -= VmFlags::LOCK;
-            } else if !self.has_fault(Fault::MmapLockedVm) {
+            } else {
                 *edit!(self, F, mm.locked_vm) += i64::from(len);
             }
         }

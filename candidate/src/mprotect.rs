@@ -7,7 +7,6 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::mmap::calc_vm_prot_bits;
-use crate::seeded::Fault;
 use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
@@ -49,7 +48,7 @@ impl Kernel {
             walk.step()?;
             let newflags =
                 calc_vm_prot_bits(prot) | (read!(self, F, vma.vm_flags) - VmFlags::ACCESS);
-            if refused(newflags) && !self.has_fault(Fault::MprotectMayIgnored) {
+            if refused(newflags) {
                 return Err(Errno::EACCES.into());
             }
             let tmp = read!(self, F, vma.vm_end).min(end);
@@ -92,9 +91,7 @@ impl Kernel {
             | VmFlags::VM_NORESERVE;
         if newflags.contains(VmFlags::VM_WRITE) && !oldflags.intersects(charged_or_exempt) {
             charged = pages;
-            if !self.has_fault(Fault::MprotectChargeMissed) {
-                self.vm_acct_memory(charged);
-            }
+            self.vm_acct_memory(charged);
             newflags |= VmFlags::VM_ACCOUNT;
         }
         let new = Attributes { vm_flags: newflags, ..self.attributes(vma, start)? };
@@ -123,8 +120,7 @@ impl Kernel {
             self.populate_vma_page_range(vma, start, end)?;
         }
         self.vm_stat_account(mm, oldflags, -i64::from(pages))?;
-        let counted = if self.has_fault(Fault::MprotectDataVm) { oldflags } else { newflags };
-        self.vm_stat_account(mm, counted, i64::from(pages))?;
+        self.vm_stat_account(mm, newflags, i64::from(pages))?;
         Ok(vma)
     }
 }

@@ -7,7 +7,6 @@ use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::populate::OnError;
 use crate::revision::Revision;
-use crate::seeded::Fault;
 use crate::stop::{Caught, Stop};
 
 /// What is asked: `old_len` pages at `addr` shall be `new_len` pages, there or at `new_addr`.
@@ -73,7 +72,7 @@ impl Kernel {
         let vm_flags = read!(self, F, vma.vm_flags);
         self.vm_stat_account(mm, vm_flags, i64::from(pages))?;
         let locked = vm_flags.contains(VmFlags::VM_LOCKED);
-        if locked && !self.has_fault(Fault::GrowLockedVm) {
+        if locked {
             *edit!(self, F, mm.locked_vm) += i64::from(pages);
         }
         Ok((addr, locked))
@@ -99,24 +98,10 @@ impl Kernel {
         new_len: u32,
     ) -> Result<Remapped, Stop> {
         const F: &str = "mremap_to";
-        let mut overlap = addr + old_len > new_addr && new_addr + new_len > addr;
-        match self.fault {
-            Some(Fault::MoveOverlapAbove) => {
-                overlap = addr + old_len >= new_addr && new_addr + new_len > addr;
-            }
-            Some(Fault::MoveOverlapBelow) => {
-                overlap = addr + old_len > new_addr && new_addr + new_len >= addr;
-            }
-            Some(Fault::MoveOverlapAboveMissed) => {
-                overlap = addr + old_len > new_addr + 1 && new_addr + new_len > addr;
-            }
-            _ => {}
-        }
-        if overlap {
+        if addr + old_len > new_addr && new_addr + new_len > addr {
             return Err(Errno::EINVAL.into());
         }
-        let more = if self.has_fault(Fault::MoveLimitOffByOne) { 3 } else { 2 };
-        if read!(self, F, mm.map_count) + more >= self.max_map_count() - 3 {
+        if read!(self, F, mm.map_count) + 2 >= self.max_map_count() - 3 {
             return Err(Errno::ENOMEM.into());
         }
         self.do_munmap(mm, new_addr, new_len)?;
@@ -164,7 +149,6 @@ impl Kernel {
         let vm_flags = read!(self, F, vma.vm_flags);
         if vm_flags.contains(VmFlags::VM_LOCKED)
             && self.past_lock_limit(read!(self, F, mm.locked_vm) + i64::from(more))
-            && !self.has_fault(Fault::GrowLockLimitIgnored)
         {
             return Err(Errno::EAGAIN.into());
         }
@@ -174,9 +158,7 @@ impl Kernel {
         if !vm_flags.contains(VmFlags::VM_ACCOUNT) {
             return Ok((vma, 0));
         }
-        if !self.has_fault(Fault::GrowCommittedMissed) {
-            self.vm_acct_memory(more);
-        }
+        self.vm_acct_memory(more);
         Ok((vma, more))
     }
 
@@ -209,10 +191,7 @@ impl Kernel {
     fn refuse_private_duplicate(&self, vma: VmaKey, old_len: u32) -> Result<(), Stop> {
         const F: &str = "vma_to_resize";
         let shared = VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
-        if old_len == 0
-            && !read!(self, F, vma.vm_flags).intersects(shared)
-            && !self.has_fault(Fault::DuplicatePrivateAllowed)
-        {
+        if old_len == 0 && !read!(self, F, vma.vm_flags).intersects(shared) {
             return Err(Errno::EINVAL.into());
         }
         Ok(())
@@ -231,8 +210,7 @@ impl Kernel {
     ) -> Result<VmaKey, Stop> {
         const F: &str = "find_vma_without_flags";
         let vma = self.find_vma_at(mm, addr)?.ok_or(Errno::EFAULT)?;
-        let beyond = u32::from(self.has_fault(Fault::CoverOffByOne));
-        let covered = len <= read!(self, F, vma.vm_end) - addr + beyond;
+        let covered = len <= read!(self, F, vma.vm_end) - addr;
         if !covered || read!(self, F, vma.vm_flags).intersects(forbidden) {
             return Err(Errno::EFAULT.into());
         }
@@ -255,12 +233,7 @@ impl Kernel {
         if read!(self, F, mm.map_count) >= self.max_map_count() - 3 {
             return Err(Errno::ENOMEM.into());
         }
-        let vm_pgoff = read!(self, F, vma.vm_pgoff);
-        let new_pgoff = if self.has_fault(Fault::MovePgoffOfVma) {
-            vm_pgoff
-        } else {
-            vm_pgoff.at(old_addr, read!(self, F, vma.vm_start))
-        };
+        let new_pgoff = read!(self, F, vma.vm_pgoff).at(old_addr, read!(self, F, vma.vm_start));
         let copied = self
             .copy_vma(vma, (mm, new_addr), new_len, new_pgoff, false, false)?
             .ok_or(Errno::ENOMEM)?;
@@ -271,7 +244,7 @@ impl Kernel {
             honoured: true,
             source_redirected: copied.source_redirected,
         });
-        let vma = if self.has_fault(Fault::MoveStaleSource) { vma } else { copied.vma };
+        let vma = copied.vma;
         self.move_page_tables(vma, old_addr, new_addr, old_len)?;
         self.mremap_userfaultfd_prep(copied.new_vma)?;
 
@@ -279,30 +252,26 @@ impl Kernel {
         // belongs to the new one.
         let mut excess = 0;
         let mut split = false;
-        if vm_flags.contains(VmFlags::VM_ACCOUNT) && !self.has_fault(Fault::MoveAccountNotHidden) {
+        if vm_flags.contains(VmFlags::VM_ACCOUNT) {
             *edit!(self, F, vma.vm_flags) -= VmFlags::VM_ACCOUNT;
             let (start, end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
             excess = (end - start).wrapping_sub(old_len);
             split = old_addr > start && old_addr + old_len < end;
         }
         let flags = read!(self, F, vma.vm_flags);
-        let counted = if self.has_fault(Fault::MoveTotalVmOfOld) { old_len } else { new_len };
-        self.vm_stat_account(mm, flags, i64::from(counted))?;
+        self.vm_stat_account(mm, flags, i64::from(new_len))?;
         if self.do_munmap(mm, old_addr, old_len).errno()?.is_err() {
             self.vm_unacct_memory(excess);
             excess = 0;
         }
-        if excess != 0 && !self.has_fault(Fault::MoveAccountNotRestored) {
+        if excess != 0 {
             *edit!(self, F, vma.vm_flags) |= VmFlags::VM_ACCOUNT;
-            if split
-                && !self.has_fault(Fault::MoveAccountNotRestoredTwice)
-                && let Some(next) = read!(self, F, vma.vm_next)
-            {
+            if split && let Some(next) = read!(self, F, vma.vm_next) {
                 *edit!(self, F, next.vm_flags) |= VmFlags::VM_ACCOUNT;
             }
         }
         let locked = vm_flags.contains(VmFlags::VM_LOCKED);
-        if locked && !self.has_fault(Fault::MoveLockedVm) {
+        if locked {
             *edit!(self, F, mm.locked_vm) += i64::from(new_len);
         }
         Ok(locked)

@@ -5,7 +5,6 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
-use crate::seeded::Fault;
 use crate::split_vma::New;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
@@ -30,10 +29,7 @@ impl Kernel {
         }
         if start > vma_start {
             let makes_hole = end < read!(self, F, vma.vm_end);
-            if (makes_hole || self.has_fault(Fault::UnmapLimitForEdges))
-                && self.map_count_reached(mm)?
-                && !self.has_fault(Fault::UnmapLimitIgnored)
-            {
+            if makes_hole && self.map_count_reached(mm)? {
                 return Err(Errno::ENOMEM.into());
             }
             self.split_vma_unlimited(vma, start, New::Above)?;
@@ -41,7 +37,6 @@ impl Kernel {
         }
         if let Some(last) = self.find_vma(mm, end)?
             && end > read!(self, F, last.vm_start)
-            && !self.has_fault(Fault::UnmapEndNotSplit)
         {
             self.split_vma_unlimited(last, end, New::Below)?;
         }
@@ -70,9 +65,7 @@ impl Kernel {
             }
             if read!(self, F, vma.vm_flags).contains(VmFlags::VM_LOCKED) {
                 let pages = read!(self, F, vma.vm_end) - read!(self, F, vma.vm_start);
-                if !self.has_fault(Fault::UnmapLockedVm) {
-                    *edit!(self, F, mm.locked_vm) -= i64::from(pages);
-                }
+                *edit!(self, F, mm.locked_vm) -= i64::from(pages);
                 self.munlock_vma_pages_range(vma)?;
             }
             next = read!(self, F, vma.vm_next);
@@ -122,9 +115,7 @@ impl Kernel {
         end: Addr,
     ) -> Result<(), Stop> {
         const F: &str = "free_pgtables";
-        if !self.has_fault(Fault::UnmapPagesStay) {
-            self.unmap_page_range(mm, start, end)?;
-        }
+        self.unmap_page_range(mm, start, end)?;
         let mut next = Some(first);
         let mut walk = Walk::new();
         while let Some(vma) = next {
@@ -144,7 +135,7 @@ impl Kernel {
             walk.step()?;
             let pages = read!(self, F, vma.vm_end) - read!(self, F, vma.vm_start);
             let flags = read!(self, F, vma.vm_flags);
-            if flags.contains(VmFlags::VM_ACCOUNT) && !self.has_fault(Fault::UnmapCommitted) {
+            if flags.contains(VmFlags::VM_ACCOUNT) {
                 self.vm_unacct_memory(pages);
             }
             self.vm_stat_account(mm, flags, -i64::from(pages))?;

@@ -6,7 +6,6 @@ use crate::addr::{Addr, PageBits, each, pages};
 use crate::handle::{MmKey, PageKey, VmaKey, bug_on, edit, read};
 use crate::kernel::Kernel;
 use crate::objects::AnonPage;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 
 /// What a pte maps, as far as anything depends on it.
@@ -154,7 +153,6 @@ impl Kernel {
         for addr in (0..len).map(|page| src_addr + page) {
             let pte = self.pte(src_mm, addr)?;
             if let Pte::Anon(page) = pte
-                && !self.has_fault(Fault::CopyMapcountMissed)
                 && let Some(page) = self.pages.get_mut(page)
             {
                 page.mapcount += 1;
@@ -182,7 +180,7 @@ impl Kernel {
         let mm = read!(self, F, vma.vm_mm);
         let table = &read!(self, F, mm.page_table);
         let moved = (table.anon | table.zero) & pages(old_addr, old_addr + len);
-        if moved == 0 || self.has_fault(Fault::MovePagesStay) {
+        if moved == 0 {
             return Ok(());
         }
         self.rmap_dirty = true;

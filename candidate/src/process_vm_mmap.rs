@@ -9,7 +9,6 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::revision::Revision;
-use crate::seeded::Fault;
 use crate::stop::{Caught, Stop};
 use crate::vma_list::{Links, Walk};
 
@@ -71,6 +70,11 @@ impl Text {
 /// One address space and an address in it.
 pub(crate) type Place = (MmKey, Addr);
 
+/// Returns whether `len` pages at `src` and `len` pages at `dst` have a page in common.
+fn ranges_overlap(src: Addr, dst: Addr, len: u32) -> bool {
+    dst < src + len && src < dst + len
+}
+
 impl Kernel {
     /// `process_vm_mmap()`: `len` pages of `src` are mapped in the caller as well. Where.
     ///
@@ -83,10 +87,7 @@ impl Kernel {
         len: u32,
         flags: CopyFlags,
     ) -> Result<Addr, Stop> {
-        let mut text = Text::of(self.revision);
-        if self.has_fault(Fault::CopyKeepsFlags) {
-            text.clear_flags_ctx = false;
-        }
+        let text = Text::of(self.revision);
         if flags.contains(CopyFlags::FIXED_NOREPLACE) && !text.knows_noreplace {
             return Err(Errno::EINVAL.into());
         }
@@ -127,71 +128,27 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let (src_mm, src_addr) = src?;
-        if self.has_fault(Fault::CopyNotsuppFirst) {
-            self.refuse_userfaultfd(text, self.find_vma_at(src_mm, src_addr)?)?;
-        }
         let src_vma = self.copyable_vma(text, src_mm, src_addr, len)?;
-        let room = if self.has_fault(Fault::CopyLimitOffByOne) { 3 } else { 2 };
-        if read!(self, F, dst_mm.map_count) > self.max_map_count() - room {
+        if read!(self, F, dst_mm.map_count) > self.max_map_count() - 2 {
             return Err(Errno::ENOMEM.into());
         }
-        if !self.has_fault(Fault::CopyNotsuppForgotten) {
-            self.refuse_userfaultfd(text, Some(src_vma))?;
-        }
-        if self.has_fault(Fault::CopyExistLate)
-            && !self.may_mmap_overlapped_region(dst_mm, dst_addr, len)?
-        {
-            return Err(Errno::ENOMEM.into());
+        if text.refuses_userfaultfd && read!(self, F, src_vma.vm_userfaultfd_ctx).is_some() {
+            return Err(Errno::ENOTSUPP.into());
         }
         let dst_addr = self.copy_destination(dst_mm, dst_addr, len, flags)?;
-        let same_mm = dst_mm == src_mm || self.has_fault(Fault::CopyOverlapAnyMm);
-        let overlap = same_mm && self.ranges_overlap(src_addr, dst_addr, len);
-        if self.has_fault(Fault::CopyOverlapFirst) && overlap {
-            return Err(Errno::EINVAL.into());
-        }
-        let room = if self.has_fault(Fault::CopyLimitCountsReplaced) {
-            self.may_expand_vm(dst_mm, i64::from(len))?
-        } else {
-            self.may_mmap_overlapped_region(dst_mm, dst_addr, len)?
-        };
-        if !room {
+        if !self.may_mmap_overlapped_region(dst_mm, dst_addr, len)? {
             return Err(Errno::ENOMEM.into());
         }
-        if text.counts_locked_vm
-            && !text.clear_flags_ctx
-            && !self.has_fault(Fault::CopyLockLimitIgnored)
-        {
+        if text.counts_locked_vm && !text.clear_flags_ctx {
             let flags = read!(self, F, src_vma.vm_flags);
             self.mlock_future_check(dst_mm, flags, len)?;
         }
+        let overlap = dst_mm == src_mm && ranges_overlap(src_addr, dst_addr, len);
         if text.refuses_overlap && overlap {
             return Err(Errno::EINVAL.into());
         }
         self.do_mmap_process_vm(text, src_vma, src_addr, (dst_mm, dst_addr), len)?;
         Ok(dst_addr)
-    }
-
-    /// A source with a userfaultfd context is refused, where the text has it so.
-    fn refuse_userfaultfd(&self, text: Text, vma: Option<VmaKey>) -> Result<(), Stop> {
-        const F: &str = "mmap_process_vm";
-        if let Some(vma) = vma
-            && text.refuses_userfaultfd
-            && read!(self, F, vma.vm_userfaultfd_ctx).is_some()
-        {
-            return Err(Errno::ENOTSUPP.into());
-        }
-        Ok(())
-    }
-
-    /// Whether `len` pages at `src` and `len` pages at `dst` have one in common.
-    fn ranges_overlap(&self, src: Addr, dst: Addr, len: u32) -> bool {
-        match self.fault {
-            Some(Fault::CopyOverlapAbove) => dst <= src + len && src < dst + len,
-            Some(Fault::CopyOverlapBelow) => dst < src + len && src <= dst + len,
-            Some(Fault::CopyOverlapAboveMissed) => dst + 1 < src + len && src < dst + len,
-            Some(Fault::CopyOverlapBelowMissed) => dst < src + len && src + 1 < dst + len,
-            _ => dst < src + len && src < dst + len,
-        }
     }
 
     /// `do_mmap_process_vm()`: unmaps the destination, and copies.
@@ -209,25 +166,17 @@ impl Kernel {
         // Reports name the system call, whose only caller this is.
         const F: &str = "process_vm_mmap";
         let (dst_mm, dst_addr) = dst;
-        if !self.has_fault(Fault::CopyNotUnmapped)
-            && self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err()
-        {
+        if self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err() {
             return Err(Errno::ENOMEM.into());
         }
         // Unmapping may have cut the source, if it lies in the same address space; what the handle
         // has left has the source's attributes, and offsets that run on. Only if nothing is left is
         // it stale, and that takes an overlap.
         let charged = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_ACCOUNT);
-        let source_locked = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_LOCKED);
-        if charged && !self.has_fault(Fault::CopyCommittedMissed) {
+        if charged {
             self.vm_acct_memory(len);
         }
-        let vm_pgoff = read!(self, F, src_vma.vm_pgoff);
-        let pgoff = if self.has_fault(Fault::CopyPgoffOfVma) {
-            vm_pgoff
-        } else {
-            vm_pgoff.at(src_addr, read!(self, F, src_vma.vm_start))
-        };
+        let pgoff = read!(self, F, src_vma.vm_pgoff).at(src_addr, read!(self, F, src_vma.vm_start));
         let copied = self.copy_vma(src_vma, dst, len, pgoff, text.clear_flags_ctx, true)?;
         let Some(copied) = copied else {
             if charged || !text.uncharges_what_was_charged {
@@ -238,39 +187,20 @@ impl Kernel {
         self.copy = Some(CopyReport {
             merged: copied.merged,
             need_rmap_locks: copied.need_rmap_locks,
-            honoured: !copied.need_rmap_locks
-                || text.honours_need_rmap_locks && !self.has_fault(Fault::RmapLocksIgnored),
+            honoured: !copied.need_rmap_locks || text.honours_need_rmap_locks,
             source_redirected: copied.source_redirected,
         });
         // The source as `copy_vma()` has left it.
         let src_vma = copied.vma;
         let src_mm = read!(self, F, src_vma.vm_mm);
-        if !self.has_fault(Fault::CopyPagesMissed) {
-            self.copy_page_range((dst_mm, dst_addr), (src_mm, src_addr), src_vma, len)?;
-        }
+        self.copy_page_range((dst_mm, dst_addr), (src_mm, src_addr), src_vma, len)?;
 
         let dst_vma = copied.new_vma;
         *edit!(self, F, dst_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
         let vm_flags = read!(self, F, dst_vma.vm_flags);
         let pages = i64::from(len);
-        match self.fault {
-            Some(Fault::CopyTotalVmMissed) => {}
-            Some(Fault::CopyTotalVmOfSource) => self.vm_stat_account(src_mm, vm_flags, pages)?,
-            Some(Fault::CopyDataVmMissed) => {
-                self.vm_stat_account(dst_mm, VmFlags::empty(), pages)?;
-            }
-            _ => self.vm_stat_account(dst_mm, vm_flags, pages)?,
-        }
-        if copied.merged && self.has_fault(Fault::CopyTotalVmTwice) {
-            self.vm_stat_account(dst_mm, vm_flags, pages)?;
-        }
-        if copied.merged && charged && self.has_fault(Fault::CopyCommittedTwice) {
-            self.vm_acct_memory(len);
-        }
-        let locked = vm_flags.contains(VmFlags::VM_LOCKED)
-            && !self.has_fault(Fault::CopyLockedVmMissed)
-            || source_locked && self.has_fault(Fault::CopyLockedVmOfSource);
-        if text.counts_locked_vm && locked {
+        self.vm_stat_account(dst_mm, vm_flags, pages)?;
+        if text.counts_locked_vm && vm_flags.contains(VmFlags::VM_LOCKED) {
             *edit!(self, F, dst_mm.locked_vm) += pages;
         }
         Ok(())
@@ -305,17 +235,10 @@ impl Kernel {
             let links = self.find_vma_links(mm, dst_addr, dst_addr + len)?;
             Ok(links != Links::Occupied)
         };
-        if self.has_fault(Fault::CopyHintForced) {
-            return Ok(dst_addr);
-        }
         if flags.contains(CopyFlags::FIXED_NOREPLACE) {
-            if self.has_fault(Fault::CopyNoreplaceIgnored) {
-                return Ok(dst_addr);
-            }
             return if free()? { Ok(dst_addr) } else { Err(Errno::EEXIST.into()) };
         }
-        let takes_hint = !self.has_fault(Fault::CopyHintIgnored);
-        if flags.contains(CopyFlags::FIXED) || takes_hint && free()? {
+        if flags.contains(CopyFlags::FIXED) || free()? {
             return Ok(dst_addr);
         }
         self.unmapped_area_topdown(mm, len)
@@ -324,7 +247,6 @@ impl Kernel {
     /// `unmapped_area_topdown()`: the highest hole in the arena that is long enough.
     fn unmapped_area_topdown(&self, mm: MmKey, len: u32) -> Result<Addr, Stop> {
         const F: &str = "unmapped_area_topdown";
-        let beyond = u32::from(self.has_fault(Fault::CopyHoleTooShort));
         let mut highest = None;
         let mut hole = Addr(0);
         let mut next = read!(self, F, mm.mmap);
@@ -332,13 +254,13 @@ impl Kernel {
         while let Some(vma) = next {
             walk.step()?;
             let end = read!(self, F, vma.vm_start);
-            if end > hole && end - hole + beyond >= len {
+            if end > hole && end - hole >= len {
                 highest = Some(end - len);
             }
             hole = read!(self, F, vma.vm_end);
             next = read!(self, F, vma.vm_next);
         }
-        if Addr::END > hole && Addr::END - hole + beyond >= len {
+        if Addr::END > hole && Addr::END - hole >= len {
             highest = Some(Addr::END - len);
         }
         highest.ok_or(Errno::ENOMEM.into())

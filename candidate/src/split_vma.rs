@@ -5,7 +5,6 @@ use vmadiff_machine::Errno;
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 
 /// Which half the new VMA is; the other stays the old one.
@@ -37,18 +36,11 @@ impl Kernel {
             New::Below => *edit!(self, F, new.vm_end) = addr,
             New::Above => {
                 *edit!(self, F, new.vm_start) = addr;
-                if !self.has_fault(Fault::SplitAbovePgoff) {
-                    *edit!(self, F, new.vm_pgoff) = upper_pgoff;
-                }
+                *edit!(self, F, new.vm_pgoff) = upper_pgoff;
             }
         }
-        if !self.has_fault(Fault::SplitNotCloned) {
-            self.anon_vma_clone(new, vma)?;
-        }
+        self.anon_vma_clone(new, vma)?;
         match half {
-            New::Below if self.has_fault(Fault::SplitBelowPgoff) => {
-                self.vma_adjust(vma, addr, end, pgoff, Some(new), None)
-            }
             New::Below => self.vma_adjust(vma, addr, end, upper_pgoff, Some(new), None),
             New::Above => self.vma_adjust(vma, start, addr, pgoff, Some(new), None),
         }
@@ -65,7 +57,7 @@ impl Kernel {
         addr: Addr,
         half: New,
     ) -> Result<(), Stop> {
-        if self.map_count_reached(mm)? && !self.has_fault(Fault::SplitLimitOffByOne) {
+        if self.map_count_reached(mm)? {
             return Err(Errno::ENOMEM.into());
         }
         self.split_vma_unlimited(vma, addr, half)
@@ -86,9 +78,6 @@ impl Kernel {
         const F: &str = "split_vma";
         if start > read!(self, F, vma.vm_start) {
             self.split_vma(mm, vma, start, New::Below)?;
-            if self.has_fault(Fault::SplitEndForgotten) {
-                return Ok(());
-            }
         }
         if end < read!(self, F, vma.vm_end) {
             self.split_vma(mm, vma, end, New::Above)?;

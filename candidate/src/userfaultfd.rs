@@ -7,7 +7,6 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::objects::{UserfaultfdCtx, VmOps};
-use crate::seeded::Fault;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
@@ -102,12 +101,10 @@ impl Kernel {
             if !can_userfault(read!(self, F, vma.vm_ops)) {
                 return Err(Errno::EINVAL.into());
             }
-            if !vm_flags.contains(VmFlags::VM_MAYWRITE)
-                && !self.has_fault(Fault::RegisterNotWritable)
-            {
+            if !vm_flags.contains(VmFlags::VM_MAYWRITE) {
                 return Err(Errno::EPERM.into());
             }
-            if owner.is_some_and(|owner| owner != ctx) && !self.has_fault(Fault::RegisterNotBusy) {
+            if owner.is_some_and(|owner| owner != ctx) {
                 return Err(Errno::EBUSY.into());
             }
             cur = read!(self, F, vma.vm_next);
@@ -185,9 +182,7 @@ impl Kernel {
                     Some(merged) => vma = merged,
                     None => self.split_at_both_ends(mm, vma, start, end)?,
                 }
-                if ctx.is_some() || !self.has_fault(Fault::UnregisterKeepsFlags) {
-                    *edit!(self, F, vma.vm_flags) = new.vm_flags;
-                }
+                *edit!(self, F, vma.vm_flags) = new.vm_flags;
                 *edit!(self, F, vma.vm_userfaultfd_ctx) = ctx;
             }
             prev = Some(vma);
@@ -200,12 +195,8 @@ impl Kernel {
     /// `dup_userfaultfd()`: without UFFD_FEATURE_EVENT_FORK a child is not watched.
     pub(crate) fn dup_userfaultfd(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "dup_userfaultfd";
-        if !self.has_fault(Fault::ForkKeepsCtx) {
-            *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
-        }
-        if !self.has_fault(Fault::ForkKeepsUffdFlags) {
-            *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
-        }
+        *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
+        *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
         Ok(())
     }
 
@@ -213,8 +204,7 @@ impl Kernel {
     /// not watched any more, all of it.
     pub(crate) fn mremap_userfaultfd_prep(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "mremap_userfaultfd_prep";
-        if read!(self, F, vma.vm_userfaultfd_ctx).is_some() && !self.has_fault(Fault::MoveKeepsUffd)
-        {
+        if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {
             *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
             *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
         }

@@ -4,7 +4,6 @@
 use crate::addr::{Addr, Pgoff};
 use crate::handle::{VmaKey, edit, read, warn_on};
 use crate::kernel::Kernel;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 
 /// `remove_next`: which VMAs go.
@@ -37,14 +36,6 @@ impl Kernel {
         let mm = read!(self, F, vma.vm_mm);
         let mut next = read!(self, F, vma.vm_next);
         let file = read!(self, F, vma.vm_file);
-        // Whether nothing lies between the VMA and the next one before anything moves: not in
-        // case 1.
-        let touches = match next {
-            Some(next) if self.fault.is_some() => {
-                read!(self, F, vma.vm_end) == read!(self, F, next.vm_start)
-            }
-            _ => false,
-        };
         let mut adjust_next = 0_i32;
         let mut remove_next = RemoveNext::None;
 
@@ -53,7 +44,7 @@ impl Kernel {
                 (read!(self, F, after.vm_start), read!(self, F, after.vm_end));
             let mut exporter_importer = None;
             if end >= next_end {
-                if next == expand && !self.has_fault(Fault::Case8WrongVmaExpanded) {
+                if next == expand {
                     warn_on!(self, end != next_end, F, "end != next->vm_end");
                     remove_next = RemoveNext::Swapped;
                     let next_file = read!(self, F, after.vm_file);
@@ -83,17 +74,12 @@ impl Kernel {
                     end = next_end;
                     exporter_importer = Some((next, vma));
                 }
-                if remove_next == RemoveNext::NextTwo
-                    && read!(self, F, after.anon_vma).is_none()
-                    && !self.has_fault(Fault::Case6NoImport)
-                {
+                if remove_next == RemoveNext::NextTwo && read!(self, F, after.anon_vma).is_none() {
                     exporter_importer = Some((read!(self, F, after.vm_next), vma));
                 }
             } else if end > next_start {
                 // Case 5: the border moves up.
-                if !self.has_fault(Fault::Case5NextNotCut) {
-                    adjust_next = (end - next_start) as i32;
-                }
+                adjust_next = (end - next_start) as i32;
                 exporter_importer = Some((next, vma));
                 warn_on!(self, expand != Some(vma), F, "expand != importer");
             } else if end < read!(self, F, vma.vm_end) {
@@ -131,11 +117,8 @@ impl Kernel {
             if let Some(next) = adjusted {
                 let next_start = edit!(self, F, next.vm_start);
                 *next_start = *next_start + adjust_next as u32;
-                let pgoff_stays = self.has_fault(Fault::AdjustNextPgoff);
                 let next_pgoff = edit!(self, F, next.vm_pgoff);
-                *next_pgoff = if pgoff_stays {
-                    *next_pgoff
-                } else if adjust_next > 0 {
+                *next_pgoff = if adjust_next > 0 {
                     *next_pgoff + adjust_next.unsigned_abs()
                 } else {
                     *next_pgoff - adjust_next.unsigned_abs()
@@ -149,20 +132,12 @@ impl Kernel {
                     }
                     return Ok(());
                 }
-                (RemoveNext::Next, _) if !touches && self.has_fault(Fault::Case1NextStays) => {
-                    return Ok(());
-                }
                 (_, Some(gone)) => {
                     self.vma_unlink(mm, gone)?;
                     if read!(self, F, gone.anon_vma).is_some() {
                         self.anon_vma_merge(vma, gone)?;
                     }
-                    let counted = remove_next == RemoveNext::Next
-                        && touches
-                        && self.has_fault(Fault::Case7MapCount);
-                    if !counted {
-                        *edit!(self, F, mm.map_count) -= 1;
-                    }
+                    *edit!(self, F, mm.map_count) -= 1;
                     self.vm_area_free(gone);
                 }
             }
@@ -181,14 +156,9 @@ impl Kernel {
     fn import_anon_vma(&mut self, importer: VmaKey, exporter: VmaKey) -> Result<(), Stop> {
         const F: &str = "__vma_adjust";
         let anon_vma = read!(self, F, exporter.anon_vma);
-        if anon_vma.is_some()
-            && read!(self, F, importer.anon_vma).is_none()
-            && !self.has_fault(Fault::AdjustNoImport)
-        {
+        if anon_vma.is_some() && read!(self, F, importer.anon_vma).is_none() {
             *edit!(self, F, importer.anon_vma) = anon_vma;
-            if !self.has_fault(Fault::AdjustImportsNoChain) {
-                self.anon_vma_clone(importer, exporter)?;
-            }
+            self.anon_vma_clone(importer, exporter)?;
         }
         Ok(())
     }

@@ -13,9 +13,8 @@ use crate::stop::Stop;
 
 /// The VMAs that a walk over the list may still meet.
 ///
-/// Each maps a page of its own, so a list is never longer than the arena; where a
-/// [fault](crate::seeded) has made it so, or has tied it into a ring, the walk ends with the
-/// assertion of `validate_mm()`.
+/// Each VMA maps a page of its own, so a list is never longer than the arena. The walk over a list
+/// that is longer, or that a bug has tied into a ring, ends with the assertion of `validate_mm()`.
 pub(crate) struct Walk(usize);
 
 impl Walk {

@@ -18,7 +18,6 @@ use crate::handle::{AnonVmaKey, MmKey, VmaKey, read, warn_on};
 use crate::kernel::Kernel;
 use crate::objects::{Chain, File, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
-use crate::seeded::Fault;
 use crate::stop::Stop;
 
 /// What the range would have if it were a VMA of its own.
@@ -52,16 +51,10 @@ impl Kernel {
     /// `is_mergeable_vma()`.
     fn is_mergeable_vma(&self, vma: &Vma, new: &Attributes) -> bool {
         // The merged VMA becomes soft-dirty as a whole: that flag keeps nothing apart.
-        let ignored = match self.fault {
-            Some(Fault::MergeComparesSoftdirty) => VmFlags::empty(),
-            Some(Fault::MergeIgnoresLocked) => VmFlags::VM_SOFTDIRTY | VmFlags::VM_LOCKED,
-            _ => VmFlags::VM_SOFTDIRTY,
-        };
-        ignored.contains(vma.vm_flags ^ new.vm_flags)
-            && (vma.vm_file == new.file || self.has_fault(Fault::MergeIgnoresFile))
+        VmFlags::VM_SOFTDIRTY.contains(vma.vm_flags ^ new.vm_flags)
+            && vma.vm_file == new.file
             && !vma.vm_ops.has_close()
-            && (vma.vm_userfaultfd_ctx == new.vm_userfaultfd_ctx
-                || self.has_fault(Fault::MergeIgnoresCtx))
+            && vma.vm_userfaultfd_ctx == new.vm_userfaultfd_ctx
     }
 
     /// `is_mergeable_anon_vma()`. A VMA whose chain came from a parent does not lend its anon_vma.
@@ -79,35 +72,25 @@ impl Kernel {
         is_copy: bool,
     ) -> bool {
         let one_is_missing = anon_vma1.is_none() || anon_vma2.is_none();
-        let lends =
-            |vma: &Vma| vma.anon_vma_chain.is_singular() || self.has_fault(Fault::MergeNotSingular);
-        if one_is_missing && vma.is_none_or(lends) {
+        if one_is_missing && vma.is_none_or(|vma| vma.anon_vma_chain.is_singular()) {
             return true;
         }
-        let same_chain = || {
-            self.chains.newest_first(chain1).eq(self.chains.newest_first(chain2))
-                || self.has_fault(Fault::MergeChainsDiffer)
-        };
+        let same_chain = || self.chains.newest_first(chain1).eq(self.chains.newest_first(chain2));
         anon_vma1 == anon_vma2 && (!is_copy || self.revision != Revision::Fixed || same_chain())
-            || self.has_fault(Fault::MergeAnonVmasDiffer)
     }
 
     /// `can_vma_merge_before()`: the range ends where `vma` starts; do the offsets fit as well?
     fn can_vma_merge_before(&self, vma: &Vma, new: &Attributes, pglen: u32) -> bool {
         self.is_mergeable_vma(vma, new)
             && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
-            && (vma.vm_pgoff == new.pgoff + pglen || self.has_fault(Fault::MergeIgnoresPgoffBefore))
+            && vma.vm_pgoff == new.pgoff + pglen
     }
 
     /// `can_vma_merge_after()`: `vma` ends where the range starts; do the offsets fit as well?
     fn can_vma_merge_after(&self, vma: &Vma, new: &Attributes) -> bool {
-        let mut fits = vma.vm_pgoff + vma.pages();
-        if self.has_fault(Fault::MergePgoffOffByOne) {
-            fits = fits - 1;
-        }
         self.is_mergeable_vma(vma, new)
             && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
-            && (fits == new.pgoff || self.has_fault(Fault::MergeIgnoresPgoffAfter))
+            && vma.vm_pgoff + vma.pages() == new.pgoff
     }
 
     /// The attributes of the part of a VMA that begins at `start`: what most callers of
@@ -145,13 +128,11 @@ impl Kernel {
             None => read!(self, F, mm.mmap),
         };
         let mut next = area;
-        let mut mapped = false;
         if let Some(area) = area {
             let area_end = read!(self, F, area.vm_end);
             if area_end == end {
                 next = read!(self, F, area.vm_next);
             }
-            mapped = self.fault.is_some() && read!(self, F, area.vm_start) < end;
             warn_on!(self, end > area_end, F, "area && end > area->vm_end");
         }
         if let Some(prev) = prev {
@@ -167,8 +148,7 @@ impl Kernel {
                 self.vmas
                     .get(next)
                     .filter(|vma| {
-                        (policy == new.policy || self.has_fault(Fault::MergeIgnoresPolicy))
-                            && self.can_vma_merge_before(vma, new, pglen)
+                        policy == new.policy && self.can_vma_merge_before(vma, new, pglen)
                     })
                     .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma()))
             }
@@ -179,7 +159,7 @@ impl Kernel {
             let prev_end = read!(self, F, prev.vm_end);
             let mergeable = self.vmas.get(prev).filter(|vma| {
                 prev_end == addr
-                    && (vma.vm_policy == new.policy || self.has_fault(Fault::MergeIgnoresPolicy))
+                    && vma.vm_policy == new.policy
                     && self.can_vma_merge_after(vma, new)
             });
             if let Some(vma) = mergeable {
@@ -187,19 +167,16 @@ impl Kernel {
                 let to = match mergeable_next {
                     // Cases 1 and 6.
                     Some((_, next_end, _, next_anon_vma))
-                        if (self.is_mergeable_anon_vma(
+                        if self.is_mergeable_anon_vma(
                             anon_vma,
                             next_anon_vma,
                             None,
                             new.is_copy,
-                        ) || self.has_fault(Fault::Case1ComparesNoAnonVmas))
-                            && !(next == area && self.has_fault(Fault::Case1NextNotTaken))
-                            && !(next != area && self.has_fault(Fault::Case6TakenFor7)) =>
+                        ) =>
                     {
                         next_end
                     }
                     // Cases 2, 5 and 7.
-                    _ if self.has_fault(Fault::Case2OnePageShort) && !mapped => end - 1,
                     _ => end,
                 };
                 self.vma_adjust(prev, start, to, pgoff, None, Some(prev))?;
@@ -210,19 +187,15 @@ impl Kernel {
         let Some((next, next_end, next_pgoff, _)) = mergeable_next else { return Ok(None) };
         if let Some(prev) = prev
             && addr < read!(self, F, prev.vm_end)
-            && !self.has_fault(Fault::Case4PrevNotCut)
         {
             // Case 4.
             let (start, pgoff) = (read!(self, F, prev.vm_start), read!(self, F, prev.vm_pgoff));
-            let border = if self.has_fault(Fault::Case4Boundary) { addr + 1 } else { addr };
-            self.vma_adjust(prev, start, border, pgoff, None, Some(next))?;
+            self.vma_adjust(prev, start, addr, pgoff, None, Some(next))?;
             return Ok(Some(next));
         }
         // Cases 3, where `area` is `next`, and 8, where it goes.
         let Some(area) = area else { return Ok(Some(next)) };
-        let wrong = if area == next { Fault::Case3Pgoff } else { Fault::Case8Pgoff };
-        let pgoff = if self.has_fault(wrong) { next_pgoff } else { next_pgoff - pglen };
-        self.vma_adjust(area, addr, next_end, pgoff, None, Some(next))?;
+        self.vma_adjust(area, addr, next_end, next_pgoff - pglen, None, Some(next))?;
         Ok(Some(next))
     }
 }

@@ -53,10 +53,9 @@ pub struct Oracle {
 impl Oracle {
     /// The oracle of a run, which counts the situations that programs meet.
     pub fn new(settings: Settings, counters: &'static Counters, render: Render) -> Oracle {
-        let candidate = match (&settings.candidate, settings.fault) {
-            (Some(machine), _) => machine.clone(),
-            (None, Some(fault)) => MachineName::Faulty(fault),
-            (None, None) => MachineName::Candidate(settings.revision),
+        let candidate = match &settings.candidate {
+            Some(machine) => machine.clone(),
+            None => MachineName::Candidate(settings.revision),
         };
         let lockstep = Lockstep::new(MachineName::Reference.build(), candidate.build());
         let feedback = Feedback::new(counters);

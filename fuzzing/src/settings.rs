@@ -11,7 +11,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use vmadiff_candidate::{Fault, Revision};
+use vmadiff_candidate::Revision;
 use vmadiff_lockstep::known::Known;
 
 use crate::machines::MachineName;
@@ -21,10 +21,8 @@ use crate::machines::MachineName;
 pub struct Settings {
     /// The revision of the candidate: `VMADIFF_REVISION`, by default `v2`.
     pub revision: Revision,
-    /// What is wrong with the candidate on purpose: `VMADIFF_FAULT`. The revision is then `fixed`.
-    pub fault: Option<Fault>,
-    /// Another machine in place of the candidate, such as `lib:PATH`: `VMADIFF_CANDIDATE`. A
-    /// library runs in this process.
+    /// Another machine in place of the candidate, such as `lib:PATH`: `VMADIFF_CANDIDATE`, or the
+    /// seeded fault that `VMADIFF_FAULT` names. A library runs in this process.
     pub candidate: Option<MachineName>,
     /// Divergences that the run goes on past: the file named by `VMADIFF_KNOWN`.
     pub known: Known,
@@ -94,14 +92,10 @@ impl Settings {
     }
 
     fn of(given: &BTreeMap<&str, Given>) -> Result<Settings, SettingsError> {
-        let (revision, fault) = candidate(given.get(REVISION), given.get(FAULT))?;
-        let candidate = given.get(CANDIDATE).map(|machine| {
-            if let Some(name) = [REVISION, FAULT].into_iter().find(|name| given.contains_key(name))
-            {
-                return Err(machine.error(format!("{name} is set as well: leave one of them out")));
-            }
-            MachineName::in_process(&machine.value, &machine.folder).map_err(|e| machine.error(e))
-        });
+        let named = |given: &Given| given.value.parse::<Revision>().map_err(|e| given.error(e));
+        let revision = given.get(REVISION).map(named).transpose()?;
+        let candidate = candidate(given, revision)?;
+        let revision = revision.unwrap_or(Revision::V2);
         let known = given.get(KNOWN).map(|list| {
             let path = list.path();
             let wrong = |error: &dyn ToString| {
@@ -115,7 +109,7 @@ impl Settings {
             path => Err(folder.error(format!("{}: expected a folder", path.display()))),
         });
         let (known, findings) = (known.transpose()?.unwrap_or_default(), findings.transpose()?);
-        Ok(Settings { revision, fault, candidate: candidate.transpose()?, known, findings })
+        Ok(Settings { revision, candidate, known, findings })
     }
 }
 
@@ -163,21 +157,27 @@ fn parse(file: &Path, text: &str) -> Result<BTreeMap<&'static str, Given>, Setti
     Ok(given)
 }
 
-/// Which candidate the two settings ask for.
+/// Returns the machine in place of the linked candidate, if the settings name one.
 fn candidate(
-    revision: Option<&Given>,
-    fault: Option<&Given>,
-) -> Result<(Revision, Option<Fault>), SettingsError> {
-    let named = |given: &Given| given.value.parse::<Revision>().map_err(|e| given.error(e));
-    let revision = revision.map(named).transpose()?;
-    let Some(given) = fault else { return Ok((revision.unwrap_or(Revision::V2), None)) };
-    let fault = given.value.parse::<Fault>().map_err(|e| given.error(e))?;
-    match revision {
-        None | Some(Revision::Fixed) => Ok((Revision::Fixed, Some(fault))),
-        Some(other) => Err(given.error(format!(
-            "only fixed can have a fault, and {REVISION} is {other}: leave one of them out"
-        ))),
+    given: &BTreeMap<&str, Given>,
+    revision: Option<Revision>,
+) -> Result<Option<MachineName>, SettingsError> {
+    let in_process = |given: &Given, name: &str| {
+        MachineName::in_process(name, &given.folder).map_err(|error| given.error(error)).map(Some)
+    };
+    if let Some(machine) = given.get(CANDIDATE) {
+        if let Some(name) = [REVISION, FAULT].into_iter().find(|name| given.contains_key(name)) {
+            return Err(machine.error(format!("{name} is set as well: leave one of them out")));
+        }
+        return in_process(machine, &machine.value);
     }
+    let Some(fault) = given.get(FAULT) else { return Ok(None) };
+    if let Some(other) = revision.filter(|revision| *revision != Revision::Fixed) {
+        return Err(fault.error(format!(
+            "only fixed can have a fault, and {REVISION} is {other}: leave one of them out"
+        )));
+    }
+    in_process(fault, &format!("candidate:{}+{}", Revision::Fixed, fault.value))
 }
 
 #[cfg(test)]
@@ -191,19 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_makes_the_revision_fixed_and_no_other_revision_has_one() {
-        let ask = |text: &str| read(text).map(|settings| (settings.revision, settings.fault));
-        let fault = Fault::MaskNoLocked;
-        assert_eq!(ask(""), Ok((Revision::V2, None)));
-        assert_eq!(ask("VMADIFF_REVISION=rfc"), Ok((Revision::Rfc, None)));
-        for revision in ["", "VMADIFF_REVISION = fixed # for now\n"] {
-            let text = format!("{revision}\nVMADIFF_FAULT={}", fault.name());
-            assert_eq!(ask(&text), Ok((Revision::Fixed, Some(fault))));
-        }
-        let error = ask("VMADIFF_FAULT=mask-no-locked\nVMADIFF_REVISION=v2").expect_err("no v2");
+    fn a_fault_goes_with_the_revision_fixed_alone() {
+        let revision = |text: &str| read(text).map(|settings| settings.revision);
+        assert_eq!(revision(""), Ok(Revision::V2));
+        assert_eq!(revision("VMADIFF_REVISION=rfc"), Ok(Revision::Rfc));
+        let error = read("VMADIFF_FAULT=none\nVMADIFF_REVISION=v2").expect_err("no v2");
         assert!(error.starts_with("out/cross_mm.settings: line 1: VMADIFF_FAULT: only"), "{error}");
-        let error = ask("VMADIFF_FAULT=none").expect_err("no fault");
-        assert!(error.contains("no fault is called `none`: `vmadiff faults`"), "{error}");
+        for revision in ["", "VMADIFF_REVISION = fixed # for now\n"] {
+            let error = read(&format!("{revision}VMADIFF_FAULT=none")).expect_err("no fault");
+            assert!(error.contains("no fault is called `none`: `vmadiff faults`"), "{error}");
+        }
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use std::io::{Write as _, stdout};
 
-use vmadiff_candidate::Fault;
+use vmadiff_faults::Faults;
 
-/// List the faults that candidate:fixed can be given, to measure what finds them
+/// List the seeded faults, the patches of candidate:fixed that measure the harness
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vmadiff faults
+  ci/faults build mask-no-locked
   vmadiff replay corpus/faults/mask-no-locked.txt --fault mask-no-locked
   vmadiff random --right candidate:fixed+mask-no-locked
 
-Each has a short program in corpus/faults that shows it.")]
+Each is a patch in candidate/faults and has a short program in corpus/faults that shows it.")]
 pub(crate) struct Args {
     /// Print JSON instead of a table
     #[arg(long)]
@@ -21,21 +22,24 @@ pub(crate) struct Args {
 /// A row of `faults --json`.
 #[derive(serde::Serialize)]
 struct FaultRow {
-    name: &'static str,
-    class: &'static str,
-    place: &'static str,
-    what: &'static str,
+    name: String,
+    tier: &'static str,
+    class: String,
+    function: String,
+    wrong: String,
 }
 
 /// Runs the command; returns whether it found something.
 pub(crate) fn run(Args { json }: &Args) -> anyhow::Result<bool> {
-    let rows: Vec<FaultRow> = Fault::ALL
-        .iter()
+    let faults = Faults::find()?.all()?;
+    let rows: Vec<FaultRow> = faults
+        .into_iter()
         .map(|fault| FaultRow {
-            name: fault.name(),
-            class: fault.class(),
-            place: fault.place(),
-            what: fault.what(),
+            name: fault.name,
+            tier: fault.tier.name(),
+            class: fault.class,
+            function: fault.function,
+            wrong: fault.wrong,
         })
         .collect();
     let mut out = stdout().lock();
@@ -45,10 +49,14 @@ pub(crate) fn run(Args { json }: &Args) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let width = |text: fn(&FaultRow) -> &str| rows.iter().map(|r| text(r).len()).max().unwrap_or(0);
-    let (name, class, place) = (width(|r| r.name), width(|r| r.class), width(|r| r.place));
-    writeln!(out, "{:<name$}  {:<class$}  {:<place$}  what", "name", "class", "place")?;
-    for FaultRow { name: n, class: c, place: p, what } in &rows {
-        writeln!(out, "{n:<name$}  {c:<class$}  {p:<place$}  {what}")?;
+    let (name, tier) = (width(|r| &r.name), width(|r| r.tier));
+    let (class, function) = (width(|r| &r.class), width(|r| &r.function));
+    let mut line = |n: &str, t: &str, c: &str, f: &str, wrong: &str| {
+        writeln!(out, "{n:<name$}  {t:<tier$}  {c:<class$}  {f:<function$}  {wrong}")
+    };
+    line("name", "tier", "class", "function", "wrong")?;
+    for row in &rows {
+        line(&row.name, row.tier, &row.class, &row.function, &row.wrong)?;
     }
     Ok(false)
 }

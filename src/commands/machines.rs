@@ -3,7 +3,6 @@
 use clap::Args;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
-use vmadiff_candidate::Fault;
 use vmadiff_machine::Machine;
 
 /// Two machines in lockstep.
@@ -20,14 +19,13 @@ pub(crate) struct Machines {
     #[arg(long, value_name = "MACHINE", default_value = "candidate:v2")]
     right: MachineName,
     /// Judge candidate:fixed with this fault, of those that `vmadiff faults` lists
-    #[arg(long, value_name = "NAME", conflicts_with = "right")]
-    fault: Option<Fault>,
+    #[arg(long, value_name = "NAME", conflicts_with = "right", value_parser = MachineName::faulty)]
+    fault: Option<MachineName>,
 }
 
 impl Machines {
     /// Builds both machines.
     pub(crate) fn lockstep(&self) -> Boxed {
-        let right = self.fault.map(MachineName::Faulty);
-        Lockstep::new(self.left.build(), right.as_ref().unwrap_or(&self.right).build())
+        Lockstep::new(self.left.build(), self.fault.as_ref().unwrap_or(&self.right).build())
     }
 }
