@@ -20,6 +20,8 @@ pub enum Flavour {
     Plain,
     /// With the flags of the fuzz targets: only a fuzz target can load it, and sees its coverage.
     Fuzz,
+    /// With optimization, for measurements.
+    Release,
 }
 
 impl Flavour {
@@ -28,6 +30,7 @@ impl Flavour {
         match self {
             Flavour::Plain => "plain",
             Flavour::Fuzz => "fuzz",
+            Flavour::Release => "release",
         }
     }
 
@@ -36,6 +39,7 @@ impl Flavour {
         match self {
             Flavour::Plain => format!("ci/faults build {fault}"),
             Flavour::Fuzz => format!("ci/faults build --fuzz {fault}"),
+            Flavour::Release => format!("ci/faults build --release {fault}"),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod bench_engine;
 mod corpus;
 mod coverage;
+mod faults;
 mod fuzz;
 mod kernel;
 mod oss_fuzz;
@@ -35,6 +36,7 @@ enum Command {
     BenchEngine(bench_engine::Args),
     Corpus(corpus::Args),
     Coverage(coverage::Args),
+    Faults(faults::Args),
     Fuzz(fuzz::Args),
     Kernel(kernel::Args),
     OssFuzz(oss_fuzz::Args),
@@ -84,6 +86,7 @@ fn run(command: Command) -> (&'static str, Result<Status>) {
         Command::BenchEngine(args) => ("ci/bench-engine", bench_engine::run(&args)),
         Command::Corpus(args) => ("ci/corpus", corpus::run(args)),
         Command::Coverage(args) => ("ci/coverage", coverage::run(&args)),
+        Command::Faults(args) => ("ci/faults", faults::run(&args)),
         Command::Fuzz(args) => ("ci/fuzz", fuzz::run(args)),
         Command::Kernel(args) => ("ci/kernel", kernel::run(args)),
         Command::OssFuzz(args) => ("ci/oss-fuzz/check", oss_fuzz::run(&args)),

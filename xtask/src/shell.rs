@@ -69,6 +69,16 @@ pub(crate) fn on_all_cores<T: Sync, R: Send>(
     items: &[T],
     apply: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
+    side_by_side(cores(), items, apply)
+}
+
+/// Applies a function to each item, `jobs` at a time, and returns the results in the order of the
+/// items.
+pub(crate) fn side_by_side<T: Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    apply: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let worker = || {
         let mut results = Vec::new();
@@ -79,7 +89,7 @@ pub(crate) fn on_all_cores<T: Sync, R: Send>(
         }
     };
     let mut results: Vec<(usize, R)> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores().min(items.len())).map(|_| scope.spawn(worker)).collect();
+        let workers: Vec<_> = (0..jobs.min(items.len())).map(|_| scope.spawn(worker)).collect();
         let join = |worker: ScopedJoinHandle<_>| match worker.join() {
             Ok(results) => results,
             Err(panic) => resume_unwind(panic),

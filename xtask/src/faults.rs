@@ -1,0 +1,112 @@
+//! `ci/faults`: the seeded faults are listed, built, checked, measured and renewed.
+
+mod apply;
+mod bench;
+mod build;
+mod check;
+mod plot;
+mod renew;
+mod table;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use duct::cmd;
+use vmadiff_faults::{Fault, Faults, Flavour};
+
+use crate::{Status, project};
+
+/// List, build, check, measure or renew the seeded faults
+///
+/// A seeded fault is a patch of the candidate, candidate/faults/NAME.patch, and corpus/faults/NAME.txt
+/// is a short program that shows it.
+///
+/// Exit status: 0 all is well, 1 a fault does not do what its patch says, 2 bad use or a failed build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print name, tier, class, kernel function and mistake of each fault
+    List,
+    /// Build the patched candidate as a library, for `vmadiff replay --fault NAME`
+    ///
+    /// The libraries are target/faults/plain/NAME.so. Nothing is built again that has not changed.
+    Build {
+        /// Build for fuzz targets (VMADIFF_FAULT), which see the library's coverage
+        #[arg(long, conflicts_with = "release")]
+        fuzz: bool,
+        /// Build with optimization, in target/faults/release
+        #[arg(long)]
+        release: bool,
+        /// Build every fault
+        #[arg(long)]
+        all: bool,
+        #[arg(value_name = "NAME", required_unless_present = "all")]
+        names: Vec<String>,
+    },
+    /// Check that each patch applies and builds, and that its program shows its class
+    Check(check::Args),
+    /// Measure how soon each fault is found, and write docs/faults.txt and docs/faults.svg
+    Bench(bench::Args),
+    /// Adapt patches that no longer apply to the candidate as it is now
+    ///
+    /// A patch that conflicts with the candidate is left in target/faults/renew/NAME with conflict
+    /// markers: resolve them, then run the command again with --continue.
+    Renew {
+        /// Take the files in target/faults/renew/NAME, whose conflicts are resolved
+        #[arg(long)]
+        r#continue: bool,
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// Runs `ci/faults`.
+pub(crate) fn run(args: &Args) -> Result<Status> {
+    let root = project::enter()?;
+    let faults = Faults::of(root.clone());
+    match &args.command {
+        Command::List => {
+            let vmadiff = project::build_vmadiff(&root)?;
+            cmd!(vmadiff, "faults").run()?;
+            Ok(Status::Clean)
+        }
+        Command::Build { fuzz, release, all, names } => {
+            let flavour = match (fuzz, release) {
+                (true, _) => Flavour::Fuzz,
+                (_, true) => Flavour::Release,
+                _ => Flavour::Plain,
+            };
+            let chosen = if *all { faults.all()? } else { named(&faults, names)? };
+            build::build(&root, &faults, flavour, &chosen)
+        }
+        Command::Check(args) => check::run(args, &root, &faults),
+        Command::Bench(args) => bench::run(args, &root, &faults),
+        Command::Renew { r#continue, names } => {
+            let mut status = Status::Clean;
+            for fault in named(&faults, names)? {
+                status = status.max(renew::renew(&root, &faults, &fault.name, *r#continue)?);
+            }
+            Ok(status)
+        }
+    }
+}
+
+/// Returns the faults of these names.
+fn named(faults: &Faults, names: &[String]) -> Result<Vec<Fault>> {
+    names.iter().map(|name| Ok(faults.named(name)?)).collect()
+}
+
+/// Prints the failures and returns the status.
+fn report(checked: usize, failures: &[(&str, String)]) -> Result<Status> {
+    if checked == 0 {
+        bail!("there is no fault to look at");
+    }
+    for (name, failure) in failures {
+        println!("FAILED: {name}: {failure}");
+    }
+    Ok(if failures.is_empty() { Status::Clean } else { Status::Found })
+}

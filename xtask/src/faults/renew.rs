@@ -1,0 +1,112 @@
+//! `ci/faults renew`: a patch is merged with the candidate as it is now, and written anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use duct::{Expression, cmd};
+use vmadiff_faults::Faults;
+
+use crate::Status;
+use crate::project::files;
+
+/// A work tree of its own, `target/faults/renew/NAME`, which has the candidate's sources only.
+struct Tree {
+    folder: PathBuf,
+    git_dir: PathBuf,
+}
+
+impl Tree {
+    fn git(&self, arguments: &[&str]) -> Expression {
+        cmd("git", arguments)
+            .dir(&self.folder)
+            .env("GIT_DIR", &self.git_dir)
+            .env("GIT_WORK_TREE", &self.folder)
+            .env("GIT_INDEX_FILE", self.folder.join("index"))
+            .env("LC_ALL", "C")
+    }
+}
+
+/// Renews the patch of a fault.
+pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) -> Result<Status> {
+    let folder = root.join("target/faults/renew").join(name);
+    let git_dir = cmd!("git", "rev-parse", "--absolute-git-dir").dir(root).read();
+    let tree = Tree { git_dir: git_dir.context("git does not run")?.into(), folder };
+    let base = tree.folder.join("base");
+    let patch = faults.patch(name);
+    let text = fs::read_to_string(&patch).with_context(|| patch.display().to_string())?;
+    if resolved {
+        ensure!(base.is_file(), "{name}: nothing is to be continued");
+        for file in files(&tree.folder.join("candidate"), None)? {
+            let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            ensure!(!has_markers(&text), "{}: there are conflict markers left", file.display());
+        }
+    } else {
+        prepare(root, &tree)?;
+        let merged = tree.git(&["apply", "--3way", "--whitespace=nowarn"]).stdin_path(&patch);
+        let output = merged.stderr_to_stdout().stdout_capture().unchecked().run()?;
+        if !output.status.success() {
+            println!(
+                "{name}: conflicts with the candidate: resolve them in {}, then run \
+                 `ci/faults renew --continue {name}`\n{}",
+                tree.folder.join("candidate/src").display(),
+                String::from_utf8_lossy(&output.stdout).trim_end()
+            );
+            return Ok(Status::Found);
+        }
+    }
+    let base = fs::read_to_string(&base).with_context(|| base.display().to_string())?;
+    let diff = tree.git(&["diff", "--full-index", base.trim(), "--", "candidate/src"]).read()?;
+    ensure!(!diff.is_empty(), "{name}: the patch changes nothing any more");
+    let new = with_diff(&text, &diff);
+    let changed = new != text;
+    fs::write(&patch, new).with_context(|| patch.display().to_string())?;
+    fs::remove_dir_all(&tree.folder).context("target/faults/renew")?;
+    println!("{name}: {}", if changed { "renewed" } else { "as it was" });
+    Ok(Status::Clean)
+}
+
+/// Fills the work tree with the sources as they are now, committed or not, and remembers them.
+fn prepare(root: &Path, tree: &Tree) -> Result<()> {
+    if tree.folder.exists() {
+        fs::remove_dir_all(&tree.folder).context("target/faults/renew")?;
+    }
+    let source = root.join("candidate/src");
+    for file in files(&source, None)? {
+        let to = tree.folder.join("candidate/src").join(file.strip_prefix(&source)?);
+        fs::create_dir_all(to.parent().unwrap_or(&tree.folder)).context("target/faults/renew")?;
+        fs::copy(&file, &to).with_context(|| to.display().to_string())?;
+    }
+    tree.git(&["add", "--force", "candidate/src"]).run().context("git add")?;
+    let base = tree.git(&["write-tree"]).read().context("git write-tree")?;
+    fs::write(tree.folder.join("base"), base).context("target/faults/renew")
+}
+
+fn has_markers(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "))
+}
+
+/// Returns the head of a patch, above another diff.
+fn with_diff(patch: &str, diff: &str) -> String {
+    let head = patch.lines().take_while(|line| !line.starts_with("diff --git "));
+    let head: String = head.map(|line| format!("{line}\n")).collect();
+    format!("{head}{}\n", diff.trim_end_matches('\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_stays_above_the_new_diff() {
+        let patch = "class: flags\nwrong: a\n\ndiff --git a/x b/x\n-1\n";
+        let new = with_diff(patch, "diff --git a/y b/y\n-2");
+        assert_eq!(new, "class: flags\nwrong: a\n\ndiff --git a/y b/y\n-2\n");
+    }
+
+    #[test]
+    fn conflict_markers_are_seen() {
+        assert!(has_markers("a\n<<<<<<< ours\nb\n"));
+        assert!(!has_markers("a << b\n// <<<<<<<\n"));
+    }
+}
