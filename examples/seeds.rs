@@ -1,11 +1,15 @@
 //! What the seeds reach without any fuzzing, as a table: which merges, and which seeded faults.
 //! `ci/measure-seeds` adds libFuzzer's coverage and writes docs/seeds.md.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 
+use vmadiff::lockstep::Lockstep;
+use vmadiff::machines::MachineName;
 use vmadiff::merge_cases::{CASES, Cases, merge_cases};
+use vmadiff_faults::Faults;
 use vmadiff_machine::Program;
 
 fn programs(folder: &str) -> Result<Vec<Program>, Box<dyn Error>> {
@@ -28,6 +32,30 @@ fn merges(programs: &[Program]) -> (Cases, Cases) {
     sums
 }
 
+/// A seeded fault by its name, and the machine that has it.
+type Faulty = (String, MachineName);
+
+/// Loads the libraries of all seeded faults.
+fn faulty() -> Result<Vec<Faulty>, Box<dyn Error>> {
+    let load = |name: String| {
+        let machine = MachineName::in_process(&format!("candidate:fixed+{name}"), Path::new(""))?;
+        Ok((name, machine))
+    };
+    Faults::find()?.all()?.into_iter().map(|fault| load(fault.name)).collect()
+}
+
+/// The seeded faults that programs show by themselves.
+fn shown<'a>(faults: &'a [Faulty], programs: &[Program]) -> BTreeSet<&'a str> {
+    faults
+        .iter()
+        .filter(|(_, machine)| {
+            let mut lockstep = Lockstep::new(MachineName::Reference.build(), machine.build());
+            programs.iter().any(|program| lockstep.run(program).is_some())
+        })
+        .map(|(name, _)| name.as_str())
+        .collect()
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let (written, real) = (programs("seeds")?, programs("real")?);
     let both: Vec<Program> = written.iter().chain(&real).cloned().collect();
@@ -45,5 +73,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             format!("{}, {}", within[n], across[n])
         });
     }
+    let faults = faulty()?;
+    row(&format!("seeded faults shown, of {}", faults.len()), &|programs| {
+        shown(&faults, programs).len().to_string()
+    });
+    let (by_written, by_real) = (shown(&faults, &written), shown(&faults, &real));
+    let more: Vec<_> = by_real.difference(&by_written).map(|name| format!("`{name}`")).collect();
+    println!(
+        "\nFaults that only real programs show: {}.",
+        if more.is_empty() { "none".into() } else { more.join(", ") }
+    );
     Ok(())
 }

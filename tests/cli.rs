@@ -314,12 +314,53 @@ fn what_is_known_does_not_count_as_found() {
 }
 
 #[test]
+fn faults_are_listed_and_one_that_is_not_built_says_how_to_build_it() {
+    let folder = folder();
+    let output = vmadiff(folder.path(), &["faults"]);
+    assert_eq!(status(&output), 0);
+    let row = stdout(&output).lines().find(|row| row.starts_with("mask-no-locked ")).map(str::len);
+    assert!(row.is_some(), "{}", stdout(&output));
+
+    // The patches above the current folder come first.
+    fs::create_dir_all(folder.path().join("candidate/faults")).expect("a folder");
+    let patch = "class: flags\nfunction: copy_vma\ntier: two situations\nwrong: a flag is kept\n\n\
+                 diff --git a/x b/x\n";
+    fs::write(folder.path().join("candidate/faults/kept.patch"), patch).expect("a patch");
+    let output = vmadiff(folder.path(), &["faults", "--json"]);
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let row = serde_json::json!({
+        "name": "kept",
+        "tier": "two situations",
+        "class": "flags",
+        "function": "copy_vma",
+        "wrong": "a flag is kept",
+    });
+    assert_eq!(rows, serde_json::json!([row]));
+    for (args, error) in [
+        (["--fault", "kept"], "the fault kept is not built: `ci/faults build kept` builds it"),
+        (["--fault", "none"], "no fault is called `none`: `vmadiff faults` lists them"),
+        (["--right", "candidate:fixed+kept"], "`ci/faults build kept` builds it"),
+        (["--right", "candidate:fixed+none"], "no fault is called `none`"),
+        (["--right", "candidate:v2+kept"], "only candidate:fixed can have a fault"),
+    ] {
+        let output = vmadiff(folder.path(), &[&["replay", "c.txt"], &args[..]].concat());
+        assert_eq!(status(&output), 2, "{args:?}");
+        assert!(stderr(&output).contains(error), "{}", stderr(&output));
+    }
+    fs::write(folder.path().join("candidate/faults/kept.patch"), "class: flags\n").expect("bad");
+    let output = vmadiff(folder.path(), &["faults"]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("kept.patch: line 0: the patch ends"), "{}", stderr(&output));
+}
+
+#[test]
 fn completions_and_help_are_there() {
     let folder = folder();
     let output = vmadiff(folder.path(), &["completions", "bash"]);
     assert_eq!(status(&output), 0);
     assert!(stdout(&output).contains("conform"));
-    for command in ["replay", "conform", "fmt", "minimize", "triage", "report", "random"] {
+    for command in ["replay", "conform", "fmt", "minimize", "triage", "report", "random", "faults"]
+    {
         let output = vmadiff(folder.path(), &[command, "--help"]);
         assert_eq!(status(&output), 0);
         assert!(stdout(&output).contains("Example"), "{command}");

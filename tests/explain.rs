@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use vmadiff::divergence::Class;
 use vmadiff::explain::why;
 use vmadiff::finding::Finding;
 use vmadiff::lockstep::Lockstep;
@@ -39,6 +40,34 @@ fn the_bugs_of_the_patch_are_drawn_and_explained() {
     let run = run(&program("seeds/bug-e.txt"), V2);
     let narrow = Look { width: 40, ascii: true, color: false };
     insta::assert_snapshot!("bug-e-narrow-ascii", rendered(&run, narrow));
+}
+
+/// A seeded fault of each class.
+const ONE_OF_EACH_CLASS: [(Class, &str); Class::ALL.len()] = [
+    (Class::Merge, "ctx-kept-in-merge"),
+    (Class::Flags, "mask-no-uffd-missing"),
+    (Class::Uffd, "ctx-kept"),
+    (Class::Aliasing, "mm-test-dropped"),
+    (Class::Layout, "fork-copies-dontcopy"),
+    (Class::Offset, "pgoff-not-fitted"),
+    (Class::AnonVma, "duplicate-not-cloned"),
+    (Class::RmapLocks, "rmap-locks-strict"),
+    (Class::Accounting, "case-7-map-count"),
+    (Class::Errno, "duplicate-mm-not-set"),
+    (Class::Assertion, "swallowed-end-inclusive"),
+];
+
+#[test]
+#[ignore = "the libraries are needed: ci/faults build --all"]
+fn a_fault_of_each_class_is_drawn_and_explained() {
+    for (class, fault) in ONE_OF_EACH_CLASS {
+        let name = format!("candidate:fixed+{fault}");
+        let right = MachineName::in_process(&name, Path::new("")).unwrap_or_else(|e| panic!("{e}"));
+        let run = run(&program(&format!("faults/{fault}.txt")), right);
+        assert_eq!(run.divergence.as_ref().map(|d| d.class), Some(class), "{fault}");
+        let text = rendered(&run, Look::default());
+        insta::assert_snapshot!(format!("class-{}", class.name()), text);
+    }
 }
 
 #[test]

@@ -1,24 +1,59 @@
-//! The candidate without a fault: nothing is found where there is nothing to find.
+//! The seeded faults as they lie there: patches, programs, and nothing to find without a fault.
+//! `ci/faults check` builds the patches and runs the programs.
 
 use std::fs;
 use std::path::Path;
 
+use vmadiff::divergence::Class;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::random::Walk;
 use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_faults::{Fault, Faults, Tier};
 use vmadiff_machine::Program;
 use vmadiff_reference::Reference;
 
+fn faults() -> (Faults, Vec<Fault>) {
+    let faults = Faults::of(env!("CARGO_MANIFEST_DIR").into());
+    let all = faults.all().unwrap_or_else(|e| panic!("{e}"));
+    (faults, all)
+}
+
 #[test]
-fn no_program_of_a_fault_shows_anything_at_fixed() {
+fn every_patch_has_a_program_and_every_program_a_patch() {
+    let (_, all) = faults();
+    let patches: Vec<String> = all.into_iter().map(|fault| fault.name).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/faults");
+    let mut programs: Vec<String> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").path())
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    programs.sort();
+    assert_eq!(patches, programs);
+}
+
+#[test]
+fn every_class_has_a_fault_and_every_fault_a_class() {
+    let (_, all) = faults();
+    assert!(all.iter().filter(|fault| fault.tier == Tier::Plain).count() >= 166);
+    for fault in &all {
+        assert!(Class::ALL.iter().any(|class| class.name() == fault.class), "{}", fault.name);
+    }
+}
+
+#[test]
+fn a_program_has_the_mistake_in_its_title_and_shows_nothing_at_fixed() {
+    let (faults, all) = faults();
     let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("a file").path();
-        let text = fs::read_to_string(&path).expect("a program");
+    for fault in &all {
+        let path = faults.program(&fault.name);
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let title = text.lines().next().unwrap_or_default();
+        let says = title.strip_prefix(&format!("# {}/", fault.class));
+        assert!(says.is_some_and(|says| says.ends_with(&format!(": {}", fault.wrong))), "{title}");
         let program: Program = text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let found = lockstep.run(&program);
-        assert!(found.is_none(), "{}: {}", path.display(), found.expect("one").signature);
+        assert!(found.is_none(), "{}: {}", fault.name, found.expect("one").signature);
     }
 }
 

@@ -14,9 +14,8 @@ use crate::{Status, shell};
 
 /// The list of lines that no program reaches.
 const UNREACHED: &str = "docs/unreached.txt";
-/// The folders with the models, and with the programs that show the seeded faults.
+/// The folders with the models.
 const MODELS: [&str; 2] = ["reference", "candidate"];
-const FAULTS: &str = "corpus/faults";
 
 /// Show the lines of both models that the committed corpus reaches
 ///
@@ -25,7 +24,7 @@ const FAULTS: &str = "corpus/faults";
 /// that are not reached.
 ///
 /// Runs the target cross_mm, built for coverage, on corpus/cross_mm and corpus/grown at every
-/// revision, and on each program of corpus/faults with its fault: faults are lines of the candidate.
+/// revision.
 /// The tools are those of the toolchain (`rustup component add llvm-tools`), or those of the system
 /// if they are of the same LLVM.
 ///
@@ -58,7 +57,6 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         programs.sort();
         work.run(&binary, &programs, ("VMADIFF_REVISION", revision))?;
     }
-    run_faults(&root, &work, &binary)?;
 
     let profile = work.folder.join("profile");
     let raw = entries(&work.folder.join("raw"))?;
@@ -100,21 +98,6 @@ fn account(root: &Path, lcov: &str, report: &Path) -> Result<Status> {
     Ok(if coverage.open.is_empty() { Status::Clean } else { Status::Found })
 }
 
-/// Runs each program of a seeded fault on the candidate that has the fault.
-fn run_faults(root: &Path, work: &Work, binary: &Path) -> Result<()> {
-    let texts = entries(&root.join(FAULTS))?;
-    let texts = texts.into_iter().filter(|path| path.extension().is_some_and(|e| e == "txt"));
-    let folder = work.folder.join("faults");
-    let mut arguments = vec!["canonical".into(), folder.clone().into_os_string()];
-    arguments.extend(texts.map(PathBuf::into_os_string));
-    cmd(project::build_corpus_example(root)?, arguments).run().context(FAULTS)?;
-    for program in entries(&folder)? {
-        let fault = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        work.run(binary, &[program], ("VMADIFF_FAULT", &fault))?;
-    }
-    Ok(())
-}
-
 /// The folder of a run.
 struct Work {
     folder: PathBuf,
@@ -123,7 +106,7 @@ struct Work {
 impl Work {
     /// Empties the folders of the last run; the build stays.
     fn new(folder: &Path) -> Result<Work> {
-        for name in ["raw", "report", "faults", "findings"] {
+        for name in ["raw", "report", "findings"] {
             let path = folder.join(name);
             let emptied = if path.exists() { fs::remove_dir_all(&path) } else { Ok(()) };
             emptied

@@ -8,7 +8,9 @@ mod plot;
 mod renew;
 mod table;
 
-use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use duct::cmd;
 use vmadiff_faults::{Fault, Faults, Flavour};
@@ -93,6 +95,13 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             Ok(status)
         }
     }
+}
+
+/// Builds a fault for fuzz targets, and returns the library.
+pub(crate) fn fuzz_library(root: &Path, name: &str) -> Result<PathBuf> {
+    let faults = Faults::of(root.to_owned());
+    build::Builder::new(root, &faults, Flavour::Fuzz)?.build(name).context(name.to_owned())?;
+    Ok(faults.library(name, Flavour::Fuzz)?)
 }
 
 /// Returns the faults of these names.

@@ -149,7 +149,7 @@ fn checks(root: &Path, out: &Path, sanitizer: Sanitizer, seconds: u32) -> Result
     }
     findings::settings(&runner)?;
     findings::reproduce(&runner, &root.join("corpus/cross_mm"), sanitizer)?;
-    findings::planted(&runner, sanitizer)
+    findings::planted(&runner, root, sanitizer)
 }
 
 /// Does what `bad_build_check` does: the name, instrumentation, architecture, one sanitizer and no

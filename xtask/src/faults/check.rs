@@ -96,15 +96,15 @@ fn judge(fault: &Fault, program: &str, shown: &str) -> Result<()> {
     let class = signature.split('/').next().unwrap_or_default();
     ensure!(class == fault.class, "its program shows {signature}: expected class {}", fault.class);
     let operations = program.lines().filter(|line| is_operation(line)).count();
-    ensure!(
-        step.trim() == operations.to_string(),
-        "its program diverges after operation {step} and has {operations}"
-    );
+    // Operations are numbered from 0.
+    let ran = step.trim().parse::<usize>().context("the number of an operation")? + 1;
+    ensure!(ran == operations, "its program diverges after {ran} operations and has {operations}");
     let title = format!("# {signature}: {}", fault.wrong);
     let first = program.lines().next().unwrap_or_default();
     ensure!(first == title, "its program begins with `{first}`: expected `{title}`");
-    let reason = shown.lines().find_map(|line| line.strip_prefix("why: "));
-    let reason = reason.context("no reason is given")?;
+    let reason = shown.split_once("\nwhy: ").and_then(|(_, rest)| rest.split("\n\n").next());
+    let reason = reason.context("no reason is given")?.split_whitespace().collect::<Vec<_>>();
+    let reason = reason.join(" ");
     ensure!(!reason.contains(NO_REASON), "only that something differs is given as a reason");
     ensure!(!reason.contains('?'), "an object without a letter in the reason: {reason}");
     Ok(())
@@ -142,7 +142,7 @@ mod tests {
     }
 
     const PROGRAM: &str = "# flags/copy/VM_LOCKED-kept: it is kept\nlimits map_count=8\n\nfork 0 # two\ncopy 1 0 1 0 2 FIXED\n";
-    const SHOWN: &str = "x.txt\n\ndivergence flags/copy/VM_LOCKED-kept after operation 2\nwhy: the flag is cleared\n";
+    const SHOWN: &str = "x.txt\n\ndivergence flags/copy/VM_LOCKED-kept after operation 1\nwhy: the flag is cleared\n";
 
     #[test]
     fn a_fault_shows_its_class_at_the_last_operation_with_a_reason() {
@@ -153,10 +153,10 @@ mod tests {
                 "divergence merge/",
                 "its program shows merge/copy/VM_LOCKED-kept: expected class flags",
             ),
-            ("operation 2", "operation 1", "its program diverges after operation 1 and has 2"),
+            ("operation 1", "operation 0", "its program diverges after 1 operations and has 2"),
             ("VM_LOCKED-kept", "VM_IO-kept", "expected `# flags/copy/VM_IO-kept: it is kept`"),
             ("why: the flag is cleared", "", "no reason is given"),
-            ("the flag is cleared", "the machines show different things after it", "only that"),
+            ("the flag is cleared", "the machines show different things\n  after it", "only that"),
             ("the flag is cleared", "anon_vma ? differs", "an object without a letter"),
             ("divergence ", "", "shows no divergence"),
         ] {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::runner::{Run, Runner};
 use super::stack::frames;
 use super::{Sanitizer, check, fail, say};
+use crate::faults;
 use crate::project::entries;
 
 /// A seeded fault that is found within seconds.
@@ -78,8 +79,11 @@ pub(crate) fn reproduce(runner: &Runner, corpus: &Path, sanitizer: Sanitizer) ->
 }
 
 /// Checks that a fault is found, and that its artifact reproduces.
-pub(crate) fn planted(runner: &Runner, sanitizer: Sanitizer) -> Result<()> {
-    let target = with_settings(runner, "planted", &[&format!("VMADIFF_FAULT={PLANTED}")])?;
+pub(crate) fn planted(runner: &Runner, root: &Path, sanitizer: Sanitizer) -> Result<()> {
+    let target = with_settings(runner, "planted", &["VMADIFF_CANDIDATE=lib:planted.so"])?;
+    let library = faults::fuzz_library(root, PLANTED)?;
+    fs::copy(&library, runner.out.join("planted.so"))
+        .with_context(|| library.display().to_string())?;
     let elsewhere = runner.path("elsewhere");
     let mut flags = runner.flags("planted")?;
     let prefix = runner.path("planted-").display().to_string();
