@@ -21,7 +21,7 @@
 //! compare chains, in a move neither. The tests `point_9_goes_before_point_4…` have the programs.
 
 use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, Page, Process};
-use vmadiff_machine::{CopyReport, Errno, VmFlags};
+use vmadiff_machine::{CopyReport, Errno, PageSet, VmFlags};
 
 use crate::copy_vma::Source;
 use crate::function::Function;
@@ -29,7 +29,7 @@ use crate::mm::Mm;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
 use crate::vma::Vma;
-use crate::why::{CopyKind, CopyReason, Destination, Point};
+use crate::why::{CopyKind, CopyReason, Destination, Point, Why};
 use crate::world::World;
 
 /// The flags that a copy with flags cleared loses (point 3).
@@ -117,9 +117,10 @@ impl Mm {
         flags: CopyFlags,
     ) -> Result<(Range, Destination), (Errno, Rule)> {
         let hint = Range::new(page, len);
-        let Some(occupied) = self.all_in(hint).first().map(|vma| vma.range) else {
+        let Some((at, _)) = self.first_in(hint) else {
             return Ok((hint, Destination::Hint));
         };
+        let occupied = self.vmas()[at].range;
         if flags.contains(CopyFlags::FIXED_NOREPLACE) {
             return Err((Errno::EEXIST, Rule::Occupied(occupied)));
         }
@@ -148,16 +149,26 @@ impl Mm {
 impl World {
     /// Makes a copy, and returns its page.
     ///
-    /// Page tables are copied as by `fork`, where the source has an anon_vma (`copy_page_range()`).
-    /// The source is the merged VMA where it was redirected.
-    ///
     /// # Errors
-    /// Those of [`World::permitted`].
+    /// `ESRCH` where the caller is not there; those of [`World::permitted`].
+    #[inline]
     pub(crate) fn copy(
         &mut self,
         copy: &Copy,
         report: &mut Option<CopyReport>,
     ) -> Result<u8, Refusal> {
+        self.call(copy.process)?;
+        self.copy_range(copy, report)
+    }
+
+    /// Makes a copy for a caller that is there, and returns its page.
+    ///
+    /// Page tables are copied as by `fork`, where the source has an anon_vma (`copy_page_range()`).
+    /// The source is the merged VMA where it was redirected.
+    ///
+    /// # Errors
+    /// Those of [`World::permitted`].
+    fn copy_range(&mut self, copy: &Copy, report: &mut Option<CopyReport>) -> Result<u8, Refusal> {
         let range = match self.permitted(copy) {
             Ok(range) => range,
             Err(refusal) => {
@@ -190,11 +201,8 @@ impl World {
             call.mm.zero_pages |= zero;
         }
         *report = Some(made);
-        if let Some(why) = &mut self.why
-            && let Some(reason) = &mut why.copy
-        {
-            reason.anon_pages = source_pages;
-            why.points = copied_points(reason);
+        if let Some(why) = &mut self.why {
+            explain_copied(why, source_pages);
         }
         Ok(range.start.0)
     }
@@ -212,15 +220,14 @@ impl World {
     /// Returns the destination of a copy that may be made. Nothing is changed.
     ///
     /// # Errors
-    /// In the order of the checks: `ESRCH` where the caller is not there; `EINVAL` for no pages;
-    /// `ESRCH` where the source process is not there; `EFAULT` where the range is not of one VMA that may be copied; `ENOMEM` where the
+    /// In the order of the checks: `EINVAL` for no pages; `ESRCH` where the source process is not
+    /// there; `EFAULT` where the range is not of one VMA that may be copied; `ENOMEM` where the
     /// limit allows fewer than two more VMAs; `ENOTSUPP` for a VMA that userfaultfd watches; those
     /// of [`Mm::destination`]; `ENOMEM` past the limit on pages, without the replaced pages;
     /// `EAGAIN` past the limit on locked pages where the copy is locked; `EINVAL` where source and
     /// destination overlap.
     fn permitted(&mut self, copy: &Copy) -> Result<Range, Refusal> {
         let function = copy.how.function();
-        self.call(copy.process)?;
         let from = Range::new(copy.page, copy.len);
         if from.is_empty() {
             let call = self.syscall(copy.process);
@@ -228,12 +235,12 @@ impl World {
         }
         self.call(copy.src)?;
         let at = self.source(copy, from)?;
-        let source = self.mm(copy.src).vmas()[at];
-        let call = self.syscall(copy.process);
+        let Vma { range, flags: source_flags, uffd, .. } = self.mm(copy.src).vmas()[at];
+        let mut call = self.syscall(copy.process);
         call.may_map(2, function)?;
         let flags = match copy.how {
-            How::ProcessVmMmap(_) if source.uffd.is_some() => {
-                let rule = Rule::Watched(source.range);
+            How::ProcessVmMmap(_) if uffd.is_some() => {
+                let rule = Rule::Watched(range);
                 return self.syscall(copy.src).refuse(Errno::ENOTSUPP, function, rule);
             }
             How::ProcessVmMmap(flags) => flags,
@@ -243,12 +250,11 @@ impl World {
             .mm
             .destination(copy.dst_page, copy.len, flags)
             .or_else(|(errno, rule)| call.refuse(errno, function, rule))?;
-        if let (Some(why), How::ProcessVmMmap(_)) = (call.why, copy.how) {
+        if let (Some(why), How::ProcessVmMmap(_)) = (&mut call.why, copy.how) {
             why.destination = Some(place);
         }
-        let call = self.syscall(copy.process);
         call.may_expand(copy.len.0.into(), call.mm.mapped_in(to))?;
-        if source.flags.contains(VmFlags::VM_LOCKED) && copy.how.kind() == CopyKind::Copy {
+        if source_flags.contains(VmFlags::VM_LOCKED) && copy.how.kind() == CopyKind::Copy {
             call.may_lock(copy.len.0.into(), Errno::EAGAIN, Function::MlockFutureCheck)?;
         }
         if copy.src == copy.process && from.overlaps(to) {
@@ -262,6 +268,14 @@ impl World {
 fn refused_points(refusal: &Refusal) -> Vec<Point> {
     let overlap = matches!(refusal.rule, Rule::Overlap { .. }).then_some(Point(6));
     overlap.into_iter().chain([Point(10)]).collect()
+}
+
+/// Writes down the anonymous pages of the source, and the points that the copy puts to the test.
+fn explain_copied(why: &mut Why, source_pages: PageSet) {
+    if let Some(reason) = &mut why.copy {
+        reason.anon_pages = source_pages;
+        why.points = copied_points(reason);
+    }
 }
 
 /// The points that a copy puts to the test: those that it could have broken.

@@ -67,20 +67,8 @@ impl Syscall<'_> {
             Some(_) if redirected => RmapLocks::Redirected,
             Some(merged) => RmapLocks::Merged { merged: merged.pgoff, source: source.vma.pgoff },
         };
-        if let Some(why) = &mut self.why {
-            why.copy = Some(CopyReason {
-                source_process: source.process,
-                source: source.vma.shown(),
-                from: source.from,
-                process: self.process,
-                new: copy.shown(),
-                pgoff: source.vma.offset_reason(),
-                kind,
-                merged: merged.map(|merged| merged.shown()),
-                redirected,
-                rmap_locks,
-                anon_pages: 0,
-            });
+        if self.why.is_some() {
+            self.explain_copy((copy, source, kind), merged.as_ref(), rmap_locks);
         }
         let at = joined.unwrap_or_else(|| {
             self.anon_vmas.link(copy);
@@ -93,5 +81,31 @@ impl Syscall<'_> {
             source_redirected: redirected,
         };
         (at, report)
+    }
+
+    /// Writes down the decisions of [`Syscall::copy_vma`].
+    #[cold]
+    fn explain_copy(
+        &mut self,
+        (copy, source, kind): (&Vma, &Source, CopyKind),
+        merged: Option<&Vma>,
+        rmap_locks: RmapLocks,
+    ) {
+        let reason = CopyReason {
+            source_process: source.process,
+            source: source.vma.shown(),
+            from: source.from,
+            process: self.process,
+            new: copy.shown(),
+            pgoff: source.vma.offset_reason(),
+            kind,
+            merged: merged.map(Vma::shown),
+            redirected: rmap_locks == RmapLocks::Redirected,
+            rmap_locks,
+            anon_pages: 0,
+        };
+        if let Some(why) = &mut self.why {
+            why.copy = Some(reason);
+        }
     }
 }

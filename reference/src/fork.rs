@@ -66,9 +66,14 @@ impl World {
     ///
     /// # Errors
     /// `ESRCH` where the process is not there; `EAGAIN` where no index is free.
+    #[inline]
     pub(crate) fn fork(&mut self, process: Process) -> Result<u8, Refusal> {
-        let call = self.call(process)?;
-        let max = call.limits.max_processes();
+        self.call(process)?;
+        self.copy_process(process)
+    }
+
+    fn copy_process(&mut self, process: Process) -> Result<u8, Refusal> {
+        let max = self.limits.max_processes();
         let Some(child) = (0..max).find(|&at| !self.mms[at].alive) else {
             let limit = Limit { have: max as u16, more: 1, max: max as u16 };
             let call = self.syscall(process);

@@ -36,6 +36,7 @@ pub(crate) struct Mm {
 pub(crate) type Mms = [Mm; MAX_PROCESSES];
 
 impl Mm {
+    #[inline]
     pub(crate) fn reset(&mut self, alive: bool) {
         self.vmas.clear();
         *self = Mm { alive, vmas: std::mem::take(&mut self.vmas), changed: true, ..Mm::default() };

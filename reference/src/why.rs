@@ -22,7 +22,7 @@ pub struct Why {
     pub destination: Option<Destination>,
     /// The child's share in each VMA of the parent, in address order.
     pub fork: Vec<ForkReason>,
-    /// The points of the contract that a copy put to the test; see [`Point`].
+    /// The points of the contract that a copy put to the test; none where its caller is not there.
     pub points: Vec<Point>,
 }
 

@@ -1,4 +1,4 @@
-//! What each call refuses, where it stops, and what stays done.
+//! System calls: the errors of each, the point at which it stops, and the work that stays done.
 
 mod common;
 use common::{ends_with, returns, run};

@@ -1,4 +1,4 @@
-//! What a child gets.
+//! The address space of a child after `fork`.
 
 mod common;
 use common::{ends_with, returns, run};
