@@ -1,5 +1,5 @@
-//! Handles: what the kernel's pointers are here. A handle outlives its object, and reading
-//! through one that does is seen.
+//! Handles: keys that are read and written through like the kernel's pointers. A handle outlives its
+//! object, and a read through such a handle is reported.
 //!
 //! Every access names the kernel function that makes it, as a `const` called `F` by convention:
 //!
@@ -9,22 +9,12 @@
 //! *edit!(self, F, vma.vm_end) = end;
 //! ```
 
-use slotmap::new_key_type;
 use vmadiff_machine::Object;
 
 use crate::kernel::Kernel;
 use crate::objects::{AnonVma, Mm, Vma};
 
-new_key_type! {
-    /// A pointer to a `vm_area_struct`.
-    pub(crate) struct VmaKey;
-    /// A pointer to an `mm_struct`.
-    pub(crate) struct MmKey;
-    /// A pointer to an `anon_vma`.
-    pub(crate) struct AnonVmaKey;
-    /// A pointer to an anonymous page.
-    pub(crate) struct PageKey;
-}
+pub(crate) use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 
 /// A pointer to an object that can be freed under it.
 pub(crate) trait Handle: Copy {

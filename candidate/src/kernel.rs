@@ -6,7 +6,7 @@ use slotmap::{Key as _, SlotMap};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process};
 use vmadiff_machine::{Assertion, CopyReport, Errno, Event, Limits};
 
-use crate::handle::{AnonVmaKey, MmKey, PageKey, VmaKey};
+use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 use crate::objects::{AnonPage, AnonVma, Chains, Mm, Ptes, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
 use crate::shmem::Files;

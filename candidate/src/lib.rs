@@ -44,6 +44,7 @@ mod fault;
 mod fork;
 mod handle;
 mod kernel;
+mod key;
 mod limits;
 mod madvise;
 mod mbind;

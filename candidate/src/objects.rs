@@ -6,9 +6,9 @@ use vmadiff_machine::VmFlags;
 use vmadiff_machine::operand::{END_PAGES, Mode};
 
 use crate::addr::{Addr, PageBits, Pgoff};
-use crate::handle::{AnonVmaKey, MmKey, PageKey, VmaKey};
+use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 
-/// An open file: an index into [`Kernel::files`](crate::kernel::Kernel).
+/// An open file: an index into the files of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct File(pub(crate) u8);
 
