@@ -5,6 +5,8 @@
 //! anything but its own script and to load anything at all: what a corpus file, its name or a list
 //! of known divergences says can do nothing but be read.
 
+mod bars;
+mod content;
 mod data;
 mod frame;
 mod section;
@@ -18,38 +20,12 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
-use crate::finding::Finding;
 use steps::Step;
 
+pub use content::{Page, Shown};
 pub use section::divergence;
 
 const SCRIPT: &str = include_str!("page/stepper.js");
-
-/// What a page is made of.
-#[derive(Debug)]
-pub struct Page {
-    /// The names of the machines, left and right.
-    pub names: (String, String),
-    /// Programs that were run to find the divergences.
-    pub programs: usize,
-    /// Files that were no programs.
-    pub skipped: usize,
-    /// The divergences, in the order they are shown.
-    pub divergences: Vec<Shown>,
-}
-
-/// A divergence, as it is shown.
-#[derive(Debug)]
-pub struct Shown {
-    /// The run, explained.
-    pub finding: Finding,
-    /// Why it is known, if it is.
-    pub known: Option<String>,
-    /// The files whose programs show it.
-    pub files: Vec<String>,
-    /// The program in C, for a kernel that has the call; where the page has room.
-    pub reproducer: Option<String>,
-}
 
 impl Page {
     /// Returns the page as HTML.

@@ -3,9 +3,9 @@
 use maud::PreEscaped;
 use serde::Serialize;
 
+use super::bars::{BarData, side_data};
+use super::content::{Page, Shown};
 use super::steps::Step;
-use super::{Page, Shown};
-use crate::picture::{self, Side};
 
 /// The data of a page.
 #[derive(Serialize)]
@@ -43,20 +43,6 @@ struct ProcessData {
     process: usize,
     left: Option<Vec<BarData>>,
     right: Option<Vec<BarData>>,
-}
-
-/// First page, end, and what is said of the VMA.
-#[derive(PartialEq, Serialize)]
-pub(super) struct BarData(u8, u8, String);
-
-/// Returns the VMAs of one side; nothing where there is no address space.
-pub(super) fn side_data(side: &Side) -> Option<Vec<BarData>> {
-    let Side::Alive(space) = side else { return None };
-    let bar = |bar: &picture::Bar| {
-        let words: Vec<&str> = bar.words.iter().map(|word| word.text.as_str()).collect();
-        BarData(bar.range.start, bar.range.end, words.join(" "))
-    };
-    Some(space.bars.iter().map(bar).collect())
 }
 
 /// JSON for the inside of a script element, where nothing may look like markup: what could is

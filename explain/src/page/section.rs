@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 use vmadiff_lockstep::run::Run;
 
+use super::content::{Page, Shown};
 use super::shell::quoted;
 use super::steps::{Step, steps};
-use super::{Page, Shown, svg};
+use super::svg;
 use crate::finding::Finding;
 
 /// Text in a box, which the script gives a button to copy it with.

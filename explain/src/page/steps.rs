@@ -1,6 +1,6 @@
 //! The steps of a finding, each with the processes that it changed.
 
-use super::data::side_data;
+use super::bars::side_data;
 use crate::finding::Finding;
 use crate::picture::{Picture, ProcessPicture, Side};
 

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use vmadiff_lockstep::divergence::Class;
 
-use super::Page;
+use super::content::Page;
 use super::section::signature;
 
 impl Page {
