@@ -1,6 +1,6 @@
 //! Pictures drawn with characters: a ruler of pages, and each VMA a box.
 
-use crate::axis::{Axis, INDENT, axes};
+use crate::axis::{Axis, INDENT, Span, axes};
 use crate::ink::{BOX_ROWS, Ink, fill, inked};
 use crate::picture::{Bar, Picture, ProcessPicture, Range, Side, Space, has};
 use crate::text::sheet::{Look, Sheet};
@@ -22,7 +22,7 @@ pub fn picture(picture: &Picture, names: (&str, &str), look: Look) -> Sheet {
         sheet.words(0, [(title.as_str(), Ink::Title)], width);
         let axes = axes(process, width);
         let several = axes.len() > 1;
-        let mut keys = Vec::new();
+        let mut keys = Keys::new();
         for axis in &axes {
             ruler(&mut sheet, process, axis, look);
             if let Some(before) = &process.before {
@@ -61,14 +61,7 @@ fn said(sheet: &mut Sheet, indent: usize, name: &str, words: &[(String, Ink)], w
     sheet.words(indent, line.iter().map(|(text, ink)| (text.as_str(), *ink)), width);
 }
 
-fn side(
-    sheet: &mut Sheet,
-    name: &str,
-    side: &Side,
-    axis: &Axis,
-    keys: &mut Vec<(Range, Vec<(String, Ink)>)>,
-    width: usize,
-) {
+fn side(sheet: &mut Sheet, name: &str, side: &Side, axis: &Axis, keys: &mut Keys, width: usize) {
     let plain = |text: &str| vec![(text.to_owned(), Ink::Plain)];
     match side {
         Side::Gone => said(sheet, INDENT, name, &plain("no such process"), width),
@@ -109,75 +102,97 @@ fn ruler(sheet: &mut Sheet, process: &ProcessPicture, axis: &Axis, look: Look) {
     }
 }
 
-fn bars(sheet: &mut Sheet, bars: &[Bar], axis: &Axis, keys: &mut Vec<(Range, Vec<(String, Ink)>)>) {
-    let clipped: Vec<_> =
-        bars.iter().filter_map(|bar| Some((bar, axis.clip(bar.range)?))).collect();
-    if clipped.is_empty() {
-        return;
-    }
-    let mut boxes = Vec::new();
-    for (bar, (span, starts, ends)) in clipped {
-        let words = inked(&bar.words);
-        let rows = match fill(&words, span.inner(), BOX_ROWS) {
-            Some(rows) => {
-                let row = |row: Vec<&(String, Ink)>| row.into_iter().cloned().collect::<Vec<_>>();
-                rows.into_iter().map(row).collect()
-            }
-            None => {
-                let at = keys.iter().position(|(range, w)| *range == bar.range && *w == words);
-                let differs = bar.words.iter().any(|word| word.differs);
-                let at = at.unwrap_or_else(|| {
-                    keys.push((bar.range, words));
-                    keys.len() - 1
-                });
-                let key = if span.inner() >= 3 + at / 9 {
-                    format!("({})", at + 1)
-                } else {
-                    (at + 1).to_string().chars().take(span.inner()).collect()
-                };
-                vec![vec![(key, if differs { Ink::Differs } else { Ink::Plain })]]
-            }
-        };
-        boxes.push((bar, span, starts, ends, rows));
-    }
-    let height = boxes.iter().map(|(.., rows)| rows.len()).max().unwrap_or(1);
+/// Words that do not fit in their box: they are written below the drawing, with a number.
+type Keys = Vec<(Range, Vec<(String, Ink)>)>;
+
+/// The box of a VMA on one row of the axis.
+struct Cell<'a> {
+    bar: &'a Bar,
+    span: Span,
+    /// Whether the VMA begins, and ends, on this row.
+    starts: bool,
+    ends: bool,
+    rows: Vec<Vec<(String, Ink)>>,
+}
+
+/// Draws VMAs as boxes side by side.
+fn bars(sheet: &mut Sheet, bars: &[Bar], axis: &Axis, keys: &mut Keys) {
+    let boxes: Vec<Cell<'_>> = bars
+        .iter()
+        .filter_map(|bar| {
+            let (span, starts, ends) = axis.clip(bar.range)?;
+            Some(Cell { bar, span, starts, ends, rows: rows(bar, span, keys) })
+        })
+        .collect();
+    let Some(height) = boxes.iter().map(|b| b.rows.len()).max() else { return };
     let top = sheet.len();
-    let bottom = top + height + 1;
-    for (n, (bar, span, starts, ends, rows)) in boxes.iter().enumerate() {
-        let line = "─".repeat(span.inner());
-        let follows = n > 0 && boxes[n - 1].1.end == span.start;
-        for (row, open, join, close) in [(top, "┌", "┬", "┐"), (bottom, "└", "┴", "┘")]
-        {
-            let left = match (starts, follows) {
-                (false, _) => "─",
-                (true, true) => join,
-                (true, false) => open,
-            };
-            sheet.put(row, span.start, left, Ink::Frame);
-            sheet.put(row, span.start + 1, &line, Ink::Frame);
-            sheet.put(row, span.end, if *ends { close } else { "─" }, Ink::Frame);
-            for page in &bar.joined {
-                if let Some(column) = axis.column(*page) {
-                    sheet.put(row, column, "┄", Ink::Joined);
-                    // Where there is room, wide enough to be seen.
-                    for near in [column - 1, column + 1] {
-                        if near > span.start && near < span.end {
-                            sheet.put(row, near, "┄", Ink::Joined);
-                        }
-                    }
+    let mut before = None;
+    for b in &boxes {
+        frame(sheet, b, before == Some(b.span.start), axis, (top, top + height + 1));
+        for row in 0..height {
+            let mut column = b.span.start + 1;
+            for (text, ink) in b.rows.get(row).into_iter().flatten() {
+                sheet.put(top + 1 + row, column, text, *ink);
+                column += text.chars().count() + 1;
+            }
+        }
+        before = Some(b.span.end);
+    }
+}
+
+/// Returns the rows of words in a box, or a number where they do not fit.
+fn rows(bar: &Bar, span: Span, keys: &mut Keys) -> Vec<Vec<(String, Ink)>> {
+    let words = inked(&bar.words);
+    if let Some(rows) = fill(&words, span.inner(), BOX_ROWS) {
+        return rows.into_iter().map(|row| row.into_iter().cloned().collect()).collect();
+    }
+    let at = keys.iter().position(|(range, w)| *range == bar.range && *w == words);
+    let at = at.unwrap_or_else(|| {
+        keys.push((bar.range, words));
+        keys.len() - 1
+    });
+    let key = if span.inner() >= 3 + at / 9 {
+        format!("({})", at + 1)
+    } else {
+        (at + 1).to_string().chars().take(span.inner()).collect()
+    };
+    let differs = bar.words.iter().any(|word| word.differs);
+    vec![vec![(key, if differs { Ink::Differs } else { Ink::Plain })]]
+}
+
+/// Draws the frame of a box between two rows. The box may follow another one without a gap.
+fn frame(
+    sheet: &mut Sheet,
+    b: &Cell<'_>,
+    follows: bool,
+    axis: &Axis,
+    (top, bottom): (usize, usize),
+) {
+    let Span { start, end } = b.span;
+    let line = "─".repeat(b.span.inner());
+    for (row, open, join, close) in [(top, "┌", "┬", "┐"), (bottom, "└", "┴", "┘")] {
+        let left = match (b.starts, follows) {
+            (false, _) => "─",
+            (true, true) => join,
+            (true, false) => open,
+        };
+        sheet.put(row, start, left, Ink::Frame);
+        sheet.put(row, start + 1, &line, Ink::Frame);
+        sheet.put(row, end, if b.ends { close } else { "─" }, Ink::Frame);
+        for column in b.bar.joined.iter().filter_map(|page| axis.column(*page)) {
+            sheet.put(row, column, "┄", Ink::Joined);
+            // Where there is room, wide enough to be seen.
+            for near in [column - 1, column + 1] {
+                if near > start && near < end {
+                    sheet.put(row, near, "┄", Ink::Joined);
                 }
             }
         }
-        for row in 0..height {
-            for (column, there) in [(span.start, starts), (span.end, ends)] {
-                if *there {
-                    sheet.put(top + 1 + row, column, "│", Ink::Frame);
-                }
-            }
-            let mut column = span.start + 1;
-            for (text, ink) in rows.get(row).into_iter().flatten() {
-                sheet.put(top + 1 + row, column, text, *ink);
-                column += text.chars().count() + 1;
+    }
+    for row in top + 1..bottom {
+        for (column, there) in [(start, b.starts), (end, b.ends)] {
+            if there {
+                sheet.put(row, column, "│", Ink::Frame);
             }
         }
     }
