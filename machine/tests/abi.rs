@@ -201,7 +201,7 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
 #[test]
 fn a_field_that_a_library_leaves_alone_is_found() {
     let mut raw = abi::Observation::new();
-    let mut untouched = |raw: &mut abi::Observation| {
+    let untouched = |raw: &mut abi::Observation| {
         raw.read(&mut Observation::default()).map_err(|nonsense| nonsense.field)
     };
     assert_eq!(untouched(&mut raw), Err("error"));

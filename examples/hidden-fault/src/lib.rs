@@ -6,34 +6,35 @@
 use std::hint::black_box;
 
 use vmadiff_candidate::{Candidate, Revision};
-use vmadiff_machine::operand::Advice;
 use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
 
-/// Calls of `madvise` that have to follow one another, with other operations between them, until
-/// the fault shows: the advice, and the page modulo 4.
-const WAY: [(Advice, u8); 4] =
-    [(Advice::Sequential, 3), (Advice::Dontdump, 1), (Advice::Free, 2), (Advice::Keeponfork, 0)];
+/// The operations that have to follow one another, with others between them, until the fault shows.
+/// For each one there is a branch of its own: the optimizer cannot make one comparison of them.
+macro_rules! way {
+    ($($at:literal $opcode:ident)*) => {
+        /// The number of operations of the way.
+        const LENGTH: usize = [$($at),*].len();
+
+        /// The number of operations of the way that are performed, after one more operation.
+        fn next(depth: usize, opcode: Opcode) -> usize {
+            match depth {
+                $($at if opcode == Opcode::$opcode => black_box($at + 1),)*
+                depth => depth,
+            }
+        }
+    };
+}
+
+way! {
+    0 Mlock 1 Mbind 2 UffdRegister 3 Munlock 4 Touch 5 UffdUnregister 6 Mprotect 7 Mbind 8 Madvise
+    9 Munlock 10 Mremap 11 Mlock 12 UffdUnregister 13 Madvise 14 Touch 15 UffdRegister 16 Mbind
+    17 Mprotect 18 Munlock 19 Mlock
+}
 
 struct Hidden {
     candidate: Candidate,
-    /// How many calls of the way the program has performed.
+    /// How many operations of the way the program has performed.
     depth: usize,
-}
-
-impl Hidden {
-    /// The number of calls of the way after `op`. Each one is a branch of its own: the
-    /// optimizer cannot make one comparison of them.
-    fn next(&self, op: &Op) -> usize {
-        let Op::Madvise { page, advice, .. } = *op else { return self.depth };
-        let call = (advice.get(), page.get().0 % 4);
-        match self.depth {
-            0 if call == WAY[0] => black_box(1),
-            1 if call == WAY[1] => black_box(2),
-            2 if call == WAY[2] => black_box(3),
-            3 if call == WAY[3] => black_box(4),
-            depth => depth,
-        }
-    }
 }
 
 impl Machine for Hidden {
@@ -51,9 +52,9 @@ impl Machine for Hidden {
     }
 
     fn step(&mut self, op: &Op, seen: &mut Observation) {
-        self.depth = self.next(op);
+        self.depth = next(self.depth, op.opcode());
         self.candidate.step(op, seen);
-        if self.depth == WAY.len() {
+        if self.depth == LENGTH {
             seen.result = Err(Errno::EPERM);
         }
     }
