@@ -12,16 +12,17 @@ use vmadiff_machine::operand::{END_PAGES, Page, PageOffset};
 pub(crate) struct Addr(pub(crate) u32);
 
 impl Addr {
-    /// One past the last page that can be mapped.
+    /// The end of the arena, one past the last page that can be mapped.
     pub(crate) const END: Addr = Addr(END_PAGES as u32);
 
-    /// The page as observations show it. What lies outside the arena is shown as its end.
+    /// Returns the page for observations. An address outside the arena is shown as the end of the
+    /// arena.
     #[inline]
     pub(crate) fn page(self) -> Page {
         Page(self.0.min(END_PAGES as u32) as u8)
     }
 
-    /// The page offset of an anonymous mapping made here (`addr >> PAGE_SHIFT`).
+    /// Returns the page offset of an anonymous mapping made at this address (`addr >> PAGE_SHIFT`).
     #[inline]
     pub(crate) fn linear(self) -> Pgoff {
         Pgoff(vmadiff_machine::operand::ARENA_START + u64::from(self.0))
@@ -66,21 +67,22 @@ impl Sub for Addr {
 /// `vm_pgoff`: an offset into a file, or for anonymous memory into the address space it was first
 /// mapped in, in pages.
 ///
-/// As wide as the kernel's: a buggy revision may compute an offset far past any file.
+/// The type is as wide as the kernel's: a buggy revision may compute an offset far past any file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Pgoff(pub(crate) u64);
 
 impl Pgoff {
-    /// The offset as observations show it.
+    /// Returns the offset for observations.
     #[inline]
     pub(crate) fn shown(self) -> PageOffset {
         PageOffset(self.0)
     }
 
-    /// `self + ((addr - start) >> PAGE_SHIFT)`, the kernel's way from an address to an offset.
+    /// Returns `self + ((addr - start) >> PAGE_SHIFT)`, the kernel's way from an address to an
+    /// offset.
     ///
-    /// Addresses are in bytes there, and unsigned: for an `addr` below `start` the difference
-    /// wraps before it is shifted, and the offset comes out 2^52 pages too high.
+    /// In the kernel, addresses are unsigned and in bytes. For an `addr` below `start` the
+    /// difference wraps before it is shifted, and the offset comes out 2^52 pages too high.
     #[inline]
     pub(crate) fn at(self, addr: Addr, start: Addr) -> Pgoff {
         let bytes = |addr: Addr| u64::from(addr.0) << PAGE_SHIFT;
@@ -112,14 +114,14 @@ impl Sub<u32> for Pgoff {
 /// A set of pages of the arena, bit `n` for page `n`.
 pub(crate) type PageBits = u128;
 
-/// The pages from `start` up to `end`.
+/// Returns the pages from `start` up to `end`.
 #[inline]
 pub(crate) fn pages(start: Addr, end: Addr) -> PageBits {
     let below = |addr: Addr| if addr.0 >= PageBits::BITS { !0 } else { (1 << addr.0) - 1 };
     below(end) & !below(start)
 }
 
-/// The pages of a set, lowest first.
+/// Returns the pages of a set, lowest first.
 #[inline]
 pub(crate) fn each(mut set: PageBits) -> impl Iterator<Item = Addr> {
     std::iter::from_fn(move || {

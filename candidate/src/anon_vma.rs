@@ -1,4 +1,4 @@
-//! anon_vmas and the chains that tie VMAs to them (`mm/rmap.c`).
+//! The anon_vmas, and the chains that tie VMAs to them (`mm/rmap.c`).
 
 use vmadiff_machine::VmFlags;
 
@@ -8,7 +8,8 @@ use crate::objects::AnonVma;
 use crate::stop::Stop;
 
 impl Kernel {
-    /// `anon_vma_alloc()`: its own root and parent, with one reference for the first VMA.
+    /// `anon_vma_alloc()`: makes an anon_vma that is its own root and parent. Its one reference is
+    /// that of the first VMA.
     fn anon_vma_alloc(&mut self) -> AnonVmaKey {
         let id = self.take_anon_vma_id();
         self.anon_vmas.insert_with_key(|anon_vma| AnonVma {
@@ -25,7 +26,7 @@ impl Kernel {
     fn anon_vma_free(&mut self, anon_vma: AnonVmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_free";
         bug_on!(read!(self, F, anon_vma.refcount) != 0, F, "refcount");
-        // It asks whether the root's lock is held.
+        // `anon_vma_free()` asks whether the lock of the root is held.
         let root = read!(self, F, anon_vma.root);
         read!(self, F, root.refcount);
         if let Some(freed) = self.anon_vmas.remove(anon_vma) {
@@ -55,7 +56,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `lock_anon_vma_root()`: all anon_vmas of one chain share one root.
+    /// `lock_anon_vma_root()`: warns where the anon_vmas of one chain have different roots.
     fn lock_anon_vma_root(
         &mut self,
         root: Option<AnonVmaKey>,
@@ -67,7 +68,7 @@ impl Kernel {
         Ok(new_root)
     }
 
-    /// `anon_vma_lock_write()`: the lock lives in the root.
+    /// `anon_vma_lock_write()`: takes the lock, which lives in the root.
     pub(crate) fn anon_vma_lock_write(&self, anon_vma: AnonVmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_lock_write";
         let root = read!(self, F, anon_vma.root);
@@ -98,12 +99,14 @@ impl Kernel {
         self.anon_vma_lock_write(anon_vma)?;
         *edit!(self, F, vma.anon_vma) = Some(anon_vma);
         self.anon_vma_chain_link(vma, anon_vma)?;
-        // The VMA's reference, or a new root's to itself as its parent.
+        // The degree counts the reference of the VMA, or that of a new root to itself as its
+        // parent.
         *edit!(self, F, anon_vma.degree) += 1;
         Ok(())
     }
 
-    /// `find_mergeable_anon_vma()`: a neighbour's anon_vma, so that the two can merge later.
+    /// `find_mergeable_anon_vma()`: returns the anon_vma of a neighbour, so that the two VMAs can
+    /// merge later.
     fn find_mergeable_anon_vma(&self, vma: VmaKey) -> Result<Option<AnonVmaKey>, Stop> {
         const F: &str = "find_mergeable_anon_vma";
         if let Some(near) = read!(self, F, vma.vm_next)
@@ -117,7 +120,8 @@ impl Kernel {
         }
     }
 
-    /// `reusable_anon_vma()`: that of `old`, one of `a` and `b`, which are in address order.
+    /// `reusable_anon_vma()`: returns the anon_vma of `old`, which is `a` or `b`. `a` comes before
+    /// `b` in address order.
     fn reusable_anon_vma(
         &self,
         old: VmaKey,
@@ -133,7 +137,7 @@ impl Kernel {
         Ok(anon_vma.filter(|_| singular))
     }
 
-    /// `anon_vma_compatible()`: whether `mprotect` could make the two one VMA.
+    /// `anon_vma_compatible()`: returns whether `mprotect` could make the two VMAs one.
     fn anon_vma_compatible(&self, a: VmaKey, b: VmaKey) -> Result<bool, Stop> {
         const F: &str = "anon_vma_compatible";
         let may_differ = VmFlags::ACCESS | VmFlags::VM_SOFTDIRTY;
@@ -149,8 +153,8 @@ impl Kernel {
 
     /// `anon_vma_clone()`: attaches all anon_vmas of `src` to `dst`.
     ///
-    /// A `dst` without an anon_vma, as in fork, may be given one of them that has no VMA and one
-    /// child only.
+    /// A `dst` without an anon_vma, as in fork, may be given one of these anon_vmas: one that has
+    /// no VMA and only one child.
     pub(crate) fn anon_vma_clone(&mut self, dst: VmaKey, src: VmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_clone";
         let mut root = None;
@@ -193,7 +197,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// `unlink_anon_vmas()`: detaches a VMA that goes; anon_vmas left without any VMA are freed.
+    /// `unlink_anon_vmas()`: detaches a VMA that goes, and frees the anon_vmas that are left
+    /// without any VMA.
     pub(crate) fn unlink_anon_vmas(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "unlink_anon_vmas";
         self.rmap_dirty = true;
@@ -224,7 +229,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `anon_vma_merge()`: `next` was merged into `vma` and goes.
+    /// `anon_vma_merge()`: detaches `next`, which was merged into `vma` and goes.
     pub(crate) fn anon_vma_merge(&mut self, vma: VmaKey, next: VmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_merge";
         let differ = read!(self, F, vma.anon_vma) != read!(self, F, next.anon_vma);

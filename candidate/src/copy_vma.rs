@@ -1,12 +1,12 @@
 //! `copy_vma()`: the function under test.
 //!
-//! It makes a VMA for a range that shows what (part of) another VMA shows: by merging the range
-//! into its neighbours in the destination, or else by duplicating the source.
+//! `copy_vma()` makes a VMA for a range that maps the same pages as (part of) another VMA. It
+//! merges the range into its neighbours in the destination, or else duplicates the source.
 //!
-//! The revisions differ in two places, each with the branch of its own: which
-//! [attributes](Kernel::copied_attributes) the new range has, and whether the caller's
-//! [source pointer is redirected](Kernel::source_was_swallowed). Beside them, `fixed` tells
-//! `vma_merge()` that it is a copy.
+//! The revisions differ in two places, each a branch of its own: the
+//! [attributes](Kernel::copied_attributes) of the new range, and the check that [redirects the
+//! source pointer](Kernel::source_was_swallowed). In addition, `fixed` tells `vma_merge()` that the
+//! range is a copy.
 
 use vmadiff_machine::VmFlags;
 
@@ -20,7 +20,8 @@ use crate::stop::Stop;
 use crate::vma_list::Links;
 use crate::vma_merge::Attributes;
 
-/// What the extended `copy_vma()` drops with `clear_flags_ctx`, beside the userfaultfd context.
+/// The flags that the extended `copy_vma()` clears with `clear_flags_ctx`, beside the userfaultfd
+/// context.
 const CLEARED: VmFlags = VmFlags::VM_UFFD_MISSING
     .union(VmFlags::VM_UFFD_WP)
     .union(VmFlags::VM_MERGEABLE)
@@ -29,12 +30,12 @@ const CLEARED: VmFlags = VmFlags::VM_UFFD_MISSING
     .union(VmFlags::VM_WIPEONFORK)
     .union(VmFlags::VM_DONTCOPY);
 
-/// What `copy_vma()` answers.
+/// The result of `copy_vma()`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copied {
-    /// The VMA that the new range is in.
+    /// The VMA that contains the new range.
     pub(crate) new_vma: VmaKey,
-    /// The source (`*vmap`): as it was, or the merged VMA that has swallowed it.
+    /// The source (`*vmap`): unchanged, or the merged VMA that has swallowed the source.
     pub(crate) vma: VmaKey,
     /// `*need_rmap_locks`.
     pub(crate) need_rmap_locks: bool,
@@ -42,7 +43,7 @@ pub(crate) struct Copied {
     pub(crate) source_redirected: bool,
 }
 
-/// The source VMA as it was before the merge, which may free it.
+/// The fields of the source VMA before the merge, which may free the source.
 #[derive(Clone, Copy, Debug)]
 struct Saved {
     vm_start: Addr,
@@ -50,8 +51,9 @@ struct Saved {
 }
 
 impl Kernel {
-    /// `copy_vma()`: `None` where the range is not free. Only `fixed` asks whether the source stays, as
-    /// it does but for `mremap`: see [`is_mergeable_anon_vma`](Kernel::is_mergeable_anon_vma).
+    /// `copy_vma()`: returns `None` where the range is not free. `source_stays` is false for
+    /// `mremap` only, and only `fixed` reads it: see
+    /// [`is_mergeable_anon_vma`](Kernel::is_mergeable_anon_vma).
     pub(crate) fn copy_vma(
         &mut self,
         mut vma: VmaKey,
@@ -66,8 +68,8 @@ impl Kernel {
         let saved =
             Saved { vm_start: read!(self, F, vma.vm_start), vm_mm: read!(self, F, vma.vm_mm) };
 
-        // Anonymous memory that was never faulted has no offset yet that matters: it takes the
-        // one that fits the new address, to merge more often.
+        // The page offset of anonymous memory that was never faulted does not matter yet. It
+        // becomes the offset that fits the new address, so that the range merges more often.
         let mut faulted_in_anon_vma = true;
         let never_faulted = |vma: &Vma| vma.is_anonymous() && vma.anon_vma.is_none();
         if self.vmas.get(vma).is_some_and(never_faulted) {
@@ -81,7 +83,7 @@ impl Kernel {
         if let Some(new_vma) = self.vma_merge(mm, prev, addr, end, &new)? {
             let source_redirected = self.source_was_swallowed(vma, saved, mm, new_vma)?;
             if source_redirected {
-                // Pages that are mapped already would fix the offset, and forbid the merge.
+                // Mapped pages would fix the offset, and a fixed offset forbids this merge.
                 bug_on!(faulted_in_anon_vma, F, "faulted_in_anon_vma");
                 vma = new_vma;
             }
@@ -104,8 +106,8 @@ impl Kernel {
         Ok(Some(Copied { new_vma, vma, need_rmap_locks, merged, source_redirected }))
     }
 
-    /// What the new range has: all that the source has, in the extended `copy_vma()` less what
-    /// `clear_flags_ctx` drops.
+    /// Returns the attributes of the new range: all those of the source, less what the extended
+    /// `copy_vma()` drops with `clear_flags_ctx`.
     fn copied_attributes(
         &self,
         vma: VmaKey,
@@ -124,8 +126,8 @@ impl Kernel {
         Ok(Attributes { vm_flags: new.vm_flags - CLEARED, vm_userfaultfd_ctx: None, ..new })
     }
 
-    /// Whether the merge has swallowed the source, so that the caller must be given the merged VMA
-    /// in its place.
+    /// The aliasing check: returns whether the merge has swallowed the source. The caller then gets
+    /// the merged VMA in place of the source.
     fn source_was_swallowed(
         &self,
         vma: VmaKey,
@@ -137,9 +139,10 @@ impl Kernel {
         let (start, end) = (read!(self, F, new_vma.vm_start), read!(self, F, new_vma.vm_end));
         let within = saved.vm_start >= start && saved.vm_start < end;
         match self.revision {
-            // There is one address space only.
+            // The original kernel copies within one address space only.
             Revision::Original => Ok(within),
-            // Reads the source, which is gone exactly where the answer must be yes.
+            // This reads the source, which the merge has freed exactly where the answer must be
+            // yes.
             Revision::Rfc | Revision::V2 => Ok(within && read!(self, F, vma.vm_mm) == mm),
             Revision::Fixed => Ok(within && saved.vm_mm == mm),
         }

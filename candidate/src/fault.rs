@@ -1,4 +1,4 @@
-//! Page faults (`mm/memory.c`), and the access that causes one.
+//! Page faults (`mm/memory.c`), and the memory access that causes a fault.
 
 use vmadiff_machine::{Errno, VmFlags};
 
@@ -10,26 +10,27 @@ use crate::page_table::Pte;
 use crate::shmem::Lookup;
 use crate::stop::Stop;
 
-/// How a fault ends (`vm_fault_t`).
+/// The result of a page fault (`vm_fault_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VmFault {
     /// The page is there.
     Done,
     /// `VM_FAULT_SIGBUS`.
     Sigbus,
-    /// The page is missing and userfaultfd is told (`handle_userfault`).
+    /// The page is missing, and userfaultfd is told (`handle_userfault`).
     ///
-    /// That function's `BUG_ON(ctx->mm != mm)` is left out: only a direct call of `copy_vma()`
-    /// that keeps the context brings it into another address space, and the contract wants it so.
+    /// The candidate leaves out the `BUG_ON(ctx->mm != mm)` of that function. Only a direct call of
+    /// `copy_vma()` that keeps the context brings a context into another address space, and the
+    /// contract allows that call.
     Userfault,
 }
 
 impl Kernel {
-    /// One byte is read or written, as by the process itself.
+    /// Reads or writes one byte, as the process itself would.
     ///
     /// # Errors
     /// `EAGAIN` where userfaultfd watches the VMA: the access is not made. `EFAULT` where nothing
-    /// is mapped or the access is not permitted, `SIGBUS` past the end of the object.
+    /// is mapped or the access is not permitted. `SIGBUS` past the end of the object.
     pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
         const F: &str = "do_user_addr_fault";
         let Some(vma) = self.find_vma_at(mm, addr)? else { return Err(Errno::EFAULT.into()) };
@@ -46,7 +47,7 @@ impl Kernel {
         }
     }
 
-    /// `handle_mm_fault()`. For a pte that permits the access it does nothing.
+    /// `handle_mm_fault()`: does nothing for a pte that permits the access.
     pub(crate) fn handle_mm_fault(
         &mut self,
         vma: VmaKey,
@@ -76,7 +77,7 @@ impl Kernel {
     ) -> Result<VmFault, Stop> {
         const F: &str = "do_anonymous_page";
         if write {
-            // Before userfaultfd is asked.
+            // The kernel prepares the anon_vma before it asks userfaultfd.
             self.anon_vma_prepare(vma)?;
         }
         if read!(self, F, vma.vm_flags).contains(VmFlags::VM_UFFD_MISSING) {
@@ -90,7 +91,7 @@ impl Kernel {
         Ok(VmFault::Done)
     }
 
-    /// `do_fault()`: `do_read_fault`, `do_cow_fault` or `do_shared_fault`.
+    /// `do_fault()`: stands for `do_read_fault`, `do_cow_fault` and `do_shared_fault`.
     fn do_fault(
         &mut self,
         mm: MmKey,
@@ -101,7 +102,7 @@ impl Kernel {
         const F: &str = "do_fault";
         let cow = write && !read!(self, F, vma.vm_flags).contains(VmFlags::VM_SHARED);
         if cow {
-            // Before the file is asked.
+            // The kernel prepares the anon_vma before it asks the file.
             self.anon_vma_prepare(vma)?;
         }
         let fault = self.shmem_fault(vma, addr)?;
@@ -129,7 +130,8 @@ impl Kernel {
         Ok(VmFault::Done)
     }
 
-    /// `do_wp_page()`: a write to the zero page, or to an anonymous page that may be shared.
+    /// `do_wp_page()`: handles a write to the zero page, or to an anonymous page that may be
+    /// shared.
     fn do_wp_page(
         &mut self,
         mm: MmKey,
@@ -140,8 +142,8 @@ impl Kernel {
         if let Pte::Anon(page) = pte
             && self.page_mapcount(page) == 1
         {
-            // `reuse_swap_page()`. For a pte that was writable already this changes nothing:
-            // the page is then the VMA's own.
+            // `reuse_swap_page()`. This changes nothing for a pte that was writable already: its
+            // page is the VMA's own.
             self.page_move_anon_rmap(page, vma)?;
             return Ok(VmFault::Done);
         }
@@ -155,7 +157,7 @@ impl Kernel {
     }
 }
 
-/// `access_error()` of x86, without protection keys: any permission lets pages be read.
+/// `access_error()` of x86, without protection keys: a mapping with any permission can be read.
 fn access_error(flags: VmFlags, write: bool) -> bool {
     if write { !flags.contains(VmFlags::VM_WRITE) } else { !flags.intersects(VmFlags::ACCESS) }
 }

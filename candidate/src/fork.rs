@@ -9,10 +9,10 @@ use crate::stop::Stop;
 use crate::vma_list::Walk;
 
 impl Kernel {
-    /// `fork()`: the child, which takes the lowest free index.
+    /// `fork()`: makes the child, which takes the lowest free index.
     ///
     /// # Errors
-    /// `EAGAIN` where there is none.
+    /// `EAGAIN` where no index is free.
     pub(crate) fn fork(&mut self, oldmm: MmKey) -> Result<Process, Stop> {
         let free =
             self.processes.iter().take(self.limits.max_processes()).position(Option::is_none);
@@ -50,7 +50,7 @@ impl Kernel {
             let wiped = vm_flags.contains(VmFlags::VM_WIPEONFORK);
             if wiped {
                 *edit!(self, F, tmp.anon_vma) = None;
-                // The duplicate's neighbours are still the parent's, and so may its anon_vma be.
+                // The duplicate still has the neighbours of the parent, and maybe its anon_vma.
                 self.anon_vma_prepare(tmp)?;
             } else {
                 self.anon_vma_fork(tmp, mpnt)?;

@@ -18,22 +18,23 @@ pub(crate) use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 
 /// A pointer to an object that can be freed under it.
 pub(crate) trait Handle: Copy {
-    /// What it points to.
+    /// The object that the handle points to.
     type Target;
 
-    /// What reports call the object.
+    /// The name of the kind of object in reports.
     const OBJECT: Object;
 
-    /// What reports call the object, for macros that have a handle and no type.
+    /// The name of the kind of object in reports, for macros that have a handle and no type.
     #[inline]
     fn object(self) -> Object {
         Self::OBJECT
     }
 
-    /// The object, if it was not freed.
+    /// Returns the object, or `None` if it was freed.
     fn get(self, kernel: &Kernel) -> Option<&Self::Target>;
 
-    /// The object, if it was not freed; the operation has then changed something.
+    /// Returns the object, or `None` if it was freed. The operation then counts as one that changes
+    /// something.
     fn get_mut(self, kernel: &mut Kernel) -> Option<&mut Self::Target>;
 }
 
@@ -84,7 +85,7 @@ impl Handle for AnonVmaKey {
     }
 }
 
-/// Reads a field through a handle; a stale one ends the program.
+/// Reads a field through a handle. A stale handle ends the program.
 macro_rules! read {
     ($kernel:expr, $function:expr, $handle:ident . $field:ident) => {
         $crate::handle::Handle::get($handle, &*$kernel)
@@ -93,7 +94,7 @@ macro_rules! read {
     };
 }
 
-/// A field to be changed, through a handle; a stale one ends the program.
+/// Gives mutable access to a field through a handle. A stale handle ends the program.
 macro_rules! edit {
     ($kernel:expr, $function:expr, $handle:ident . $field:ident) => {
         &mut $crate::handle::Handle::get_mut($handle, &mut *$kernel)
@@ -102,7 +103,7 @@ macro_rules! edit {
     };
 }
 
-/// What reading a field through a stale handle comes to.
+/// Makes the [`Stop`](crate::stop::Stop) for a read of a field through a stale handle.
 macro_rules! stale {
     ($function:expr, $handle:ident . $field:ident) => {
         $crate::stop::Stop::UseAfterFree(
@@ -112,7 +113,7 @@ macro_rules! stale {
     };
 }
 
-/// `BUG_ON`: the program ends where the condition holds.
+/// `BUG_ON`: ends the program where the condition holds.
 macro_rules! bug_on {
     ($condition:expr, $function:expr, $text:expr) => {
         if $condition {
@@ -121,7 +122,7 @@ macro_rules! bug_on {
     };
 }
 
-/// `WARN_ON`: reported where the condition holds; the kernel goes on.
+/// `WARN_ON`: reports where the condition holds. The kernel goes on.
 macro_rules! warn_on {
     ($kernel:expr, $condition:expr, $function:expr, $text:expr) => {
         if $condition {
@@ -144,7 +145,7 @@ mod tests {
 
     const F: &str = "the_reader";
 
-    /// What a report would say: the object, the function, the field.
+    /// Returns the object, function and field that a report would name.
     fn told<T>(result: Result<T, Stop>) -> Option<(Object, &'static str, &'static str)> {
         match result {
             Err(Stop::UseAfterFree(object, &(function, field))) => Some((object, function, field)),

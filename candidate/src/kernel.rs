@@ -1,4 +1,4 @@
-//! The kernel: its objects in their arenas, and the processes.
+//! The kernel: its objects in arenas, and its processes.
 
 use std::num::NonZeroU32;
 
@@ -12,19 +12,19 @@ use crate::revision::Revision;
 use crate::shmem::Files;
 use crate::stop::Stop;
 
-/// An arena with more slots than this is made anew on reset, so that one large program does not
-/// make clearing slow for all that follow.
+/// A reset makes an arena with more slots than this anew. Otherwise one large program would make
+/// the reset slow for all programs after it.
 const SLOTS_KEPT: usize = 256;
 
 /// All state of the kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
-    /// Which text of the code it follows.
+    /// The text of the kernel code that the candidate follows.
     pub(crate) revision: Revision,
     pub(crate) limits: Limits,
     pub(crate) vmas: SlotMap<VmaKey, Vma>,
     pub(crate) mms: SlotMap<MmKey, Mm>,
-    /// The ptes of address spaces that are gone, to be used again.
+    /// The ptes of address spaces that are gone, kept for reuse.
     spare_ptes: Vec<Ptes>,
     pub(crate) anon_vmas: SlotMap<AnonVmaKey, AnonVma>,
     pub(crate) pages: SlotMap<PageKey, AnonPage>,
@@ -32,28 +32,28 @@ pub(crate) struct Kernel {
     pub(crate) files: Files,
     /// The address space of each process.
     pub(crate) processes: [Option<MmKey>; MAX_PROCESSES],
-    /// Pages charged to committed memory (`vm_committed_as`) by mappings.
+    /// The pages that mappings have charged to committed memory (`vm_committed_as`).
     pub(crate) committed: i64,
     userfaultfd_opened: u32,
     anon_vma_ids: u32,
     anon_vma_ids_free: Vec<u32>,
 
-    /// The kernel did not survive: only a reset helps.
+    /// The kernel did not survive the last operation. Only a reset helps.
     pub(crate) dead: bool,
 
-    // What belongs to one operation.
-    /// Assertions that failed and pages that went astray, in order.
+    // The fields below belong to one operation.
+    /// Assertions that failed and pages that the reverse map lost, in order.
     pub(crate) events: Vec<Event>,
-    /// What `copy_vma()` answered.
+    /// The report of `copy_vma()`, where it ran.
     pub(crate) copy: Option<CopyReport>,
-    /// Something that is observed may have changed.
+    /// An observable part of an address space may have changed.
     pub(crate) dirty: bool,
     /// A mapping of anonymous pages may have changed: [`Kernel::check_rmap`] has work to do.
     pub(crate) rmap_dirty: bool,
 }
 
 impl Kernel {
-    /// A kernel at the start of a program without limits.
+    /// Makes a kernel at the start of a program without limits.
     pub(crate) fn new(revision: Revision) -> Kernel {
         let mut kernel = Kernel {
             revision,
@@ -80,7 +80,7 @@ impl Kernel {
         kernel
     }
 
-    /// Back to the start of a program: process 0, with nothing mapped.
+    /// Goes back to the start of a program: process 0, with nothing mapped.
     pub(crate) fn reset(&mut self, limits: &Limits) {
         self.limits = *limits;
         clear(&mut self.vmas);
@@ -99,7 +99,7 @@ impl Kernel {
         self.begin();
     }
 
-    /// Forgets what belongs to one operation.
+    /// Clears the fields that belong to one operation.
     pub(crate) fn begin(&mut self) {
         self.events.clear();
         self.copy = None;
@@ -107,7 +107,7 @@ impl Kernel {
         self.rmap_dirty = false;
     }
 
-    /// The address space of a process (`find_get_task_by_vpid`, `get_task_mm`).
+    /// Returns the address space of a process (`find_get_task_by_vpid`, `get_task_mm`).
     ///
     /// # Errors
     /// `ESRCH` where there is no such process.
@@ -126,7 +126,7 @@ impl Kernel {
         self.mms.insert(Mm::new(ptes))
     }
 
-    /// `mmput()` of the last user. Handles to it are stale from now on.
+    /// `mmput()` of the last user. Handles to the address space are stale afterwards.
     pub(crate) fn mmput(&mut self, mm: MmKey) {
         self.dirty = true;
         self.spare_ptes.extend(self.mms.remove(mm).map(|mm| mm.page_table.page));
@@ -146,7 +146,7 @@ impl Kernel {
         UserfaultfdCtx(ctx)
     }
 
-    /// A number for a new anon_vma, as small as possible.
+    /// Returns a number for a new anon_vma, as small as possible.
     pub(crate) fn take_anon_vma_id(&mut self) -> u32 {
         self.anon_vma_ids_free.pop().unwrap_or_else(|| {
             self.anon_vma_ids += 1;
@@ -154,7 +154,7 @@ impl Kernel {
         })
     }
 
-    /// Gives the number of a freed anon_vma back.
+    /// Takes back the number of a freed anon_vma.
     pub(crate) fn return_anon_vma_id(&mut self, id: u32) {
         self.anon_vma_ids_free.push(id);
     }
@@ -164,7 +164,7 @@ fn clear<K: slotmap::Key, V>(arena: &mut SlotMap<K, V>) {
     if arena.capacity() > SLOTS_KEPT {
         *arena = SlotMap::with_capacity_and_key(SLOTS_KEPT / 2);
     } else if !arena.is_empty() {
-        // It looks at every slot there has ever been.
+        // `SlotMap::clear` visits every slot that was ever used.
         arena.clear();
     }
 }

@@ -1,11 +1,11 @@
 //! The extended `copy_vma()` and the call built on it, in the kernel's shape, at a chosen
 //! [`Revision`].
 //!
-//! This is what the kernel's code does, function by function and step by step, with the kernel's
-//! names. Its objects live in arenas, and its pointers are handles that outlive them: what the
-//! kernel reads after it was freed is reported, with the function and the field, and never harms
-//! the harness. What is left out cannot be observed: locks, the red-black tree beside the list of
-//! VMAs, the order of interval trees, the ptes that map pages of files.
+//! The candidate does what the kernel's code does, function by function and step by step, with the
+//! kernel's names. Its objects live in arenas, and its pointers are handles that outlive the
+//! objects. A read of a freed object is reported, with the function and the field, and never harms
+//! the harness. The candidate leaves out parts that no observation shows: locks, the red-black tree
+//! beside the list of VMAs, the order of interval trees, and the ptes that map pages of files.
 //!
 //! | file | kernel source |
 //! |---|---|
@@ -18,24 +18,24 @@
 //! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `fork` | the file of that name |
 //! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
 //!
-//! # The changes that make `fixed` out of `v2`
+//! # The changes from `v2` to `fixed`
 //!
 //! In `copy_vma()`:
-//! 1. Whether the source was swallowed is decided from its start and its mm as they were before
-//!    the merge: the merge may have freed it.
+//! 1. The aliasing check uses the start and the mm of the source as they were before the merge,
+//!    because the merge may have freed the source.
 //!
 //! In `process_vm_mmap()`:
-//! 2. `copy_vma()` is told to clear flags and context: a copy is not locked, as in fork.
+//! 2. `copy_vma()` is told to clear flags and context: a copy is not locked, as after fork.
 //! 3. `need_rmap_locks` is honoured.
 //! 4. Source and destination ranges that overlap are refused, before anything is changed.
-//! 5. A failure takes back only what was charged.
-//! 6. A copy that is locked (by a direct call of `copy_vma()`: see 2) counts in `locked_vm`, and is
-//!    held against the limit.
+//! 5. A failed call takes back only the pages that it charged.
+//! 6. A locked copy counts in `locked_vm` and is held against the limit. Only a direct call of
+//!    `copy_vma()` makes a locked copy (see 2).
 //!
 //! In `vma_merge()`:
-//! 7. A copy merges with a VMA of the same anon_vma only if their chains are the same: those of two
-//!    processes need not be, nor those of two VMAs that were one. Of what is moved or changed nothing
-//!    is asked, as in the original kernel.
+//! 7. A copy merges with a VMA of the same anon_vma only if the two chains are the same. The chains
+//!    of two processes may differ, and so may the chains of two VMAs that were one VMA before.
+//!    Moves and changes of attributes are not asked, as in the original kernel.
 
 mod addr;
 mod anon_vma;
@@ -74,7 +74,7 @@ use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
 
 use crate::kernel::Kernel;
 
-/// The candidate at one revision.
+/// The candidate, which follows one revision.
 ///
 /// ```
 /// use vmadiff_candidate::{Candidate, Revision};
@@ -99,12 +99,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The candidate that follows `revision`, at the start of a program without limits.
+    /// Makes the candidate that follows `revision`, at the start of a program without limits.
     pub fn new(revision: Revision) -> Candidate {
         Candidate { kernel: Kernel::new(revision) }
     }
 
-    /// The revision it follows.
+    /// The revision that the candidate follows.
     pub fn revision(&self) -> Revision {
         self.kernel.revision
     }

@@ -1,4 +1,4 @@
-//! Limits, and the counters they are held against.
+//! The limits, and the counters that are held against them.
 
 use vmadiff_machine::{Errno, VmFlags};
 
@@ -19,7 +19,7 @@ impl Kernel {
         i64::from(self.limits.max_map_count())
     }
 
-    /// Whether the address space has as many mappings as it may.
+    /// Returns whether the address space has as many mappings as the limit allows.
     pub(crate) fn map_count_reached(&self, mm: MmKey) -> Result<bool, Stop> {
         const F: &str = "split_vma";
         Ok(read!(self, F, mm.map_count) >= self.max_map_count())
@@ -35,7 +35,7 @@ impl Kernel {
         self.limits.max_locked() != 0 || self.capable_ipc_lock()
     }
 
-    /// Whether this many locked pages are more than the process may have.
+    /// Returns whether this many locked pages are more than the process may have.
     pub(crate) fn past_lock_limit(&self, locked: i64) -> bool {
         locked > i64::from(self.limits.max_locked()) && !self.capable_ipc_lock()
     }
@@ -65,8 +65,8 @@ impl Kernel {
         Ok(total_vm <= i64::from(self.limits.max_address_space()))
     }
 
-    /// `may_mmap_overlapped_region()`: the address-space limit for a mapping that replaces what is
-    /// there. Before patch 5 of 7 a part of `mmap_region()`.
+    /// `may_mmap_overlapped_region()`: checks the address-space limit for a mapping that replaces
+    /// others. Before patch 5 of 7 this is a part of `mmap_region()`.
     pub(crate) fn may_mmap_overlapped_region(
         &self,
         mm: MmKey,
@@ -81,7 +81,7 @@ impl Kernel {
         self.may_expand_vm(mm, pages - replaced)
     }
 
-    /// `count_vma_pages_range()`: how many pages of the range are mapped.
+    /// `count_vma_pages_range()`: returns how many pages of the range are mapped.
     fn count_vma_pages_range(&self, mm: MmKey, addr: Addr, end: Addr) -> Result<i64, Stop> {
         const F: &str = "count_vma_pages_range";
         let mut pages = 0;
@@ -114,7 +114,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `security_vm_enough_memory_mm()`: there always is.
+    /// `security_vm_enough_memory_mm()`: charges the pages. Memory never runs out.
     pub(crate) fn vm_acct_memory(&mut self, pages: u32) {
         self.committed += i64::from(pages);
     }

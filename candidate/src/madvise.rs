@@ -11,7 +11,8 @@ use crate::stop::Stop;
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
-/// `ksm_madvise()`: the flags that KSM leaves. Memory never runs out, so it cannot fail.
+/// `ksm_madvise()`: returns the flags that KSM leaves. It cannot fail, because memory never runs
+/// out.
 fn ksm_madvise(flags: VmFlags, advice: Advice) -> VmFlags {
     let never_merged = VmFlags::VM_MERGEABLE
         | VmFlags::VM_SHARED
@@ -27,8 +28,8 @@ fn ksm_madvise(flags: VmFlags, advice: Advice) -> VmFlags {
     }
 }
 
-/// The flags a VMA that had `flags`, of a file or not, has after the advice, as
-/// `madvise_behavior()` computes them.
+/// Returns the flags that a VMA with `flags` has after the advice, as `madvise_behavior()` computes
+/// them. `file` tells a mapping of a file.
 ///
 /// # Errors
 /// `EINVAL` where the VMA does not take the advice.
@@ -58,10 +59,10 @@ fn advised_flags(flags: VmFlags, file: bool, advice: Advice) -> Result<VmFlags, 
 }
 
 impl Kernel {
-    /// `madvise()`. A hole does not end it, but is an error in the end.
+    /// `madvise()`: goes on past a hole, and answers `ENOMEM` for it at the end.
     ///
     /// # Errors
-    /// `EINVAL` for advice that the kernel or a mapping does not take, `ENOMEM` for a hole or past
+    /// `EINVAL` for advice that the kernel or a mapping does not take. `ENOMEM` for a hole, or past
     /// the limit on mappings.
     pub(crate) fn madvise(
         &mut self,
@@ -109,7 +110,8 @@ impl Kernel {
         }
     }
 
-    /// `madvise_vma()`: one VMA, or part of it. The VMA that the range is then in.
+    /// `madvise_vma()`: advises one VMA or part of it, and returns the VMA that the range is in
+    /// afterwards.
     fn madvise_vma(
         &mut self,
         vma: VmaKey,
@@ -140,7 +142,7 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         if advice == Advice::Free {
-            // The pages may go under memory pressure, of which there is none.
+            // MADV_FREE drops pages under memory pressure only, and there is none.
             return if self.vmas.get(vma).is_some_and(Vma::is_anonymous) {
                 Ok(vma)
             } else {
@@ -152,7 +154,7 @@ impl Kernel {
         Ok(vma)
     }
 
-    /// `madvise_behavior()`: the advice changes flags.
+    /// `madvise_behavior()`: handles the advice that changes flags.
     fn madvise_behavior(
         &mut self,
         mut vma: VmaKey,

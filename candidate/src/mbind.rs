@@ -14,8 +14,7 @@ impl Kernel {
     /// `do_mbind()`.
     ///
     /// # Errors
-    /// `EFAULT` for a hole, `ENOMEM` past the limit on mappings. What came before the latter stays
-    /// changed.
+    /// `EFAULT` for a hole. `ENOMEM` past the limit on mappings: VMAs before that one stay changed.
     pub(crate) fn do_mbind(
         &mut self,
         mm: MmKey,
@@ -34,8 +33,8 @@ impl Kernel {
         self.mbind_range(mm, start, end, mode)
     }
 
-    /// `queue_pages_range()`: with no pages to move it only looks for holes between VMAs. Those
-    /// that cannot be migrated are passed over, as if they were holes.
+    /// `queue_pages_range()`: without pages to move, this only looks for holes between VMAs. A VMA
+    /// that cannot be migrated is passed over and counts as a hole.
     fn queue_pages_range(&self, mm: MmKey, start: Addr, end: Addr) -> Result<(), Stop> {
         const F: &str = "queue_pages_test_walk";
         let mut prev_end = None;
@@ -91,7 +90,7 @@ impl Kernel {
                     }
                     None => self.split_at_both_ends(mm, vma, vmstart, vmend)?,
                 }
-                // `vma_replace_policy()`; a merged VMA has the policy already.
+                // `vma_replace_policy()`. A merged VMA has the policy already.
                 *edit!(self, F, vma.vm_policy) = new_pol;
             }
             prev = Some(vma);

@@ -10,7 +10,7 @@ use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
-/// `__mlock_posix_error_return()`: what `mlock()` calls an error of populating.
+/// `__mlock_posix_error_return()`: translates an error of populating to an error of `mlock()`.
 fn mlock_posix_error_return(errno: Errno) -> Errno {
     match errno {
         Errno::EFAULT => Errno::ENOMEM,
@@ -20,11 +20,11 @@ fn mlock_posix_error_return(errno: Errno) -> Errno {
 }
 
 impl Kernel {
-    /// `do_mlock()`; `flags` are those that the mappings get.
+    /// `do_mlock()`: locks the range. `flags` are the lock flags that the mappings get.
     ///
     /// # Errors
-    /// `EPERM` where memory may not be locked at all; `ENOMEM` past a limit, for a hole, or for a
-    /// page that cannot be populated; `EAGAIN` where populating would wait for ever.
+    /// `EPERM` where the process may not lock memory at all. `ENOMEM` past a limit, for a hole, or
+    /// for a page that cannot be populated. `EAGAIN` where populating would wait for ever.
     pub(crate) fn do_mlock(
         &mut self,
         mm: MmKey,
@@ -38,7 +38,7 @@ impl Kernel {
         }
         let mut locked = i64::from(len) + read!(self, F, mm.locked_vm);
         if self.past_lock_limit(locked) {
-            // What is locked already is not counted twice.
+            // Pages that are locked already are not counted twice.
             locked -= self.count_mm_mlocked_page_nr(mm, start, len)?;
         }
         if self.past_lock_limit(locked) {
@@ -54,7 +54,7 @@ impl Kernel {
     /// `munlock()`.
     ///
     /// # Errors
-    /// `ENOMEM` past the limit on mappings or for a hole. What came before it stays changed.
+    /// `ENOMEM` past the limit on mappings, or for a hole. VMAs before that one stay changed.
     pub(crate) fn do_munlock(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
         self.apply_vma_lock_flags(mm, start, len, VmFlags::empty())
     }
@@ -96,7 +96,8 @@ impl Kernel {
         }
     }
 
-    /// `mlock_fixup()`: one VMA, or part of it. The VMA that the range is then in.
+    /// `mlock_fixup()`: changes one VMA or part of it, and returns the VMA that the range is in
+    /// afterwards.
     fn mlock_fixup(
         &mut self,
         mut vma: VmaKey,
@@ -139,7 +140,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `count_mm_mlocked_page_nr()`: the pages of the range that are locked.
+    /// `count_mm_mlocked_page_nr()`: returns how many pages of the range are locked.
     fn count_mm_mlocked_page_nr(&self, mm: MmKey, start: Addr, len: u32) -> Result<i64, Stop> {
         const F: &str = "count_mm_mlocked_page_nr";
         let end = start + len;

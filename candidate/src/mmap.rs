@@ -1,4 +1,4 @@
-//! `do_mmap()` and `mmap_region()`: a new mapping.
+//! `do_mmap()` and `mmap_region()`: make a new mapping.
 
 use vmadiff_machine::operand::{FilePage, Kind, MmapFlags, Mode, Prot};
 use vmadiff_machine::{Errno, VmFlags};
@@ -22,12 +22,12 @@ pub(crate) fn calc_vm_prot_bits(prot: Prot) -> VmFlags {
     flags
 }
 
-/// `accountable_mapping()`: private writable memory is charged.
+/// `accountable_mapping()`: returns whether the mapping is charged, as private writable memory is.
 fn accountable_mapping(flags: VmFlags) -> bool {
     flags & (VmFlags::VM_NORESERVE | VmFlags::VM_SHARED | VmFlags::VM_WRITE) == VmFlags::VM_WRITE
 }
 
-/// The file behind a kind of mapping, and whether it is mapped `MAP_SHARED`.
+/// Returns the file behind a kind of mapping, and whether it is mapped `MAP_SHARED`.
 fn file_and_sharing(kind: Kind) -> (Option<File>, bool) {
     match kind {
         Kind::AnonPrivate => (None, false),
@@ -45,8 +45,8 @@ impl Kernel {
     /// `mmap()` with `MAP_FIXED`.
     ///
     /// # Errors
-    /// `EINVAL` for an empty range, `ENOMEM` past a limit, `EEXIST` over a mapping that may not be
-    /// replaced, `EPERM` or `EAGAIN` where memory may not be locked, `EACCES` for a writable
+    /// `EINVAL` for an empty range. `ENOMEM` past a limit. `EEXIST` over a mapping that may not be
+    /// replaced. `EPERM` or `EAGAIN` where memory may not be locked. `EACCES` for a writable
     /// mapping of a file that is open for reading only.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn do_mmap(
@@ -176,7 +176,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Unmaps what is in the range, as `mmap_region()` does first.
+    /// Unmaps the VMAs in the range, as `mmap_region()` does first.
     ///
     /// # Errors
     /// `ENOMEM` where `do_munmap()` fails.
@@ -192,8 +192,8 @@ impl Kernel {
         }
     }
 
-    /// `call_mmap()`, `shmem_zero_setup()` or `vma_set_anonymous()`: what the driver makes of a
-    /// new mapping.
+    /// Sets up a new mapping as its driver does: `call_mmap()`, `shmem_zero_setup()` or
+    /// `vma_set_anonymous()`.
     fn call_mmap(
         &mut self,
         file: Option<File>,

@@ -11,7 +11,7 @@ use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
-/// Whether the mapping may not be given these permissions.
+/// Returns whether the mapping may not be given these permissions.
 fn refused(newflags: VmFlags) -> bool {
     let may = |may, flag| newflags.contains(flag) && !newflags.contains(may);
     may(VmFlags::VM_MAYREAD, VmFlags::VM_READ)
@@ -23,8 +23,8 @@ impl Kernel {
     /// `do_mprotect_pkey()`, without a protection key.
     ///
     /// # Errors
-    /// `ENOMEM` for a hole or past a limit, `EACCES` where the mapping may not be given a
-    /// permission. What came before the failure stays changed.
+    /// `ENOMEM` for a hole or past a limit. `EACCES` where the mapping may not be given a
+    /// permission. VMAs before the failure stay changed.
     pub(crate) fn do_mprotect(
         &mut self,
         mm: MmKey,
@@ -65,7 +65,8 @@ impl Kernel {
         }
     }
 
-    /// `mprotect_fixup()`: one VMA, or part of it. The VMA that the range is then in.
+    /// `mprotect_fixup()`: changes one VMA or part of it, and returns the VMA that the range is in
+    /// afterwards.
     fn mprotect_fixup(
         &mut self,
         mut vma: VmaKey,
@@ -82,8 +83,8 @@ impl Kernel {
         }
         let pages = end - start;
         let mut charged = 0;
-        // Private memory that becomes writable is charged; it is not given back when it becomes
-        // read-only again.
+        // Private memory is charged when it becomes writable. The charge stays when the memory
+        // becomes read-only again.
         let charged_or_exempt = VmFlags::VM_ACCOUNT
             | VmFlags::VM_WRITE
             | VmFlags::VM_HUGETLB
@@ -114,7 +115,7 @@ impl Kernel {
             }
         }
         *edit!(self, F, vma.vm_flags) = newflags;
-        // Locked private memory that becomes writable is copied now, not when it is written.
+        // Locked private memory that becomes writable is copied now, not at the first write.
         let becoming = VmFlags::VM_WRITE | VmFlags::VM_SHARED | VmFlags::VM_LOCKED;
         if oldflags & becoming == VmFlags::VM_LOCKED && newflags.contains(VmFlags::VM_WRITE) {
             self.populate_vma_page_range(vma, start, end)?;

@@ -9,7 +9,7 @@ use crate::populate::OnError;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
 
-/// What is asked: `old_len` pages at `addr` shall be `new_len` pages, there or at `new_addr`.
+/// The request: `old_len` pages at `addr` become `new_len` pages, there or at `new_addr`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remap {
     pub(crate) addr: Addr,
@@ -19,15 +19,15 @@ pub(crate) struct Remap {
     pub(crate) new_addr: Option<Addr>,
 }
 
-/// How it went: where the mapping is, and whether it is locked.
+/// The result: the address of the mapping, and whether it is locked.
 type Remapped = (Addr, bool);
 
 impl Kernel {
-    /// `mremap()`. Where the mapping is.
+    /// `mremap()`: returns the address of the mapping.
     ///
     /// # Errors
-    /// `EINVAL`, `EFAULT`, `ENOMEM`, `EAGAIN` as `mremap(2)` has them; what was unmapped before
-    /// the failure stays unmapped. `EAGAIN` also where populating would wait for ever.
+    /// `EINVAL`, `EFAULT`, `ENOMEM` and `EAGAIN` as in `mremap(2)`. Pages that were unmapped before
+    /// the failure stay unmapped. `EAGAIN` also where populating would wait for ever.
     pub(crate) fn mremap(&mut self, mm: MmKey, remap: Remap) -> Result<Addr, Stop> {
         let Remap { addr, old_len, new_len, new_addr } = remap;
         if new_len == 0 {
@@ -47,7 +47,7 @@ impl Kernel {
         Ok(to)
     }
 
-    /// Unmaps what is more than the new length.
+    /// Unmaps the pages past the new length.
     fn shrink(&mut self, mm: MmKey, remap: Remap) -> Result<(), Stop> {
         let Remap { addr, old_len, new_len, .. } = remap;
         let ret = self.do_munmap(mm, addr + new_len, old_len - new_len).errno()?;
@@ -57,7 +57,7 @@ impl Kernel {
         }
     }
 
-    /// Grows a mapping into the hole behind it.
+    /// Grows a mapping into the hole after it.
     fn grow_in_place(&mut self, mm: MmKey, remap: Remap) -> Result<Remapped, Stop> {
         const F: &str = "mremap";
         let Remap { addr, old_len, new_len, .. } = remap;
@@ -78,7 +78,7 @@ impl Kernel {
         Ok((addr, locked))
     }
 
-    /// `vma_expandable()`: whether the hole behind a VMA is large enough.
+    /// `vma_expandable()`: returns whether the hole after a VMA is large enough.
     fn vma_expandable(&self, vma: VmaKey, pages: u32) -> Result<bool, Stop> {
         const F: &str = "vma_expandable";
         let end = read!(self, F, vma.vm_end) + pages;
@@ -88,7 +88,7 @@ impl Kernel {
         })
     }
 
-    /// `mremap_to()`: `MREMAP_FIXED`.
+    /// `mremap_to()`: handles `MREMAP_FIXED`.
     fn mremap_to(
         &mut self,
         mm: MmKey,
@@ -119,7 +119,7 @@ impl Kernel {
         }
     }
 
-    /// `vma_to_resize()`: the VMA, and how many pages more were charged.
+    /// `vma_to_resize()`: returns the VMA, and how many more pages were charged.
     fn vma_to_resize(
         &mut self,
         mm: MmKey,
@@ -130,7 +130,7 @@ impl Kernel {
         const F: &str = "vma_to_resize";
         let vma = match self.revision {
             Revision::Original | Revision::Rfc => self.resizable_vma(mm, addr, old_len, new_len)?,
-            // Patch 6 of 7: one helper answers for all that is -EFAULT.
+            // Since patch 6 of 7, one helper makes all checks that answer `-EFAULT`.
             Revision::V2 | Revision::Fixed => {
                 let mut forbidden = VmFlags::VM_HUGETLB;
                 if old_len != new_len {
@@ -144,7 +144,7 @@ impl Kernel {
         if new_len == old_len {
             return Ok((vma, 0));
         }
-        // The kernel computes with unsigned lengths, and never gets here to shrink.
+        // The kernel computes with unsigned lengths. A call that shrinks never gets here.
         let more = new_len.saturating_sub(old_len);
         let vm_flags = read!(self, F, vma.vm_flags);
         if vm_flags.contains(VmFlags::VM_LOCKED)
@@ -187,7 +187,8 @@ impl Kernel {
         Ok(vma)
     }
 
-    /// An old length of zero duplicates a mapping, which only makes sense for shared ones.
+    /// Refuses an old length of zero for private mappings. An old length of zero duplicates a
+    /// mapping, which only makes sense for a shared one.
     fn refuse_private_duplicate(&self, vma: VmaKey, old_len: u32) -> Result<(), Stop> {
         const F: &str = "vma_to_resize";
         let shared = VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
@@ -197,10 +198,11 @@ impl Kernel {
         Ok(())
     }
 
-    /// `find_vma_without_flags()` of patch 6 of 7: one VMA that covers the range and has none of the flags.
+    /// `find_vma_without_flags()` of patch 6 of 7: returns the one VMA that covers the range and
+    /// has none of the flags.
     ///
     /// # Errors
-    /// `EFAULT` where there is none.
+    /// `EFAULT` where there is no such VMA.
     pub(crate) fn find_vma_without_flags(
         &self,
         mm: MmKey,
@@ -217,7 +219,7 @@ impl Kernel {
         Ok(vma)
     }
 
-    /// `move_vma()`. Whether the mapping is locked.
+    /// `move_vma()`: moves the mapping, and returns whether it is locked.
     fn move_vma(
         &mut self,
         vma: VmaKey,
@@ -228,7 +230,7 @@ impl Kernel {
     ) -> Result<bool, Stop> {
         const F: &str = "move_vma";
         let mm = read!(self, F, vma.vm_mm);
-        // The caller's copy: what follows changes the VMA's own.
+        // The caller keeps these flags: the steps below change those of the VMA.
         let vm_flags = read!(self, F, vma.vm_flags);
         if read!(self, F, mm.map_count) >= self.max_map_count() - 3 {
             return Err(Errno::ENOMEM.into());
@@ -248,7 +250,7 @@ impl Kernel {
         self.move_page_tables(vma, old_addr, new_addr, old_len)?;
         self.mremap_userfaultfd_prep(copied.new_vma)?;
 
-        // VM_ACCOUNT is hidden while the old range is unmapped: what was charged for it now
+        // VM_ACCOUNT is hidden while the old range is unmapped. The charge of the old range now
         // belongs to the new one.
         let mut excess = 0;
         let mut split = false;

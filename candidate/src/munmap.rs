@@ -1,4 +1,4 @@
-//! `do_munmap()` and `exit_mmap()`: mappings go.
+//! `do_munmap()` and `exit_mmap()`: remove mappings.
 
 use vmadiff_machine::{Errno, VmFlags};
 
@@ -13,8 +13,8 @@ impl Kernel {
     /// `do_munmap()`.
     ///
     /// # Errors
-    /// `EINVAL` for an empty range; `ENOMEM` where a mapping would become three pieces and the
-    /// address space has as many as it may.
+    /// `EINVAL` for an empty range. `ENOMEM` where a mapping would be cut into three and the
+    /// address space has as many mappings as the limit allows.
     pub(crate) fn do_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
         const F: &str = "__do_munmap";
         let end = start + len;
@@ -53,7 +53,7 @@ impl Kernel {
         self.remove_vma_list(mm, first)
     }
 
-    /// Takes the pages of locked mappings off `locked_vm`.
+    /// Subtracts the pages of locked mappings from `locked_vm`.
     fn unlock_before_unmap(&mut self, mm: MmKey, first: VmaKey, end: Addr) -> Result<(), Stop> {
         const F: &str = "__do_munmap";
         let mut next = Some(first);
@@ -73,7 +73,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `detach_vmas_to_be_unmapped()`: makes those of the range a list of their own.
+    /// `detach_vmas_to_be_unmapped()`: moves the VMAs of the range to a list of their own.
     fn detach_vmas_to_be_unmapped(
         &mut self,
         mm: MmKey,
@@ -106,7 +106,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// `unmap_region()`: drops the pages (`unmap_vmas`), then the reverse map (`free_pgtables`).
+    /// `unmap_region()`: drops the pages (`unmap_vmas`), then the entries of the reverse map
+    /// (`free_pgtables`).
     fn unmap_region(
         &mut self,
         mm: MmKey,
@@ -145,7 +146,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `exit_mmap()`, and the end of the address space with it (`mmput`).
+    /// `exit_mmap()`: removes all mappings, then frees the address space (`mmput`).
     pub(crate) fn exit_mmap(&mut self, mm: MmKey) -> Result<(), Stop> {
         const F: &str = "exit_mmap";
         if let Some(first) = read!(self, F, mm.mmap) {

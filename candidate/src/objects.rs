@@ -1,4 +1,4 @@
-//! The kernel's objects, with their fields under the kernel's names.
+//! The kernel's objects, whose fields have the kernel's names.
 
 use std::num::NonZeroU32;
 
@@ -12,14 +12,14 @@ use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct File(pub(crate) u8);
 
-/// A userfaultfd context, numbered over the program and never twice the same.
+/// A userfaultfd context. Its number is never used twice in a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UserfaultfdCtx(pub(crate) NonZeroU32);
 
-/// `vm_operations_struct`: which driver a mapping belongs to.
+/// `vm_operations_struct`: the driver that a mapping belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VmOps {
-    /// None: anonymous private memory (`vma_is_anonymous`).
+    /// No driver: anonymous private memory (`vma_is_anonymous`).
     Anonymous,
     /// `shmem_vm_ops`: memfds and shared anonymous memory.
     Shmem,
@@ -28,7 +28,7 @@ pub(crate) enum VmOps {
 }
 
 impl VmOps {
-    /// Whether `->close` exists.
+    /// Returns whether `->close` exists.
     pub(crate) const fn has_close(self) -> bool {
         matches!(self, VmOps::Device)
     }
@@ -55,27 +55,27 @@ pub(crate) struct Vma {
 }
 
 impl Vma {
-    /// `vma_pages()`.
+    /// `vma_pages()`: the number of pages.
     #[inline]
     pub(crate) fn pages(&self) -> u32 {
         self.vm_end - self.vm_start
     }
 
-    /// `vma_is_anonymous()`.
+    /// `vma_is_anonymous()`: returns whether this is private anonymous memory.
     #[inline]
     pub(crate) fn is_anonymous(&self) -> bool {
         self.vm_ops == VmOps::Anonymous
     }
 
-    /// `linear_page_index()`: the offset of the page at `addr`.
+    /// `linear_page_index()`: returns the page offset of the page at `addr`.
     #[inline]
     pub(crate) fn linear_page_index(&self, addr: Addr) -> Pgoff {
         self.vm_pgoff.at(addr, self.vm_start)
     }
 }
 
-/// `mm_struct`, with the page tables. Counters leave out what lies outside the arena; they are
-/// signed because a buggy revision may count below zero.
+/// `mm_struct`, with the page tables. Counters leave out mappings outside the arena. They are
+/// signed, because a buggy revision may count below zero.
 #[derive(Clone, Debug)]
 pub(crate) struct Mm {
     /// The VMA with the lowest address.
@@ -85,12 +85,12 @@ pub(crate) struct Mm {
     pub(crate) locked_vm: i64,
     pub(crate) data_vm: i64,
     pub(crate) page_table: PageTable,
-    /// The process's two userfaultfd contexts, where they were opened.
+    /// The two userfaultfd contexts of the process, where they were opened.
     pub(crate) userfaultfd: [Option<UserfaultfdCtx>; 2],
 }
 
 impl Mm {
-    /// `mm_init()`. What `ptes` say counts only once a bit of the page table says so.
+    /// `mm_init()`. An entry of `ptes` counts only where a bit of the page table says so.
     pub(crate) fn new(ptes: Ptes) -> Mm {
         Mm {
             mmap: None,
@@ -104,20 +104,21 @@ impl Mm {
     }
 }
 
-/// The anonymous page of each pte. It is the largest thing there is here: it is used again.
+/// The anonymous page of each pte. This array is the largest object of the candidate, so it is
+/// reused.
 pub(crate) type Ptes = Box<[PageKey; END_PAGES]>;
 
-/// The ptes of private memory. Those that map pages of files are left out: nothing that is
-/// observed depends on them, because a page once in a file's page cache stays there.
+/// The ptes of private memory. Ptes that map pages of files are left out: no observation depends on
+/// them, because a page that is once in the page cache of a file stays there.
 #[derive(Clone, Debug)]
 pub(crate) struct PageTable {
     /// The ptes that map an anonymous page.
     pub(crate) anon: PageBits,
     /// The ptes that map the zero page.
     pub(crate) zero: PageBits,
-    /// The ptes of `anon` whose page the reverse map is known not to find.
+    /// The ptes of `anon` whose page the reverse map is known to miss.
     pub(crate) lost: PageBits,
-    /// The anonymous pages of the ptes of `anon`; of the others, anything.
+    /// The anonymous pages of the ptes in `anon`. Other entries have no meaning.
     pub(crate) page: Ptes,
 }
 
@@ -128,7 +129,7 @@ pub(crate) struct AnonPage {
     pub(crate) anon_vma: AnonVmaKey,
     /// `page->index`.
     pub(crate) index: Pgoff,
-    /// The number of ptes that map it.
+    /// The number of ptes that map the page.
     pub(crate) mapcount: u32,
 }
 
@@ -139,13 +140,13 @@ pub(crate) struct AnonVma {
     pub(crate) parent: AnonVmaKey,
     pub(crate) degree: i32,
     pub(crate) refcount: i32,
-    /// How many entries the interval tree has: nothing depends on its order.
+    /// The number of entries in the interval tree. Nothing depends on their order.
     pub(crate) rb_root: u32,
-    /// What observations call it.
+    /// The number of the anon_vma in observations.
     pub(crate) id: u32,
 }
 
-/// The head of a VMA's `anon_vma_chain`: the newest and the oldest entry, by their places in
+/// The head of the `anon_vma_chain` of a VMA: the places of the newest and the oldest entry in
 /// [`Chains`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
@@ -153,21 +154,21 @@ pub(crate) struct Chain {
     oldest: u32,
 }
 
-/// No entry.
+/// The place that stands for no entry.
 const NONE: u32 = u32::MAX;
 
 impl Chain {
     /// A list head without entries.
     pub(crate) const EMPTY: Chain = Chain { newest: NONE, oldest: NONE };
 
-    /// `list_is_singular()`: exactly one entry, so not for an empty list.
+    /// `list_is_singular()`: returns whether there is exactly one entry.
     #[inline]
     pub(crate) fn is_singular(self) -> bool {
         self.newest == self.oldest && self.newest != NONE
     }
 }
 
-/// `anon_vma_chain`: one entry, linked to the next newer and the next older one of its VMA.
+/// `anon_vma_chain`: one entry, linked to the next newer and the next older entry of its VMA.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     anon_vma: AnonVmaKey,
@@ -175,8 +176,8 @@ struct Entry {
     older: u32,
 }
 
-/// The entries of all `anon_vma_chain` lists. Entries belong to one VMA for all their life and
-/// are reached through it only, so they need no handles of their own.
+/// The entries of all `anon_vma_chain` lists. An entry belongs to one VMA for all its life and is
+/// reached through that VMA only, so it needs no handle of its own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chains {
     entries: Vec<Entry>,
@@ -190,7 +191,7 @@ impl Chains {
         self.free.clear();
     }
 
-    /// Adds an entry in front (`list_add`): the newest.
+    /// Adds an entry in front (`list_add`). It is the newest one.
     pub(crate) fn add(&mut self, chain: &mut Chain, anon_vma: AnonVmaKey) {
         let entry = Entry { anon_vma, newer: NONE, older: chain.newest };
         let at = match self.free.pop() {
@@ -224,7 +225,7 @@ impl Chains {
         self.free.push(at);
     }
 
-    /// The anon_vma of each entry, newest first.
+    /// Returns the anon_vma of each entry, newest first.
     #[inline]
     pub(crate) fn newest_first(&self, chain: Chain) -> impl Iterator<Item = AnonVmaKey> {
         let mut at = chain.newest;
@@ -239,22 +240,22 @@ impl Chains {
         self.entries.get(at as usize).map(|entry| (at, entry.anon_vma))
     }
 
-    /// The newest entry: its place, and its anon_vma.
+    /// Returns the newest entry: its place and its anon_vma.
     pub(crate) fn newest(&self, chain: Chain) -> Option<(u32, AnonVmaKey)> {
         self.at(chain.newest)
     }
 
-    /// The entry after the one at `at`, from newest to oldest.
+    /// Returns the next older entry after the one at `at`.
     pub(crate) fn older(&self, at: u32) -> Option<(u32, AnonVmaKey)> {
         self.at(self.entries.get(at as usize)?.older)
     }
 
-    /// The oldest entry.
+    /// Returns the oldest entry.
     pub(crate) fn oldest(&self, chain: Chain) -> Option<(u32, AnonVmaKey)> {
         self.at(chain.oldest)
     }
 
-    /// The entry before the one at `at`, from oldest to newest.
+    /// Returns the next newer entry after the one at `at`.
     pub(crate) fn newer(&self, at: u32) -> Option<(u32, AnonVmaKey)> {
         self.at(self.entries.get(at as usize)?.newer)
     }

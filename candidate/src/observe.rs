@@ -1,4 +1,4 @@
-//! What the kernel shows of an address space.
+//! The observation of an address space.
 
 use vmadiff_machine::operand::{END_PAGES, Process};
 use vmadiff_machine::{AnonVmaId, Counters, FileId, Observation, UffdId, Vma};
@@ -7,7 +7,7 @@ use crate::handle::AnonVmaKey;
 use crate::kernel::Kernel;
 
 impl Kernel {
-    /// Shows the address space of a process, or that there is none.
+    /// Writes the address space of a process to the observation, or that there is none.
     pub(crate) fn show(&self, process: Process, seen: &mut Observation) {
         let space = seen.rewrite(process);
         let mm = self.processes.get(usize::from(process.0)).copied().flatten();
@@ -21,7 +21,7 @@ impl Kernel {
         };
         space.anon_pages = mm.page_table.anon;
         let mut next = mm.mmap;
-        // Where a fault has tied the list into a ring, its next walk ends the program.
+        // A bug may have tied the list into a ring. The next walk over it ends the program.
         for _ in 0..END_PAGES {
             let Some(key) = next else { return };
             let Some(vma) = self.vmas.get(key) else { return };

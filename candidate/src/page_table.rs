@@ -1,4 +1,4 @@
-//! Page tables: ptes of private memory are set, shared, moved and dropped.
+//! Page tables: the ptes of private memory are set, shared, moved and dropped here.
 
 use vmadiff_machine::VmFlags;
 
@@ -8,7 +8,7 @@ use crate::kernel::Kernel;
 use crate::objects::AnonPage;
 use crate::stop::Stop;
 
-/// What a pte maps, as far as anything depends on it.
+/// The target of a pte, as far as an observation can depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pte {
     /// Nothing, or a page of a file.
@@ -24,7 +24,7 @@ fn bit(addr: Addr) -> PageBits {
 }
 
 impl Kernel {
-    /// The pte at `addr`.
+    /// Returns the pte at `addr`.
     pub(crate) fn pte(&self, mm: MmKey, addr: Addr) -> Result<Pte, Stop> {
         const F: &str = "handle_pte_fault";
         let table = &read!(self, F, mm.page_table);
@@ -37,7 +37,7 @@ impl Kernel {
         })
     }
 
-    /// `set_pte_at()`. What the pte mapped before is not released.
+    /// `set_pte_at()`: sets a pte. The page that the pte mapped before is not released.
     fn set_pte_at(&mut self, mm: MmKey, addr: Addr, pte: Pte) -> Result<(), Stop> {
         const F: &str = "set_pte_at";
         let table = edit!(self, F, mm.page_table);
@@ -62,7 +62,7 @@ impl Kernel {
         self.set_pte_at(mm, addr, Pte::Zero)
     }
 
-    /// `page_add_new_anon_rmap()`, and the pte that maps the new page.
+    /// `page_add_new_anon_rmap()`: makes an anonymous page, and sets the pte that maps it.
     pub(crate) fn page_add_new_anon_rmap(
         &mut self,
         mm: MmKey,
@@ -78,7 +78,7 @@ impl Kernel {
         self.set_pte_at(mm, addr, Pte::Anon(page))
     }
 
-    /// `page_move_anon_rmap()`: a page that is only mapped here is the VMA's own.
+    /// `page_move_anon_rmap()`: gives a page that is mapped only here to the VMA.
     pub(crate) fn page_move_anon_rmap(&mut self, page: PageKey, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "page_move_anon_rmap";
         let anon_vma = read!(self, F, vma.anon_vma);
@@ -94,7 +94,7 @@ impl Kernel {
         self.pages.get(page).map_or(0, |page| page.mapcount)
     }
 
-    /// `page_remove_rmap()`: one pte less maps the page; without any it is freed.
+    /// `page_remove_rmap()`: counts one pte less, and frees the page where no pte maps it.
     pub(crate) fn page_remove_rmap(&mut self, page: PageKey) {
         let Some(anon) = self.pages.get_mut(page) else { return };
         anon.mapcount -= 1;
@@ -127,10 +127,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// `copy_page_range()`: private pages become shared copy-on-write.
+    /// `copy_page_range()`: makes private pages shared copy-on-write.
     ///
-    /// `len` pages from `src_addr`, which `src_vma` describes, to `dst_addr`. Where the VMA has no
-    /// anon_vma there is nothing that a fault would not bring back.
+    /// It copies the ptes of `len` pages from `src_addr`, in `src_vma`, to `dst_addr`. Nothing is
+    /// copied where the VMA has no anon_vma: a fault brings all of its pages back.
     pub(crate) fn copy_page_range(
         &mut self,
         (dst_mm, dst_addr): (MmKey, Addr),
@@ -149,7 +149,8 @@ impl Kernel {
             return Ok(());
         }
         self.rmap_dirty = true;
-        // One at a time and upwards: the two ranges of a buggy revision may overlap.
+        // The pages are copied one at a time and upwards, because in a buggy revision the two
+        // ranges may overlap.
         for addr in (0..len).map(|page| src_addr + page) {
             let pte = self.pte(src_mm, addr)?;
             if let Pte::Anon(page) = pte
@@ -168,7 +169,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `move_page_tables()`, within the address space of the VMA that is moved from.
+    /// `move_page_tables()`: moves ptes within the address space of the source VMA.
     pub(crate) fn move_page_tables(
         &mut self,
         vma: VmaKey,

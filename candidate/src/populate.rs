@@ -1,4 +1,4 @@
-//! Populating locked memory (`mm/gup.c`).
+//! Populating of locked memory (`mm/gup.c`).
 
 use vmadiff_machine::{Errno, VmFlags};
 
@@ -8,7 +8,8 @@ use crate::handle::{MmKey, VmaKey, read};
 use crate::kernel::Kernel;
 use crate::stop::Stop;
 
-/// The `nonblocking` argument of `__get_user_pages()`: what happens where userfaultfd watches.
+/// The `nonblocking` argument of `__get_user_pages()`. It decides what a fault does where
+/// userfaultfd watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nonblocking {
     /// Given: the fault may be retried, so it waits for userfaultfd.
@@ -17,7 +18,7 @@ pub(crate) enum Nonblocking {
     Null,
 }
 
-/// What populating does on an error (`ignore_errors`).
+/// The behaviour of populating after an error (`ignore_errors`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnError {
     /// It goes on at the next VMA.
@@ -26,7 +27,7 @@ pub(crate) enum OnError {
     Return,
 }
 
-/// What became of one VMA.
+/// The result of populating one VMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Populated {
     All,
@@ -40,7 +41,7 @@ impl Kernel {
     /// `__mm_populate()`.
     ///
     /// # Errors
-    /// `EFAULT` where a page cannot be populated and errors are not ignored; `EAGAIN` where the
+    /// `EFAULT` where a page cannot be populated and errors are not ignored. `EAGAIN` where the
     /// kernel would wait for userfaultfd for ever.
     pub(crate) fn mm_populate(
         &mut self,
@@ -74,7 +75,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `populate_vma_page_range()` as `mprotect_fixup()` calls it: errors are not looked at.
+    /// `populate_vma_page_range()` as `mprotect_fixup()` calls it: the caller ignores errors.
     pub(crate) fn populate_vma_page_range(
         &mut self,
         vma: VmaKey,
@@ -94,17 +95,17 @@ impl Kernel {
     ) -> Result<Populated, Stop> {
         const F: &str = "populate_vma_page_range";
         let flags = read!(self, F, vma.vm_flags);
-        // With any permission FOLL_FORCE is set; without, `check_vma_flags()` refuses.
+        // With any permission FOLL_FORCE is set. Without one, `check_vma_flags()` refuses.
         if flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP)
             || !flags.intersects(VmFlags::ACCESS)
         {
             return Ok(Populated::Fault);
         }
-        // Without FOLL_POPULATE `faultin_page()` passes over what is not there.
+        // Without FOLL_POPULATE, `faultin_page()` skips pages that are not present.
         if flags.contains(VmFlags::VM_LOCKONFAULT) {
             return Ok(Populated::All);
         }
-        // FOLL_WRITE breaks COW; shared mappings do not have any.
+        // FOLL_WRITE breaks COW. Shared mappings have no COW.
         let write = flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED) == VmFlags::VM_WRITE;
         let mut addr = start;
         while addr < end {

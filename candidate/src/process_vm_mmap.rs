@@ -1,6 +1,7 @@
-//! `process_vm_mmap()`: the call that the series adds, built on the extended `copy_vma()`.
+//! `process_vm_mmap()`: the system call that the series adds. It is built on the extended
+//! `copy_vma()`.
 //!
-//! [`Text::of`] says in which points the revisions differ.
+//! [`Text::of`] lists the points in which the revisions differ.
 
 use vmadiff_machine::operand::CopyFlags;
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
@@ -12,24 +13,24 @@ use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
 use crate::vma_list::{Links, Walk};
 
-/// The points in which the texts of `process_vm_mmap()` differ.
+/// The points in which the texts of `process_vm_mmap()` differ between revisions.
 #[derive(Clone, Copy, Debug)]
 struct Text {
-    /// What `copy_vma()` is told.
+    /// The `clear_flags_ctx` argument of `copy_vma()`.
     clear_flags_ctx: bool,
     /// `PVMMAP_FIXED_NOREPLACE` is known.
     knows_noreplace: bool,
-    /// The errno for a source that is I/O or huge pages, and nothing else that is refused.
+    /// The errno for a source that is refused only because it is I/O memory or huge pages.
     io_source: Errno,
     /// A source with a userfaultfd context is refused.
     refuses_userfaultfd: bool,
     /// A source and a destination that overlap are refused.
     refuses_overlap: bool,
-    /// On failure only what was charged is taken back.
+    /// A failed call takes back only the pages that it charged.
     uncharges_what_was_charged: bool,
     /// `need_rmap_locks` is honoured.
     honours_need_rmap_locks: bool,
-    /// Locked memory is counted, and held against the limit.
+    /// Locked pages are counted in `locked_vm` and held against the limit.
     counts_locked_vm: bool,
 }
 
@@ -60,8 +61,8 @@ impl Text {
         }
     }
 
-    /// The caller that a direct call of `copy_vma()` has: the fixed text whatever the revision, so
-    /// that what differs lies in `copy_vma()` itself.
+    /// The text of the caller around a direct call of `copy_vma()`. It is the fixed text at every
+    /// revision, so that a difference lies in `copy_vma()` itself.
     fn direct(clear_flags_ctx: bool) -> Text {
         Text { clear_flags_ctx, refuses_userfaultfd: false, ..Text::of(Revision::Fixed) }
     }
@@ -76,7 +77,8 @@ fn ranges_overlap(src: Addr, dst: Addr, len: u32) -> bool {
 }
 
 impl Kernel {
-    /// `process_vm_mmap()`: `len` pages of `src` are mapped in the caller as well. Where.
+    /// `process_vm_mmap()`: maps `len` pages of `src` in the caller as well, and returns the
+    /// address.
     ///
     /// # Errors
     /// See [`Kernel::mmap_process_vm`]; `EINVAL` for a flag that the revision does not know.
@@ -94,7 +96,7 @@ impl Kernel {
         self.mmap_process_vm(text, dst, src, len, flags)
     }
 
-    /// A direct call of `copy_vma()`, with what a correct caller does around it.
+    /// Calls `copy_vma()` directly, with the steps of a correct caller around the call.
     ///
     /// # Errors
     /// See [`Kernel::mmap_process_vm`]; `EAGAIN` where the copy would be locked and pass the limit.
@@ -108,13 +110,13 @@ impl Kernel {
         self.mmap_process_vm(Text::direct(clear_flags_ctx), dst, src, len, CopyFlags::FIXED)
     }
 
-    /// `mmap_process_vm()`: the checks, and then the copy.
+    /// `mmap_process_vm()`: makes the checks, and then the copy.
     ///
     /// # Errors
-    /// `EINVAL` for an empty range, or one that overlaps the source; `ESRCH` where there is no
-    /// source; `EFAULT` where no one VMA covers the source range, or one that cannot be shared;
-    /// `ENOMEM` past a limit; `ENOTSUPP` for a source with a userfaultfd context; `EEXIST` over a
-    /// mapping that may not be replaced.
+    /// `EINVAL` for an empty range, or one that overlaps the source. `ESRCH` where there is no
+    /// source. `EFAULT` where no single VMA covers the source range, or where that VMA cannot be
+    /// shared. `ENOMEM` past a limit. `ENOTSUPP` for a source with a userfaultfd context. `EEXIST`
+    /// over a mapping that may not be replaced.
     fn mmap_process_vm(
         &mut self,
         text: Text,
@@ -151,10 +153,10 @@ impl Kernel {
         Ok(dst_addr)
     }
 
-    /// `do_mmap_process_vm()`: unmaps the destination, and copies.
+    /// `do_mmap_process_vm()`: unmaps the destination range, and copies.
     ///
     /// # Errors
-    /// `ENOMEM` where one of the two fails.
+    /// `ENOMEM` where unmapping or `copy_vma()` fails.
     fn do_mmap_process_vm(
         &mut self,
         text: Text,
@@ -163,15 +165,15 @@ impl Kernel {
         dst: Place,
         len: u32,
     ) -> Result<(), Stop> {
-        // Reports name the system call, whose only caller this is.
+        // Reports name the system call, which is the only caller of this function.
         const F: &str = "process_vm_mmap";
         let (dst_mm, dst_addr) = dst;
         if self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err() {
             return Err(Errno::ENOMEM.into());
         }
-        // Unmapping may have cut the source, if it lies in the same address space; what the handle
-        // has left has the source's attributes, and offsets that run on. Only if nothing is left is
-        // it stale, and that takes an overlap.
+        // In one address space, unmapping may have cut the source. The rest of it keeps the
+        // attributes of the source, and its offsets run on. The handle is stale only if nothing is
+        // left, and that takes an overlap.
         let charged = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_ACCOUNT);
         if charged {
             self.vm_acct_memory(len);
@@ -190,7 +192,7 @@ impl Kernel {
             honoured: !copied.need_rmap_locks || text.honours_need_rmap_locks,
             source_redirected: copied.source_redirected,
         });
-        // The source as `copy_vma()` has left it.
+        // `copy_vma()` may have redirected the source.
         let src_vma = copied.vma;
         let src_mm = read!(self, F, src_vma.vm_mm);
         self.copy_page_range((dst_mm, dst_addr), (src_mm, src_addr), src_vma, len)?;
@@ -206,7 +208,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The one VMA that covers the source range.
+    /// Returns the one VMA that covers the source range.
     fn copyable_vma(
         &self,
         text: Text,
@@ -223,7 +225,7 @@ impl Kernel {
         Ok(vma)
     }
 
-    /// Where the copy goes.
+    /// Returns the destination address of the copy.
     fn copy_destination(
         &self,
         mm: MmKey,
@@ -244,7 +246,7 @@ impl Kernel {
         self.unmapped_area_topdown(mm, len)
     }
 
-    /// `unmapped_area_topdown()`: the highest hole in the arena that is long enough.
+    /// `unmapped_area_topdown()`: returns the highest hole in the arena that is long enough.
     fn unmapped_area_topdown(&self, mm: MmKey, len: u32) -> Result<Addr, Stop> {
         const F: &str = "unmapped_area_topdown";
         let mut highest = None;

@@ -1,9 +1,9 @@
-//! Which text of the kernel code the candidate follows.
+//! The revisions of the kernel code that the candidate can follow.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which text of the kernel code the candidate follows.
+/// The text of the kernel code that the candidate follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Revision {
     /// Linux 5.2.1: the original `copy_vma()`, and no copy between address spaces.
@@ -21,7 +21,7 @@ impl Revision {
     pub const ALL: &'static [Revision] =
         &[Revision::Original, Revision::Rfc, Revision::V2, Revision::Fixed];
 
-    /// Its name on the command line: `original`, `rfc`, `v2` or `fixed`.
+    /// The name of the revision on the command line: `original`, `rfc`, `v2` or `fixed`.
     pub const fn name(self) -> &'static str {
         match self {
             Revision::Original => "original",
@@ -31,7 +31,7 @@ impl Revision {
         }
     }
 
-    /// The name of the machine that follows it, such as `candidate:v2`.
+    /// The name of the machine that follows the revision, such as `candidate:v2`.
     pub(crate) const fn machine_name(self) -> &'static str {
         match self {
             Revision::Original => "candidate:original",
@@ -48,7 +48,7 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A text that names no revision.
+/// The error for a text that names no revision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no revision is called `{0}`: expected original, rfc, v2 or fixed")]
 pub struct UnknownRevision(pub String);

@@ -1,12 +1,13 @@
-//! Whether the reverse map still finds every anonymous page (point 9 of the contract).
+//! The check that the reverse map still finds every anonymous page (point 9 of the contract).
 //!
-//! The kernel has no such check: it would walk from a page's anon_vma (`rmap_walk_anon`) to every
-//! VMA on it, and look in each at the one address that the page's index stands for
-//! (`vma_address`). Here the walk is turned round: for each pte, the VMA it lies in must be on the
-//! page's anon_vma, and the page's index must stand for that very address.
+//! The kernel has no such check. The kernel walks from the anon_vma of a page (`rmap_walk_anon`) to
+//! every VMA on it, and looks in each VMA at the one address that the index of the page stands for
+//! (`vma_address`). This check walks the other way: for each pte, the VMA of the pte must be on the
+//! anon_vma of the page, and the index of the page must stand for the address of the pte.
 //!
-//! Only what a copy loses is reported. Without copies the original kernel loses pages as well, if
-//! `userfaultfd_register()` merges by the wrong offset; that is not the contract's affair.
+//! The check reports only pages that a copy loses. Without copies the original kernel loses pages
+//! as well, where `userfaultfd_register()` merges with a wrong offset. The contract does not cover
+//! that loss.
 
 use vmadiff_machine::Event;
 use vmadiff_machine::operand::{END_PAGES, Process};
@@ -17,8 +18,8 @@ use crate::kernel::Kernel;
 use crate::objects::Vma;
 
 impl Kernel {
-    /// Looks for pages of a process that the reverse map does not find. Those that were not known
-    /// to be lost are reported, if a copy `is_to_blame`.
+    /// Looks for pages of a process that the reverse map misses. Newly lost pages are reported if a
+    /// copy `is_to_blame`.
     pub(crate) fn check_rmap(&mut self, process: Process, is_to_blame: bool) {
         let mm = self.processes.get(usize::from(process.0)).copied().flatten();
         let Some(mm) = mm.and_then(|mm| self.mms.get(mm)) else { return };
@@ -53,7 +54,7 @@ impl Kernel {
         }
     }
 
-    /// Whether a walk over the page's anon_vma finds it at `addr`, in the VMA that is there.
+    /// Returns whether a walk over the anon_vma of the page finds it at `addr`, in the VMA there.
     fn rmap_finds(&self, page: PageKey, vma: &Vma, addr: Addr) -> bool {
         self.pages.get(page).is_some_and(|page| {
             page.index == vma.linear_page_index(addr)

@@ -6,31 +6,31 @@ use vmadiff_machine::operand::FILE_PAGES;
 use crate::addr::Pgoff;
 use crate::objects::File;
 
-/// A shmem object, or the device, whose fields mean nothing.
+/// A shmem object. For the device, the fields have no meaning.
 #[derive(Clone, Debug, Default)]
 struct Inode {
     /// `i_size`, in pages.
     size: u64,
     /// All its pages are in the page cache.
     full: bool,
-    /// Where not all are: which pages are, bit `n % 64` of word `n / 64` for page `n`.
+    /// The pages in the page cache, where not all are: bit `n % 64` of word `n / 64` for page `n`.
     cache: Vec<u64>,
 }
 
-/// Every file of a program. Files are never forgotten: one that nothing maps cannot be reached.
+/// Every file of a program. A file is never dropped: a file that nothing maps cannot be reached.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
-    /// Those in use come first; the others keep their memory for the next program.
+    /// The files in use come first. The others keep their memory for the next program.
     inodes: Vec<Inode>,
     used: usize,
 }
 
-/// What a page of a shmem object is to `shmem_getpage_gfp`.
+/// The state of a page of a shmem object, as `shmem_getpage_gfp` sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
     /// In the page cache.
     Cached,
-    /// Inside the object, and not yet there.
+    /// Inside the object, and not in the page cache.
     Missing,
     /// Past the end of the object.
     Beyond,
@@ -46,7 +46,7 @@ impl Files {
     /// The device.
     pub(crate) const DEVICE: File = File(3);
 
-    /// Back to the start of a program: the memfds, which are full, and the device.
+    /// Goes back to the start of a program: the memfds, which are full, and the device.
     pub(crate) fn reset(&mut self) {
         self.used = 0;
         for _ in 0..4 {
@@ -65,10 +65,10 @@ impl Files {
         self.used += 1;
     }
 
-    /// `shmem_zero_setup()`: a new object behind a shared anonymous mapping, `size` pages long.
+    /// `shmem_zero_setup()`: makes a new object of `size` pages behind a shared anonymous mapping.
     ///
     /// # Errors
-    /// `ENOMEM` past 252 objects, which no program reaches.
+    /// `ENOMEM` past 252 objects. No program makes that many.
     pub(crate) fn shmem_zero_setup(&mut self, size: u32) -> Result<File, Errno> {
         let file = u8::try_from(self.used).map_err(|_| Errno::ENOMEM)?;
         self.create(u64::from(size), false);

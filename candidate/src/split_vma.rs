@@ -1,4 +1,4 @@
-//! `split_vma()`: one VMA becomes two.
+//! `split_vma()`: cuts one VMA in two.
 
 use vmadiff_machine::Errno;
 
@@ -7,7 +7,7 @@ use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::stop::Stop;
 
-/// Which half the new VMA is; the other stays the old one.
+/// The half that becomes the new VMA. The other half stays the old VMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum New {
     /// `new_below` = 1.
@@ -17,7 +17,7 @@ pub(crate) enum New {
 }
 
 impl Kernel {
-    /// `__split_vma()`, which does not look at the limit on mappings.
+    /// `__split_vma()`: cuts a VMA without a look at the limit on mappings.
     pub(crate) fn split_vma_unlimited(
         &mut self,
         vma: VmaKey,
@@ -46,10 +46,10 @@ impl Kernel {
         }
     }
 
-    /// `split_vma()`.
+    /// `split_vma()`: cuts a VMA where the limit on mappings allows it.
     ///
     /// # Errors
-    /// `ENOMEM` where the address space has as many mappings as it may.
+    /// `ENOMEM` where the address space has as many mappings as the limit allows.
     pub(crate) fn split_vma(
         &mut self,
         mm: MmKey,
@@ -63,11 +63,11 @@ impl Kernel {
         self.split_vma_unlimited(vma, addr, half)
     }
 
-    /// Makes the range a VMA of its own, where that changes in a way that no neighbour can take.
-    /// `vma` stays the range.
+    /// Cuts the range out of `vma`, for a change that no neighbour can take by a merge. `vma` stays
+    /// the range.
     ///
     /// # Errors
-    /// `ENOMEM` past the limit on mappings; what was split stays split.
+    /// `ENOMEM` past the limit on mappings. A cut that was made before stays.
     pub(crate) fn split_at_both_ends(
         &mut self,
         mm: MmKey,

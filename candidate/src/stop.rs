@@ -1,16 +1,16 @@
-//! Why a kernel function ends early: with an errno, or because the kernel does not survive.
+//! The reasons why a kernel function ends early: an errno, or the death of the kernel.
 
 use vmadiff_machine::{Assertion, Errno, Event, Object};
 
-/// The kernel function, and what it reads or asserts.
+/// The kernel function, and the field it reads or the condition it asserts.
 pub(crate) type Place = (&'static str, &'static str);
 
-/// Why a kernel function ends early; carried upwards by `?`.
+/// The reason why a kernel function ends early. `?` carries it upwards.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stop {
-    /// It returns `-errno`. Callers that go on in spite of it use [`Caught::errno`].
+    /// The function returns `-errno`. Callers that go on in spite of it use [`Caught::errno`].
     Errno(Errno),
-    /// It read a freed object: the program is over.
+    /// The function read a freed object: the program is over.
     UseAfterFree(Object, &'static Place),
     /// A `BUG_ON` fired: the program is over.
     BugOn(&'static Place),
@@ -23,7 +23,7 @@ impl From<Errno> for Stop {
 }
 
 impl Stop {
-    /// The event of a kernel that does not survive; the errno of one that does.
+    /// Returns the event of a kernel that does not survive, or the errno of one that does.
     pub(crate) fn into_event(self) -> Result<Event, Errno> {
         match self {
             Stop::Errno(errno) => Err(errno),
@@ -37,9 +37,9 @@ impl Stop {
     }
 }
 
-/// For callers that look at an errno, as the kernel's do.
+/// The way in which a caller looks at an errno, as the kernel's callers do.
 pub(crate) trait Caught<T> {
-    /// Separates the errno, which the caller handles, from the end of the program, which it
+    /// Separates the errno, which the caller handles, from the end of the program, which the caller
     /// passes on.
     fn errno(self) -> Result<Result<T, Errno>, Stop>;
 }

@@ -1,4 +1,4 @@
-//! From operations to the kernel functions that perform them.
+//! The dispatch from operations to the kernel functions that perform them.
 
 use vmadiff_machine::operand::{Access, ClearFlagsCtx, MremapFlags, Onfault, Process};
 use vmadiff_machine::{Errno, Observation, Op, VmFlags};
@@ -9,7 +9,7 @@ use crate::mremap::Remap;
 use crate::stop::Stop;
 
 impl Kernel {
-    /// Performs an operation and shows what follows.
+    /// Performs an operation and writes what it changed to the observation.
     pub(crate) fn step(&mut self, op: &Op, seen: &mut Observation) {
         if self.dead {
             seen.result = Err(Errno::EFAULT);
@@ -17,7 +17,7 @@ impl Kernel {
         }
         self.begin();
         let result = self.system_call(op);
-        // An operation changes the address space of its caller, and fork that of the child.
+        // An operation changes the address space of its caller, and fork the one of the child.
         let changed = match (op, &result) {
             (Op::Fork { .. }, Ok(child)) => Process(*child),
             _ => op.process(),
@@ -33,7 +33,7 @@ impl Kernel {
             Ok(value) => seen.result = Ok(value),
             Err(Err(errno)) => seen.result = Err(errno),
             Err(Ok(event)) => {
-                // The kernel is gone: its state is shown no more.
+                // The kernel is dead: its state is not shown any more.
                 self.dead = true;
                 seen.result = Err(Errno::EFAULT);
                 seen.events.push(event);

@@ -11,7 +11,7 @@ use crate::stop::Stop;
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
-/// `vma_can_userfault()`.
+/// `vma_can_userfault()`: returns whether userfaultfd can watch the mapping.
 fn can_userfault(ops: VmOps) -> bool {
     matches!(ops, VmOps::Anonymous | VmOps::Shmem)
 }
@@ -21,8 +21,8 @@ impl Kernel {
     ///
     /// # Errors
     /// `EINVAL` for an empty range, one where nothing is mapped, or a mapping that cannot be
-    /// watched; `EPERM` for one that may never be written; `EBUSY` for one of another context;
-    /// `ENOMEM` past the limit on mappings, where what came before stays registered.
+    /// watched. `EPERM` for a mapping that may never be written. `EBUSY` for a mapping of another
+    /// context. `ENOMEM` past the limit on mappings: VMAs before that one stay registered.
     pub(crate) fn userfaultfd_register(
         &mut self,
         mm: MmKey,
@@ -53,12 +53,12 @@ impl Kernel {
         self.userfaultfd_change(mm, (start, end), (first, prev), Some(ctx), armed)
     }
 
-    /// `UFFDIO_UNREGISTER`. Whose context a mapping has is not looked at.
+    /// `UFFDIO_UNREGISTER`. The kernel does not look at whose context a mapping has.
     ///
     /// # Errors
-    /// `EBADF` where the context was never opened; `EINVAL` for an empty range, one where nothing
-    /// is mapped, or a mapping that cannot be watched; `ENOMEM` past the limit on mappings, where
-    /// what came before stays unregistered.
+    /// `EBADF` where the context was never opened. `EINVAL` for an empty range, one where nothing
+    /// is mapped, or a mapping that cannot be watched. `ENOMEM` past the limit on mappings: VMAs
+    /// before that one stay unregistered.
     pub(crate) fn userfaultfd_unregister(
         &mut self,
         mm: MmKey,
@@ -80,7 +80,7 @@ impl Kernel {
         self.userfaultfd_change(mm, (start, end), (first, prev), None, VmFlags::empty())
     }
 
-    /// Whether all VMAs up to `end` can be registered; the first of them.
+    /// Checks that all VMAs up to `end` can be registered, and returns the first of them.
     fn registrable(
         &self,
         first: Option<VmaKey>,
@@ -112,7 +112,7 @@ impl Kernel {
         first.filter(|_| cur != first).ok_or(Errno::EINVAL.into())
     }
 
-    /// Whether all VMAs up to `end` can be unregistered; the first of them.
+    /// Checks that all VMAs up to `end` can be unregistered, and returns the first of them.
     fn unregistrable(&self, first: Option<VmaKey>, end: Addr) -> Result<VmaKey, Stop> {
         const F: &str = "userfaultfd_unregister";
         let mut cur = first;
@@ -133,8 +133,8 @@ impl Kernel {
         first.filter(|_| cur != first).ok_or(Errno::EINVAL.into())
     }
 
-    /// The second loops of `userfaultfd_register()` and `userfaultfd_unregister()`, which differ
-    /// in what the VMAs get.
+    /// The second loops of `userfaultfd_register()` and `userfaultfd_unregister()`. They differ in
+    /// the flags and the context that the VMAs get.
     fn userfaultfd_change(
         &mut self,
         mm: MmKey,
@@ -174,7 +174,7 @@ impl Kernel {
                 let new = Attributes {
                     vm_flags: (vm_flags - VmFlags::UFFD) | armed,
                     vm_userfaultfd_ctx: ctx,
-                    // The offset of the VMA, not of the range: so the kernel has it.
+                    // The kernel passes the page offset of the VMA, not of the range.
                     pgoff: read!(self, F, vma.vm_pgoff),
                     ..self.attributes(vma, start)?
                 };
@@ -200,8 +200,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// `mremap_userfaultfd_prep()`: without UFFD_FEATURE_EVENT_REMAP the VMA that was moved to is
-    /// not watched any more, all of it.
+    /// `mremap_userfaultfd_prep()`: without UFFD_FEATURE_EVENT_REMAP, the whole VMA that was moved
+    /// to is not watched any more.
     pub(crate) fn mremap_userfaultfd_prep(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "mremap_userfaultfd_prep";
         if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {

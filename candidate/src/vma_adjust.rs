@@ -1,28 +1,28 @@
-//! `__vma_adjust()`: moves the borders of a VMA and of the one after it, removes VMAs that are
-//! swallowed, inserts the other half of one that is split.
+//! `__vma_adjust()`: moves the border between a VMA and the next one, removes VMAs that are
+//! swallowed, and inserts the other half of a VMA that is split.
 
 use crate::addr::{Addr, Pgoff};
 use crate::handle::{VmaKey, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::stop::Stop;
 
-/// `remove_next`: which VMAs go.
+/// `remove_next`: the VMAs that are removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RemoveNext {
     /// None.
     None,
     /// The next one: cases 1 and 7.
     Next,
-    /// The next one and the one after it: case 6.
+    /// The next VMA and the one after it: case 6.
     NextTwo,
-    /// The VMA itself; the next one takes its place, and the two pointers were swapped: case 8.
+    /// The VMA itself: case 8. The next one takes its place, and the two pointers were swapped.
     Swapped,
 }
 
 impl Kernel {
     /// `__vma_adjust()`.
     ///
-    /// `insert` is the other half of a VMA that is split; `expand` is the VMA that grows.
+    /// `insert` is the other half of a VMA that is split. `expand` is the VMA that grows.
     pub(crate) fn vma_adjust(
         &mut self,
         mut vma: VmaKey,
@@ -70,7 +70,7 @@ impl Kernel {
                     } else {
                         remove_next = RemoveNext::Next;
                     }
-                    // The first pass takes in the next VMA only.
+                    // The first pass takes in only the next VMA.
                     end = next_end;
                     exporter_importer = Some((next, vma));
                 }
@@ -151,8 +151,8 @@ impl Kernel {
         }
     }
 
-    /// Gives the VMA that grows the anon_vma of the one it takes pages from, so that they stay
-    /// reachable.
+    /// Gives the VMA that grows the anon_vma of the VMA whose pages it takes, so that these pages
+    /// stay reachable.
     fn import_anon_vma(&mut self, importer: VmaKey, exporter: VmaKey) -> Result<(), Stop> {
         const F: &str = "__vma_adjust";
         let anon_vma = read!(self, F, exporter.anon_vma);

@@ -1,6 +1,7 @@
-//! The list of an address space's VMAs: finding, linking, unlinking.
+//! The list of the VMAs of an address space: finding, linking, unlinking.
 //!
-//! The kernel keeps a red-black tree beside the list; both say the same, so the list is enough.
+//! The kernel keeps a red-black tree beside the list. Both hold the same VMAs, so the list is
+//! enough here.
 
 use vmadiff_machine::Object;
 use vmadiff_machine::operand::END_PAGES;
@@ -11,10 +12,10 @@ use crate::kernel::Kernel;
 use crate::objects::{Chain, Vma};
 use crate::stop::Stop;
 
-/// The VMAs that a walk over the list may still meet.
+/// A bound on the number of VMAs that a walk over the list may still meet.
 ///
-/// Each VMA maps a page of its own, so a list is never longer than the arena. The walk over a list
-/// that is longer, or that a bug has tied into a ring, ends with the assertion of `validate_mm()`.
+/// Each VMA maps a page of its own, so a list is never longer than the arena. A walk over a longer
+/// list, or over a ring that a bug has made, ends with the assertion of `validate_mm()`.
 pub(crate) struct Walk(usize);
 
 impl Walk {
@@ -22,7 +23,7 @@ impl Walk {
         Walk(END_PAGES)
     }
 
-    /// One VMA further.
+    /// Counts one more VMA.
     #[inline]
     pub(crate) fn step(&mut self) -> Result<(), Stop> {
         bug_on!(self.0 == 0, "validate_mm", "map_count");
@@ -31,17 +32,18 @@ impl Walk {
     }
 }
 
-/// What `find_vma_links()` answers: the VMA before the range, or that the range is not free.
+/// The answer of `find_vma_links()`: the VMA before the range, or that the range is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Links {
-    /// The range is free, and this VMA comes before it.
+    /// The range is free, and comes after this VMA.
     After(Option<VmaKey>),
     /// Something is mapped there.
     Occupied,
 }
 
 impl Kernel {
-    /// The first VMA that ends above `addr`; `None` for the process's own mappings above the arena.
+    /// Returns the first VMA that ends above `addr`. `None` stands for the process's own mappings
+    /// above the arena.
     pub(crate) fn find_vma(&self, mm: MmKey, addr: Addr) -> Result<Option<VmaKey>, Stop> {
         const F: &str = "find_vma";
         let mut next = read!(self, F, mm.mmap);
@@ -56,7 +58,7 @@ impl Kernel {
         Ok(next)
     }
 
-    /// The VMA that maps `addr`.
+    /// Returns the VMA that maps `addr`.
     pub(crate) fn find_vma_at(&self, mm: MmKey, addr: Addr) -> Result<Option<VmaKey>, Stop> {
         const F: &str = "find_vma";
         match self.find_vma(mm, addr)? {
@@ -65,7 +67,7 @@ impl Kernel {
         }
     }
 
-    /// `find_vma_prev()`: what [`Kernel::find_vma`] finds, and the VMA before it.
+    /// `find_vma_prev()`: returns the result of [`Kernel::find_vma`], and the VMA before it.
     pub(crate) fn find_vma_prev(
         &self,
         mm: MmKey,
@@ -86,7 +88,7 @@ impl Kernel {
         Ok((next, prev))
     }
 
-    /// Where a VMA for the range would be linked.
+    /// Returns the place in the list where a VMA for the range would be linked.
     pub(crate) fn find_vma_links(&self, mm: MmKey, addr: Addr, end: Addr) -> Result<Links, Stop> {
         const F: &str = "find_vma_links";
         let (next, prev) = self.find_vma_prev(mm, addr)?;
@@ -124,7 +126,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// `__insert_vm_struct()`: links a VMA that must find its range free.
+    /// `__insert_vm_struct()`: links a VMA, and asserts that its range is free.
     pub(crate) fn insert_vm_struct(&mut self, mm: MmKey, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "__insert_vm_struct";
         let (start, end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
@@ -149,13 +151,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// `vm_area_alloc()`, with the fields that the caller would set next.
+    /// `vm_area_alloc()`: makes a VMA with the fields that the caller would set next.
     pub(crate) fn vm_area_alloc(&mut self, vma: Vma) -> VmaKey {
         self.dirty = true;
         self.vmas.insert(vma)
     }
 
-    /// `vm_area_dup()`: a copy of all but the anon_vma chain.
+    /// `vm_area_dup()`: copies all fields but the anon_vma chain.
     pub(crate) fn vm_area_dup(&mut self, vma: VmaKey) -> Result<VmaKey, Stop> {
         const F: &str = "vm_area_dup";
         let orig = self.vmas.get(vma).ok_or(Stop::UseAfterFree(Object::Vma, &(F, "*orig")))?;
@@ -163,7 +165,7 @@ impl Kernel {
         Ok(self.vm_area_alloc(new))
     }
 
-    /// `vm_area_free()`. Handles to it are stale from now on.
+    /// `vm_area_free()`: frees a VMA. Handles to it are stale afterwards.
     pub(crate) fn vm_area_free(&mut self, vma: VmaKey) {
         self.dirty = true;
         self.vmas.remove(vma);

@@ -1,7 +1,8 @@
-//! `vma_merge()`: whether a range with given attributes becomes part of its neighbours.
+//! `vma_merge()`: merges a range that has given attributes into its neighbours, where the rules
+//! allow it.
 //!
-//! `AAAA` is the range, `P` the VMA before it (`prev`), `N` and `X` those after. In cases 4 to 8
-//! the range is mapped already, and its attributes change.
+//! `AAAA` is the range, `P` the VMA before it (`prev`), `N` and `X` the VMAs after it. In cases 4
+//! to 8 the range is mapped already, and its attributes change.
 //!
 //! ```text
 //!  case 1   PPPP AAAA NNNN  ->  PPPPPPPPPPPP      case 5   PPPP AANN  ->  PPPPPP NN
@@ -20,18 +21,18 @@ use crate::objects::{Chain, File, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
 use crate::stop::Stop;
 
-/// What the range would have if it were a VMA of its own.
+/// The attributes that the range would have as a VMA of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
     pub(crate) vm_flags: VmFlags,
     pub(crate) anon_vma: Option<AnonVmaKey>,
-    /// The chain of the VMA that has the range, or that it is a copy of.
+    /// The chain of the VMA that contains the range, or of the source of the copy.
     pub(crate) anon_vma_chain: Chain,
     pub(crate) file: Option<File>,
     pub(crate) pgoff: Pgoff,
     pub(crate) policy: Mode,
     pub(crate) vm_userfaultfd_ctx: Option<UserfaultfdCtx>,
-    /// It is a copy of a VMA that stays where it is.
+    /// The range is a copy: its source VMA stays mapped.
     pub(crate) is_copy: bool,
 }
 
@@ -50,20 +51,21 @@ impl Vma {
 impl Kernel {
     /// `is_mergeable_vma()`.
     fn is_mergeable_vma(&self, vma: &Vma, new: &Attributes) -> bool {
-        // The merged VMA becomes soft-dirty as a whole: that flag keeps nothing apart.
+        // VM_SOFTDIRTY does not prevent a merge: the merged VMA becomes soft-dirty as a whole.
         VmFlags::VM_SOFTDIRTY.contains(vma.vm_flags ^ new.vm_flags)
             && vma.vm_file == new.file
             && !vma.vm_ops.has_close()
             && vma.vm_userfaultfd_ctx == new.vm_userfaultfd_ctx
     }
 
-    /// `is_mergeable_anon_vma()`. A VMA whose chain came from a parent does not lend its anon_vma.
+    /// `is_mergeable_anon_vma()`: returns whether the two anon_vmas allow a merge. A VMA whose
+    /// chain came from a parent does not lend its anon_vma.
     ///
-    /// In `fixed`, a copy merges with VMAs of the same anon_vma only if their chains are the same too:
-    /// a child may take up again the anon_vma of a relative, and the copy comes next to a VMA that has
-    /// the same one with another chain. Merged, pages of the one would not be found through the chain
-    /// of the other. Without copies the original kernel does not look, and two VMAs of one that was
-    /// forked apart may merge so.
+    /// In `fixed`, a copy merges with a VMA of the same anon_vma only if the two chains are the
+    /// same as well. A child may reuse the anon_vma of a relative, so that a copy comes next to a
+    /// VMA with the same anon_vma and another chain. After a merge, pages of the one would not be
+    /// found through the chain of the other. Without copies the original kernel does not compare
+    /// chains: two halves of a VMA that was split and forked may merge so.
     fn is_mergeable_anon_vma(
         &self,
         (anon_vma1, chain1): (Option<AnonVmaKey>, Chain),
@@ -79,22 +81,24 @@ impl Kernel {
         anon_vma1 == anon_vma2 && (!is_copy || self.revision != Revision::Fixed || same_chain())
     }
 
-    /// `can_vma_merge_before()`: the range ends where `vma` starts; do the offsets fit as well?
+    /// `can_vma_merge_before()`: returns whether the range, which ends where `vma` starts, can
+    /// merge into `vma`.
     fn can_vma_merge_before(&self, vma: &Vma, new: &Attributes, pglen: u32) -> bool {
         self.is_mergeable_vma(vma, new)
             && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
             && vma.vm_pgoff == new.pgoff + pglen
     }
 
-    /// `can_vma_merge_after()`: `vma` ends where the range starts; do the offsets fit as well?
+    /// `can_vma_merge_after()`: returns whether the range, which starts where `vma` ends, can merge
+    /// into `vma`.
     fn can_vma_merge_after(&self, vma: &Vma, new: &Attributes) -> bool {
         self.is_mergeable_vma(vma, new)
             && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
             && vma.vm_pgoff + vma.pages() == new.pgoff
     }
 
-    /// The attributes of the part of a VMA that begins at `start`: what most callers of
-    /// `vma_merge()` pass it, but for the one they change.
+    /// Returns the attributes of the part of a VMA that begins at `start`. Most callers of
+    /// `vma_merge()` change one of them and pass the rest.
     pub(crate) fn attributes(&self, vma: VmaKey, start: Addr) -> Result<Attributes, Stop> {
         const F: &str = "vma_merge";
         Ok(Attributes {
@@ -109,7 +113,7 @@ impl Kernel {
         })
     }
 
-    /// `vma_merge()`: the VMA that the range became part of, if it could.
+    /// `vma_merge()`: returns the VMA that the range became part of, or `None` without a merge.
     pub(crate) fn vma_merge(
         &mut self,
         mm: MmKey,
@@ -141,7 +145,7 @@ impl Kernel {
         }
         warn_on!(self, addr >= end, F, "addr >= end");
 
-        // The next VMA, where the range can merge into it.
+        // `mergeable_next` is the next VMA, where the range can merge into it.
         let mergeable_next = match next {
             Some(next) if read!(self, F, next.vm_start) == end => {
                 let policy = read!(self, F, next.vm_policy);
@@ -193,7 +197,7 @@ impl Kernel {
             self.vma_adjust(prev, start, addr, pgoff, None, Some(next))?;
             return Ok(Some(next));
         }
-        // Cases 3, where `area` is `next`, and 8, where it goes.
+        // Case 3, where `area` is `next`, and case 8, where `area` goes.
         let Some(area) = area else { return Ok(Some(next)) };
         self.vma_adjust(area, addr, next_end, next_pgoff - pglen, None, Some(next))?;
         Ok(Some(next))

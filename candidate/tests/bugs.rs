@@ -79,7 +79,7 @@ fn bug_b_ranges_that_only_overlap_are_refused_as_well() {
     }
 }
 
-/// What is left of the source merges with the copy of what was cut off it. The source has a file,
+/// The rest of the source merges with the copy of the part that was cut off. The source has a file,
 /// so `copy_vma()` takes it for faulted.
 #[test]
 fn bug_b_a_copy_onto_the_end_of_its_source_trips_an_assertion() {

@@ -1,4 +1,4 @@
-//! What Linux 5.2.1 does where it surprises: rules that no one would guess and the golden traces
+//! Surprising behaviour of Linux 5.2.1: rules that no one would guess and the golden traces
 //! rarely show. The same at every revision.
 
 mod common;
@@ -172,7 +172,7 @@ fn faults_give_an_anon_vma_even_where_they_fail() {
             "0",
             true,
         ),
-        // What is there already is not waited for.
+        // Nothing waits for a page that is present.
         ("mmap 0 1 1 rw anon_private\ntouch 0 1\nuffd_register 0 1 1\nmlock 0 1 1", "0", true),
         ("mmap 0 1 1 rw anon_shared\ntouch 0 1\nuffd_register 0 1 1\nmlock 0 1 1", "0", false),
         ("mmap 0 1 1 rw anon_shared\nuffd_register 0 1 1\nmlock 0 1 1", "-EAGAIN", false),

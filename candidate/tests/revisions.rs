@@ -36,7 +36,7 @@ fn the_original_kernel_has_no_copies_between_address_spaces() {
     }
 }
 
-/// What each revision answers to the last operation: rfc, v2, fixed.
+/// The answer of each revision to the last operation: rfc, v2, fixed.
 #[test]
 fn refusals_of_the_call() {
     let two = "mmap 0 1 4 rw anon_private\nfork 0\n";

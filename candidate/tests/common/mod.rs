@@ -6,8 +6,8 @@ use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::operand::Process;
 use vmadiff_machine::{CopyReport, Event, Machine, Observation, Program};
 
-/// What a candidate at `revision` shows after the last operation of `program`, or after the one
-/// that it does not survive.
+/// Returns the observation of a candidate at `revision` after the last operation of `program`, or
+/// after the operation that it does not survive.
 pub(crate) fn run(revision: Revision, program: &str) -> Observation {
     let program: Program = program.parse().unwrap_or_else(|error| panic!("{error}\n{program}"));
     let mut candidate = Candidate::new(revision);
@@ -43,7 +43,7 @@ pub(crate) fn layout(seen: &Observation, process: u8) -> String {
     shown.join(" ")
 }
 
-/// What `copy_vma()` answered: its four booleans by name, those that are true.
+/// Returns the names of the booleans of the `copy_vma()` report that are true.
 pub(crate) fn copied(seen: &Observation) -> String {
     let Some(CopyReport { merged, need_rmap_locks, honoured, source_redirected }) = seen.copy
     else {
