@@ -27,8 +27,7 @@ macro_rules! way {
 
 way! {
     0 Mlock 1 Mbind 2 UffdRegister 3 Munlock 4 Touch 5 UffdUnregister 6 Mprotect 7 Mbind 8 Madvise
-    9 Munlock 10 Mremap 11 Mlock 12 UffdUnregister 13 Madvise 14 Touch 15 UffdRegister 16 Mbind
-    17 Mprotect 18 Munlock 19 Mlock
+    9 Munlock 10 Mremap 11 Mlock
 }
 
 struct Hidden {
