@@ -7,6 +7,7 @@ use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::NonNull;
 
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use vmadiff_machine::abi::{NAME_BYTES, Observation, Op, RawLimits, VERSION};
 
 use crate::{Identity, LoadError};
@@ -40,7 +41,8 @@ impl Loaded {
             .map_err(|error| LoadError::File { path: path.to_owned(), error })?;
         // SAFETY: the user names the library, and so asks for its code to be run. Its functions
         // have the types of `vmadiff.h` if its version is ours.
-        let library = unsafe { libloading::Library::new(&file) }
+        // All that it needs is looked for now: later, a missing function would end the process.
+        let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| LoadError::NotALibrary { reason: chain(&error) })?;
         let library = ManuallyDrop::new(library);
         let missing = |symbol| LoadError::Symbol { path: path.to_owned(), symbol };
