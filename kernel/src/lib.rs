@@ -9,6 +9,9 @@
 //! anon_vmas and their chains, userfaultfd contexts (their flags are seen), page offsets of anonymous
 //! memory, policies of files, and committed memory are left out.
 //!
+//! The reference beside it has the [rules](vmadiff_reference::later) of later kernels that hold on
+//! the kernel: see [`profile`].
+//!
 //! A process never maps, changes or touches anything outside its arena. Everything that a
 //! [`Kernel`] starts ends with it: its processes are killed and buried when it is reset or
 //! dropped, and the kernel kills them where the thread that made them ends.
@@ -26,8 +29,9 @@ mod process;
 pub mod profile;
 mod worker;
 
-pub use beside::{Beside, End, Holds, Run};
+pub use beside::{Beside, End, Run, Step};
 pub use error::KernelError;
 pub use machine::{Ended, Kernel, Options};
 pub use missing::{Facilities, Missing};
 pub use proc::ProcError;
+pub use profile::{Holds, Profile};

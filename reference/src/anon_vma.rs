@@ -4,6 +4,7 @@
 use vmadiff_machine::{AnonVmaId, VmFlags};
 
 use crate::chain::Chain;
+use crate::later::{self, Later};
 use crate::vma::Vma;
 
 /// An entry of a chain, and the rest of the chain.
@@ -17,11 +18,19 @@ struct Link {
 struct AnonVma {
     /// The anon_vma that a fork made this one below; itself for a root.
     parent: AnonVmaId,
-    /// The VMAs that have it as their `anon_vma`, plus the anon_vmas that have it as their parent
-    /// (a root counts itself).
-    degree: u32,
+    /// The VMAs that have it as their `anon_vma`.
+    active: u32,
+    /// The anon_vmas that have it as their parent; a root counts itself.
+    children: u32,
     /// The VMAs that hang on it. At 0 the anon_vma is freed.
     vmas: u32,
+}
+
+impl AnonVma {
+    /// The count that 5.2.1 keeps (`anon_vma->degree`), which does not tell the two apart.
+    fn degree(&self) -> u32 {
+        self.active + self.children
+    }
 }
 
 /// Every anon_vma.
@@ -66,12 +75,12 @@ impl AnonVmas {
     fn make(&mut self, parent: Option<AnonVmaId>) -> AnonVmaId {
         let id = self.free.pop().unwrap_or(AnonVmaId::new(self.records.len() as u32));
         let parent = parent.unwrap_or(id);
-        let record = AnonVma { parent, degree: 0, vmas: 0 };
+        let record = AnonVma { parent, active: 0, children: 0, vmas: 0 };
         match self.records.get_mut(id.index()) {
             Some(gone) => *gone = record,
             None => self.records.push(record),
         }
-        self.records[parent.index()].degree += 1;
+        self.records[parent.index()].children += 1;
         id
     }
 
@@ -80,7 +89,7 @@ impl AnonVmas {
     pub(crate) fn link(&mut self, vma: &Vma) {
         self.hang(vma.chain, 1);
         if let Some(own) = vma.anon_vma {
-            self.records[own.index()].degree += 1;
+            self.records[own.index()].active += 1;
         }
     }
 
@@ -103,13 +112,13 @@ impl AnonVmas {
             record.vmas -= 1;
             if record.vmas == 0 {
                 let parent = record.parent;
-                self.records[parent.index()].degree -= 1;
+                self.records[parent.index()].children -= 1;
                 self.free.push(anon_vma);
             }
             chain = older;
         }
         if let Some(own) = vma.anon_vma {
-            self.records[own.index()].degree -= 1;
+            self.records[own.index()].active -= 1;
         }
     }
 
@@ -141,14 +150,23 @@ impl AnonVmas {
     ///   most one VMA or one child), so that repeated forks do not make the chain longer
     ///   (`anon_vma_clone()`); or else
     /// - a new one, at the head of the chain.
-    pub(crate) fn fork(&mut self, child: &mut Vma, parent: &Vma) -> bool {
+    ///
+    /// With [`AnonVmaReuse`](later::Rule::AnonVmaReuse) an anon_vma is reused only if no VMA has it as
+    /// its own, and at most one child.
+    pub(crate) fn fork(&mut self, child: &mut Vma, parent: &Vma, later: &Later) -> bool {
         child.anon_vma = None;
         child.chain = Chain::EMPTY;
         let Some(parents_own) = parent.anon_vma else { return false };
-        let again = self
-            .chain(parent.chain)
-            .filter(|&id| id != parents_own && self.records[id.index()].degree < 2)
-            .last();
+        let oldest = |reusable: fn(&AnonVma) -> bool| {
+            self.chain(parent.chain)
+                .filter(|&id| id != parents_own && reusable(&self.records[id.index()]))
+                .last()
+        };
+        let mut again = oldest(|record| record.degree() < 2);
+        let mended = || oldest(|record| record.active == 0 && record.children < 2);
+        if later.applies(later::Rule::AnonVmaReuse, || mended() != again) {
+            again = mended();
+        }
         child.chain = parent.chain;
         child.anon_vma = again;
         if again.is_none() {
@@ -165,8 +183,8 @@ impl AnonVmas {
     pub(crate) fn living(&self) -> impl Iterator<Item = (AnonVmaId, u32, u32, AnonVmaId)> {
         let all = (0..self.records.len() as u32).map(AnonVmaId::new);
         all.filter(|id| !self.free.contains(id)).map(|id| {
-            let AnonVma { parent, degree, vmas } = self.records[id.index()];
-            (id, vmas, degree, parent)
+            let record = self.records[id.index()];
+            (id, record.vmas, record.degree(), record.parent)
         })
     }
 }

@@ -6,6 +6,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::anon_vma::AnonVmas;
 use crate::chain::Chain;
 use crate::function::Function;
+use crate::later::{self, Later};
 use crate::mm::{Mm, Syscall};
 use crate::refusal::{Limit, Refusal, Rule};
 use crate::vma::Vma;
@@ -19,7 +20,8 @@ use crate::world::World;
 /// - A child has no userfaultfd context and no locked memory.
 /// - `VM_WIPEONFORK`: the child gets none of the parent's anonymous memory. Its VMA has an anon_vma
 ///   at once (`anon_vma_prepare()`). `vm_prev` and `vm_next` are still those of the parent's VMA, so
-///   the child may share the anon_vma of the *parent's* neighbours.
+///   the child may share the anon_vma of the *parent's* neighbours. With
+///   [`WipeonforkAnonVma`](later::Rule::WipeonforkAnonVma) it has none.
 /// - Else the child gets an anon_vma below the parent's ([`AnonVmas::fork`]), and the page table
 ///   entries if the parent's VMA has an anon_vma. Without one, faults make every page again
 ///   (`copy_page_range()`).
@@ -27,6 +29,7 @@ fn dup_mmap(
     parent: &Mm,
     child: &mut Mm,
     anon_vmas: &mut AnonVmas,
+    later: &Later,
     mut found: impl FnMut(ForkReason),
 ) {
     child.reset(true);
@@ -41,11 +44,13 @@ fn dup_mmap(
         vma.drop_uffd();
         if of.flags.contains(VmFlags::VM_WIPEONFORK) {
             (vma.anon_vma, vma.chain) = (None, Chain::EMPTY);
-            let prev: Option<&Vma> = at.checked_sub(1).map(|prev| &vmas[prev]);
-            anon_vmas.prepare(&mut vma, prev, vmas.get(at + 1));
+            if !later.applies(later::Rule::WipeonforkAnonVma, || true) {
+                let prev: Option<&Vma> = at.checked_sub(1).map(|prev| &vmas[prev]);
+                anon_vmas.prepare(&mut vma, prev, vmas.get(at + 1));
+            }
             found(ForkRule::Wiped);
         } else {
-            let reused = anon_vmas.fork(&mut vma, of);
+            let reused = anon_vmas.fork(&mut vma, of, later);
             if of.anon_vma.is_some() {
                 *child.anon_pages_mut() |= parent.anon_pages() & of.range.set();
                 child.zero_pages |= parent.zero_pages & of.range.set();
@@ -81,7 +86,7 @@ impl World {
         };
         let parent = usize::from(process.0);
         if let Ok([parent, child]) = self.mms.get_disjoint_mut([parent, child]) {
-            dup_mmap(parent, child, &mut self.anon_vmas, |reason| {
+            dup_mmap(parent, child, &mut self.anon_vmas, &self.later, |reason| {
                 if let Some(why) = &mut self.why {
                     why.fork.push(reason);
                 }

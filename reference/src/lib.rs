@@ -6,6 +6,8 @@
 //! VMA by VMA: each part is joined to a neighbour if the merge rule allows it, else cut out at both
 //! ends. Counters are counted when they are shown.
 //!
+//! Behaviours of later kernels are named [rules](later), and none holds unless it is asked for.
+//!
 //! Each decision can be asked for its [reason](why): the check that refused a call, the conditions
 //! that kept two VMAs apart, the origin of a copy's attributes.
 //!
@@ -23,6 +25,7 @@
 //! | copies between address spaces | `contract.rs` |
 //! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs` |
 //! | the reasons | `why.rs`, `refusal.rs`, `function.rs` |
+//! | the rules of later kernels | `later.rs`, and where each decision is made |
 
 mod accounting;
 mod anon_vma;
@@ -34,6 +37,7 @@ mod fork;
 pub mod function;
 #[cfg(test)]
 mod invariants;
+pub mod later;
 mod madvise;
 mod mbind;
 mod merge;
@@ -52,6 +56,7 @@ mod vma;
 pub mod why;
 mod world;
 
+pub use later::Rules;
 pub use range::Range;
 pub use refusal::Refusal;
 pub use why::Why;
@@ -89,6 +94,31 @@ impl Reference {
         reference
     }
 
+    /// Returns the machine of a kernel on which `rules` hold.
+    ///
+    /// ```
+    /// use vmadiff_machine::{Errno, Machine, Observation, Program};
+    /// use vmadiff_reference::{Reference, later::{Rule, Rules}};
+    ///
+    /// let program: Program = "mremap 0 4 2 1 -\n".parse()?;
+    /// let mut seen = Observation::default();
+    /// let mut later = Reference::with_rules(Rules::NONE.with(Rule::MremapUnmapped));
+    /// later.step(&program.ops[0], &mut seen);
+    /// assert_eq!(seen.result, Err(Errno::EFAULT));
+    /// assert!(later.applied().has(Rule::MremapUnmapped));
+    /// # Ok::<(), vmadiff_machine::TextError>(())
+    /// ```
+    pub fn with_rules(rules: Rules) -> Reference {
+        let mut reference = Reference::new();
+        reference.world.later.hold = rules;
+        reference
+    }
+
+    /// Returns the rules that the last operation applied: those that made it differ from 5.2.1.
+    pub fn applied(&self) -> Rules {
+        self.world.later.applied.get()
+    }
+
     /// Performs one operation as [`Machine::step`] does, and returns the reasons of its decisions.
     ///
     /// ```
@@ -115,6 +145,7 @@ impl Reference {
     #[inline(always)]
     fn perform(&mut self, op: &Op, seen: &mut Observation) -> Result<u8, Refusal> {
         seen.begin_step();
+        self.world.later.applied.set(Rules::NONE);
         let result = self.world.perform(op, &mut seen.copy);
         seen.result = result.map_err(|refusal| refusal.errno);
         self.world.show(seen);

@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
 use crate::function::Function;
+use crate::later;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
@@ -51,7 +52,8 @@ impl Syscall<'_> {
     /// # Errors
     /// `EINVAL` for an advice that the kernel was built without, even for no pages; `EINVAL` for a
     /// VMA that the advice does not suit and `ENOMEM` where a cut passes the limit on VMAs, both of
-    /// which end the walk; `ENOMEM` for holes, after all the rest is done.
+    /// which end the walk (`EAGAIN` with [`MadviseCutEagain`](later::Rule::MadviseCutEagain)); `ENOMEM`
+    /// for holes, after all the rest is done.
     pub(crate) fn madvise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
         if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
             return self.refuse(Errno::EINVAL, Function::MadviseBehaviorValid, Rule::NoHugePages);
@@ -75,7 +77,13 @@ impl Syscall<'_> {
                 return Ok(at);
             }
             match advised(&vma, advice) {
-                Ok(flags) => this.change_flags(at, part, flags),
+                Ok(flags) => this.change_flags(at, part, flags).map_err(|refusal| {
+                    let cut = || refusal.errno == Errno::ENOMEM;
+                    match this.later.applies(later::Rule::MadviseCutEagain, cut) {
+                        true => Refusal { errno: Errno::EAGAIN, ..refusal },
+                        false => refusal,
+                    }
+                }),
                 Err(rule) => this.refuse(Errno::EINVAL, Function::MadviseBehavior, rule),
             }
         })?;

@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
 use crate::function::Function;
+use crate::later;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
@@ -17,7 +18,9 @@ impl Syscall<'_> {
     /// # Errors
     /// `EFAULT`, before any change, for a hole at the start, or between two VMAs of the range unless
     /// the policy is the default (`queue_pages_test_walk()`). A hole at the end is not noticed, and
-    /// a VMA whose pages cannot migrate is taken for a hole. `ENOMEM` where a cut passes the limit
+    /// a VMA whose pages cannot migrate is taken for a hole. Kernels with
+    /// [`MbindHoles`](later::Rule::MbindHoles) treat a hole at the start or the end as one between
+    /// two VMAs. `ENOMEM` where a cut passes the limit
     /// on VMAs, which ends `mbind_range()`.
     pub(crate) fn mbind(&mut self, range: Range, mode: Mode) -> Result<u8, Refusal> {
         if range.is_empty() {
@@ -34,8 +37,16 @@ impl Syscall<'_> {
             };
             return self.refuse(Errno::EFAULT, Function::QueuePagesTestWalk, rule);
         }
-        if self.mm.vma_at(range.start).is_none() {
+        if self.mm.vma_at(range.start).is_none()
+            && !self.later.applies(later::Rule::MbindHoles, || {
+                mode == Mode::Default && self.mm.first_in(range).is_some()
+            })
+        {
             return self.refuse(Errno::EFAULT, Function::MbindRange, Rule::NotMapped(range.start));
+        }
+        let end = self.mm.all_in(range).last().map_or(range.end, |last| last.range.end);
+        if self.later.applies(later::Rule::MbindHoles, || mode != Mode::Default && end < range.end) {
+            return self.refuse(Errno::EFAULT, Function::QueuePagesTestWalk, Rule::NotMapped(end));
         }
         self.walk(range, Hole::Ignored, |this, at, part| {
             let vma = &this.mm.vmas()[at];

@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use vmadiff_machine::VmFlags;
 
+use crate::later::{self, Rules};
 use crate::mm::Syscall;
+use crate::range::Range;
 use crate::vma::Vma;
 use crate::why::{MergeBarrier, MergeDecision, Neighbour};
 
@@ -14,6 +16,13 @@ pub(crate) enum Origin {
     /// The range is new, or this address space had the attributes until now: the only cases of the
     /// original kernel.
     Here,
+    /// `mmap` maps the range.
+    Mapped,
+    /// The range is added to the VMA before it, which grows ([`MremapGrowMerges`]: 5.2.1 does not ask
+    /// the merge rule).
+    ///
+    /// [`MremapGrowMerges`]: later::Rule::MremapGrowMerges
+    Grown,
     /// The range is a copy: its source mapping stays mapped, in this address space or another one.
     Copied,
 }
@@ -33,10 +42,14 @@ impl Syscall<'_> {
     ///   and not its chain, its pages would not be found.
     /// - Where the left neighbour merges (`left`), the right one must fit it, too: their anon_vmas
     ///   are the same or one has none. Here a chain of the original kernel does not matter.
+    ///
+    /// With [`MergeUnfaulted`](later::Rule::MergeUnfaulted) among `rules`, a neighbour that was never
+    /// faulted takes in a faulted range if that range hangs on exactly one anon_vma. The range by
+    /// which a VMA grows may hang on any number.
     fn barriers(
         &self,
         (new, near, left): (&Vma, &Vma, Option<&Vma>),
-        origin: Origin,
+        (origin, rules): (Origin, Rules),
         mut found: impl FnMut(MergeBarrier) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         use MergeBarrier as B;
@@ -75,6 +88,9 @@ impl Syscall<'_> {
                 }
             }
             _ if self.anon_vmas.is_singular(near.chain) => {}
+            (Some(_), None)
+                if rules.has(later::Rule::MergeUnfaulted)
+                    && (origin == Origin::Grown || self.anon_vmas.is_singular(new.chain)) => {}
             _ => {
                 let unfaulted = if new.anon_vma.is_none() { new.range } else { near.range };
                 let links = self.anon_vmas.chain(near.chain).count() as u8;
@@ -91,15 +107,61 @@ impl Syscall<'_> {
         ControlFlow::Continue(())
     }
 
-    fn may_join(&self, vmas: (&Vma, &Vma, Option<&Vma>), origin: Origin) -> bool {
-        self.barriers(vmas, origin, |_| ControlFlow::Break(())).is_continue()
+    fn may_join(&self, vmas: (&Vma, &Vma, Option<&Vma>), how: (Origin, Rules)) -> bool {
+        self.barriers(vmas, how, |_| ControlFlow::Break(())).is_continue()
     }
 
     fn have_one_anon_vma(&self, a: &Vma, b: &Vma, origin: Origin) -> bool {
         match origin {
-            Origin::Here => a.anon_vma == b.anon_vma,
             Origin::Copied => self.anon_vmas.are_same(a, b),
+            _ => a.anon_vma == b.anon_vma,
         }
+    }
+
+    /// Returns the indices of the VMAs that end where `range` begins and begin where it ends. The
+    /// range is a hole or part of one VMA, which is not its own neighbour.
+    fn adjacent(&self, range: Range) -> (Option<usize>, Option<usize>) {
+        let vmas = self.mm.vmas();
+        let first = self.mm.first_ending_after(range.start);
+        let within = vmas.get(first).is_some_and(|vma| vma.range.overlaps(range));
+        let beyond = first + usize::from(within);
+        (
+            first.checked_sub(1).filter(|&at| vmas[at].range.end == range.start),
+            Some(beyond).filter(|&at| at < vmas.len() && vmas[at].range.start == range.end),
+        )
+    }
+
+    /// Returns the indices of the neighbours that `new` joins. The left one is asked first, and the
+    /// right one must fit both. With [`MmapMergesNext`](later::Rule::MmapMergesNext) a range that
+    /// `mmap` maps asks the right one first, and then asks the left one with the anon_vma of the
+    /// right one.
+    fn joins(&self, new: &Vma, origin: Origin, rules: Rules) -> (Option<usize>, Option<usize>) {
+        let vmas = self.mm.vmas();
+        let (before, after) = self.adjacent(new.range);
+        let may_join = |new: &Vma, at: usize, left: Option<&Vma>| {
+            self.may_join((new, &vmas[at], left), (origin, rules))
+        };
+        if origin == Origin::Mapped && rules.has(later::Rule::MmapMergesNext) {
+            let right = after.filter(|&at| may_join(new, at, None));
+            let widened = right.map_or(*new, |at| {
+                let Vma { anon_vma, chain, .. } = vmas[at];
+                Vma { anon_vma, chain, ..*new }
+            });
+            (before.filter(|&at| may_join(&widened, at, None)), right)
+        } else {
+            let left = before.filter(|&at| may_join(new, at, None));
+            (left, after.filter(|&at| may_join(new, at, left.map(|at| &vmas[at]))))
+        }
+    }
+
+    /// Returns the indices of the neighbours that `new` joins on this kernel.
+    pub(crate) fn neighbours(&self, new: &Vma, origin: Origin) -> (Option<usize>, Option<usize>) {
+        let rules = self.later.hold;
+        let joined = self.joins(new, origin, rules);
+        for rule in [later::Rule::MergeUnfaulted, later::Rule::MmapMergesNext] {
+            self.later.applies(rule, || self.joins(new, origin, rules.without(rule)) != joined);
+        }
+        joined
     }
 
     /// Maps `new.range` as `new` by widening a neighbour, where the merge rule allows it, and
@@ -111,38 +173,31 @@ impl Syscall<'_> {
     /// - Else the left one is widened, if the rule allows it. Else the right one.
     ///
     /// The VMA that is widened keeps its attributes: its `VM_SOFTDIRTY`, its anon_vma (if it has
-    /// one) and chain, and its page offsets (`__vma_adjust()`).
+    /// one) and chain, and its page offsets (`__vma_adjust()`). Without an anon_vma it takes that of
+    /// the range, which 5.2.1 never lets happen.
     pub(crate) fn join(&mut self, new: &Vma, origin: Origin) -> Option<usize> {
-        let vmas = self.mm.vmas();
-        let first = self.mm.first_ending_after(new.range.start);
-        let before = first.checked_sub(1).filter(|&at| vmas[at].range.end == new.range.start);
-        let beyond =
-            first + usize::from(vmas.get(first).is_some_and(|vma| vma.range.overlaps(new.range)));
-        let after =
-            Some(beyond).filter(|&at| at < vmas.len() && vmas[at].range.start == new.range.end);
-
-        let left = before.filter(|&at| self.may_join((new, &vmas[at], None), origin));
-        let joined = left.map(|at| &vmas[at]);
-        let right = after.filter(|&at| self.may_join((new, &vmas[at], joined), origin));
+        let (left, right) = self.neighbours(new, origin);
         if self.why.is_some() {
-            self.explain_join(new, origin, (before, after), left);
+            self.explain_join(new, origin, left);
         }
-        left.or(right)?;
+        let target = left.or(right)?;
 
         let right = right.map(|at| self.mm.vmas()[at]);
-        self.vacate(first, new);
+        let giver = right.filter(|vma| left.is_some() && vma.anon_vma.is_some()).unwrap_or(*new);
+        let vma = self.mm.vma_mut(target);
+        if vma.anon_vma.is_none() && giver.anon_vma.is_some() {
+            (vma.anon_vma, vma.chain) = (giver.anon_vma, giver.chain);
+            // Before the range or the right neighbour goes, so that the anon_vma stays.
+            self.anon_vmas.link(&giver);
+        }
+        self.vacate(self.mm.first_ending_after(new.range.start), new);
         match (left, right) {
             (Some(at), None) => {
                 self.mm.vma_mut(at).range.end = new.range.end;
                 Some(at)
             }
             (Some(at), Some(right)) => {
-                let left = self.mm.vma_mut(at);
-                left.range.end = right.range.end;
-                if left.anon_vma.is_none() {
-                    (left.anon_vma, left.chain) = (right.anon_vma, right.chain);
-                    self.anon_vmas.link(&right);
-                }
+                self.mm.vma_mut(at).range.end = right.range.end;
                 self.drop_vmas(at + 1..at + 2);
                 Some(at)
             }
@@ -158,18 +213,14 @@ impl Syscall<'_> {
 
     /// Writes down every condition of the merge rule that failed, for both neighbours.
     #[cold]
-    fn explain_join(
-        &mut self,
-        new: &Vma,
-        origin: Origin,
-        (before, after): (Option<usize>, Option<usize>),
-        joined: Option<usize>,
-    ) {
+    fn explain_join(&mut self, new: &Vma, origin: Origin, left: Option<usize>) {
         let vmas = self.mm.vmas();
+        let (before, after) = self.adjacent(new.range);
+        let left = left.map(|at| &vmas[at]);
         let neighbour = |at: usize, left: Option<&Vma>| {
             let near = &vmas[at];
             let mut barriers = Vec::new();
-            let _ = self.barriers((new, near, left), origin, |barrier| {
+            let _ = self.barriers((new, near, left), (origin, self.later.hold), |barrier| {
                 barriers.push(barrier);
                 ControlFlow::Continue(())
             });
@@ -180,7 +231,7 @@ impl Syscall<'_> {
             new: new.shown(),
             was: self.mm.all_in(new.range).first().map(|vma| vma.range),
             left: before.map(|at| neighbour(at, None)),
-            right: after.map(|at| neighbour(at, joined.map(|at| &vmas[at]))),
+            right: after.map(|at| neighbour(at, left)),
         };
         if let Some(why) = &mut self.why {
             why.merges.push(decision);

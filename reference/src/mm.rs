@@ -6,6 +6,7 @@ use vmadiff_machine::{Errno, Limits, PageSet, UffdId};
 
 use crate::anon_vma::AnonVmas;
 use crate::function::Function;
+use crate::later::Later;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::Shmem;
@@ -72,6 +73,11 @@ impl Mm {
         self.vmas.get(at).filter(|vma| vma.range.start <= page).map(|_| at)
     }
 
+    /// Returns whether `page` lies inside a VMA and is not its first page, so that a cut is possible.
+    pub(crate) fn is_within(&self, page: Page) -> bool {
+        self.vma_at(page).is_some_and(|at| self.vmas[at].range.start < page)
+    }
+
     /// Returns the index of the first VMA that maps a page of `range`, and the part of `range` that
     /// it maps.
     pub(crate) fn first_in(&self, range: Range) -> Option<(usize, Range)> {
@@ -107,6 +113,7 @@ pub(crate) struct Syscall<'a> {
     pub(crate) anon_vmas: &'a mut AnonVmas,
     pub(crate) shmem: &'a mut Shmem,
     pub(crate) limits: &'a Limits,
+    pub(crate) later: &'a Later,
     /// The reasons of the operation, where they are asked for.
     pub(crate) why: Option<&'a mut Why>,
 }

@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::chain::Chain;
 use crate::function::Function;
+use crate::later;
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
@@ -45,6 +46,9 @@ impl Syscall<'_> {
     /// write a file that is open for reading; `ENOMEM` past the limit on pages, without the replaced
     /// pages, or where cutting a VMA in three passes the limit on VMAs; `EAGAIN` where populating
     /// waits for userfaultfd.
+    ///
+    /// With [`MmapCutsFirst`](later::Rule::MmapCutsFirst) a call that fails at the limit on pages has
+    /// cut the replaced mappings.
     pub(crate) fn mmap(
         &mut self,
         (page, len): (Page, Len),
@@ -71,7 +75,13 @@ impl Syscall<'_> {
         if kind == Kind::ReadonlyShared && prot.contains(Prot::W) {
             return self.refuse(Errno::EACCES, Function::DoMmap, Rule::FileReadOnly);
         }
-        self.may_expand(len.0.into(), self.mm.mapped_in(range))?;
+        if let Err(refusal) = self.may_expand(len.0.into(), self.mm.mapped_in(range)) {
+            let cuts = || [range.start, range.end].into_iter().any(|page| self.mm.is_within(page));
+            if self.later.applies(later::Rule::MmapCutsFirst, cuts) {
+                self.cut_out(range)?;
+            }
+            return Err(refusal);
+        }
         if self.mm.first_in(range).is_some() {
             self.munmap(range)?;
         }
@@ -102,7 +112,7 @@ impl Syscall<'_> {
             uffd: None,
             policy: Mode::Default,
         };
-        if self.join(&new, Origin::Here).is_none() {
+        if self.join(&new, Origin::Mapped).is_none() {
             self.mm.insert(new);
         }
         if flags.contains(VmFlags::VM_LOCKED) {
@@ -121,7 +131,21 @@ impl Syscall<'_> {
         if range.is_empty() {
             return self.refuse(Errno::EINVAL, Function::DoMunmap, Rule::NoPages);
         }
-        let Some((mut at, _)) = self.mm.first_in(range) else { return Ok(()) };
+        if self.mm.first_in(range).is_some() {
+            let at = self.cut_out(range)?;
+            self.zap(range);
+            self.drop_vmas(at..at + self.mm.all_in(range).len());
+        }
+        Ok(())
+    }
+
+    /// Cuts the VMAs of `range`, of which there is one, at both ends of the range, and returns the
+    /// index of the first one inside.
+    ///
+    /// # Errors
+    /// `ENOMEM` as [`Syscall::munmap`].
+    fn cut_out(&mut self, range: Range) -> Result<usize, Refusal> {
+        let mut at = self.mm.first_ending_after(range.start);
         let first = self.mm.vmas()[at].range;
         if first.start < range.start {
             if range.end < first.end {
@@ -130,13 +154,9 @@ impl Syscall<'_> {
             self.cut(at, range.start);
             at += 1;
         }
-        if let Some(last) = self.mm.vma_at(range.end)
-            && self.mm.vmas()[last].range.start < range.end
-        {
-            self.cut(last, range.end);
+        if self.mm.is_within(range.end) {
+            self.cut(self.mm.first_ending_after(range.end), range.end);
         }
-        self.zap(range);
-        self.drop_vmas(at..at + self.mm.all_in(range).len());
-        Ok(())
+        Ok(at)
     }
 }

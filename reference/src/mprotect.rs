@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
 use crate::function::Function;
+use crate::later;
 use crate::mm::Syscall;
 use crate::mmap::access;
 use crate::range::Range;
@@ -13,7 +14,8 @@ use crate::vma::Vma;
 
 impl Syscall<'_> {
     /// Gives `range` another protection. Private memory that becomes writable is charged, and stays
-    /// charged, unless it is `VM_NORESERVE` (`mprotect_fixup()`). If that memory is locked it is
+    /// charged, unless it is `VM_NORESERVE` (`mprotect_fixup()`); but see
+    /// [`MprotectUncharge`](later::Rule::MprotectUncharge). If that memory is locked it is
     /// populated, and the call ignores the result. Populating does not wait for userfaultfd here: a
     /// fault that may not be retried fails (`handle_userfault()` without `FAULT_FLAG_ALLOW_RETRY`).
     ///
@@ -37,6 +39,15 @@ impl Syscall<'_> {
             let uncharged = F::VM_ACCOUNT | F::VM_WRITE | F::VM_SHARED | F::VM_NORESERVE;
             if new.contains(F::VM_WRITE) && !old.intersects(uncharged) {
                 new |= F::VM_ACCOUNT;
+            }
+            if this.later.applies(later::Rule::MprotectUncharge, || {
+                let vma = &this.mm.vmas()[at];
+                !new.contains(F::VM_WRITE)
+                    && old.contains(F::VM_ACCOUNT)
+                    && vma.is_anonymous()
+                    && vma.anon_vma.is_none()
+            }) {
+                new -= F::VM_ACCOUNT;
             }
             let at = this.change_flags(at, part, new)?;
             let locked = old & (F::VM_WRITE | F::VM_SHARED | F::VM_LOCKED) == F::VM_LOCKED;

@@ -5,9 +5,12 @@ use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
 use crate::copy_vma::Source;
 use crate::function::Function;
+use crate::later;
+use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
+use crate::vma::Vma;
 use crate::why::CopyKind;
 
 impl Syscall<'_> {
@@ -31,6 +34,7 @@ impl Syscall<'_> {
         if new_len.0 == 0 {
             return self.refuse(Errno::EINVAL, Function::Mremap, Rule::NoPages);
         }
+        self.is_mapped_first(page, (old_len, new_len), flags, new_page)?;
         if flags == MremapFlags::MaymoveFixed {
             return self.mremap_to(page, (old_len, new_len), new_page, report);
         }
@@ -46,7 +50,16 @@ impl Syscall<'_> {
         if let Some(there) = self.mm.all_in(grown).first() {
             return self.refuse(Errno::ENOMEM, Function::Mremap, Rule::Occupied(there.range));
         }
-        self.mm.vma_mut(at).range.end = grown.end;
+        let vma = self.mm.vmas()[at];
+        let new = Vma { range: grown, pgoff: vma.pgoff_of(grown.start), ..vma };
+        if self.later.applies(later::Rule::MremapGrowMerges, || {
+            // With the VMA itself it would merge on any kernel.
+            self.neighbours(&new, Origin::Grown).1.is_some()
+        }) {
+            self.join(&new, Origin::Grown);
+        } else {
+            self.mm.vma_mut(at).range.end = grown.end;
+        }
         self.populate_if_locked(grown)?;
         Ok(page.0)
     }
@@ -70,6 +83,23 @@ impl Syscall<'_> {
             return self.refuse(Errno::EINVAL, Function::MremapTo, Rule::Overlap { from, to: new });
         }
         self.may_map(6, Function::MremapTo)?;
+        if let Some(at) = self.mm.vma_at(page)
+            && self.later.applies(later::Rule::MremapSeveral, || {
+                old_len == new_len && self.mm.vmas()[at].range.end < page.plus(old_len)
+            })
+        {
+            *report = self.remap_move(Range::new(page, old_len), new_page)?;
+            return Ok(new_page.0);
+        }
+        let tail = Range::new(page.plus(new_len.min(old_len)), Len(old_len.0 - new_len.0.min(old_len.0)));
+        let early = self.may_resize(page, old_len.min(new_len), new_len);
+        if let Err(refusal) = early
+            && self.later.applies(later::Rule::MremapChecksFirst, || {
+                self.mm.first_in(new).is_some() || self.mm.first_in(tail).is_some()
+            })
+        {
+            return Err(refusal);
+        }
         self.munmap(new)?;
         if new_len < old_len {
             self.munmap(Range { start: page.plus(new_len), end: page.plus(old_len) })
@@ -81,6 +111,63 @@ impl Syscall<'_> {
             .map_err(|refusal| refusal.after(Progress::Unmapped))?;
         *report = Some(self.move_vma(at, old, new)?);
         Ok(new_page.0)
+    }
+
+    /// Moves every VMA's part of `old` by the same distance, so that the first page of the range moves
+    /// to `new_page`. The holes stay (`remap_move()`).
+    ///
+    /// # Errors
+    /// `EFAULT` at a VMA that userfaultfd watches; those of [`Syscall::munmap`]. Parts that were
+    /// moved before stay moved.
+    fn remap_move(&mut self, old: Range, new_page: Page) -> Result<Option<CopyReport>, Refusal> {
+        let mut report = None;
+        let mut rest = old;
+        while let Some((at, part)) = self.mm.first_in(rest) {
+            let vma = self.mm.vmas()[at];
+            if vma.uffd.is_some() {
+                return self.refuse(Errno::EFAULT, Function::Mremap, Rule::Watched(vma.range));
+            }
+            let new = Range {
+                start: new_page.plus(Len(part.start.0 - old.start.0)),
+                end: new_page.plus(Len(part.end.0 - old.start.0)),
+            };
+            self.munmap(new)?;
+            let at = self.may_resize(part.start, Len(part.len()), Len(part.len()))?;
+            report = Some(self.move_vma(at, part, new)?);
+            rest.start = part.end;
+        }
+        Ok(report)
+    }
+
+    /// Checks that `page` is mapped before any other check, where a rule of later kernels says so.
+    ///
+    /// # Errors
+    /// `EFAULT` with [`MremapUnmapped`](later::Rule::MremapUnmapped) and
+    /// [`MremapUnmappedFirst`](later::Rule::MremapUnmappedFirst).
+    fn is_mapped_first(
+        &self,
+        page: Page,
+        (old_len, new_len): (Len, Len),
+        flags: MremapFlags,
+        new_page: Page,
+    ) -> Result<(), Refusal> {
+        if self.later.hold.is_empty() || self.mm.vma_at(page).is_some() {
+            return Ok(());
+        }
+        let (old, new) = (Range::new(page, old_len), Range::new(new_page, new_len));
+        let mapped = |range: Range| self.mm.first_in(range).is_some();
+        let applies = if flags != MremapFlags::MaymoveFixed {
+            // To grow, 5.2.1 looks for the VMA as well.
+            self.later.applies(later::Rule::MremapUnmapped, || new_len <= old_len)
+        } else if old.end > new.start && new.end > page || self.may_map(6, Function::MremapTo).is_err() {
+            self.later.applies(later::Rule::MremapUnmappedFirst, || true)
+        } else {
+            self.later.applies(later::Rule::MremapUnmapped, || mapped(new) || mapped(old))
+        };
+        match applies {
+            true => self.refuse(Errno::EFAULT, Function::Mremap, Rule::NotMapped(page)),
+            false => Ok(()),
+        }
     }
 
     /// Moves `old`, which the VMA at `at` maps, to `new`, a hole (`move_vma()`). A move of no pages

@@ -5,6 +5,7 @@ use vmadiff_machine::operand::{Access, Page};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::function::Function;
+use crate::later;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
@@ -41,6 +42,9 @@ impl Syscall<'_> {
             }
             // Memory that may be written or executed may be read.
             Access::Read if !flags.intersects(VmFlags::ACCESS) => Some(Rule::NoAccess(vma)),
+            Access::Read if self.is_execute_only(flags) => {
+                Some(Rule::LacksFlags { vma, flags: VmFlags::VM_READ })
+            }
             _ => None,
         };
         if let Some(rule) = refused {
@@ -127,21 +131,36 @@ impl Syscall<'_> {
         *self.mm.vma_mut(at) = vma;
     }
 
+    /// Returns whether protection keys forbid to read memory with these flags
+    /// ([`ExecuteOnly`](later::Rule::ExecuteOnly)).
+    fn is_execute_only(&self, flags: VmFlags) -> bool {
+        self.later.applies(later::Rule::ExecuteOnly, || flags & VmFlags::ACCESS == VmFlags::VM_EXEC)
+    }
+
     /// Faults in `part` of the VMA at `at`, page by page, up to the first page that fails
     /// (`populate_vma_page_range()`). Private writable memory is written, so that it is copied now.
     /// Any other memory is read, even if only writing or executing is permitted. Memory that is
-    /// locked on fault is left as it is.
+    /// locked on fault is left as it is; 5.2.1 checks its permissions first, kernels with
+    /// [`MlockOnfault`](later::Rule::MlockOnfault) do not.
     ///
     /// # Errors
     /// `EFAULT` where no access is permitted (`check_vma_flags()`) or the page lies beyond the file;
     /// `EAGAIN` where the fault waits for userfaultfd.
     pub(crate) fn populate_part(&mut self, at: usize, part: Range) -> Result<(), Refusal> {
         let vma = self.mm.vmas()[at];
-        if !vma.flags.intersects(VmFlags::ACCESS) {
-            return self.refuse(Errno::EFAULT, Function::CheckVmaFlags, Rule::NoAccess(vma.range));
-        }
-        if vma.flags.contains(VmFlags::VM_LOCKONFAULT) {
-            return Ok(());
+        let on_fault = vma.flags.contains(VmFlags::VM_LOCKONFAULT);
+        let refused = if !vma.flags.intersects(VmFlags::ACCESS) {
+            Some(Rule::NoAccess(vma.range))
+        } else if self.is_execute_only(vma.flags) {
+            Some(Rule::LacksFlags { vma: vma.range, flags: VmFlags::VM_READ })
+        } else {
+            None
+        };
+        match refused {
+            Some(_) if self.later.applies(later::Rule::MlockOnfault, || on_fault) => return Ok(()),
+            Some(rule) => return self.refuse(Errno::EFAULT, Function::CheckVmaFlags, rule),
+            None if on_fault => return Ok(()),
+            None => {}
         }
         let write = vma.is_private_writable();
         part.pages().try_for_each(|page| {

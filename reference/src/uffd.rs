@@ -9,6 +9,8 @@ use vmadiff_machine::{Errno, UffdId, VmFlags};
 
 use crate::change::Hole;
 use crate::function::Function;
+use crate::later;
+use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Refusal, Rule};
@@ -51,13 +53,24 @@ impl Syscall<'_> {
     ///
     /// # Errors
     /// `EBADF` where the context was never opened. Before any change: `EINVAL` for no pages, no
-    /// mapping, or the device. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk.
+    /// mapping, or the device; with [`UffdUnregisterOther`](later::Rule::UffdUnregisterOther) where
+    /// another context watches. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk.
     pub(crate) fn uffd_unregister(&mut self, range: Range, ctx: Ctx) -> Result<u8, Refusal> {
         let function = Function::UserfaultfdUnregister;
         if self.mm.uffd[usize::from(ctx.index())].is_none() {
             return self.refuse(Errno::EBADF, Function::KsysIoctl, Rule::NeverOpened(ctx));
         }
-        self.can_userfault(function, range, |_| Ok(()))?;
+        let id = self.mm.uffd[usize::from(ctx.index())];
+        self.can_userfault(function, range, |vma| {
+            let other = || vma.uffd.is_some() && vma.uffd != id;
+            match self.later.applies(later::Rule::UffdUnregisterOther, other) {
+                true => {
+                    let rule = Rule::WatchedByOther { vma: vma.range, ctx };
+                    self.refuse(Errno::EINVAL, function, rule)
+                }
+                false => Ok(()),
+            }
+        })?;
         self.set_uffd(range, None)
     }
 
@@ -88,18 +101,26 @@ impl Syscall<'_> {
     /// begins later. So a part from the middle of a VMA to its end does not join a successor whose
     /// offset fits, and does join one whose offset is wrong by the same distance. That successor
     /// then shows other pages of the file in the part, and a reverse-map walk does not find the
-    /// anonymous pages of the part. Later kernels pass the offset of the part.
+    /// anonymous pages of the part. Kernels with [`UffdOffset`](later::Rule::UffdOffset) pass the
+    /// offset of the part.
     fn set_uffd(&mut self, range: Range, ctx: Option<UffdId>) -> Result<u8, Refusal> {
         self.walk(range, Hole::Ignored, |this, at, part| {
             let vma = this.mm.vmas()[at];
             if vma.uffd == ctx {
                 return Ok(at);
             }
-            let mut new = Vma { pgoff: vma.pgoff, ..vma.part(part) };
-            new.drop_uffd();
+            let mut mended = vma.part(part);
+            mended.drop_uffd();
             if ctx.is_some() {
-                new.uffd = ctx;
-                new.flags |= VmFlags::VM_UFFD_MISSING;
+                mended.uffd = ctx;
+                mended.flags |= VmFlags::VM_UFFD_MISSING;
+            }
+            let mut new = Vma { pgoff: vma.pgoff, ..mended };
+            if this.later.applies(later::Rule::UffdOffset, || {
+                let joined = |new| this.neighbours(new, Origin::Here);
+                joined(&new) != joined(&mended)
+            }) {
+                new = mended;
             }
             this.change(at, &new)
         })?;

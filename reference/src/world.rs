@@ -4,6 +4,7 @@ use vmadiff_machine::operand::Process;
 use vmadiff_machine::{Errno, Limits, Observation};
 
 use crate::anon_vma::AnonVmas;
+use crate::later::{Later, Rules};
 use crate::mm::{Mm, Mms, Syscall};
 use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::Shmem;
@@ -18,6 +19,8 @@ pub(crate) struct World {
     pub(crate) shmem: Shmem,
     /// The number of userfaultfd contexts that have been opened.
     pub(crate) uffds: u32,
+    /// The rules of later kernels.
+    pub(crate) later: Later,
     /// The reasons of the operation; none where nobody asks for them.
     pub(crate) why: Option<Box<Why>>,
 }
@@ -33,6 +36,7 @@ impl World {
         self.anon_vmas.reset();
         self.shmem.reset();
         self.uffds = 0;
+        self.later.applied.set(Rules::NONE);
     }
 
     #[inline]
@@ -49,6 +53,7 @@ impl World {
             anon_vmas: &mut self.anon_vmas,
             shmem: &mut self.shmem,
             limits: &self.limits,
+            later: &self.later,
             why: self.why.as_deref_mut(),
         }
     }

@@ -11,6 +11,7 @@ use vmadiff::fresh;
 use vmadiff::kernel::{Beside, End, Holds, Run};
 use vmadiff::text::Look;
 use vmadiff_kernel::{Kernel, Missing, Options};
+use vmadiff_reference::later::{About, Version};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Machine as _, Program};
 
@@ -66,7 +67,7 @@ struct Tally {
     blocked: u64,
     timed_out: u64,
     lacks: BTreeMap<Missing, u64>,
-    explained: BTreeMap<&'static str, u64>,
+    undecided: BTreeMap<String, u64>,
     differs: BTreeMap<Signature, (u64, Program)>,
 }
 
@@ -75,15 +76,20 @@ impl Tally {
         self.programs += 1;
         self.agree += run.agree;
         // What follows an end that is no difference is no operation of the program here.
-        let ended_badly = matches!(run.end, End::Differs(_) | End::TimedOut | End::Failed(_));
+        let ended_badly = matches!(
+            run.end,
+            End::Differs(_) | End::Undecided(..) | End::TimedOut | End::Failed(_)
+        );
         self.operations += run.agree + usize::from(ended_badly);
         match &run.end {
             End::Whole => self.whole += 1,
             End::Blocked => self.blocked += 1,
             End::TimedOut => self.timed_out += 1,
             End::Lacks(missing) => *self.lacks.entry(*missing).or_default() += 1,
-            End::Explained(rule) | End::Unnameable(rule) => {
-                *self.explained.entry(rule.name).or_default() += 1
+            End::Undecided(rules, _) => {
+                for rule in rules.iter() {
+                    *self.undecided.entry(rule.name().to_owned()).or_default() += 1;
+                }
             }
             End::Differs(Divergence { signature, .. }) => {
                 let entry = self.differs.entry(signature.clone());
@@ -122,23 +128,26 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
 fn probe(beside: &mut Beside) -> anyhow::Result<bool> {
     let mut out = stdout().lock();
     let found = beside.probe();
-    let name = found.iter().map(|(rule, _)| rule.name.len()).max().unwrap_or(0);
-    writeln!(out, "{:<name$}  since  {}", "rule", beside.kernel().name())?;
+    let name = found.iter().map(|(rule, _)| rule.name().len()).max().unwrap_or(0);
+    writeln!(out, "{:<name$}  since  until  {:<16}  {}", "rule", "bug", beside.kernel().name())?;
     let mut otherwise = false;
     for (rule, holds) in &found {
-        let text = match holds {
-            Holds::Yes => "holds".to_owned(),
-            Holds::No => "does not hold".to_owned(),
-            Holds::Unknown(missing) => format!("cannot be told: the kernel lacks {missing}"),
-            Holds::Otherwise(_) => "differs in another way".to_owned(),
-        };
-        writeln!(out, "{:<name$}  {:<5}  {text}", rule.name, rule.since)?;
+        let About { since, until, bug, .. } = rule.about();
+        let version = |version: &Option<Version>| version.map_or("-".into(), |v| v.to_string());
+        let (since, until) = (version(since), version(until));
+        writeln!(out, "{:<name$}  {since:<5}  {until:<5}  {bug:<16}  {holds}", rule.name())?;
     }
     for (rule, holds) in &found {
         if let Holds::Otherwise(report) = holds {
             otherwise = true;
-            writeln!(out, "\n{}\n\n{report}", rule.name)?;
+            writeln!(out, "\n{}\n\n{report}", rule.name())?;
         }
+    }
+    writeln!(out)?;
+    for (rule, _) in &found {
+        let About { name, text, function, commit, .. } = rule.about();
+        let commit = commit.map_or_else(String::new, |commit| format!(", {commit}"));
+        writeln!(out, "{name}: {text}; {function}(){commit}")?;
     }
     let facilities = beside.kernel().facilities();
     writeln!(out, "\n{facilities}")?;
@@ -186,15 +195,17 @@ fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow
         counts.into_iter().map(|(name, count)| format!(" {name}={count}")).collect()
     };
     let lacks = count(tally.lacks.iter().map(|(m, n)| (format!("lacks-{m}"), *n)).collect());
-    let explained = count(tally.explained.iter().map(|(r, n)| (format!("rule-{r}"), *n)).collect());
+    let undecided: Vec<_> =
+        tally.undecided.iter().map(|(rule, n)| (format!("undecided-{rule}"), *n)).collect();
+    let undecided = count(undecided);
     let differ: u64 = tally.differs.values().map(|(count, _)| count).sum();
     let applied: Vec<_> =
-        beside.applied().iter().map(|(rule, n)| (format!("instead-{rule}"), *n)).collect();
-    let instead = count(applied);
+        beside.applied().iter().map(|(rule, n)| (format!("rule-{}", rule.name()), *n)).collect();
+    let applied = count(applied);
     writeln!(
         out,
         "programs={programs} operations={operations} agree={agree} whole={whole} blocked={blocked} \
-         timed-out={timed_out} differ={differ} withheld={}{lacks}{instead}{explained}",
+         timed-out={timed_out} differ={differ} withheld={}{lacks}{applied}{undecided}",
         beside.kernel().withheld()
     )?;
     for (signature, (count, program)) in &tally.differs {

@@ -1,0 +1,274 @@
+//! Rules of later kernels: each is one behaviour in which a kernel after 5.2.1 differs.
+//!
+//! A reference [with rules](crate::Reference::with_rules) does exactly what 5.2.1 with these changes
+//! does. A rule therefore accepts one behaviour and no other, and a program goes on after it. Without
+//! rules the reference is 5.2.1.
+//!
+//! A rule is asked where the kernel makes the decision, with the state at that moment. It is
+//! *applied* where the decision differs from that of 5.2.1;
+//! [`Reference::applied`](crate::Reference::applied) returns the rules that an operation applied.
+
+use std::cell::Cell;
+use std::fmt;
+
+/// A version of Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u8, pub u8);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// The side of a rule that has a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// 5.2.1 is wrong, and the rule is the fix.
+    Original,
+    /// The later kernel is wrong, and a still later one mends it.
+    Later,
+    /// Neither: the behaviour was changed on purpose, or as a side effect that no caller may rely on.
+    Neither,
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Bug::Original => "5.2.1",
+            Bug::Later => "the later kernel",
+            Bug::Neither => "neither",
+        })
+    }
+}
+
+/// An upstream commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The first twelve digits of the commit id; `None` where it was not verified.
+    pub id: Option<&'static str>,
+    /// The subject line.
+    pub title: &'static str,
+}
+
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (\"{}\")", self.id.unwrap_or("unverified"), self.title)
+    }
+}
+
+/// The facts about a rule.
+#[derive(Debug)]
+pub struct About {
+    /// The name, as reports show it.
+    pub name: &'static str,
+    /// The first version of Linux with this behaviour; `None` where it depends on the processor.
+    pub since: Option<Version>,
+    /// The first later version without it.
+    pub until: Option<Version>,
+    /// The behaviour.
+    pub text: &'static str,
+    /// The kernel function that decides.
+    pub function: &'static str,
+    /// The upstream commit; `None` where the behaviour depends on the processor.
+    pub commit: Option<Commit>,
+    /// The side that has a bug.
+    pub bug: Bug,
+    /// A program whose last operation shows the rule.
+    pub probe: &'static str,
+}
+
+macro_rules! rules {
+    (@version -) => { None };
+    (@version $major:literal $minor:literal) => { Some(Version($major, $minor)) };
+    (@commit -) => { None };
+    (@commit unverified $title:literal) => { Some(Commit { id: None, title: $title }) };
+    (@commit $id:literal $title:literal) => { Some(Commit { id: Some($id), title: $title }) };
+    ($($rule:ident $name:literal since ($($since:tt)*) until ($($until:tt)*) bug $bug:ident:
+        $text:literal; $function:literal ($($commit:tt)*);)*) => {
+        /// A behaviour in which later kernels differ from 5.2.1.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Rule { $(#[doc = $text] $rule,)* }
+
+        impl Rule {
+            /// Every rule, in the order of the versions that brought them.
+            pub const ALL: &[Rule] = &[$(Rule::$rule,)*];
+
+            /// Returns the facts about the rule.
+            pub fn about(self) -> &'static About {
+                match self { $(Rule::$rule => {
+                    static ABOUT: About = About {
+                        name: $name,
+                        since: rules!(@version $($since)*),
+                        until: rules!(@version $($until)*),
+                        text: $text,
+                        function: $function,
+                        commit: rules!(@commit $($commit)*),
+                        bug: Bug::$bug,
+                        probe: include_str!(concat!("../../corpus/kernel/", $name, ".txt")),
+                    };
+                    &ABOUT
+                })* }
+            }
+        }
+    };
+}
+
+rules! {
+    MbindHoles "mbind-holes" since (5 5) until (-) bug Original:
+        "mbind with a policy refuses a hole anywhere in the range; mbind with the default policy accepts every hole";
+        "queue_pages_test_walk" (unverified "mm/mempolicy.c: fix checking unmapped holes for mbind");
+    WipeonforkAnonVma "wipeonfork-anon-vma" since (5 7) until (-) bug Neither:
+        "a VM_WIPEONFORK mapping has no anon_vma in the child until its first page";
+        "dup_mmap" (unverified "mm: don't prepare anon_vma if vma has VM_WIPEONFORK");
+    MremapUnmappedFirst "mremap-unmapped-first" since (5 16) until (6 17) bug Neither:
+        "mremap of an unmapped page answers EFAULT before it checks overlap and the limit on VMAs";
+        "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
+    MremapUnmapped "mremap-unmapped" since (5 16) until (-) bug Neither:
+        "mremap of an unmapped page answers EFAULT, even to shrink, and changes nothing";
+        "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
+    MadviseCutEagain "madvise-cut-eagain" since (5 17) until (-) bug Neither:
+        "madvise answers EAGAIN where a cut passes the limit on VMAs";
+        "madvise_vma_behavior" (unverified "mm: rearrange madvise code to allow for reuse");
+    MlockOnfault "mlock-onfault" since (5 18) until (-) bug Neither:
+        "populating skips memory that is locked on fault, even if no access to it is permitted";
+        "populate_vma_page_range" (unverified "mm/munlock: delete FOLL_MLOCK and FOLL_POPULATE");
+    MremapGrowMerges "mremap-grow-merges" since (5 19) until (-) bug Neither:
+        "the pages by which a mapping grows in place merge with the next VMA";
+        "mremap" ("ca3d76b0aa80" "mm: add merging after mremap resize");
+    AnonVmaReuse "anon-vma-reuse" since (6 0) until (-) bug Original:
+        "fork reuses an anon_vma only if it has no VMA of its own and at most one child (CVE-2022-42703)";
+        "anon_vma_clone" ("2555283eb40d" "mm/rmap: Fix anon_vma->degree ambiguity leading to double-reuse");
+    MmapMergesNext "mmap-merges-next" since (6 1) until (6 12) bug Neither:
+        "mmap merges with the next VMA first; the previous VMA then has to fit the next one";
+        "mmap_region" (unverified "mm/mmap: use advanced maple tree API for mmap_region()");
+    UffdOffset "uffd-offset" since (6 4) until (-) bug Original:
+        "where a userfaultfd range begins inside a VMA, the merge rule gets the page offset of the range, not that of the VMA";
+        "userfaultfd_register" ("5543d3c43c41" "mm/uffd: allow vma to merge as much as possible");
+    MprotectUncharge "mprotect-uncharge" since (6 5) until (-) bug Neither:
+        "anonymous memory without an anon_vma loses VM_ACCOUNT when mprotect makes it read-only";
+        "mprotect_fixup" (unverified "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()");
+    MmapCutsFirst "mmap-cuts-first" since (6 12) until (-) bug Neither:
+        "an mmap that fails at the limit on pages leaves the cuts at both ends of its range";
+        "mmap_region" (unverified "mm/mmap: avoid zeroing vma tree in mmap_region()");
+    MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
+        "a range with an anon_vma merges with a VMA without one, unless the range descends from a fork";
+        "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");
+    MremapSeveral "mremap-several" since (6 17) until (-) bug Neither:
+        "a move without resizing moves every VMA of the range, and keeps the holes between them";
+        "remap_move" (unverified "mm/mremap: permit mremap() move of multiple VMAs");
+    MremapChecksFirst "mremap-checks-first" since (6 17) until (-) bug Original:
+        "a move makes every check before it unmaps the destination";
+        "check_prep_vma" (unverified "mm/mremap: check remap conditions earlier");
+    UffdUnregisterOther "uffd-unregister-other" since (6 17) until (-) bug Original:
+        "a userfaultfd context cannot unregister a VMA that another context watches: EINVAL";
+        "userfaultfd_unregister" (unverified "userfaultfd: prevent unregistering VMAs through a different userfaultfd");
+    ExecuteOnly "execute-only" since (-) until (-) bug Neither:
+        "with protection keys, memory that may only be executed cannot be read";
+        "arch_vma_access_permitted" (-);
+}
+
+impl Rule {
+    /// Returns the name of the rule.
+    pub fn name(self) -> &'static str {
+        self.about().name
+    }
+
+    /// Returns the rule called `name`.
+    pub fn named(name: &str) -> Option<Rule> {
+        Rule::ALL.iter().copied().find(|rule| rule.name() == name)
+    }
+}
+
+/// A set of rules.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules(u32);
+
+impl Rules {
+    /// No rule: Linux 5.2.1.
+    pub const NONE: Rules = Rules(0);
+
+    /// Returns every rule whose version range has `version`: the behaviour of that release, without
+    /// changes ported back to it. Rules that depend on the processor are not among them.
+    pub fn of_version(version: Version) -> Rules {
+        let had = |rule: &Rule| {
+            let About { since, until, .. } = *rule.about();
+            since.is_some_and(|since| since <= version)
+                && until.is_none_or(|until| version < until)
+        };
+        Rule::ALL.iter().copied().filter(had).collect()
+    }
+
+    /// Returns whether the set has `rule`.
+    #[inline]
+    pub fn has(self, rule: Rule) -> bool {
+        self.0 >> rule as u32 & 1 == 1
+    }
+
+    /// Returns the set with `rule`.
+    #[must_use]
+    pub fn with(self, rule: Rule) -> Rules {
+        Rules(self.0 | 1 << rule as u32)
+    }
+
+    /// Returns the set without `rule`.
+    #[must_use]
+    pub fn without(self, rule: Rule) -> Rules {
+        Rules(self.0 & !(1 << rule as u32))
+    }
+
+    /// Returns the rules of both sets.
+    #[must_use]
+    pub fn union(self, other: Rules) -> Rules {
+        Rules(self.0 | other.0)
+    }
+
+    /// Returns whether the set has no rule.
+    pub fn is_empty(self) -> bool {
+        self == Rules::NONE
+    }
+
+    /// Returns the rules of the set, in the order of [`Rule::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Rule> {
+        Rule::ALL.iter().copied().filter(move |rule| self.has(*rule))
+    }
+}
+
+impl FromIterator<Rule> for Rules {
+    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Rules {
+        rules.into_iter().fold(Rules::NONE, Rules::with)
+    }
+}
+
+impl fmt::Display for Rules {
+    /// The names, with commas between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(Rule::name).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rules({self})")
+    }
+}
+
+/// The rules that hold, and those that the operation applied.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Later {
+    pub(crate) hold: Rules,
+    pub(crate) applied: Cell<Rules>,
+}
+
+impl Later {
+    /// Returns whether `rule` holds and makes a difference here; then the rule is applied.
+    #[inline]
+    pub(crate) fn applies(&self, rule: Rule, differs: impl FnOnce() -> bool) -> bool {
+        let applies = self.hold.has(rule) && differs();
+        if applies {
+            self.applied.set(self.applied.get().with(rule));
+        }
+        applies
+    }
+}
