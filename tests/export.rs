@@ -9,9 +9,12 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use vmadiff::export_c::export_c;
 use vmadiff::export_syz::export_syz;
+use vmadiff::kernel::{Beside, End};
 use vmadiff::random::Walk;
+use vmadiff_kernel::{Kernel, Options};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Limits, Op, Opcode, Program};
+use vmadiff_reference::later::{Rule, Rules};
 
 /// The C compilers that are there; `cc` is one that Rust needs itself.
 fn compilers() -> Vec<&'static str> {
@@ -84,10 +87,6 @@ fn the_running_kernel_agrees_with_the_reference_on_the_seeds() {
         match status {
             0 => agreed += 1,
             77 => impossible.push(format!("{name}: {}", text.lines().last().unwrap_or_default())),
-            // Since 5.17 madvise() says EAGAIN where it may not cut a VMA.
-            1 if name == "errno-madvise-ENOMEM-maps" => {
-                assert!(text.contains("DONTFORK") && text.contains(" -EAGAIN\n"), "{text}");
-            }
             _ => panic!("{name}: status {status}\n{text}"),
         }
     }
@@ -104,6 +103,81 @@ fn the_running_kernel_does_again_what_real_programs_did() {
         let (status, text) = run(&compile("cc", folder.path(), &name, &export_c(&program, &name)));
         assert_eq!(status, 0, "{name}: {text}");
         assert!(text.ends_with(&format!("agrees: {} operations\n", program.ops.len())), "{text}");
+    }
+}
+
+/// The rules that a C program names at its end.
+fn named(text: &str) -> Vec<&str> {
+    let last = text.lines().last().unwrap_or_default();
+    last.split_once(", with the rules ")
+        .map_or(Vec::new(), |(_, rules)| rules.split(", ").collect())
+}
+
+#[test]
+fn the_c_program_and_vmadiff_kernel_judge_alike_and_name_the_same_rules() {
+    let Ok(kernel) = Kernel::new(Options::default()) else {
+        return println!("skipped: the running kernel cannot be driven");
+    };
+    let mut beside = Beside::new(kernel);
+    beside.probe();
+    let several = program(
+        "mmap 0 10 2 rw anon_private\nmmap 0 12 2 r anon_private\nmmap 0 15 2 rw anon_private\n\
+         touch 0 10 1\ntouch 0 15 1\nmremap 0 10 8 8 MAYMOVE|FIXED 30\nuffd_register 0 35 2\n\
+         mremap 0 30 8 8 MAYMOVE|FIXED 40\n",
+    );
+    let folder = folder();
+    let outside = programs("kernel/outside").into_iter().map(|(name, p)| (name + "-outside", p));
+    let all = Rule::ALL
+        .iter()
+        .map(|rule| (rule.name().to_owned(), rule.about().probe.parse().expect("a program")));
+    let (mut whole, mut met) = (0, 0);
+    for (name, program) in all.chain(outside).chain([("several".into(), several)]) {
+        let mut applied = Rules::NONE;
+        let run_beside = beside.run_with(&program, |step| applied = applied.union(step.applied));
+        if !matches!(run_beside.end, End::Whole) {
+            println!("{name}: skipped: {:?}", run_beside.end);
+            continue;
+        }
+        let c = export_c(&program, &name);
+        let (status, text) = run(&compile("cc", folder.path(), &name, &c));
+        assert_eq!(status, 0, "{name}: {text}");
+        let named = named(&text);
+        assert!(named.iter().all(|rule| applied.iter().any(|a| a.name() == *rule)), "{text}");
+        // Of a rule that changes VMAs only, a C program sees nothing.
+        let shown = named.is_empty() || text.contains("     as with the rules ");
+        assert!(shown, "{text}");
+        (whole, met) = (whole + 1, met + usize::from(!named.is_empty()));
+    }
+    println!("{whole} programs, rules named in {met}");
+    assert!(whole > 0);
+}
+
+#[test]
+fn a_c_program_accepts_each_combination_of_rules_and_nothing_else() {
+    // Two rules, each with a result of its own: four kernels.
+    let text = "mmap 0 0 1 rw anon_private\nmremap 0 1 1 1 MAYMOVE|FIXED 0\n\
+                mmap 0 2 1 - anon_private\nmlock 0 2 1 1\n";
+    let c = export_c(&program(text), "rules");
+    let kernels = "#define KERNELS { \"Linux 5.2.1\", \"mremap-unmapped\", \"mlock-onfault\", \
+                   \"mremap-unmapped, mlock-onfault\" }";
+    assert!(c.contains(kernels), "{c}");
+    let folder = folder();
+    let (status, text) = run(&compile("cc", folder.path(), "rules", &c));
+    assert!(status == 0 || text.contains("EPERM"), "{text}");
+    // What no kernel does is reported with rules as without.
+    for (n, (from, to)) in [
+        ("SYS_mlock2, PAGE(2), PAGES(1), MLOCK_ONFAULT", "SYS_mlock2, PAGE(60), PAGES(1), 7"),
+        ("SYS_mmap, PAGE(2), PAGES(1), PROT_NONE", "SYS_mmap, PAGE(2), PAGES(1), PROT_READ"),
+        ("SYS_mremap, PAGE(1)", "SYS_mremap, PAGE(0)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(c.matches(from).count(), 1, "{from} in {c}");
+        let name = format!("wrong{n}");
+        let (status, text) = run(&compile("cc", folder.path(), &name, &c.replace(from, to)));
+        assert_eq!(status, 1, "{text}");
+        assert!(text.contains("differs: "), "{text}");
     }
 }
 

@@ -7,6 +7,9 @@
 //! What is expected of each operation is its result, and what every process has mapped then: page
 //! by page, with permissions and flags, whatever VMAs the pages belong to. So a kernel that merges
 //! otherwise than 5.2.1, as those since 6.1 do, does not differ by that alone.
+//!
+//! Where a rule of later kernels changes a result or a page, its behaviour is accepted as well, and
+//! the C names the rule.
 
 use std::fmt::Write as _;
 
@@ -19,6 +22,9 @@ use vmadiff_machine::operand::{
 };
 use vmadiff_machine::{AddressSpace, Errno, Machine, Observation, Op, Program, VmFlags, Vma};
 use vmadiff_reference::Reference;
+use vmadiff_reference::later::{Rule, Rules};
+
+use crate::later::{Kernel, kernels};
 
 /// The C that does not depend on the program. What stands between `#if USES_…` and `#endif` is
 /// left out where the program does without.
@@ -56,6 +62,8 @@ struct Uses<'a> {
     program: &'a Program,
     /// Those that the C has.
     ops: &'a [Op],
+    /// Whether a rule of later kernels changes what is expected.
+    rules: bool,
 }
 
 impl Uses<'_> {
@@ -90,6 +98,7 @@ impl Uses<'_> {
                 Op::Mmap { prot, .. } | Op::Mprotect { prot, .. } => prot.get() == Prot::X,
                 _ => false,
             }),
+            "RULES" => self.rules,
             "MAP_COUNT" => limits.map_count.is_some(),
             "ADDRESS_SPACE" => limits.address_space.is_some(),
             "LOCK_LIMIT" => limits.lock.is_some(),
@@ -296,7 +305,7 @@ pub fn export_c(program: &Program, name: &str) -> String {
     let mut reference = Reference::new();
     reference.reset(&program.limits);
     let mut seen = Observation::default();
-    let mut expected = Vec::new();
+    let mut count = 0;
     let mut ended = None;
     for op in &program.ops {
         reference.step(op, &mut seen);
@@ -304,15 +313,28 @@ pub fn export_c(program: &Program, name: &str) -> String {
         if ended.is_some() {
             break;
         }
-        expected.push(seen.clone());
+        count += 1;
     }
-    let ops = &program.ops[..expected.len()];
-    let uses = Uses { program, ops };
+    let ops = &program.ops[..count];
+    // The C takes every protection key, so that memory that may be executed can be read.
+    let unseen = Rules::NONE.with(Rule::ExecuteOnly);
+    let kernels = kernels(ops, &program.limits, unseen, |a, b| {
+        ops.iter().zip(a).zip(b).all(|((op, a), b)| expectation(op, a) == expectation(op, b))
+    });
+    let uses = Uses { program, ops, rules: kernels.len() > 1 };
 
     let mut text = head(program, name);
     let flags: Vec<_> = FLAGS.iter().map(|(_, name)| format!("\"{name}\"")).collect();
     // Writing to a String does not fail.
     let _ = writeln!(text, "#define FLAGS {{ {} }}", flags.join(", "));
+    if uses.rules {
+        let name = |kernel: &Kernel| match kernel.rules.is_empty() {
+            true => "\"Linux 5.2.1\"".into(),
+            false => format!("\"{}\"", kernel.rules),
+        };
+        let names: Vec<_> = kernels.iter().map(name).collect();
+        let _ = writeln!(text, "#define KERNELS {{ {} }}", names.join(", "));
+    }
     let limits = &program.limits;
     let given = [
         ("MAP_COUNT", limits.map_count.map(u32::from)),
@@ -329,8 +351,9 @@ pub fn export_c(program: &Program, name: &str) -> String {
     text.push_str(&uses.runtime());
     text.push_str("\n/* ---- the program ---- */\n\nstatic const struct operation program[] = {\n");
     let mut shown: [String; MAX_PROCESSES] = Default::default();
-    for (op, seen) in ops.iter().zip(&expected) {
-        entry(&mut text, op, seen, &mut shown);
+    for (at, op) in ops.iter().enumerate() {
+        let later = later(op, at, &kernels);
+        entry(&mut text, op, &kernels[0].steps[at], &later, &mut shown);
     }
     if let Some(why) = ended {
         let _ = writeln!(text, "\t/*\n\t * Here the program goes on, but {why}.\n\t *");
@@ -357,8 +380,9 @@ fn head(program: &Program, name: &str) -> String {
          *     cc -Wall -Wextra -o program {name}.c && ./program\n \
          *\n \
          * It prints each operation with its result, and stops at the first that is not as the\n \
-         * reference has it, which is Linux 5.2.1 with the original copy_vma(). Exit status: 0\n \
-         * the kernel agrees, 1 it differs, 77 not all could be run here. The program, each\n \
+         * reference has it, which is Linux 5.2.1 with the original copy_vma(). Known behaviours\n \
+         * of later kernels are accepted, and named. Exit status: 0 the kernel agrees, 1 it\n \
+         * differs, 77 not all could be run here. The program, each\n \
          * operation with its process and with pages counted from the arena's start:\n \
          *\n"
     );
@@ -381,7 +405,13 @@ fn head(program: &Program, name: &str) -> String {
 }
 
 /// An entry of the table. `shown` is what each process is expected to have mapped before it.
-fn entry(text: &mut String, op: &Op, seen: &Observation, shown: &mut [String; MAX_PROCESSES]) {
+fn entry(
+    text: &mut String,
+    op: &Op,
+    seen: &Observation,
+    later: &str,
+    shown: &mut [String; MAX_PROCESSES],
+) {
     let Process(process) = op.process();
     let _ = write!(
         text,
@@ -401,5 +431,39 @@ fn entry(text: &mut String, op: &Op, seen: &Observation, shown: &mut [String; MA
     if !layouts.is_empty() {
         let _ = writeln!(text, "\t\t.layout = {{ {} }},", layouts.join(", "));
     }
+    text.push_str(later);
     text.push_str("\t},\n");
+}
+
+/// Returns what a C program expects of an operation: the result, and what each process has mapped.
+fn expectation(op: &Op, seen: &Observation) -> (String, Vec<(usize, String)>) {
+    let alive = seen.spaces.iter().enumerate().filter(|(_, space)| space.alive);
+    (result(op, seen.result), alive.map(|(process, space)| (process, layout(space))).collect())
+}
+
+/// Returns the member of an entry with what kernels after 5.2.1 do otherwise.
+fn later(op: &Op, at: usize, kernels: &[Kernel]) -> String {
+    let original = expectation(op, &kernels[0].steps[at]);
+    let mut groups: Vec<(_, Vec<usize>)> = Vec::new();
+    for (number, kernel) in kernels.iter().enumerate() {
+        let expected = expectation(op, &kernel.steps[at]);
+        match groups.iter_mut().find(|(known, _)| *known == expected) {
+            Some((_, numbers)) => numbers.push(number),
+            None if expected != original => groups.push((expected, vec![number])),
+            None => {}
+        }
+    }
+    if groups.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\t\t.later = (const struct later[]) {\n");
+    for ((result, layouts), numbers) in groups {
+        let bits: Vec<_> = numbers.iter().map(|number| format!("KERNEL({number})")).collect();
+        let layouts: Vec<_> =
+            layouts.iter().map(|(process, layout)| format!("[{process}] = \"{layout}\"")).collect();
+        let layouts = if layouts.is_empty() { "0".into() } else { layouts.join(", ") };
+        let _ = writeln!(text, "\t\t\t{{ {}, {result}, {{ {layouts} }} }},", bits.join(" | "));
+    }
+    text.push_str("\t\t\t{ .kernels = 0 },\n\t\t},\n");
+    text
 }

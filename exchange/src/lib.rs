@@ -6,4 +6,5 @@
 pub mod export_c;
 pub mod export_syz;
 pub mod import;
+mod later;
 pub mod strace;

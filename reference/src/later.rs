@@ -193,8 +193,7 @@ impl Rules {
     pub fn of_version(version: Version) -> Rules {
         let had = |rule: &Rule| {
             let About { since, until, .. } = *rule.about();
-            since.is_some_and(|since| since <= version)
-                && until.is_none_or(|until| version < until)
+            since.is_some_and(|since| since <= version) && until.is_none_or(|until| version < until)
         };
         Rule::ALL.iter().copied().filter(had).collect()
     }

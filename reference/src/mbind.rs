@@ -45,7 +45,8 @@ impl Syscall<'_> {
             return self.refuse(Errno::EFAULT, Function::MbindRange, Rule::NotMapped(range.start));
         }
         let end = self.mm.all_in(range).last().map_or(range.end, |last| last.range.end);
-        if self.later.applies(later::Rule::MbindHoles, || mode != Mode::Default && end < range.end) {
+        if self.later.applies(later::Rule::MbindHoles, || mode != Mode::Default && end < range.end)
+        {
             return self.refuse(Errno::EFAULT, Function::QueuePagesTestWalk, Rule::NotMapped(end));
         }
         self.walk(range, Hole::Ignored, |this, at, part| {

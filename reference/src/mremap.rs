@@ -91,11 +91,14 @@ impl Syscall<'_> {
             *report = self.remap_move(Range::new(page, old_len), new_page)?;
             return Ok(new_page.0);
         }
-        let tail = Range::new(page.plus(new_len.min(old_len)), Len(old_len.0 - new_len.0.min(old_len.0)));
+        let tail =
+            Range::new(page.plus(new_len.min(old_len)), Len(old_len.0 - new_len.0.min(old_len.0)));
         let early = self.may_resize(page, old_len.min(new_len), new_len);
         if let Err(refusal) = early
             && self.later.applies(later::Rule::MremapChecksFirst, || {
-                self.mm.first_in(new).is_some() || self.mm.first_in(tail).is_some()
+                // `MremapUnmapped` is the rule of a page that is not mapped.
+                self.mm.vma_at(page).is_some()
+                    && (self.mm.first_in(new).is_some() || self.mm.first_in(tail).is_some())
             })
         {
             return Err(refusal);
@@ -159,7 +162,9 @@ impl Syscall<'_> {
         let applies = if flags != MremapFlags::MaymoveFixed {
             // To grow, 5.2.1 looks for the VMA as well.
             self.later.applies(later::Rule::MremapUnmapped, || new_len <= old_len)
-        } else if old.end > new.start && new.end > page || self.may_map(6, Function::MremapTo).is_err() {
+        } else if old.end > new.start && new.end > page
+            || self.may_map(6, Function::MremapTo).is_err()
+        {
             self.later.applies(later::Rule::MremapUnmappedFirst, || true)
         } else {
             self.later.applies(later::Rule::MremapUnmapped, || mapped(new) || mapped(old))

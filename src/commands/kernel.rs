@@ -11,9 +11,9 @@ use vmadiff::fresh;
 use vmadiff::kernel::{Beside, End, Holds, Run};
 use vmadiff::text::Look;
 use vmadiff_kernel::{Kernel, Missing, Options};
-use vmadiff_reference::later::{About, Version};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Machine as _, Program};
+use vmadiff_reference::later::{About, Version};
 
 use super::files::load;
 use super::progress::progress;

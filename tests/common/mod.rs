@@ -1,5 +1,9 @@
 //! What several tests of the command need.
 
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+#[allow(dead_code, reason = "one test of several needs it")]
+pub(crate) mod rules;
+
 use std::path::Path;
 use std::process::Command;
 

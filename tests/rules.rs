@@ -1,0 +1,295 @@
+//! The rules of later kernels, on any machine: each accepts the behaviour of the later kernel and
+//! nothing else. `corpus/kernel` has a program just inside each rule, `corpus/kernel/outside` one just
+//! outside, and `corpus/kernel/recorded` what a running kernel showed after the last operation of the
+//! first. `tests/kernel.rs` runs them on the kernel of this machine.
+
+mod common {
+    pub(crate) mod rules;
+}
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use common::rules::{folder, program, shown};
+use vmadiff::compare::{Comparer, Scope};
+use vmadiff_machine::operand::Process;
+use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags, Vma};
+use vmadiff_reference::Reference;
+use vmadiff_reference::later::{Bug, Rule, Rules, Version};
+
+/// The rules whose behaviour no kernel at hand has shown yet: kernels before 6.17 have the first
+/// three, and the last one depends on the processor.
+const NOT_RECORDED: [Rule; 4] =
+    [Rule::MremapUnmappedFirst, Rule::MadviseCutEagain, Rule::MmapMergesNext, Rule::ExecuteOnly];
+
+/// Runs a program, and returns each observation with the rules that the operation applied.
+fn run(program: &Program, rules: Rules) -> Vec<(Observation, Rules)> {
+    let mut reference = Reference::with_rules(rules);
+    reference.reset(&program.limits);
+    let mut seen = Observation::default();
+    let steps = program.ops.iter().map(|op| {
+        reference.step(op, &mut seen);
+        (seen.clone(), reference.applied())
+    });
+    steps.collect()
+}
+
+fn are_same(a: &Observation, b: &Observation) -> bool {
+    Comparer::new(Scope::Models).same_in_full(a, b)
+}
+
+fn only(rule: Rule) -> Rules {
+    Rules::NONE.with(rule)
+}
+
+#[test]
+fn inside_a_rule_the_last_operation_alone_shows_a_difference_from_5_2_1() {
+    for &rule in Rule::ALL {
+        let program = program("", rule);
+        let (later, original) = (run(&program, only(rule)), run(&program, Rules::NONE));
+        let last = program.ops.len() - 1;
+        for (at, ((later, _), (original, _))) in later.iter().zip(&original).enumerate() {
+            let same = shown(later) == shown(original);
+            assert_eq!(same, at != last, "{}: operation {at}", rule.name());
+        }
+        // The anon_vma of a child is not shown: these two are applied by the fork before.
+        let hidden = matches!(rule, Rule::WipeonforkAnonVma | Rule::AnonVmaReuse);
+        let applied: Vec<_> = (0..=last).filter(|&at| later[at].1 == only(rule)).collect();
+        assert_eq!(applied, [if hidden { last - 1 } else { last }], "{}", rule.name());
+    }
+}
+
+#[test]
+fn outside_a_rule_nothing_differs_from_5_2_1() {
+    for &rule in Rule::ALL {
+        let program = program("outside", rule);
+        let (later, original) = (run(&program, only(rule)), run(&program, Rules::NONE));
+        for (at, ((later, applied), (original, _))) in later.iter().zip(&original).enumerate() {
+            assert!(applied.is_empty(), "{}: operation {at} applied it", rule.name());
+            assert!(are_same(later, original), "{}: operation {at}", rule.name());
+        }
+    }
+}
+
+#[test]
+fn a_rule_gives_what_a_running_kernel_showed() {
+    let recorded = fs::read_dir(folder("recorded")).expect("a folder").map(|entry| {
+        let path = entry.expect("a file").path();
+        path.file_stem().expect("a name").to_string_lossy().into_owned()
+    });
+    let recorded: BTreeSet<String> = recorded.collect();
+    let expected = Rule::ALL.iter().filter(|rule| !NOT_RECORDED.contains(rule));
+    assert_eq!(recorded, expected.map(|rule| rule.name().to_owned()).collect());
+    for name in recorded {
+        let rule = Rule::named(&name).expect("a rule");
+        let path = folder("recorded").join(format!("{name}.txt"));
+        let text = fs::read_to_string(path).expect("text");
+        let (_, observation) = text.split_once('\n').expect("a line that names the kernel");
+        let steps = run(&program("", rule), only(rule));
+        let (last, _) = steps.last().expect("an operation");
+        assert_eq!(shown(last), observation, "{name}");
+    }
+}
+
+/// A change of what is shown after the last operation of a program.
+#[derive(Debug)]
+enum Edit {
+    /// Another result.
+    Answers(Result<u8, Errno>),
+    /// The VMAs on both sides of the page are one.
+    Joined(u8, u8),
+    /// The VMA is cut in two at the page.
+    Cut(u8, u8),
+    /// The VMA of the page has these flags changed.
+    Flags(u8, u8, VmFlags),
+    /// The VMA of the page begins so many pages later in its file.
+    Offset(u8, u8, i64),
+    /// The anon_vma of the page's VMA is no more than the last one of its chain.
+    Reused(u8, u8),
+}
+
+impl Edit {
+    fn apply(&self, seen: &Observation) -> Observation {
+        let mut edited = seen.clone();
+        let (process, page) = match *self {
+            Edit::Answers(result) => {
+                edited.result = result;
+                return edited;
+            }
+            Edit::Joined(process, page)
+            | Edit::Cut(process, page)
+            | Edit::Flags(process, page, _)
+            | Edit::Offset(process, page, _)
+            | Edit::Reused(process, page) => (process, page),
+        };
+        let before = &seen.spaces[usize::from(process)];
+        let mut vmas: Vec<(Vma, Vec<_>)> =
+            before.vmas().iter().map(|vma| (*vma, before.chain(vma).to_vec())).collect();
+        let at = |vmas: &[(Vma, Vec<_>)]| {
+            let there = vmas.iter().position(|(vma, _)| vma.start.0 <= page && page < vma.end.0);
+            there.expect("something is mapped at the page")
+        };
+        match *self {
+            Edit::Answers(_) => {}
+            Edit::Joined(..) => {
+                let (upper, _) = vmas.remove(at(&vmas));
+                let lower = vmas.iter_mut().find(|(vma, _)| vma.end == upper.start);
+                lower.expect("a VMA ends there").0.end = upper.end;
+            }
+            Edit::Cut(..) => {
+                let at = at(&vmas);
+                let (mut upper, chain) = vmas[at].clone();
+                upper.start.0 = page;
+                upper.pgoff.0 += u64::from(page - vmas[at].0.start.0);
+                vmas[at].0.end.0 = page;
+                vmas.insert(at + 1, (upper, chain));
+            }
+            Edit::Flags(_, _, flags) => {
+                let at = at(&vmas);
+                vmas[at].0.flags ^= flags;
+            }
+            Edit::Offset(_, _, by) => {
+                let at = at(&vmas);
+                let pgoff = &mut vmas[at].0.pgoff.0;
+                *pgoff = pgoff.wrapping_add_signed(by);
+            }
+            Edit::Reused(..) => {
+                let at = at(&vmas);
+                let (vma, chain) = &mut vmas[at];
+                chain.remove(0);
+                vma.anon_vma = chain.last().copied();
+            }
+        }
+        let space = edited.rewrite(Process(process));
+        (space.alive, space.counters) = (true, before.counters);
+        space.anon_pages = before.anon_pages;
+        for (vma, chain) in vmas {
+            space.push(vma, chain);
+        }
+        edited
+    }
+}
+
+/// The behaviours next to a rule, in its program inside (`true`) or outside, that it must not accept.
+fn near(rule: Rule) -> Vec<(bool, Edit)> {
+    use Edit::*;
+    let account = VmFlags::VM_ACCOUNT;
+    match rule {
+        Rule::MbindHoles => {
+            vec![(true, Answers(Err(Errno::EINVAL))), (false, Answers(Err(Errno::EFAULT)))]
+        }
+        Rule::WipeonforkAnonVma => vec![(true, Flags(1, 0, account)), (false, Joined(1, 1))],
+        Rule::MremapUnmappedFirst => {
+            vec![(true, Answers(Err(Errno::ENOMEM))), (false, Answers(Err(Errno::EFAULT)))]
+        }
+        Rule::MremapUnmapped => {
+            vec![(true, Answers(Err(Errno::EINVAL))), (false, Answers(Err(Errno::EFAULT)))]
+        }
+        Rule::MadviseCutEagain => vec![(true, Cut(0, 1)), (false, Answers(Err(Errno::EAGAIN)))],
+        Rule::MlockOnfault => {
+            vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
+        }
+        Rule::MremapGrowMerges => vec![(true, Offset(0, 1, 1)), (false, Joined(0, 3))],
+        Rule::AnonVmaReuse => vec![(true, Joined(2, 1)), (false, Reused(1, 0))],
+        Rule::MmapMergesNext => vec![(true, Joined(1, 2)), (false, Cut(0, 2))],
+        // The offset of 5.2.1, and offsets on both sides of the right one.
+        Rule::UffdOffset => vec![
+            (true, Offset(0, 14, -2)),
+            (true, Offset(0, 14, -1)),
+            (true, Offset(0, 14, 1)),
+            (false, Offset(0, 0, 2)),
+            (false, Cut(0, 2)),
+        ],
+        Rule::MprotectUncharge => {
+            vec![(true, Flags(0, 0, VmFlags::VM_NORESERVE)), (false, Flags(0, 0, account))]
+        }
+        Rule::MmapCutsFirst => vec![(true, Flags(0, 0, account)), (false, Cut(0, 1))],
+        Rule::MergeUnfaulted => vec![(true, Offset(0, 0, 1)), (false, Joined(1, 1))],
+        Rule::MremapSeveral => vec![(true, Joined(0, 12)), (false, Answers(Ok(10)))],
+        Rule::MremapChecksFirst => {
+            vec![(true, Answers(Err(Errno::EFAULT))), (false, Answers(Err(Errno::EFAULT)))]
+        }
+        Rule::UffdUnregisterOther => {
+            vec![(true, Answers(Err(Errno::EBUSY))), (false, Answers(Err(Errno::EINVAL)))]
+        }
+        Rule::ExecuteOnly => {
+            vec![(true, Answers(Err(Errno::SIGBUS))), (false, Answers(Err(Errno::EFAULT)))]
+        }
+    }
+}
+
+#[test]
+fn a_rule_does_not_accept_what_is_near_it() {
+    for &rule in Rule::ALL {
+        let edits = near(rule);
+        assert!(edits.iter().any(|(inside, _)| !inside), "{}: outside", rule.name());
+        for (inside, edit) in edits {
+            let program = program(if inside { "" } else { "outside" }, rule);
+            let steps = run(&program, only(rule));
+            let (expected, _) = steps.last().expect("an operation");
+            assert!(are_same(expected, expected));
+            let name = rule.name();
+            assert!(!are_same(expected, &edit.apply(expected)), "{name} accepts {edit:?}");
+        }
+    }
+}
+
+#[test]
+fn uffd_offset_also_joins_where_the_offset_of_the_range_fits() {
+    // Beyond the program of the rule, where the offset of the VMA fits and that of the range does not.
+    let program: Program = "mmap 0 0 2 rw anon_private\nmmap 0 2 2 rw anon_private\n\
+                            uffd_register 0 2 2 0\nuffd_register 0 1 1 0\n"
+        .parse()
+        .expect("a program");
+    for (rules, vmas) in [(Rules::NONE, 3), (only(Rule::UffdOffset), 2)] {
+        let steps = run(&program, rules);
+        let (last, applied) = steps.last().expect("an operation");
+        assert_eq!(*applied, rules);
+        assert_eq!(last.spaces[0].vmas().len(), vmas);
+    }
+}
+
+#[test]
+fn mlock_merges_by_the_anon_vmas_that_its_operation_began_with() {
+    let program: Program = "mmap 0 0 2 rw anon_private\nmlock 0 0 1 1\ntouch 0 1 1\nmlock 0 0 2\n"
+        .parse()
+        .expect("a program");
+    let steps = run(&program, only(Rule::MergeUnfaulted));
+    let (last, applied) = steps.last().expect("an operation");
+    assert_eq!(*applied, only(Rule::MergeUnfaulted));
+    assert_eq!(last.spaces[0].vmas().len(), 1);
+}
+
+#[test]
+fn rules_go_by_version_from_the_first_to_the_last_that_has_them() {
+    assert!(Rules::of_version(Version(5, 2)).is_empty());
+    for (version, rule, has) in [
+        (Version(5, 15), Rule::MremapUnmappedFirst, false),
+        (Version(5, 16), Rule::MremapUnmappedFirst, true),
+        (Version(6, 16), Rule::MremapUnmappedFirst, true),
+        (Version(6, 17), Rule::MremapUnmappedFirst, false),
+        (Version(6, 11), Rule::MmapMergesNext, true),
+        (Version(6, 12), Rule::MmapMergesNext, false),
+        (Version(6, 12), Rule::UffdOffset, true),
+        (Version(7, 0), Rule::UffdOffset, true),
+        (Version(7, 0), Rule::ExecuteOnly, false),
+    ] {
+        assert_eq!(Rules::of_version(version).has(rule), has, "{version}: {}", rule.name());
+    }
+}
+
+#[test]
+fn a_rule_says_where_it_comes_from() {
+    for &rule in Rule::ALL {
+        let about = rule.about();
+        assert_eq!(Rule::named(about.name), Some(rule));
+        assert_eq!(about.since.is_none(), about.commit.is_none(), "{}", about.name);
+        assert!(about.until.is_none_or(|until| about.since < Some(until)), "{}", about.name);
+        if let Some(id) = about.commit.and_then(|commit| commit.id) {
+            let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+            assert!(id.len() == 12 && id.chars().all(hex), "{}: {id}", about.name);
+        }
+    }
+    assert_eq!(Rule::UffdOffset.about().bug, Bug::Original);
+    assert_eq!(Rule::AnonVmaReuse.about().bug, Bug::Original);
+}
