@@ -9,12 +9,9 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use vmadiff::export_c::export_c;
 use vmadiff::export_syz::export_syz;
-use vmadiff::kernel::{Beside, End};
 use vmadiff::random::Walk;
-use vmadiff_kernel::{Kernel, Options};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Limits, Op, Opcode, Program};
-use vmadiff_reference::later::{Rule, Rules};
 
 /// The C compilers that are there; `cc` is one that Rust needs itself.
 fn compilers() -> Vec<&'static str> {
@@ -107,14 +104,20 @@ fn the_running_kernel_does_again_what_real_programs_did() {
 }
 
 /// The rules that a C program names at its end.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn named(text: &str) -> Vec<&str> {
     let last = text.lines().last().unwrap_or_default();
     last.split_once(", with the rules ")
         .map_or(Vec::new(), |(_, rules)| rules.split(", ").collect())
 }
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
 fn the_c_program_and_vmadiff_kernel_judge_alike_and_name_the_same_rules() {
+    use vmadiff::kernel::{Beside, End};
+    use vmadiff_kernel::{Kernel, Options};
+    use vmadiff_reference::later::{Rule, Rules};
+
     let Ok(kernel) = Kernel::new(Options::default()) else {
         return println!("skipped: the running kernel cannot be driven");
     };

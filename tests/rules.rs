@@ -9,13 +9,14 @@ mod common {
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use common::rules::{folder, program, shown};
 use vmadiff::compare::{Comparer, Scope};
 use vmadiff_machine::operand::Process;
 use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags, Vma};
 use vmadiff_reference::Reference;
-use vmadiff_reference::later::{Bug, Rule, Rules, Version};
+use vmadiff_reference::later::{About, Bug, Rule, Rules, Version};
 
 /// The rules whose behaviour no kernel at hand has shown yet: kernels before 6.17 have the first
 /// three, and the last one depends on the processor.
@@ -185,12 +186,12 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         Rule::MremapUnmapped => {
             vec![(true, Answers(Err(Errno::EINVAL))), (false, Answers(Err(Errno::EFAULT)))]
         }
-        Rule::MadviseCutEagain => vec![(true, Cut(0, 1)), (false, Answers(Err(Errno::EAGAIN)))],
+        Rule::MadviseCutEagain => vec![(true, Cut(0, 2)), (false, Answers(Err(Errno::EAGAIN)))],
         Rule::MlockOnfault => {
             vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
         }
         Rule::MremapGrowMerges => vec![(true, Offset(0, 1, 1)), (false, Joined(0, 3))],
-        Rule::AnonVmaReuse => vec![(true, Joined(2, 1)), (false, Reused(1, 0))],
+        Rule::AnonVmaReuse => vec![(true, Joined(0, 1)), (false, Reused(1, 0))],
         Rule::MmapMergesNext => vec![(true, Joined(1, 2)), (false, Cut(0, 2))],
         // The offset of 5.2.1, and offsets on both sides of the right one.
         Rule::UffdOffset => vec![
@@ -205,7 +206,9 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         }
         Rule::MmapCutsFirst => vec![(true, Flags(0, 0, account)), (false, Cut(0, 1))],
         Rule::MergeUnfaulted => vec![(true, Offset(0, 0, 1)), (false, Joined(1, 1))],
-        Rule::MremapSeveral => vec![(true, Joined(0, 12)), (false, Answers(Ok(10)))],
+        Rule::MremapSeveral => {
+            vec![(true, Flags(0, 12, VmFlags::VM_WRITE)), (false, Answers(Ok(10)))]
+        }
         Rule::MremapChecksFirst => {
             vec![(true, Answers(Err(Errno::EFAULT))), (false, Answers(Err(Errno::EFAULT)))]
         }
@@ -276,6 +279,39 @@ fn rules_go_by_version_from_the_first_to_the_last_that_has_them() {
     ] {
         assert_eq!(Rules::of_version(version).has(rule), has, "{version}: {}", rule.name());
     }
+}
+
+/// The table of docs/rules.md.
+fn table() -> String {
+    let version = |version: Option<Version>| version.map_or("-".into(), |v| v.to_string());
+    let rows = Rule::ALL.iter().map(|rule| {
+        let About { name, since, until, text, function, commit, bug, .. } = rule.about();
+        let commit = commit.map_or("-".into(), |commit| commit.to_string());
+        let (since, until) = (version(*since), version(*until));
+        let recorded = if NOT_RECORDED.contains(rule) { "-" } else { "6.18" };
+        format!(
+            "| `{name}` | {since} | {until} | {text} | `{function}()` | {commit} | {bug} | {recorded} |\n"
+        )
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_docs_list_every_rule() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules.md");
+    let text = fs::read_to_string(&path).expect("docs/rules.md");
+    let head = text.lines().find(|line| line.starts_with("|---")).expect("a table");
+    let (before, after) = text.split_once(head).expect("a table");
+    let end = after.find("\n\n").map_or(after.len(), |end| end + 1);
+    let wanted = format!("{before}{head}\n{}{}", table(), &after[end..]);
+    if std::env::var_os("VMADIFF_RECORD").is_some() {
+        fs::write(&path, &wanted).expect("docs/rules.md");
+        return;
+    }
+    assert!(
+        text == wanted,
+        "docs/rules.md is not up to date: VMADIFF_RECORD=1 cargo test --test rules"
+    );
 }
 
 #[test]

@@ -562,7 +562,7 @@ static const char *kernel(void)
 /* Leaves the kernels that would have done this, and returns whether there is one. */
 static int is_possible(const struct operation *op, long result, const char *const *expected)
 {
-	unsigned int listed = 0, fit = 0;
+	unsigned int listed = 0, fit = 0, before = possible;
 
 	for (const struct later *later = op->later; later && later->kernels; later++) {
 		listed |= later->kernels;
@@ -576,7 +576,7 @@ static int is_possible(const struct operation *op, long result, const char *cons
 	if (!(possible & fit))
 		return 0;
 	possible &= fit;
-	if (!(possible & ~listed))
+	if (possible != before && !(possible & ~listed))
 		printf("     as with the rules %s\n", kernel());
 	return 1;
 }

@@ -30,10 +30,9 @@ fn run(ops: &[Op], limits: &Limits, rules: Rules) -> (Rules, Vec<Observation>) {
     (applied, steps)
 }
 
-/// Returns the kernels that `differ`: 5.2.1 first, then each with other expectations than all
-/// before, those with few rules first.
-///
-/// `unseen` are rules that make no difference to a C program.
+/// Returns the kernels that a C program can tell apart: 5.2.1 first, then those with few rules before
+/// those with many. Of kernels whose observations are the `same` to the program, the first stands for
+/// all. `unseen` are rules that make no difference to a C program.
 pub(crate) fn kernels(
     ops: &[Op],
     limits: &Limits,
@@ -58,7 +57,7 @@ pub(crate) fn kernels(
         });
         [Rules::NONE].into_iter().chain(of).collect()
     };
-    sets.sort_by_key(|set| set.iter().count());
+    sets.sort_by_key(|set| (set.iter().count(), set.iter().collect::<Vec<_>>()));
     let mut kernels: Vec<Kernel> = Vec::new();
     for rules in sets {
         let steps = run(ops, limits, rules).1;

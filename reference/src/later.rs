@@ -129,10 +129,10 @@ rules! {
         "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
     MadviseCutEagain "madvise-cut-eagain" since (5 17) until (-) bug Neither:
         "madvise answers EAGAIN where a cut passes the limit on VMAs";
-        "madvise_vma_behavior" (unverified "mm: rearrange madvise code to allow for reuse");
+        "madvise_vma_behavior" ("ac1e9acc5acf" "mm: rearrange madvise code to allow for reuse");
     MlockOnfault "mlock-onfault" since (5 18) until (-) bug Neither:
         "populating skips memory that is locked on fault, even if no access to it is permitted";
-        "populate_vma_page_range" (unverified "mm/munlock: delete FOLL_MLOCK and FOLL_POPULATE");
+        "populate_vma_page_range" ("b67bf49ce7aa" "mm/munlock: delete FOLL_MLOCK and FOLL_POPULATE");
     MremapGrowMerges "mremap-grow-merges" since (5 19) until (-) bug Neither:
         "the pages by which a mapping grows in place merge with the next VMA";
         "mremap" ("ca3d76b0aa80" "mm: add merging after mremap resize");
@@ -141,25 +141,25 @@ rules! {
         "anon_vma_clone" ("2555283eb40d" "mm/rmap: Fix anon_vma->degree ambiguity leading to double-reuse");
     MmapMergesNext "mmap-merges-next" since (6 1) until (6 12) bug Neither:
         "mmap merges with the next VMA first; the previous VMA then has to fit the next one";
-        "mmap_region" (unverified "mm/mmap: use advanced maple tree API for mmap_region()");
+        "mmap_region" ("4dd1b84140c1" "mm/mmap: use advanced maple tree API for mmap_region()");
     UffdOffset "uffd-offset" since (6 4) until (-) bug Original:
         "where a userfaultfd range begins inside a VMA, the merge rule gets the page offset of the range, not that of the VMA";
         "userfaultfd_register" ("5543d3c43c41" "mm/uffd: allow vma to merge as much as possible");
-    MprotectUncharge "mprotect-uncharge" since (6 5) until (-) bug Neither:
+    MprotectUncharge "mprotect-uncharge" since (6 7) until (-) bug Neither:
         "anonymous memory without an anon_vma loses VM_ACCOUNT when mprotect makes it read-only";
         "mprotect_fixup" (unverified "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()");
     MmapCutsFirst "mmap-cuts-first" since (6 12) until (-) bug Neither:
         "an mmap that fails at the limit on pages leaves the cuts at both ends of its range";
-        "mmap_region" (unverified "mm/mmap: avoid zeroing vma tree in mmap_region()");
+        "mmap_region" ("224c1c702c08" "mm: move may_expand_vm() check in mmap_region()");
     MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
-        "a range with an anon_vma merges with a VMA without one, unless the range descends from a fork";
+        "a faulted range merges with a VMA that was never faulted, unless the range descends from a fork; the pages by which a mapping grows always do";
         "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");
     MremapSeveral "mremap-several" since (6 17) until (-) bug Neither:
         "a move without resizing moves every VMA of the range, and keeps the holes between them";
-        "remap_move" (unverified "mm/mremap: permit mremap() move of multiple VMAs");
+        "remap_move" ("d23cb648e365" "mm/mremap: permit mremap() move of multiple VMAs");
     MremapChecksFirst "mremap-checks-first" since (6 17) until (-) bug Original:
         "a move makes every check before it unmaps the destination";
-        "check_prep_vma" (unverified "mm/mremap: check remap conditions earlier");
+        "check_prep_vma" ("a85dc37186a5" "mm/mremap: check remap conditions earlier");
     UffdUnregisterOther "uffd-unregister-other" since (6 17) until (-) bug Original:
         "a userfaultfd context cannot unregister a VMA that another context watches: EINVAL";
         "userfaultfd_unregister" (unverified "userfaultfd: prevent unregistering VMAs through a different userfaultfd");
