@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -106,6 +106,12 @@ impl Tally {
 
 /// Runs the command; returns whether it found something.
 pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
+    // Before the kernel: a file that cannot be read says so on any machine.
+    let programs = args
+        .files
+        .iter()
+        .map(|file| Ok((file.as_path(), load(file)?.0)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let options = Options {
         timeout: Duration::from_millis(args.timeout),
         whole_machine: args.whole_machine,
@@ -121,7 +127,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
     }
     match args.random {
         Some(programs) => random(&mut beside, args, programs, look),
-        None => files(&mut beside, &args.files, look),
+        None => files(&mut beside, &programs, look),
     }
 }
 
@@ -154,9 +160,7 @@ fn probe(beside: &mut Beside) -> anyhow::Result<bool> {
     Ok(otherwise)
 }
 
-fn files(beside: &mut Beside, files: &[PathBuf], look: Look) -> anyhow::Result<bool> {
-    let programs: Vec<_> =
-        files.iter().map(|file| Ok((file, load(file)?.0))).collect::<anyhow::Result<_>>()?;
+fn files(beside: &mut Beside, programs: &[(&Path, Program)], look: Look) -> anyhow::Result<bool> {
     let mut found = false;
     for (n, (file, program)) in programs.iter().enumerate() {
         if n > 0 {
