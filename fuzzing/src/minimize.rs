@@ -39,7 +39,7 @@ pub fn size(program: &Program) -> (usize, usize, usize, usize) {
         op.opcode()
             .operands()
             .iter()
-            .zip(values(op))
+            .zip(op.values())
             .map(|(ty, value)| cost(ty, value))
             .sum::<usize>()
     });
@@ -67,15 +67,6 @@ fn cost(ty: &OperandType, value: u8) -> usize {
     if value == usual { 0 } else { 8 + usize::from(value) }
 }
 
-/// The operands of an operation as the least bytes that mean the same.
-fn values(op: &Op) -> [u8; MAX_OPERANDS] {
-    let mut bytes = op.bytes();
-    for (ty, byte) in op.opcode().operands().iter().zip(&mut bytes) {
-        *byte = ty.reduce(*byte);
-    }
-    bytes
-}
-
 struct Shrink<F> {
     best: Program,
     divergence: Divergence,
@@ -88,7 +79,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         let divergence = run(program)?;
         let signature = divergence.signature.clone();
         let ops = program.ops.iter().take(divergence.step + 1);
-        let ops = ops.map(|op| Op::from_bytes(op.opcode(), values(op))).collect();
+        let ops = ops.map(|op| Op::from_bytes(op.opcode(), op.values())).collect();
         let best = Program { limits: program.limits, ops };
         // Nothing after the divergence is run, and reduced operands mean the same.
         Some(Shrink { best, divergence, signature, run })
@@ -262,7 +253,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
             for operand in 0..MAX_OPERANDS {
                 let Some(now) = self.best.ops.get(op) else { return lowered };
                 let Some(ty) = now.opcode().operands().get(operand) else { break };
-                let now = values(now)[operand];
+                let now = now.values()[operand];
                 let mut simpler: Vec<u8> = (0..=(ty.size - 1) as u8).collect();
                 simpler.sort_by_key(|value| cost(ty, *value));
                 simpler.truncate(simpler.iter().position(|value| *value == now).unwrap_or(0));
@@ -284,7 +275,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         let beyond = 1 + self
             .places(|expected, _| expected == Page::EXPECTED)
             .into_iter()
-            .map(|(op, operand)| values(&self.best.ops[op])[operand])
+            .map(|(op, operand)| self.best.ops[op].values()[operand])
             .max()
             .unwrap_or(0);
         for dropped in (0..ops).map(Some).chain([None]) {
@@ -300,7 +291,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
                 {
                     for value in 0..=most(a) {
                         for other in 0..=most(b) {
-                            let mut bytes = values(&op);
+                            let mut bytes = op.values();
                             (bytes[a], bytes[b]) = (value, other);
                             let mut program = self.best.clone();
                             program.ops[changed] = Op::from_bytes(op.opcode(), bytes);
@@ -327,7 +318,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
     /// The places of the operands whose domain and value satisfy `wanted`.
     fn places(&self, wanted: impl Fn(&str, u8) -> bool) -> Vec<(usize, usize)> {
         self.operands()
-            .filter(|(op, operand, ty)| wanted(ty.expected, values(&self.best.ops[*op])[*operand]))
+            .filter(|(op, operand, ty)| wanted(ty.expected, self.best.ops[*op].values()[*operand]))
             .map(|(op, operand, _)| (op, operand))
             .collect()
     }
@@ -336,7 +327,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         let mut program = self.best.clone();
         for &(op, operand) in places {
             let Some(op) = program.ops.get_mut(op) else { return false };
-            let mut bytes = values(op);
+            let mut bytes = op.values();
             bytes[operand] = to(bytes[operand]);
             *op = Op::from_bytes(op.opcode(), bytes);
         }
@@ -379,7 +370,7 @@ fn by_process_vm_mmap(op: &Op) -> Option<Op> {
 fn without_pages(op: &Op, first: u8, second: u8) -> Op {
     let moved =
         |page: u8| page - u8::from(page > first) - u8::from(second != first && page > second);
-    let mut bytes = values(op);
+    let mut bytes = op.values();
     let types = op.opcode().operands();
     let at = |name| types.iter().position(|ty| ty.name == name);
     let mut shrink = |page: Option<usize>, len: Option<usize>| {

@@ -16,6 +16,7 @@ use bytemuck::{Pod, Zeroable};
 
 pub use export::Exported;
 
+use crate::observation::ProcessSet;
 use crate::op::{MAX_OPERANDS, Opcode};
 use crate::operand::{END_PAGES, MAX_PROCESSES};
 use crate::program::Limits;
@@ -62,10 +63,8 @@ pub const UNREACHABLE_PAGE: u32 = 3;
 /// A value that no field may have: the loader puts it where the library has to write.
 const UNWRITTEN: u32 = u32::MAX;
 
-/// `struct vmadiff_op`. Operands are indices in their range ([`OperandType::reduce`]), in the
-/// order of the text form; those that the operation does not have are 0.
-///
-/// [`OperandType::reduce`]: crate::op::OperandType::reduce
+/// `struct vmadiff_op`. Operands are indices in their range, in the order of the text form
+/// ([`Op::values`](crate::Op::values)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Op {
@@ -78,12 +77,7 @@ pub struct Op {
 impl From<&crate::Op> for Op {
     #[inline]
     fn from(op: &crate::Op) -> Op {
-        let opcode = op.opcode();
-        let (mut operands, types) = (op.bytes(), opcode.operands());
-        for (operand, ty) in operands.iter_mut().zip(types) {
-            *operand = ty.reduce(*operand);
-        }
-        Op { opcode: opcode as u8, operands }
+        Op { opcode: op.opcode() as u8, operands: op.values() }
     }
 }
 
@@ -254,6 +248,16 @@ impl Space {
         (self.alive, self.vma_count) = (UNWRITTEN, UNWRITTEN);
         (self.chain_count, self.reserved) = (UNWRITTEN, UNWRITTEN);
     }
+}
+
+/// The processes of a set.
+#[inline]
+fn members(mut set: ProcessSet) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let process = (set != 0).then_some(set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(process)
+    })
 }
 
 /// Returns the text before the NUL; `None` where there is no NUL, the text is not UTF-8, is empty,

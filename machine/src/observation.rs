@@ -26,6 +26,21 @@ macro_rules! ids {
                 $name(NonZeroU32::MIN.saturating_add(index))
             }
 
+            /// The object with this number in the C interface, counting from 1; `None` for 0.
+            #[inline]
+            pub(crate) const fn from_number(number: u32) -> Option<$name> {
+                match NonZeroU32::new(number) {
+                    Some(number) => Some($name(number)),
+                    None => None,
+                }
+            }
+
+            /// The number in the C interface, counting from 1.
+            #[inline]
+            pub(crate) const fn number(self) -> u32 {
+                self.0.get()
+            }
+
             /// The number, counting from 0.
             #[inline]
             pub const fn index(self) -> usize {
@@ -136,6 +151,28 @@ impl AddressSpace {
         self.chains.extend(chain);
         vma.chain = (from, self.chains.len() as u32);
         self.vmas.push(vma);
+    }
+
+    /// Appends VMAs, each with the length of its chain, and the chains of all of them.
+    #[inline]
+    pub(crate) fn extend(
+        &mut self,
+        vmas: impl IntoIterator<Item = (Vma, u32)>,
+        chains: impl IntoIterator<Item = AnonVmaId>,
+    ) {
+        let mut from = self.chains.len() as u32;
+        self.chains.extend(chains);
+        self.vmas.extend(vmas.into_iter().map(|(mut vma, length)| {
+            vma.chain = (from, from + length);
+            from += length;
+            vma
+        }));
+    }
+
+    /// The chains of all VMAs, one after the other.
+    #[inline]
+    pub(crate) fn chains(&self) -> &[AnonVmaId] {
+        &self.chains
     }
 
     /// The VMAs in address order.

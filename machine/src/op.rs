@@ -114,6 +114,21 @@ macro_rules! operations {
                 bytes
             }
 
+            /// The values of the operands: of each the least byte that means the same, 0 for those
+            /// that the operation does not have.
+            #[inline]
+            pub fn values(&self) -> [u8; MAX_OPERANDS] {
+                let mut values = [0; MAX_OPERANDS];
+                match *self {
+                    $(Op::$variant { $($field,)* } => {
+                        for (to, from) in values.iter_mut().zip([$($field.get().index(),)*]) {
+                            *to = from;
+                        }
+                    })*
+                }
+                values
+            }
+
             /// The operation with these operands; all bytes are valid, those beyond the
             /// opcode's operands are ignored.
             pub fn from_bytes(opcode: Opcode, bytes: [u8; MAX_OPERANDS]) -> Op {
@@ -357,6 +372,7 @@ mod tests {
         assert_eq!(a, b);
         assert_ne!(a.bytes(), b.bytes());
         assert_eq!(b.to_string(), "munmap 0 1 2");
+        assert_eq!((a.values(), b.values()), (a.bytes(), a.bytes()));
     }
 
     #[test]

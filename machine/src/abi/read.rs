@@ -3,16 +3,16 @@
 use super::{
     BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event, MAX_CHAIN,
     MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, Space, UNREACHABLE_PAGE, UNWRITTEN,
-    USE_AFTER_FREE, Vma, WARN_ON, text,
+    USE_AFTER_FREE, Vma, WARN_ON, members, text,
 };
 use crate::errno::Errno;
 use crate::failure::{Nonsense, Place};
 use crate::flags::VmFlags;
 use crate::names::intern;
 use crate::observation::{
-    self, AnonVmaId, Assertion, CopyReport, Counters, FileId, Object, UffdId,
+    self, AnonVmaId, Assertion, CopyReport, Counters, FileId, Object, ProcessSet, UffdId,
 };
-use crate::operand::{END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
+use crate::operand::{Domain as _, END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
 
 impl Observation {
     /// Reads the observation of one operation into `seen`, which shows the operation before it.
@@ -50,11 +50,10 @@ impl Observation {
         for (n, event) in (0..self.event_count).zip(&self.events) {
             seen.events.push(event.read(Place::Event(n))?);
         }
-        for (process, space) in (0..).zip(&mut self.spaces) {
-            if self.changed >> process & 1 == 1 {
-                space.read(process, seen.rewrite(Process(process)))?;
-                space.forget();
-            }
+        for process in members(self.changed as ProcessSet) {
+            let (at, space) = (process as u8, &mut self.spaces[process]);
+            space.read(at, seen.rewrite(Process(at)))?;
+            space.forget();
         }
         Ok(())
     }
@@ -159,66 +158,100 @@ impl Space {
             return if is_empty { Ok(()) } else { wrong("alive", 0, "1, since the rest is not 0") };
         }
         (to.alive, to.counters, to.anon_pages) = (true, counters, anon_pages);
-        let mut chain = &self.chain[..self.chain_count as usize];
-        if chain.iter().any(|id| id.wrapping_sub(1) >= MAX_OBJECT) {
-            let id = chain.iter().find(|id| id.wrapping_sub(1) >= MAX_OBJECT).copied();
+        let chain = &self.chain[..self.chain_count as usize];
+        let vmas = &self.vmas[..self.vma_count as usize];
+        let is_number = |id: &u32| id.wrapping_sub(1) < MAX_OBJECT;
+        if !chain.iter().fold(true, |all, id| all & is_number(id)) {
+            let id = chain.iter().find(|id| !is_number(id)).copied();
             return wrong("chain", id.unwrap_or(0), "object numbers, 1 to 65535");
         }
-        let mut after = 0;
-        for (n, vma) in (0..self.vma_count).zip(&self.vmas) {
-            let (own, rest) = chain
-                .split_at_checked(vma.chain_count as usize)
-                .ok_or_else(|| vma.wrong((process, n), "chain_count"))?;
-            let shown = vma.read(after).map_err(|field| vma.wrong((process, n), field))?;
-            to.push(shown, own.iter().map(|id| AnonVmaId::new(id - 1)));
-            (after, chain) = (vma.end, rest);
+        if !vmas.iter().zip(ends_before(vmas)).all(|(vma, before)| vma.is_sound(before))
+            || vmas.iter().map(|vma| u64::from(vma.chain_count)).sum::<u64>() != chain.len() as u64
+        {
+            return Err(self.broken(process, vmas));
         }
-        if chain.is_empty() {
-            Ok(())
-        } else {
-            wrong("chain_count", self.chain_count, "the sum of chain_count of the VMAs")
+        to.extend(
+            vmas.iter().map(|vma| (vma.shown(), vma.chain_count)),
+            chain.iter().map(|id| AnonVmaId::new(id - 1)),
+        );
+        Ok(())
+    }
+
+    /// The finding that names the first field of a VMA which breaks a rule.
+    #[cold]
+    fn broken(&self, process: u8, vmas: &[Vma]) -> Nonsense {
+        let mut left = self.chain_count;
+        for ((n, vma), before) in (0..).zip(vmas).zip(ends_before(vmas)) {
+            let at = Place::Vma(process, n);
+            match left.checked_sub(vma.chain_count) {
+                None => return vma.wrong(at, "chain_count"),
+                Some(rest) => left = rest,
+            }
+            if let Some(field) = vma.unsound(before) {
+                return vma.wrong(at, field);
+            }
+        }
+        Nonsense {
+            place: Place::Space(process),
+            field: "chain_count",
+            value: self.chain_count.into(),
+            expected: "the sum of chain_count of the VMAs",
         }
     }
 }
 
+/// For each VMA, the end of the one before it.
+fn ends_before(vmas: &[Vma]) -> impl Iterator<Item = u8> {
+    std::iter::once(0).chain(vmas.iter().map(|vma| vma.end))
+}
+
 impl Vma {
-    /// The VMA, in the order of addresses behind the page `after`.
-    ///
-    /// # Errors
-    /// The name of the field that breaks a rule.
+    /// Returns whether the VMA breaks no rule, where the one before it ends at `before`.
     #[inline]
-    fn read(&self, after: u8) -> Result<observation::Vma, &'static str> {
-        if self.start < after {
-            return Err("start");
-        }
-        if self.end <= self.start || usize::from(self.end) > END_PAGES {
-            return Err("end");
-        }
-        let flags = VmFlags::from_bits(self.flags).ok_or("flags")?;
-        let policy = *Mode::ALL.get(usize::from(self.policy)).ok_or("policy")?;
-        let object = |number: u32, field| match number {
-            0 => Ok(None),
-            1..=MAX_OBJECT => Ok(Some(number - 1)),
-            _ => Err(field),
-        };
-        if self.close > 1 {
-            return Err("close");
-        }
-        Ok(observation::Vma::new(
+    fn is_sound(&self, before: u8) -> bool {
+        // One condition without branches: this runs for every VMA that a library shows.
+        (self.start >= before)
+            & (self.start < self.end)
+            & (usize::from(self.end) <= END_PAGES)
+            & (self.flags & !VmFlags::all().bits() == 0)
+            & (usize::from(self.policy) < Mode::ALL.len())
+            & (self.close <= 1)
+            & (self.anon_vma.max(self.file).max(self.uffd) <= MAX_OBJECT)
+    }
+
+    /// The field that breaks a rule, if one does.
+    fn unsound(&self, before: u8) -> Option<&'static str> {
+        let rules = [
+            ("start", self.start >= before),
+            ("end", self.start < self.end && usize::from(self.end) <= END_PAGES),
+            ("flags", VmFlags::from_bits(self.flags).is_some()),
+            ("policy", usize::from(self.policy) < Mode::ALL.len()),
+            ("close", self.close <= 1),
+            ("anon_vma", self.anon_vma <= MAX_OBJECT),
+            ("file", self.file <= MAX_OBJECT),
+            ("uffd", self.uffd <= MAX_OBJECT),
+        ];
+        rules.into_iter().find_map(|(field, holds)| (!holds).then_some(field))
+    }
+
+    /// The VMA, which is sound.
+    #[inline]
+    fn shown(&self) -> observation::Vma {
+        observation::Vma::new(
             (Page(self.start), Page(self.end)),
             PageOffset(self.pgoff),
-            flags,
-            object(self.anon_vma, "anon_vma")?.map(AnonVmaId::new),
-            object(self.file, "file")?.map(FileId::new),
-            object(self.uffd, "uffd")?.map(UffdId::new),
-            policy,
+            VmFlags::from_bits_truncate(self.flags),
+            AnonVmaId::from_number(self.anon_vma),
+            FileId::from_number(self.file),
+            UffdId::from_number(self.uffd),
+            Mode::nth(self.policy),
             self.close == 1,
-        ))
+        )
     }
 
     /// The finding that names a field of this VMA.
     #[cold]
-    fn wrong(&self, (process, n): (u8, u32), field: &'static str) -> Nonsense {
+    fn wrong(&self, place: Place, field: &'static str) -> Nonsense {
         let (value, expected) = match field {
             "start" => (self.start.into(), "a page that is not below the end of the VMA before"),
             "end" => (self.end.into(), "a page above start, at most 128"),
@@ -230,6 +263,6 @@ impl Vma {
             "uffd" => (self.uffd, "0, or an object number up to 65535"),
             _ => (self.chain_count, "at most what is left of chain"),
         };
-        Nonsense { place: Place::Vma(process, n), field, value: value.into(), expected }
+        Nonsense { place, field, value: value.into(), expected }
     }
 }

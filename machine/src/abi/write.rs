@@ -1,8 +1,8 @@
 //! The library's side: a machine's observation, written into the caller's buffer.
 
 use super::{
-    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event, MAX_CHAIN,
-    MAX_EVENTS, MAX_VMAS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE, Vma, WARN_ON,
+    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event,
+    MAX_EVENTS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE, Vma, WARN_ON, members,
     put_text,
 };
 use crate::observation::{self, Assertion, Object};
@@ -31,10 +31,8 @@ impl Observation {
         for (to, event) in self.events.iter_mut().zip(seen.events.iter().take(MAX_EVENTS)) {
             to.write(event);
         }
-        for (process, (to, space)) in self.spaces.iter_mut().zip(&seen.spaces).enumerate() {
-            if seen.changed >> process & 1 == 1 {
-                to.write(space);
-            }
+        for process in members(seen.changed) {
+            self.spaces[process].write(&seen.spaces[process]);
         }
     }
 }
@@ -79,33 +77,24 @@ impl Space {
         (self.data_vm, self.map_count) = (counters.data_vm, counters.map_count);
         self.anon_pages = [space.anon_pages as u64, (space.anon_pages >> 64) as u64];
         (self.alive, self.reserved) = (space.alive.into(), 0);
-        self.vma_count = space.vmas().len() as u32;
-        let mut from = 0;
-        for (to, vma) in self.vmas.iter_mut().zip(space.vmas().iter().take(MAX_VMAS)) {
-            let chain = space.chain(vma);
+        (self.vma_count, self.chain_count) =
+            (space.vmas().len() as u32, space.chains().len() as u32);
+        for (to, vma) in self.vmas.iter_mut().zip(space.vmas()) {
             *to = Vma {
                 pgoff: vma.pgoff.0,
                 flags: vma.flags.bits(),
-                anon_vma: number(vma.anon_vma.map(|id| id.index())),
-                file: number(vma.file.map(|id| id.index())),
-                uffd: number(vma.uffd.map(|id| id.index())),
-                chain_count: chain.len() as u32,
+                anon_vma: vma.anon_vma.map_or(0, |id| id.number()),
+                file: vma.file.map_or(0, |id| id.number()),
+                uffd: vma.uffd.map_or(0, |id| id.number()),
+                chain_count: space.chain(vma).len() as u32,
                 start: vma.start.0,
                 end: vma.end.0,
                 policy: vma.policy as u8,
                 close: vma.close.into(),
             };
-            for (to, id) in self.chain.iter_mut().skip(from).zip(chain) {
-                *to = number(Some(id.index()));
-            }
-            from = (from + chain.len()).min(MAX_CHAIN + 1);
         }
-        self.chain_count = from as u32;
+        for (to, id) in self.chain.iter_mut().zip(space.chains()) {
+            *to = id.number();
+        }
     }
-}
-
-/// The number of an object: 0 for none.
-#[inline]
-fn number(index: Option<usize>) -> u32 {
-    index.map_or(0, |index| index as u32 + 1)
 }
