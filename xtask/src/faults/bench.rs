@@ -91,9 +91,11 @@ pub(crate) struct Run {
 /// The runs of a fault, by [`Way::ALL`]; none for a way that was not asked for.
 pub(crate) type Runs = [Vec<Run>; Way::ALL.len()];
 
-/// The programs that look for faults.
+/// The programs that look for faults; those of ways that are not asked for are not built.
 struct Engines {
-    programs: (PathBuf, Vec<String>),
+    /// libFuzzer's, for both targets.
+    flags: Vec<String>,
+    programs: PathBuf,
     bytes: PathBuf,
     random: PathBuf,
 }
@@ -104,15 +106,10 @@ pub(crate) fn run(args: &Args, root: &Path, faults: &Faults) -> Result<Status> {
     let total = all.len();
     let chosen = choose(args, all)?;
     let ways: Vec<Way> = if args.ways.is_empty() { Way::ALL.to_vec() } else { args.ways.clone() };
-    let cross_mm = Target::CrossMm;
-    cmd!("cargo", "build", "--quiet", "--release", "--example", "random").run()?;
-    let engines = Engines {
-        programs: (cross_mm.build(root)?, cross_mm.flags(root)?),
-        // Byte mutations find the magic and the opcodes by what they are compared with.
-        bytes: Target::CrossMmBytes.build(root)?,
-        random: project::target_folder(root).join("release/examples/random"),
-    };
-    for flavour in [Flavour::Fuzz, Flavour::Release] {
+    let engines = Engines::build(root, &ways)?;
+    let guided = ways.iter().any(|way| *way != Way::Random).then_some(Flavour::Fuzz);
+    let random = ways.contains(&Way::Random).then_some(Flavour::Release);
+    for flavour in guided.into_iter().chain(random) {
         let results = build::build_all(root, faults, flavour, &chosen)?;
         let failures = build::failures(&chosen, results);
         if !failures.is_empty() {
@@ -172,6 +169,23 @@ fn place(args: &Args) -> Result<String> {
 }
 
 impl Engines {
+    /// Builds the programs of some ways.
+    fn build(root: &Path, ways: &[Way]) -> Result<Engines> {
+        let target = |way: Way, target: Target| {
+            if ways.contains(&way) { target.build(root) } else { Ok(PathBuf::new()) }
+        };
+        if ways.contains(&Way::Random) {
+            cmd!("cargo", "build", "--quiet", "--release", "--example", "random").run()?;
+        }
+        Ok(Engines {
+            flags: Target::CrossMm.flags(root)?,
+            programs: target(Way::Programs, Target::CrossMm)?,
+            // Byte mutations find the magic and the opcodes by what they are compared with.
+            bytes: target(Way::Bytes, Target::CrossMmBytes)?,
+            random: project::target_folder(root).join("release/examples/random"),
+        })
+    }
+
     fn look(
         &self,
         args: &Args,
@@ -180,10 +194,9 @@ impl Engines {
         way: Way,
         seed: u64,
     ) -> Result<Run> {
-        let (binary, flags) = &self.programs;
         match way {
-            Way::Programs => engine(binary, flags, &fault.name, seed, args.seconds),
-            Way::Bytes => engine(&self.bytes, flags, &fault.name, seed, args.baseline),
+            Way::Programs => engine(&self.programs, &self.flags, &fault.name, seed, args.seconds),
+            Way::Bytes => engine(&self.bytes, &self.flags, &fault.name, seed, args.baseline),
             Way::Random => {
                 let library = faults.library(&fault.name, Flavour::Release)?;
                 let machine = format!("lib:{}", library.display());
