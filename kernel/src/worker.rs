@@ -11,13 +11,18 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE,
-    MAP_SHARED, MLOCK_ONFAULT, PROT_NONE, SIGCHLD, SIGKILL, SYS_madvise, SYS_mbind, SYS_mlock2,
-    SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munlock, SYS_munmap, SYS_userfaultfd,
+    MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mmap, SYS_mremap,
+};
+use rustix::io::Errno;
+use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, disable_transparent_huge_pages, set_capabilities,
 };
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{
@@ -72,8 +77,7 @@ pub(crate) struct Inheritance {
 /// # Errors
 /// Where there cannot be another process.
 pub(crate) fn spawn(inheritance: &Inheritance) -> io::Result<i32> {
-    // SAFETY: getpid() has no preconditions.
-    let parent = unsafe { libc::getpid() };
+    let parent = getpid();
     // SAFETY: the child has a copy of this thread's memory. It makes system calls only, on memory
     // of its own, and ends in `serve()`: it never returns into code that might wait for a lock
     // another thread held.
@@ -124,14 +128,22 @@ fn end() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Ends with `parent`, the controller, which is the parent of every worker.
-fn follow(parent: i32) -> Result<(), i32> {
-    // SAFETY: these take numbers only.
-    unsafe {
-        checked(libc::prctl(libc::PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0).into())?;
-        // It may have been gone before.
-        if libc::getppid() == parent { Ok(()) } else { Err(libc::ESRCH) }
-    }
+/// The number of an error.
+fn number(errno: Errno) -> i32 {
+    errno.raw_os_error()
+}
+
+/// A descriptor that a worker has inherited.
+fn inherited(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: a worker closes no descriptor that it has inherited, until it ends.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Ends the worker with `parent`, the controller, which is the parent of every worker.
+fn follow(parent: Pid) -> Result<(), i32> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(number)?;
+    // The controller may have ended before.
+    if getppid() == Some(parent) { Ok(()) } else { Err(libc::ESRCH) }
 }
 
 /// What process 0 does before its first operation; its children inherit it.
@@ -149,13 +161,13 @@ fn prepare(inheritance: &Inheritance) -> Result<(), i32> {
         let none: libc::sigset_t = std::mem::zeroed();
         checked(libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut()).into())?;
         // The world of a program has none. Kernels without them refuse it.
-        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        let _ = disable_transparent_huge_pages(true);
 
         let start = ((ARENA_START - GUARD) * PAGE) as *mut c_void;
         let length = (END_PAGES as u64 + 2 * GUARD) * PAGE;
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
         checked(libc::syscall(SYS_mmap, start, length, PROT_NONE, flags, -1, 0))?;
-        checked(libc::syscall(SYS_munmap, start, length))?;
+        rustix::mm::munmap(start, length as usize).map_err(number)?;
 
         if inheritance.locks_limited { drop_ipc_lock() } else { Ok(()) }
     }
@@ -163,26 +175,21 @@ fn prepare(inheritance: &Inheritance) -> Result<(), i32> {
 
 /// Gives up `CAP_IPC_LOCK`, so that `RLIMIT_MEMLOCK` counts.
 fn drop_ipc_lock() -> Result<(), i32> {
-    const VERSION_3: u32 = 0x2008_0522;
-    const CAP_IPC_LOCK: u32 = 14;
-    let mut header = [VERSION_3, 0];
-    let mut data = [[0u32; 3]; 2];
-    // SAFETY: both have the layout of version 3: two words, and two sets of three words.
-    unsafe {
-        checked(libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()))?;
-        for word in &mut data[0] {
-            *word &= !(1 << CAP_IPC_LOCK);
-        }
-        checked(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()))?;
-    }
-    Ok(())
+    let sets = capabilities(None).map_err(number)?;
+    let without = |set: CapabilitySet| set.difference(CapabilitySet::IPC_LOCK);
+    let sets = CapabilitySets {
+        effective: without(sets.effective),
+        permitted: without(sets.permitted),
+        inheritable: without(sets.inheritable),
+    };
+    set_capabilities(None, sets).map_err(number)
 }
 
 /// Reads operations and answers them, as process 0 and, in a fork, as its child, whose first answer
 /// is 0 once it ends with the controller.
-fn serve(inheritance: &Inheritance, parent: i32) -> ! {
+fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     let mut me = 0;
-    let mut contexts: [RawFd; 2] = [-1; 2];
+    let mut contexts: [Option<OwnedFd>; 2] = [None, None];
     loop {
         let (op, child) = next(inheritance, me);
         let result = match op {
@@ -195,11 +202,8 @@ fn serve(inheritance: &Inheritance, parent: i32) -> ! {
                     if follow(parent).is_err() {
                         end();
                     }
-                    // They are the parent's contexts: a child has none.
-                    for context in std::mem::replace(&mut contexts, [-1; 2]) {
-                        // SAFETY: a descriptor that nothing here uses any more, or none.
-                        unsafe { libc::close(context) };
-                    }
+                    // The contexts are the parent's: a child has none.
+                    contexts = [None, None];
                     me = child;
                     answer(inheritance, me, 0);
                     continue;
@@ -216,12 +220,11 @@ fn serve(inheritance: &Inheritance, parent: i32) -> ! {
 fn next(inheritance: &Inheritance, me: u8) -> (Op, u8) {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
     let mut request = [0u8; REQUEST];
-    // SAFETY: the buffer is as long as it is said to be. What is shorter than PIPE_BUF is
-    // written, and here read, whole.
-    let read = unsafe { libc::read(ends.requests, request.as_mut_ptr().cast(), REQUEST) };
+    // A request is shorter than PIPE_BUF, so it is written, and read here, whole.
+    let read = rustix::io::read(inherited(ends.requests), &mut request);
     let [opcode, operands @ .., child] = request;
     match Opcode::from_number(opcode) {
-        Some(opcode) if read == REQUEST as isize => (Op::from_bytes(opcode, operands), child),
+        Some(opcode) if read == Ok(REQUEST) => (Op::from_bytes(opcode, operands), child),
         _ => end(),
     }
 }
@@ -229,9 +232,7 @@ fn next(inheritance: &Inheritance, me: u8) -> (Op, u8) {
 fn answer(inheritance: &Inheritance, me: u8, result: i64) {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
     let reply = result.to_ne_bytes();
-    // SAFETY: the buffer is as long as it is said to be.
-    let written = unsafe { libc::write(ends.replies, reply.as_ptr().cast(), REPLY) };
-    if written != REPLY as isize {
+    if rustix::io::write(inherited(ends.replies), &reply) != Ok(REPLY) {
         end();
     }
 }
@@ -245,8 +246,22 @@ fn bytes(len: Len) -> u64 {
     u64::from(len.0) * PAGE
 }
 
+/// The address and the length in bytes of a range.
+fn range(page: Page, len: Len) -> (*mut c_void, usize) {
+    (address(page) as *mut c_void, bytes(len) as usize)
+}
+
+/// The answer of a system call that returns nothing.
+fn done(result: rustix::io::Result<()>) -> Result<i64, i32> {
+    result.map(|()| 0).map_err(number)
+}
+
 /// Makes the system call of `op`. The pages that `mmap` and `mremap` return count from the arena.
-fn perform(op: &Op, inheritance: &Inheritance, contexts: &mut [RawFd; 2]) -> Result<i64, i32> {
+fn perform(
+    op: &Op,
+    inheritance: &Inheritance,
+    contexts: &mut [Option<OwnedFd>; 2],
+) -> Result<i64, i32> {
     // SAFETY, of every block below: the addresses lie in the arena, where there is nothing of the
     // worker's own; what is passed by pointer lives until the call returns.
     match *op {
@@ -281,12 +296,13 @@ fn perform(op: &Op, inheritance: &Inheritance, contexts: &mut [RawFd; 2]) -> Res
             mapped(unsafe { libc::syscall(SYS_mmap, start, length, prot, flags, fd, offset) })
         }
         Op::Munmap { page, len, .. } => {
-            checked(unsafe { libc::syscall(SYS_munmap, address(page.get()), bytes(len.get())) })
+            let (start, length) = range(page.get(), len.get());
+            done(unsafe { rustix::mm::munmap(start, length) })
         }
         Op::Mprotect { page, len, prot, .. } => {
-            let (start, length) = (address(page.get()), bytes(len.get()));
-            let prot = c_int::from(prot.get().bits());
-            checked(unsafe { libc::syscall(SYS_mprotect, start, length, prot) })
+            let (start, length) = range(page.get(), len.get());
+            let prot = MprotectFlags::from_bits_retain(prot.get().bits().into());
+            done(unsafe { rustix::mm::mprotect(start, length, prot) })
         }
         Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
             let (start, new_start) = (address(page.get()), address(new_page.get()));
@@ -299,12 +315,14 @@ fn perform(op: &Op, inheritance: &Inheritance, contexts: &mut [RawFd; 2]) -> Res
             checked(unsafe { libc::syscall(SYS_madvise, start, length, advice.get().number()) })
         }
         Op::Mlock { page, len, onfault, .. } => {
-            let (start, length) = (address(page.get()), bytes(len.get()));
-            let flags = if onfault.get() == Onfault::Yes { MLOCK_ONFAULT } else { 0 };
-            checked(unsafe { libc::syscall(SYS_mlock2, start, length, flags) })
+            let (start, length) = range(page.get(), len.get());
+            let mut flags = MlockFlags::empty();
+            flags.set(MlockFlags::ONFAULT, onfault.get() == Onfault::Yes);
+            done(unsafe { rustix::mm::mlock_with(start, length, flags) })
         }
         Op::Munlock { page, len, .. } => {
-            checked(unsafe { libc::syscall(SYS_munlock, address(page.get()), bytes(len.get())) })
+            let (start, length) = range(page.get(), len.get());
+            done(unsafe { rustix::mm::munlock(start, length) })
         }
         Op::Mbind { page, len, mode, .. } => {
             let (start, length) = (address(page.get()), bytes(len.get()));
@@ -326,17 +344,18 @@ fn perform(op: &Op, inheritance: &Inheritance, contexts: &mut [RawFd; 2]) -> Res
             let Some(context) = contexts.get_mut(usize::from(ctx.get().index())) else {
                 return Err(libc::EBADF);
             };
-            if *context < 0 {
-                *context = open_context()?;
-            }
+            let context = match context {
+                Some(context) => context,
+                None => context.insert(open_context()?),
+            };
             // struct uffdio_register: range, mode (1: missing), ioctls (an answer).
             let mut register = [address(page.get()), bytes(len.get()), 1, 0];
-            control(*context, UFFDIO_REGISTER, &mut register)
+            control(context.as_raw_fd(), UFFDIO_REGISTER, &mut register)
         }
         Op::UffdUnregister { page, len, ctx, .. } => {
-            let context = contexts.get(usize::from(ctx.get().index())).copied().unwrap_or(-1);
+            let context = contexts.get(usize::from(ctx.get().index())).and_then(Option::as_ref);
             let mut range = [address(page.get()), bytes(len.get())];
-            control(context, UFFDIO_UNREGISTER, &mut range)
+            control(context.map_or(-1, |fd| fd.as_raw_fd()), UFFDIO_UNREGISTER, &mut range)
         }
         Op::Fork { .. } | Op::Exit { .. } | Op::Copy { .. } | Op::CopyVma { .. } => {
             Err(libc::ENOSYS)
@@ -355,13 +374,12 @@ const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
 
 /// A userfaultfd context without features.
-fn open_context() -> Result<RawFd, i32> {
-    // SAFETY: it takes flags only.
-    let context =
-        checked(unsafe { libc::syscall(SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-    let context = context as RawFd;
+fn open_context() -> Result<OwnedFd, i32> {
+    let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
+    // SAFETY: nothing is registered with the context yet.
+    let context = unsafe { rustix::mm::userfaultfd(flags) }.map_err(number)?;
     // struct uffdio_api: api, features, ioctls (an answer).
-    control(context, UFFDIO_API, &mut [0xaa, 0, 0])?;
+    control(context.as_raw_fd(), UFFDIO_API, &mut [0xaa, 0, 0])?;
     Ok(context)
 }
 
