@@ -35,7 +35,9 @@ fn every_patch_has_a_program_and_every_program_a_patch() {
 #[test]
 fn every_class_has_a_fault_and_every_fault_a_class() {
     let (_, all) = faults();
-    assert!(all.iter().filter(|fault| fault.tier == Tier::Plain).count() >= 166);
+    let of_tier = |tier| all.iter().filter(|fault| fault.tier == tier).count();
+    assert!(of_tier(Tier::Plain) >= 166);
+    assert!(of_tier(Tier::TwoSituations) >= 40);
     for fault in &all {
         assert!(Class::ALL.iter().any(|class| class.name() == fault.class), "{}", fault.name);
     }
