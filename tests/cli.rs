@@ -115,10 +115,9 @@ fn bad_input_is_refused_with_file_and_place() {
     }
     let output = vmadiff(folder.path(), &["replay", "a.txt", "--right", "candidate:v3"]);
     assert_eq!(status(&output), 2);
-    assert!(
-        stderr(&output)
-            .contains("expected reference, or candidate: and one of original, rfc, v2, fixed")
-    );
+    assert!(stderr(&output).contains(
+        "expected reference, lib:PATH, or candidate: and one of original, rfc, v2, fixed"
+    ));
 }
 
 #[test]
