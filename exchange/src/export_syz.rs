@@ -6,15 +6,18 @@
 //! never merged, the device of [`Kind::Special`], and limits: each is a comment where it would be,
 //! and they are counted in the last line.
 //!
+//! `mremap` with `MREMAP_MAYMOVE` alone stays as it is: the kernel may choose an address outside the
+//! arena there, so that later calls meet a hole where the program has the mapping.
+//!
 //! The arena is the start of syzkaller's data area, which is mapped from the beginning and is
 //! unmapped first; what pointers point to lies beyond it. The values of flags are x86-64's.
 
 use std::fmt::Write as _;
 
 use vmadiff_machine::operand::{
-    Access, END_PAGES, Kind, Len, MmapFlags, Mode, MremapFlags, Onfault, Page, Process,
+    Access, END_PAGES, Kind, Len, MmapFlags, Mode, Onfault, Page, Process,
 };
-use vmadiff_machine::{Limits, Op, Program};
+use vmadiff_machine::{Limits, Op, Placement, Program};
 
 use crate::export_c::harmless;
 
@@ -155,10 +158,10 @@ impl Calls {
                 self.call(format!("mprotect({range}, 0x{prot:x})"));
             }
             Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
-                // The new address counts with MREMAP_FIXED only.
-                let to = match flags.get() {
-                    MremapFlags::InPlace => page.get(),
-                    MremapFlags::MaymoveFixed => new_page.get(),
+                // The new address counts with MREMAP_FIXED and MREMAP_DONTUNMAP only.
+                let to = match flags.get().placement() {
+                    Placement::InPlace | Placement::InPlaceOrChosen => page.get(),
+                    Placement::Given | Placement::Hint => new_page.get(),
                 };
                 self.call(format!(
                     "mremap({}, 0x{:x}, 0x{:x}, {})",

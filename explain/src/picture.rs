@@ -10,8 +10,8 @@ mod set;
 mod words;
 
 use vmadiff_machine::observation::PageSet;
-use vmadiff_machine::operand::{CopyFlags, Len, MremapFlags, Page};
-use vmadiff_machine::{Errno, Op, Vma};
+use vmadiff_machine::operand::{Len, Page};
+use vmadiff_machine::{Errno, Op, OpRange, Part, Vma};
 
 pub use painter::Painter;
 pub use set::has;
@@ -70,56 +70,19 @@ pub struct Touched {
     pub range: Range,
 }
 
-/// What an operation touches; `result` says where the kernel put what had no fixed place.
+/// The ranges that an operation touches; `result` says where the kernel put a destination that it
+/// chose.
 pub fn touched(op: &Op, result: Result<u8, Errno>) -> Vec<Touched> {
-    let at = |process: u8, role, page, len| Touched {
-        process: usize::from(process),
-        role,
-        range: Range::new(page, len),
+    let touched = |named: OpRange| Touched {
+        process: usize::from(named.process.0),
+        role: match named.part {
+            Part::Target => "on",
+            Part::Source => "from",
+            Part::Destination => "to",
+        },
+        range: Range { start: named.range.start.0, end: named.range.end.0 },
     };
-    match *op {
-        Op::Mmap { process, page, len, .. } => {
-            vec![at(process.get().0, "to", page.get(), len.get())]
-        }
-        Op::Munmap { process, page, len }
-        | Op::Mprotect { process, page, len, .. }
-        | Op::Madvise { process, page, len, .. }
-        | Op::Mlock { process, page, len, .. }
-        | Op::Munlock { process, page, len }
-        | Op::Mbind { process, page, len, .. }
-        | Op::UffdRegister { process, page, len, .. }
-        | Op::UffdUnregister { process, page, len, .. } => {
-            vec![at(process.get().0, "on", page.get(), len.get())]
-        }
-        Op::Touch { process, page, .. } => vec![at(process.get().0, "on", page.get(), Len(1))],
-        Op::Mremap { process, page, old_len, new_len, flags, new_page } => {
-            let to = match flags.get() {
-                MremapFlags::InPlace => page.get(),
-                MremapFlags::MaymoveFixed => new_page.get(),
-            };
-            let process = process.get().0;
-            vec![
-                at(process, "from", page.get(), old_len.get()),
-                at(process, "to", to, new_len.get()),
-            ]
-        }
-        Op::Copy { process, page, len, src, dst_page, flags } => {
-            let fixed = flags.get().intersects(CopyFlags::FIXED | CopyFlags::FIXED_NOREPLACE);
-            let to = match result {
-                Ok(chosen) if !fixed => Page(chosen),
-                _ => dst_page.get(),
-            };
-            vec![
-                at(src.get().0, "from", page.get(), len.get()),
-                at(process.get().0, "to", to, len.get()),
-            ]
-        }
-        Op::CopyVma { process, page, len, src, dst_page, .. } => vec![
-            at(src.get().0, "from", page.get(), len.get()),
-            at(process.get().0, "to", dst_page.get(), len.get()),
-        ],
-        Op::Fork { .. } | Op::Exit { .. } => Vec::new(),
-    }
+    op.ranges(result).map(touched).collect()
 }
 
 /// A VMA.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use vmadiff_machine::operand::{MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Observation, Op, VmFlags, Vma};
+use vmadiff_reference::CLEARED;
 
 /// Counters: many times the situations that a short run meets, and few enough to be cleared and
 /// read before and after each program.
@@ -25,13 +26,7 @@ pub const fn counters() -> Counters {
 }
 
 /// Flags that a copy treats in a way of their own, or that keep VMAs from merging.
-const TELLING: VmFlags = VmFlags::LOCK
-    .union(VmFlags::UFFD)
-    .union(VmFlags::VM_MERGEABLE)
-    .union(VmFlags::VM_WIPEONFORK)
-    .union(VmFlags::VM_DONTCOPY)
-    .union(VmFlags::VM_SHARED)
-    .union(VmFlags::VM_ACCOUNT);
+const TELLING: VmFlags = CLEARED.union(VmFlags::VM_SHARED).union(VmFlags::VM_ACCOUNT);
 
 /// Families of processes that are told apart: enough that each step towards an odd one is new.
 const FAMILIES: u32 = 1024;
@@ -68,15 +63,10 @@ impl Feedback {
         self.count([opcode, outcome, grown]);
         if seen.result.is_ok() {
             match *op {
-                Op::Mremap { new_page, .. } => {
-                    self.copied(opcode, seen, op.process(), op.process(), new_page.get());
-                }
-                Op::Copy { src, .. } => {
-                    let to = Page(seen.result.unwrap_or(0));
-                    self.copied(opcode, seen, src.get(), op.process(), to);
-                }
-                Op::CopyVma { src, dst_page, .. } => {
-                    self.copied(opcode, seen, src.get(), op.process(), dst_page.get());
+                Op::Mremap { .. } | Op::Copy { .. } | Op::CopyVma { .. } => {
+                    if let Some(to) = op.destination(seen.result) {
+                        self.copied(opcode, seen, op.source_process(), op.process(), to.start);
+                    }
                 }
                 Op::Fork { .. } => self.related(opcode, seen, Process(seen.result.unwrap_or(0))),
                 Op::Touch { .. } => self.related(opcode, seen, op.process()),

@@ -6,10 +6,10 @@
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
+    ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
     MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
 };
-use vmadiff_machine::{Limits, Op};
+use vmadiff_machine::{Limits, Op, Part, Role};
 
 use crate::layout::Layout;
 
@@ -45,6 +45,34 @@ fn mostly<T: Domain>(usual: T, u: &mut Unstructured) -> Result<T> {
     if u.arbitrary()? { Ok(usual) } else { any(u) }
 }
 
+/// The flags of an `mremap`: mostly a move to a given page. `DONTUNMAP`, which does nothing on
+/// Linux 5.2.1, is rare.
+fn mremap_flags(u: &mut Unstructured) -> Result<MremapFlags> {
+    Ok(match u.int_in_range(0..=31u8)? {
+        0 => MremapFlags::MaymoveDontunmap,
+        1 => MremapFlags::MaymoveFixedDontunmap,
+        2..=6 => MremapFlags::Maymove,
+        7..=11 => MremapFlags::InPlace,
+        _ => MremapFlags::MaymoveFixed,
+    })
+}
+
+/// The new length of an `mremap` of `len` pages: mostly the same, as a move has it. Where the kernel
+/// may choose the place, a longer one, or one that just fits a hole.
+fn new_len(
+    flags: MremapFlags,
+    (process, len): (Process, Len),
+    layout: &Layout,
+    u: &mut Unstructured,
+) -> Result<Len> {
+    if flags != MremapFlags::Maymove {
+        return if u.ratio(3, 4)? { Ok(len) } else { layout.len(u) };
+    }
+    let longer = Len((len.0 + u.int_in_range(1..=8)?).min(ARENA_PAGES as u8 - 1));
+    let fitting = if u.ratio(1, 4)? { layout.fitting(process, u)? } else { None };
+    Ok(fitting.unwrap_or(longer))
+}
+
 /// A fresh operation that could follow those of `layout`.
 ///
 /// # Errors
@@ -60,6 +88,7 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
         })
         .map_or(Opcode::Mmap, |(opcode, _)| *opcode);
     let process = layout.process(u)?;
+    let flags = if opcode == Opcode::Mremap { mremap_flags(u)? } else { MremapFlags::InPlace };
     let src = match opcode {
         Opcode::Copy | Opcode::CopyVma => layout.process(u)?,
         _ => process,
@@ -107,9 +136,8 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
             process: process.into(),
             page: page.into(),
             old_len: if u.ratio(1, 24)? { Len(0) } else { len }.into(),
-            new_len: if u.ratio(3, 4)? { len } else { layout.len(u)? }.into(),
-            flags: if u.ratio(3, 4)? { MremapFlags::MaymoveFixed } else { MremapFlags::InPlace }
-                .into(),
+            new_len: new_len(flags, (process, len), layout, u)?.into(),
+            flags: flags.into(),
             new_page: to.into(),
         },
         Opcode::Madvise => Op::Madvise {
@@ -200,10 +228,10 @@ pub fn change_operand(op: &Op, layout: &Layout, u: &mut Unstructured) -> Result<
     let types = op.opcode().operands();
     let mut bytes: [u8; MAX_OPERANDS] = op.bytes();
     let n = u.choose_index(types.len())?;
-    bytes[n] = match types[n].expected {
-        expected if expected == Page::EXPECTED => layout.page(u)?.0,
-        expected if expected == Len::EXPECTED => layout.len(u)?.0,
-        expected if expected == Process::EXPECTED => layout.process(u)?.0,
+    bytes[n] = match types[n].role {
+        Role::Start(_) => layout.page(u)?.0,
+        Role::Length(_) => layout.len(u)?.0,
+        Role::Caller | Role::SourceProcess => layout.process(u)?.0,
         _ => u.int_in_range(0..=(types[n].size - 1) as u8)?,
     };
     Ok(Op::from_bytes(op.opcode(), bytes))
@@ -213,33 +241,9 @@ pub fn change_operand(op: &Op, layout: &Layout, u: &mut Unstructured) -> Result<
 /// of the same destination. Copying one half and then the other is what the patch's mail
 /// advertises.
 pub fn continued(op: &Op) -> Op {
-    let next = |page: Arg<Page>, len: Arg<Len>| {
-        Arg::from(Page(page.get().plus(len.get()).0 % ARENA_PAGES as u8))
-    };
-    let mut op = *op;
-    match &mut op {
-        Op::Mmap { page, len, pgoff, .. } => {
-            *pgoff = FilePage(pgoff.get().0.wrapping_add(len.get().0)).into();
-            *page = next(*page, *len);
-        }
-        Op::Mremap { page, old_len, new_page, new_len, .. } => {
-            *page = next(*page, *old_len);
-            *new_page = next(*new_page, *new_len);
-        }
-        Op::Copy { page, len, dst_page, .. } | Op::CopyVma { page, len, dst_page, .. } => {
-            *page = next(*page, *len);
-            *dst_page = next(*dst_page, *len);
-        }
-        Op::Munmap { page, len, .. }
-        | Op::Mprotect { page, len, .. }
-        | Op::Madvise { page, len, .. }
-        | Op::Mlock { page, len, .. }
-        | Op::Munlock { page, len, .. }
-        | Op::Mbind { page, len, .. }
-        | Op::UffdRegister { page, len, .. }
-        | Op::UffdUnregister { page, len, .. } => *page = next(*page, *len),
-        Op::Touch { page, .. } => *page = next(*page, Len(1).into()),
-        Op::Fork { .. } | Op::Exit { .. } => {}
-    }
-    op
+    op.with_operands(|role, value| match role {
+        Role::Start(part) => (value + op.length(part).0) % ARENA_PAGES as u8,
+        Role::Offset => value.wrapping_add(op.length(Part::Destination).0),
+        _ => value,
+    })
 }

@@ -5,19 +5,13 @@
 
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, CopyFlags, END_PAGES, Len, MAX_PROCESSES, MmapFlags, MremapFlags, Page,
-    Process, Prot,
+    ARENA_PAGES, Access, END_PAGES, Len, MAX_PROCESSES, MmapFlags, Page, Process, Prot,
 };
-use vmadiff_machine::{Op, PageSet};
+use vmadiff_machine::{Op, PageSet, Part, Placement, Range};
 
-/// The pages of a range.
-fn pages(from: Page, len: Len) -> PageSet {
-    ((1 << len.0) - 1) << from.0
-}
-
-/// A page alone, or the edge before it.
+/// A page alone, or the edge before it; the edge at the end of the arena is in no set.
 fn bit(page: Page) -> PageSet {
-    1 << page.0
+    PageSet::from(true).unbounded_shl(page.0.into())
 }
 
 /// One of the pages of a set; `None` where it is empty.
@@ -47,24 +41,55 @@ struct Space {
 }
 
 impl Space {
-    fn split(&mut self, from: Page, len: Len) {
-        self.edges |= bit(from) | bit(from.plus(len));
+    fn split(&mut self, range: Range) {
+        self.edges |= bit(range.start) | bit(range.end);
     }
 
-    fn unmap(&mut self, from: Page, len: Len) {
-        let inside = pages(from, len);
-        self.split(from, len);
+    fn unmap(&mut self, range: Range) {
+        let inside = range.set();
+        self.split(range);
         self.mapped &= !inside;
         self.written &= !inside;
-        self.edges &= !(inside & !bit(from));
-        // Where nothing is mapped on either side there is no edge.
+        self.edges &= !(inside & !bit(range.start));
+        self.drop_loose_edges();
+    }
+
+    fn map(&mut self, range: Range) {
+        self.unmap(range);
+        self.mapped |= range.set();
+        self.split(range);
+    }
+
+    /// Takes away edges with nothing mapped on either side.
+    fn drop_loose_edges(&mut self) {
         self.edges &= self.mapped | self.mapped << 1;
     }
 
-    fn map(&mut self, from: Page, len: Len) {
-        self.unmap(from, len);
-        self.mapped |= pages(from, len);
-        self.split(from, len);
+    fn is_free(&self, range: Range) -> bool {
+        self.mapped & range.set() == 0
+    }
+
+    /// The end of the highest hole of the arena that is long enough.
+    fn highest_hole(&self, len: Len) -> Option<Range> {
+        let last = END_PAGES as u8 - len.0;
+        (0..=last).rev().map(|start| Range::new(Page(start), len)).find(|hole| self.is_free(*hole))
+    }
+
+    /// The place at which the kernel probably puts the destination of an operation; `None` where
+    /// the operation has none, or where there is no room.
+    fn destination(&self, op: &Op) -> Option<Range> {
+        let asked = op.range(Part::Destination)?;
+        let chosen = || self.highest_hole(op.length(Part::Destination));
+        match op.placement()? {
+            Placement::Given | Placement::InPlace => Some(asked),
+            Placement::Hint if self.is_free(asked) => Some(asked),
+            Placement::Hint => chosen(),
+            Placement::InPlaceOrChosen => {
+                let grown = Range { start: op.range(Part::Source)?.end, end: asked.end };
+                let grows = bit(grown.start) & self.edges != 0 && self.is_free(grown);
+                if grown.is_empty() || grows { Some(asked) } else { chosen() }
+            }
+        }
     }
 
     /// The first edge past `page`, or the page after it.
@@ -101,61 +126,49 @@ impl Layout {
 
     /// Takes one more operation into account.
     pub fn add(&mut self, op: &Op) {
-        let process = op.process();
-        if !self.is_alive(process) {
+        if !op.processes().all(|process| self.is_alive(process)) {
             return;
         }
-        let space = &mut self.spaces[usize::from(process.0)];
+        let space = &mut self.spaces[usize::from(op.process().0)];
+        let target = op.range(Part::Target).unwrap_or_default();
         match *op {
-            Op::Mmap { page, len, flags, prot, .. } => {
-                space.map(page.get(), len.get());
+            Op::Mmap { flags, prot, .. } => {
+                let range = op.range(Part::Destination).unwrap_or_default();
+                space.map(range);
                 let locked = flags.get().contains(MmapFlags::LOCKED);
                 if locked && prot.get().contains(Prot::W) {
-                    space.written |= pages(page.get(), len.get());
+                    space.written |= range.set();
                 }
             }
-            Op::Munmap { page, len, .. } => space.unmap(page.get(), len.get()),
-            Op::Mprotect { page, len, .. }
-            | Op::Madvise { page, len, .. }
-            | Op::Mlock { page, len, .. }
-            | Op::Munlock { page, len, .. }
-            | Op::Mbind { page, len, .. }
-            | Op::UffdRegister { page, len, .. }
-            | Op::UffdUnregister { page, len, .. } => {
-                space.split(page.get(), len.get());
-                space.edges &= space.mapped | space.mapped << 1;
+            Op::Munmap { .. } => space.unmap(target),
+            Op::Mprotect { .. }
+            | Op::Madvise { .. }
+            | Op::Mlock { .. }
+            | Op::Munlock { .. }
+            | Op::Mbind { .. }
+            | Op::UffdRegister { .. }
+            | Op::UffdUnregister { .. } => {
+                space.split(target);
+                space.drop_loose_edges();
             }
-            Op::Touch { page, access, .. } => {
+            Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
-                    space.written |= bit(page.get()) & space.mapped;
+                    space.written |= target.set() & space.mapped;
                 }
             }
-            Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
-                let to = if flags.get() == MremapFlags::MaymoveFixed {
-                    new_page.get()
-                } else {
-                    page.get()
-                };
-                self.moved(process, page.get(), process, to, new_len.get());
-                let space = &mut self.spaces[usize::from(process.0)];
-                if to != page.get() {
-                    space.unmap(page.get(), old_len.get());
-                } else if new_len.get() < old_len.get() {
-                    let rest = Len(old_len.get().0 - new_len.get().0);
-                    space.unmap(page.get().plus(new_len.get()), rest);
+            // Refused.
+            Op::Mremap { flags, .. } if flags.get().keeps_source() => {}
+            Op::Mremap { .. } => {
+                let Some((from, to)) = self.moved(op) else { return };
+                let space = &mut self.spaces[usize::from(op.process().0)];
+                if to.start != from.start {
+                    space.unmap(from);
+                } else if to.end < from.end {
+                    space.unmap(Range { start: to.end, end: from.end });
                 }
             }
-            Op::Copy { src, page, len, dst_page, flags, .. } => {
-                let to = dst_page.get();
-                let free = pages(to, len.get()) & space.mapped == 0;
-                if self.is_alive(src.get()) && (free || flags.get().contains(CopyFlags::FIXED)) {
-                    self.moved(src.get(), page.get(), process, to, len.get());
-                }
-            }
-            Op::CopyVma { src, page, len, dst_page, .. } => {
-                if self.is_alive(src.get()) {
-                    self.moved(src.get(), page.get(), process, dst_page.get(), len.get());
-                }
+            Op::Copy { .. } | Op::CopyVma { .. } => {
+                self.moved(op);
             }
             Op::Fork { .. } => {
                 let free = self.alive.trailing_ones() as usize;
@@ -164,20 +177,24 @@ impl Layout {
                     self.alive |= 1 << free;
                 }
             }
-            Op::Exit { .. } => {
+            Op::Exit { process } => {
                 *space = Space::default();
-                self.alive &= !(1 << process.0);
+                self.alive &= !(1 << process.get().0);
             }
         }
     }
 
-    /// Pages of one process show up in another, or elsewhere.
-    fn moved(&mut self, src: Process, from: Page, dst: Process, to: Page, len: Len) {
-        let written = self.spaces[usize::from(src.0)].written & pages(from, len);
-        let space = &mut self.spaces[usize::from(dst.0)];
-        space.map(to, len);
-        space.written |= written >> from.0 << to.0;
-        self.shift = to.0 as i8 - from.0 as i8;
+    /// Maps the pages of an operation's source at its destination as well, and returns both ranges.
+    fn moved(&mut self, op: &Op) -> Option<(Range, Range)> {
+        let dst = usize::from(op.process().0);
+        let (from, to) = (op.range(Part::Source)?, self.spaces[dst].destination(op)?);
+        let shown = Range::new(from.start, Len(to.len()));
+        let written = self.spaces[usize::from(op.source_process().0)].written & shown.set();
+        let space = &mut self.spaces[dst];
+        space.map(to);
+        space.written |= written >> from.start.0 << to.start.0;
+        self.shift = to.start.0 as i8 - from.start.0 as i8;
+        Some((from, to))
     }
 
     fn is_alive(&self, process: Process) -> bool {
@@ -362,7 +379,7 @@ mod tests {
     #[test]
     fn operations_leave_pages_edges_and_written_pages() {
         // What is mapped, its edges, and what was written.
-        let cases: [(&str, [&[u8]; 3]); 8] = [
+        let cases: [(&str, [&[u8]; 3]); 12] = [
             ("mmap 0 1 3 rw anon_private", [&[1, 2, 3], &[1, 4], &[]]),
             ("mmap 0 1 3 rw anon_private\ntouch 0 2 1", [&[1, 2, 3], &[1, 4], &[2]]),
             ("mmap 0 1 3 rw anon_private\nmunmap 0 2 1", [&[1, 3], &[1, 2, 3, 4], &[]]),
@@ -376,6 +393,19 @@ mod tests {
             (
                 "mmap 0 1 3 rw anon_private\ncopy 0 1 2 0 5 FIXED",
                 [&[1, 2, 3, 5, 6], &[1, 4, 5, 7], &[]],
+            ),
+            (
+                "mmap 0 1 3 rw anon_private\ncopy 0 1 2 0 2",
+                [&[1, 2, 3, 126, 127], &[1, 4, 126], &[]],
+            ),
+            ("mmap 0 1 2 rw anon_private\nmremap 0 1 2 3 MAYMOVE", [&[1, 2, 3], &[1, 4], &[]]),
+            (
+                "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 1 2 MAYMOVE",
+                [&[2, 3, 126, 127], &[2, 4, 126], &[126]],
+            ),
+            (
+                "mmap 0 1 3 rw anon_private\nmremap 0 1 3 3 MAYMOVE|FIXED|DONTUNMAP 8",
+                [&[1, 2, 3], &[1, 4], &[]],
             ),
         ];
         for (text, expected) in cases {

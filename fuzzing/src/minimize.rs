@@ -5,10 +5,8 @@
 
 use vmadiff_lockstep::divergence::{Divergence, Signature};
 use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
-use vmadiff_machine::operand::{
-    ARENA_PAGES, Arg, CopyFlags, Domain as _, END_PAGES, Len, MremapFlags, Page, Prot,
-};
-use vmadiff_machine::{Limits, Op, Program};
+use vmadiff_machine::operand::{ARENA_PAGES, CopyFlags, Domain as _, END_PAGES, MremapFlags, Prot};
+use vmadiff_machine::{Limits, Op, Opcode, Part, Program, Range, Role};
 
 /// The smallest program found that `run` answers with `program`'s signature; `None` where `run`
 /// finds no divergence in `program` at all.
@@ -57,11 +55,11 @@ const MAX_PAIRED_OPS: usize = 6;
 
 /// How far a value is from the simplest: from zero, or from what a reader expects.
 fn cost(ty: &OperandType, value: u8) -> usize {
-    let usual = match ty.expected {
-        Prot::EXPECTED => (Prot::R | Prot::W).index(),
-        CopyFlags::EXPECTED => CopyFlags::FIXED.index(),
+    let usual = match ty.role {
+        Role::Protection => (Prot::R | Prot::W).index(),
+        Role::Flags if ty.is::<CopyFlags>() => CopyFlags::FIXED.index(),
         // A short range somewhere is simpler than a long one at the start.
-        Len::EXPECTED => return 2 * usize::from(value),
+        Role::Length(_) => return 2 * usize::from(value),
         _ => return value.into(),
     };
     if value == usual { 0 } else { 8 + usize::from(value) }
@@ -189,7 +187,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
     /// Exchanges two pages wherever they are named: what is copied may lie below its copy.
     fn exchange_pages(&mut self) -> bool {
         let mut exchanged = false;
-        let pages = self.places(|expected, _| expected == Page::EXPECTED);
+        let pages = self.places(|ty, _| matches!(ty.role, Role::Start(_)));
         for high in 1..ARENA_PAGES as u8 {
             for low in 0..high {
                 let other = |value| match value {
@@ -238,7 +236,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         for (domain, size) in domains {
             for value in 1..size as u8 {
                 for lower in [0, value - 1] {
-                    let at = self.places(|expected, v| expected == domain && v == value);
+                    let at = self.places(|ty, v| ty.expected == domain && v == value);
                     lowered |= at.len() > 1 && self.keep_with(&at, |_| lower);
                 }
             }
@@ -273,7 +271,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         }
         // Pages past the last one that is named are all alike: the first of them will do.
         let beyond = 1 + self
-            .places(|expected, _| expected == Page::EXPECTED)
+            .places(|ty, _| matches!(ty.role, Role::Start(_)))
             .into_iter()
             .map(|(op, operand)| self.best.ops[op].values()[operand])
             .max()
@@ -282,8 +280,8 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
             for changed in (0..ops).filter(|op| Some(*op) != dropped) {
                 let op = self.best.ops[changed];
                 let types = op.opcode().operands();
-                let most = |n: usize| match types[n].expected {
-                    Page::EXPECTED | Len::EXPECTED => beyond.min((types[n].size - 1) as u8),
+                let most = |n: usize| match types[n].role {
+                    Role::Start(_) | Role::Length(_) => beyond.min((types[n].size - 1) as u8),
                     _ => (types[n].size - 1) as u8,
                 };
                 for (a, b) in
@@ -315,10 +313,10 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         })
     }
 
-    /// The places of the operands whose domain and value satisfy `wanted`.
-    fn places(&self, wanted: impl Fn(&str, u8) -> bool) -> Vec<(usize, usize)> {
+    /// The places of the operands whose type and value satisfy `wanted`.
+    fn places(&self, wanted: impl Fn(&OperandType, u8) -> bool) -> Vec<(usize, usize)> {
         self.operands()
-            .filter(|(op, operand, ty)| wanted(ty.expected, self.best.ops[*op].values()[*operand]))
+            .filter(|(op, operand, ty)| wanted(ty, self.best.ops[*op].values()[*operand]))
             .map(|(op, operand, _)| (op, operand))
             .collect()
     }
@@ -370,46 +368,29 @@ fn by_process_vm_mmap(op: &Op) -> Option<Op> {
 fn without_pages(op: &Op, first: u8, second: u8) -> Op {
     let moved =
         |page: u8| page - u8::from(page > first) - u8::from(second != first && page > second);
-    let mut bytes = op.values();
-    let types = op.opcode().operands();
-    let at = |name| types.iter().position(|ty| ty.name == name);
-    let mut shrink = |page: Option<usize>, len: Option<usize>| {
-        let Some(page) = page else { return };
-        let start = bytes[page];
-        bytes[page] = moved(start);
-        if let Some(len) = len {
-            bytes[len] = moved(start + bytes[len]) - moved(start);
+    op.with_operands(|role, value| match role {
+        Role::Start(_) => moved(value),
+        Role::Length(part) => {
+            let start = op.operand(Role::Start(part)).unwrap_or(0);
+            moved(start + value) - moved(start)
         }
-    };
-    shrink(at("page"), at("len").or(at("old_len")));
-    shrink(at("new_page"), at("new_len"));
-    // As long as the source is.
-    shrink(at("dst_page"), None);
-    Op::from_bytes(op.opcode(), bytes)
+        _ => value,
+    })
 }
 
 /// A mapping like `like` that spans two mappings of one process.
 fn span(first: &Op, second: &Op, like: &Op) -> Option<Op> {
-    let range = |op: &Op| match *op {
-        Op::Mmap { process, page, len, .. } => {
-            Some((process.get(), page.get(), page.get().plus(len.get())))
-        }
-        _ => None,
-    };
-    let ((p1, start1, end1), (p2, start2, end2)) = (range(first)?, range(second)?);
-    let start = start1.min(start2);
-    let length = end1.max(end2).0 - start.0;
-    let fits = p1 == p2 && length < 64;
-    match *like {
-        Op::Mmap { process, prot, kind, flags, pgoff, .. } if fits => Some(Op::Mmap {
-            process,
-            page: start.into(),
-            len: Arg::from(Len(length)),
-            prot,
-            kind,
-            flags,
-            pgoff,
-        }),
-        _ => None,
+    if [first, second, like].iter().any(|op| op.opcode() != Opcode::Mmap) {
+        return None;
     }
+    let (a, b) = (first.range(Part::Destination)?, second.range(Part::Destination)?);
+    let whole = Range { start: a.start.min(b.start), end: a.end.max(b.end) };
+    let fits = first.process() == second.process() && usize::from(whole.len()) < ARENA_PAGES;
+    fits.then(|| {
+        like.with_operands(|role, value| match role {
+            Role::Start(_) => whole.start.0,
+            Role::Length(_) => whole.len(),
+            _ => value,
+        })
+    })
 }

@@ -7,7 +7,7 @@ use arbitrary::Unstructured;
 use mutatis::{Candidates, Context, Mutate, Session};
 use vmadiff_machine::operand::{Access, Arg, CopyFlags, FilePage};
 use vmadiff_machine::program::MAX_OPS;
-use vmadiff_machine::{Op, Program, corpus};
+use vmadiff_machine::{Op, Program, Role, corpus};
 
 use crate::generate;
 use crate::layout::Layout;
@@ -124,22 +124,22 @@ fn change_operand(program: &mut Program, u: &mut Unstructured) -> arbitrary::Res
     Ok(())
 }
 
-/// The places of the operands of an operation with one of these names.
-fn operands(op: &Op, names: &[&str]) -> impl Iterator<Item = usize> {
+/// The places of the operands of an operation with such a role.
+fn operands(op: &Op, wanted: fn(Role) -> bool) -> impl Iterator<Item = usize> {
     let types = op.opcode().operands();
-    (0..types.len()).filter(move |n| names.contains(&types[*n].name))
+    (0..types.len()).filter(move |n| wanted(types[*n].role))
 }
 
-/// Changes one operand that has one of these names, of one operation, to what `change` makes of
-/// its value and the number of values.
-fn change_named(
+/// Changes one operand of one operation that has such a role to the value that `change` makes of
+/// the old value and the number of values.
+fn change_by_role(
     program: &mut Program,
     u: &mut Unstructured,
-    names: &[&str],
+    wanted: fn(Role) -> bool,
     change: impl FnOnce(u8, usize, &mut Unstructured) -> arbitrary::Result<u8>,
 ) -> arbitrary::Result<()> {
     let all: Vec<(usize, usize)> = (0..program.ops.len())
-        .flat_map(|at| operands(&program.ops[at], names).map(move |n| (at, n)))
+        .flat_map(|at| operands(&program.ops[at], wanted).map(move |n| (at, n)))
         .collect();
     if all.is_empty() {
         return Ok(());
@@ -156,12 +156,17 @@ fn change_named(
 /// A range begins where another one begins or ends.
 fn retarget(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let layout = Layout::of(&program.ops);
-    change_named(program, u, &["page", "new_page", "dst_page"], |_, _, u| Ok(layout.edge(u)?.0))
+    let starts = |role| matches!(role, Role::Start(_));
+    change_by_role(program, u, starts, |_, _, u| Ok(layout.edge(u)?.0))
+}
+
+fn is_process(role: Role) -> bool {
+    matches!(role, Role::Caller | Role::SourceProcess)
 }
 
 fn move_process(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let layout = Layout::of(&program.ops);
-    change_named(program, u, &["process", "src"], |_, _, u| Ok(layout.process(u)?.0))
+    change_by_role(program, u, is_process, |_, _, u| Ok(layout.process(u)?.0))
 }
 
 /// A mapping of a file shows the page that another mapping of it would show there.
@@ -181,10 +186,15 @@ fn align_pgoff(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
 }
 
 fn flip_flag(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
-    let names = ["prot", "flags", "onfault", "access", "ctx", "clear_flags_ctx"];
-    change_named(program, u, &names, |value, size, u| {
-        let bits = size.trailing_zeros().max(1);
-        Ok(value ^ 1 << u.int_in_range(0..=bits - 1)?)
+    let flags =
+        |role| matches!(role, Role::Protection | Role::Flags | Role::Access | Role::Context);
+    change_by_role(program, u, flags, |value, size, u| {
+        if size.is_power_of_two() {
+            return Ok(value ^ 1 << u.int_in_range(0..=size.trailing_zeros() - 1)?);
+        }
+        // Some combinations of flags only: another one.
+        let further = u.int_in_range(1..=size - 1)?;
+        Ok(((usize::from(value) + further) % size) as u8)
     })
 }
 
@@ -283,17 +293,11 @@ fn exchange_processes(program: &mut Program, u: &mut Unstructured) -> arbitrary:
     let (a, b) = (layout.process(u)?.0, layout.process(u)?.0);
     let from = position(program, u)?;
     for op in &mut program.ops[from..] {
-        let mut bytes = op.bytes();
-        for (ty, byte) in op.opcode().operands().iter().zip(&mut bytes) {
-            if matches!(ty.name, "process" | "src") {
-                *byte = match ty.reduce(*byte) {
-                    p if p == a => b,
-                    p if p == b => a,
-                    p => p,
-                };
-            }
-        }
-        *op = Op::from_bytes(op.opcode(), bytes);
+        *op = op.with_operands(|role, value| match value {
+            p if is_process(role) && p == a => b,
+            p if is_process(role) && p == b => a,
+            value => value,
+        });
     }
     Ok(())
 }

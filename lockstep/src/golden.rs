@@ -11,8 +11,8 @@ use vmadiff_machine::observation::{CopyReport, Counters, Observation};
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AddressSpace, AnonVmaId, Errno, FileId, Limits, Machine, Op, Opcode, Program, UffdId, VmFlags,
-    Vma,
+    AddressSpace, AnonVmaId, Errno, FileId, Limits, Machine, Op, Opcode, Program, Role, UffdId,
+    VmFlags, Vma,
 };
 
 use crate::compare::{Comparer, Scope};
@@ -187,11 +187,11 @@ fn operation(json: &serde_json::Map<String, serde_json::Value>) -> Result<Op, St
         Opcode::from_name(name).ok_or_else(|| format!("no operation is called `{name}`"))?;
     let mut bytes = [0; MAX_OPERANDS];
     for (ty, byte) in opcode.operands().iter().zip(&mut bytes) {
-        // Where the traces say it shorter than the interface does.
-        let key = match ty.name {
-            "process" => "pid",
-            "access" => "write",
-            name => name,
+        // The keys of the traces are the names of the operands, with two exceptions.
+        let key = match ty.role {
+            Role::Caller => "pid",
+            Role::Access => "write",
+            _ => ty.name,
         };
         let value = json.get(key).ok_or_else(|| format!("{name} without `{key}`"))?;
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -96,7 +96,10 @@ enum vmadiff_kind {
 /* flags of mremap: an index, not a set of bits. */
 enum vmadiff_mremap_flags {
 	VMADIFF_MREMAP_IN_PLACE = 0,
-	VMADIFF_MREMAP_MAYMOVE_FIXED = 1 /* MREMAP_MAYMOVE | MREMAP_FIXED */
+	VMADIFF_MREMAP_MAYMOVE_FIXED = 1, /* MREMAP_MAYMOVE | MREMAP_FIXED */
+	VMADIFF_MREMAP_MAYMOVE = 2, /* MREMAP_MAYMOVE alone: the kernel may choose the page */
+	VMADIFF_MREMAP_MAYMOVE_DONTUNMAP = 3, /* MREMAP_MAYMOVE | MREMAP_DONTUNMAP */
+	VMADIFF_MREMAP_MAYMOVE_FIXED_DONTUNMAP = 4 /* all three */
 };
 
 /* advice of madvise: an index, not the kernel's number. */

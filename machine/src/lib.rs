@@ -31,8 +31,9 @@
 //!   object behind a shared anonymous mapping is as long as the mapping was when it was made, and
 //!   empty. The memfds and those objects are shmem; the device of
 //!   [`Kind::Special`](operand::Kind) is not.
-//! - Where the kernel has to choose an address (`copy` without `FIXED`, with a hint that is not
-//!   free), it takes the highest hole in the arena that is long enough, below
+//! - All memory outside the arena is in use. Where the kernel has to choose an address (`copy`
+//!   without `FIXED`, with a hint that is not free; `mremap` with `MAYMOVE` alone, where the mapping
+//!   cannot grow in place), it takes the highest hole in the arena that is long enough, below
 //!   [`END_PAGES`](operand::END_PAGES); `ENOMEM` if there is none.
 //! - Where populating locked memory meets a missing page that userfaultfd watches, the call would
 //!   block for ever. It answers `EAGAIN` instead; what it did before stays done.
@@ -48,6 +49,8 @@ pub mod observation;
 pub mod op;
 pub mod operand;
 pub mod program;
+pub mod range;
+pub mod role;
 mod text;
 
 pub use errno::Errno;
@@ -59,6 +62,8 @@ pub use observation::{
 };
 pub use op::{Op, Opcode};
 pub use program::{Limits, Program};
+pub use range::Range;
+pub use role::{OpRange, Part, Placement, Role};
 pub use text::TextError;
 
 /// Anything that takes operations and shows its state.

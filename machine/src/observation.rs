@@ -7,6 +7,7 @@ use crate::errno::Errno;
 use crate::failure::Failure;
 use crate::flags::VmFlags;
 use crate::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
+use crate::range::Range;
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
@@ -99,6 +100,12 @@ impl Vma {
         close: bool,
     ) -> Vma {
         Vma { start, end, pgoff, flags, anon_vma, file, uffd, policy, close, chain: (0, 0) }
+    }
+
+    /// The pages of the VMA.
+    #[inline]
+    pub const fn range(&self) -> Range {
+        Range { start: self.start, end: self.end }
     }
 }
 

@@ -1,44 +1,57 @@
 //! Operations: one system call each, or a direct call of `copy_vma()`.
 //!
 //! The table below is the one place that says which operations there are, what they are called
-//! in the text form, which number they have in the corpus format and which operands they take.
+//! in the text form, which number they have in the corpus format, which operands they take and
+//! which [role](crate::role) each operand has.
 
+use std::any::TypeId;
 use std::fmt;
 
 use crate::operand::{
     Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len, MmapFlags,
     Mode, MremapFlags, Onfault, Page, Process, Prot,
 };
+use crate::role::{Part, Role};
 
 /// The most operands an operation has.
 pub const MAX_OPERANDS: usize = 7;
 
-/// What an operand ranges over, for code that handles operands without knowing the operation:
-/// the text form, the corpus format, mutation.
+/// The role and the values of an operand, for code that handles operands without knowing the
+/// operation: the text form, the corpus format, mutation, minimizing.
 #[derive(Clone, Copy, Debug)]
 pub struct OperandType {
-    /// The name of the field.
+    /// The name of the field, for messages.
     pub name: &'static str,
+    /// The role of the operand in the operation.
+    pub role: Role,
     /// The number of values.
     pub size: usize,
-    /// What messages call one.
+    /// The description of a value in messages: "a page, 0 to 63".
     pub expected: &'static str,
-    /// Whether the text form leaves it out where it is zero and nothing follows.
+    /// Says that the text form leaves the operand out where it is zero and nothing follows.
     pub optional: bool,
+    domain: fn() -> TypeId,
     parse: fn(&str) -> Option<u8>,
     write: fn(u8, &mut fmt::Formatter<'_>) -> fmt::Result,
 }
 
 impl OperandType {
-    const fn of<T: Domain>(name: &'static str) -> OperandType {
+    const fn of<T: Domain>(name: &'static str, role: Role) -> OperandType {
         OperandType {
             name,
+            role,
             size: T::SIZE,
             expected: T::EXPECTED,
             optional: T::OPTIONAL,
+            domain: TypeId::of::<T>,
             parse: |text| T::parse(text).map(T::index),
             write: |byte, f| Arg::<T>::from_byte(byte).get().write(f),
         }
+    }
+
+    /// Returns whether the operand's values are `T`s.
+    pub fn is<T: Domain>(&self) -> bool {
+        (self.domain)() == TypeId::of::<T>()
     }
 
     /// The byte of the value whose text form is `text`.
@@ -59,7 +72,7 @@ impl OperandType {
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $opcode:literal $variant:ident $name:literal {
-        $($(#[$fdoc:meta])* $field:ident: $type:ident,)*
+        $($(#[$fdoc:meta])* $field:ident: $type:ident as $role:expr,)*
     })*) => {
         /// One operation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +97,7 @@ macro_rules! operations {
             /// Its operands, in the order of the text form; the process is the first.
             pub const fn operands(self) -> &'static [OperandType] {
                 match self {
-                    $(Opcode::$variant => const { &[$(OperandType::of::<$type>(stringify!($field)),)*] },)*
+                    $(Opcode::$variant => const { &[$(OperandType::of::<$type>(stringify!($field), $role),)*] },)*
                 }
             }
         }
@@ -146,171 +159,173 @@ operations! {
     /// `mmap(page, len, prot, MAP_FIXED | flags, kind, pgoff)`.
     0 Mmap "mmap" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Destination),
+        /// The length.
+        len: Len as Role::Length(Part::Destination),
         /// The protection.
-        prot: Prot,
-        /// What is mapped.
-        kind: Kind,
-        /// Flags beside `MAP_FIXED`.
-        flags: MmapFlags,
+        prot: Prot as Role::Protection,
+        /// The kind of memory that is mapped.
+        kind: Kind as Role::Kind,
+        /// Flags beside `MAP_/// The first page of the destination; ignored with `-` and `MAYMOVE`, a hint with
+        /// `MAYMOVE|DONTUNMAP`.
+        flags: MmapFlags as Role::Flags,
         /// Offset into the file; ignored for anonymous memory.
-        pgoff: FilePage,
+        pgoff: FilePage as Role::Offset,
     }
     /// `munmap(page, len)`.
     1 Munmap "munmap" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
     }
     /// `mprotect(page, len, prot)`.
     2 Mprotect "mprotect" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
         /// The protection.
-        prot: Prot,
+        prot: Prot as Role::Protection,
     }
     /// `mremap(page, old_len, new_len, flags, new_page)`.
     3 Mremap "mremap" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long it is taken to be; 0 duplicates a shared mapping.
-        old_len: Len,
-        /// How long it shall be.
-        new_len: Len,
-        /// Whether it moves.
-        flags: MremapFlags,
-        /// Where to; ignored without `MAYMOVE|FIXED`.
-        new_page: Page,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Source),
+        /// The length of the source; 0 duplicates a shared mapping.
+        old_len: Len as Role::Length(Part::Source),
+        /// The length of the result.
+        new_len: Len as Role::Length(Part::Destination),
+        /// The flags: stay, may move or must move.
+        flags: MremapFlags as Role::Flags,
+        /// The first page of the destination; ignored with `-` and `MAYMOVE`, a hint with
+        /// `MAYMOVE|DONTUNMAP`.
+        new_page: Page as Role::Start(Part::Destination),
     }
     /// `madvise(page, len, advice)`.
     4 Madvise "madvise" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
         /// The advice.
-        advice: Advice,
+        advice: Advice as Role::Advice,
     }
     /// `mlock2(page, len, onfault)`.
     5 Mlock "mlock" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
         /// Whether `MLOCK_ONFAULT` is given.
-        onfault: Onfault,
+        onfault: Onfault as Role::Flags,
     }
     /// `munlock(page, len)`.
     6 Munlock "munlock" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
     }
     /// `mbind(page, len, mode, node 0)`.
     7 Mbind "mbind" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
         /// The policy.
-        mode: Mode,
+        mode: Mode as Role::Policy,
     }
     /// One byte of a page is read or written. `EFAULT` where that raises `SIGSEGV`, `SIGBUS`
     /// beyond the end of the file, `EAGAIN` where the VMA is watched by userfaultfd (the access
     /// is not made: it might block).
     8 Touch "touch" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
         /// Read or write.
-        access: Access,
+        access: Access as Role::Access,
     }
     /// `UFFDIO_REGISTER` in missing mode on one of the caller's contexts, opened on first use.
     9 UffdRegister "uffd_register" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
-        /// Which context.
-        ctx: Ctx,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
+        /// The context.
+        ctx: Ctx as Role::Context,
     }
     /// `UFFDIO_UNREGISTER` on one of the caller's contexts; `EBADF` where it was never opened.
     10 UffdUnregister "uffd_unregister" {
         /// The caller.
-        process: Process,
-        /// Where.
-        page: Page,
-        /// How long.
-        len: Len,
-        /// Which context.
-        ctx: Ctx,
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
+        /// The context.
+        ctx: Ctx as Role::Context,
     }
     /// `fork()`: the child takes the lowest free index, which is the result; `EAGAIN` where
     /// there is none.
     11 Fork "fork" {
         /// The parent.
-        process: Process,
+        process: Process as Role::Caller,
     }
     /// `exit()`: the process and its address space end.
     12 Exit "exit" {
         /// The process.
-        process: Process,
+        process: Process as Role::Caller,
     }
     /// `process_vm_mmap(src, page, len, dst_page, flags)`, called by the destination.
     13 Copy "copy" {
         /// The caller, which is the destination.
-        process: Process,
-        /// Where in the source.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page of the source.
+        page: Page as Role::Start(Part::Source),
+        /// The length.
+        len: Len as Role::Length(Part::Source),
         /// The source.
-        src: Process,
-        /// Where in the caller.
-        dst_page: Page,
+        src: Process as Role::SourceProcess,
+        /// The first page of the destination.
+        dst_page: Page as Role::Start(Part::Destination),
         /// Whether `dst_page` is a hint.
-        flags: CopyFlags,
+        flags: CopyFlags as Role::Flags,
     }
     /// A direct call of the function under test: what `copy` does with `FIXED`, but with
     /// `clear_flags_ctx` as given, and not refused for a userfaultfd context of the source.
     14 CopyVma "copy_vma" {
         /// The destination.
-        process: Process,
-        /// Where in the source.
-        page: Page,
-        /// How long.
-        len: Len,
+        process: Process as Role::Caller,
+        /// The first page of the source.
+        page: Page as Role::Start(Part::Source),
+        /// The length.
+        len: Len as Role::Length(Part::Source),
         /// The source.
-        src: Process,
-        /// Where in the destination.
-        dst_page: Page,
+        src: Process as Role::SourceProcess,
+        /// The first page of the destination.
+        dst_page: Page as Role::Start(Part::Destination),
         /// The argument of `copy_vma()`.
-        clear_flags_ctx: ClearFlagsCtx,
+        clear_flags_ctx: ClearFlagsCtx as Role::Flags,
     }
 }
 

@@ -10,6 +10,8 @@ use std::marker::PhantomData;
 
 use bitflags::bitflags;
 
+use crate::role::Placement;
+
 /// Processes a program may have at one time. Reverse-map trees get interesting at three
 /// generations; eight leaves room for two families.
 pub const MAX_PROCESSES: usize = 8;
@@ -320,13 +322,22 @@ names! {
         /// `MPOL_INTERLEAVE`.
         Interleave = 3 "INTERLEAVE",
     }
-    /// The flags of `mremap`. The two that let the kernel choose an address outside the arena
-    /// (`MREMAP_MAYMOVE` alone) or that it refuses (`MREMAP_FIXED` alone) are left out.
-    MremapFlags: true, "- or MAYMOVE|FIXED" {
+    /// The flags of `mremap`. `MREMAP_FIXED` and `MREMAP_DONTUNMAP` without `MREMAP_MAYMOVE`, which
+    /// every kernel refuses, are left out. New combinations are added at the end, so that the bytes
+    /// of stored programs keep their meaning.
+    MremapFlags: true, "mremap flags: -, MAYMOVE, MAYMOVE|FIXED, MAYMOVE|DONTUNMAP or MAYMOVE|FIXED|DONTUNMAP" {
         /// Resize in place or fail.
         InPlace = 0 "-",
         /// `MREMAP_MAYMOVE | MREMAP_FIXED`: move to the page given.
         MaymoveFixed = 3 "MAYMOVE|FIXED",
+        /// `MREMAP_MAYMOVE`: resize in place, or move to where the kernel chooses.
+        Maymove = 1 "MAYMOVE",
+        /// `MREMAP_MAYMOVE | MREMAP_DONTUNMAP`: move the pages to the page given if that is free,
+        /// otherwise to where the kernel chooses, and keep the old mapping, without pages. Linux
+        /// 5.2.1 refuses `MREMAP_DONTUNMAP`, which is of Linux 5.7.
+        MaymoveDontunmap = 5 "MAYMOVE|DONTUNMAP",
+        /// `MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP`: the same, always to the page given.
+        MaymoveFixedDontunmap = 7 "MAYMOVE|FIXED|DONTUNMAP",
     }
     /// Whether `mlock2` has `MLOCK_ONFAULT`.
     Onfault: true, "0, or 1 for MLOCK_ONFAULT" {
@@ -348,6 +359,33 @@ names! {
         Keep = 0 "0",
         /// `true`: the flags of the mask and the context are dropped.
         Clear = 1 "1",
+    }
+}
+
+impl MremapFlags {
+    /// Returns whether `MREMAP_MAYMOVE` is given.
+    pub const fn may_move(self) -> bool {
+        !matches!(self, MremapFlags::InPlace)
+    }
+
+    /// Returns whether `MREMAP_FIXED` is given.
+    pub const fn is_fixed(self) -> bool {
+        matches!(self, MremapFlags::MaymoveFixed | MremapFlags::MaymoveFixedDontunmap)
+    }
+
+    /// Returns whether `MREMAP_DONTUNMAP` is given.
+    pub const fn keeps_source(self) -> bool {
+        matches!(self, MremapFlags::MaymoveDontunmap | MremapFlags::MaymoveFixedDontunmap)
+    }
+
+    /// The place to which the mapping goes.
+    pub const fn placement(self) -> Placement {
+        match self {
+            MremapFlags::InPlace => Placement::InPlace,
+            MremapFlags::Maymove => Placement::InPlaceOrChosen,
+            MremapFlags::MaymoveDontunmap => Placement::Hint,
+            MremapFlags::MaymoveFixed | MremapFlags::MaymoveFixedDontunmap => Placement::Given,
+        }
     }
 }
 

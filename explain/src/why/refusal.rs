@@ -30,7 +30,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         }
         Rule::Occupied(vma) => format!("{vma} {of} is in the way"),
         Rule::NoHole { occupied, longest } => {
-            format!("{occupied} {of} is at the hint, and the longest hole has {longest} pages")
+            format!("{occupied} {of} is in the way, and the longest hole has {longest} pages")
         }
         Rule::Overlap { from, to } => format!("source {from} and destination {to} overlap {of}")
             .replace(" of process", " in process"),
@@ -55,6 +55,9 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::OfFile { vma, advice } => {
             format!("{vma} {of} is of a file, and {} is for anonymous memory", advice.name())
         }
+        Rule::UnknownFlag => "Linux 5.2.1 does not know MREMAP_DONTUNMAP".into(),
+        Rule::Resizes => "a call with MREMAP_DONTUNMAP may not resize".into(),
+        Rule::NotAnonymous(vma) => format!("{vma} {of} is not private anonymous memory"),
         Rule::NoHugePages => "the kernel has no transparent huge pages".into(),
         Rule::OfDevice(vma) => format!("{vma} {of} is of the device"),
         Rule::Unmovable(vma) => format!("the pages of {vma} {of} cannot migrate"),
