@@ -180,6 +180,19 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
             vec![(true, Answers(Err(Errno::EINVAL))), (false, Answers(Err(Errno::EFAULT)))]
         }
         Rule::WipeonforkAnonVma => vec![(true, Flags(1, 0, account)), (false, Joined(1, 1))],
+        Rule::MremapDontunmap => {
+            vec![(true, Answers(Err(Errno::EINVAL))), (true, Cut(0, 2)), (false, Answers(Ok(8)))]
+        }
+        Rule::MremapDontunmapLocked => vec![
+            (true, Answers(Err(Errno::EINVAL))),
+            (true, Flags(0, 1, VmFlags::VM_LOCKED)),
+            (false, Answers(Ok(8))),
+        ],
+        Rule::MremapDontunmapFiles => vec![
+            (true, Answers(Err(Errno::EINVAL))),
+            (true, Offset(0, 1, 1)),
+            (false, Answers(Ok(8))),
+        ],
         Rule::MremapUnmappedFirst => {
             vec![(true, Answers(Err(Errno::ENOMEM))), (false, Answers(Err(Errno::EFAULT)))]
         }

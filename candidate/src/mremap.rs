@@ -1,5 +1,6 @@
 //! `mremap()` (`mm/mremap.c`).
 
+use vmadiff_machine::operand::MremapFlags;
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
 use crate::addr::Addr;
@@ -9,14 +10,15 @@ use crate::populate::OnError;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
 
-/// The request: `old_len` pages at `addr` become `new_len` pages, there or at `new_addr`.
+/// The request: `old_len` pages at `addr` become `new_len` pages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remap {
     pub(crate) addr: Addr,
     pub(crate) old_len: u32,
     pub(crate) new_len: u32,
-    /// Given with `MREMAP_MAYMOVE | MREMAP_FIXED`.
-    pub(crate) new_addr: Option<Addr>,
+    pub(crate) flags: MremapFlags,
+    /// The new address, with `MREMAP_FIXED` only.
+    pub(crate) new_addr: Addr,
 }
 
 /// The result: the address of the mapping, and whether it is locked.
@@ -29,17 +31,21 @@ impl Kernel {
     /// `EINVAL`, `EFAULT`, `ENOMEM` and `EAGAIN` as in `mremap(2)`. Pages that were unmapped before
     /// the failure stay unmapped. `EAGAIN` also where populating would wait for ever.
     pub(crate) fn mremap(&mut self, mm: MmKey, remap: Remap) -> Result<Addr, Stop> {
-        let Remap { addr, old_len, new_len, new_addr } = remap;
+        let Remap { addr, old_len, new_len, flags, new_addr } = remap;
+        // `flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE)`: MREMAP_DONTUNMAP came with 5.7.
+        if flags.keeps_source() {
+            return Err(Errno::EINVAL.into());
+        }
         if new_len == 0 {
             return Err(Errno::EINVAL.into());
         }
-        let (to, locked) = match new_addr {
-            Some(new_addr) => self.mremap_to(mm, addr, old_len, new_addr, new_len)?,
-            None if old_len >= new_len => {
-                self.shrink(mm, remap)?;
-                return Ok(addr);
-            }
-            None => self.grow_in_place(mm, remap)?,
+        let (to, locked) = if flags.is_fixed() {
+            self.mremap_to(mm, addr, old_len, new_addr, new_len)?
+        } else if old_len >= new_len {
+            self.shrink(mm, remap)?;
+            return Ok(addr);
+        } else {
+            self.grow(mm, remap)?
         };
         if locked && new_len > old_len {
             self.mm_populate(mm, to + old_len, new_len - old_len, OnError::Ignore)?;
@@ -57,15 +63,18 @@ impl Kernel {
         }
     }
 
-    /// Grows a mapping into the hole after it.
-    fn grow_in_place(&mut self, mm: MmKey, remap: Remap) -> Result<Remapped, Stop> {
+    /// Grows a mapping into the hole after it. With `MREMAP_MAYMOVE`, a mapping that cannot grow
+    /// there moves.
+    fn grow(&mut self, mm: MmKey, remap: Remap) -> Result<Remapped, Stop> {
         const F: &str = "mremap";
         let Remap { addr, old_len, new_len, .. } = remap;
         let (vma, charged) = self.vma_to_resize(mm, addr, old_len, new_len)?;
         let pages = new_len - old_len;
         if old_len != read!(self, F, vma.vm_end) - addr || !self.vma_expandable(vma, pages)? {
-            self.vm_unacct_memory(charged);
-            return Err(Errno::ENOMEM.into());
+            return self.move_anywhere(vma, remap).errno()?.map_err(|errno| {
+                self.vm_unacct_memory(charged);
+                errno.into()
+            });
         }
         let (start, pgoff) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_pgoff));
         self.vma_adjust(vma, start, addr + new_len, pgoff, None, None)?;
@@ -76,6 +85,22 @@ impl Kernel {
             *edit!(self, F, mm.locked_vm) += i64::from(pages);
         }
         Ok((addr, locked))
+    }
+
+    /// Moves a mapping that cannot grow in place to the address that `get_unmapped_area()` finds.
+    ///
+    /// # Errors
+    /// `ENOMEM` without `MREMAP_MAYMOVE`, where no hole is long enough, and at the limit on VMAs.
+    fn move_anywhere(&mut self, vma: VmaKey, remap: Remap) -> Result<Remapped, Stop> {
+        const F: &str = "mremap";
+        let Remap { addr, old_len, new_len, flags, .. } = remap;
+        if !flags.may_move() {
+            return Err(Errno::ENOMEM.into());
+        }
+        let mm = read!(self, F, vma.vm_mm);
+        let new_addr = self.unmapped_area_topdown(mm, new_len)?;
+        let locked = self.move_vma(vma, addr, old_len, new_len, new_addr)?;
+        Ok((new_addr, locked))
     }
 
     /// `vma_expandable()`: returns whether the hole after a VMA is large enough.
@@ -106,7 +131,8 @@ impl Kernel {
         }
         self.do_munmap(mm, new_addr, new_len)?;
         if old_len >= new_len {
-            self.shrink(mm, Remap { addr, old_len, new_len, new_addr: None })?;
+            let flags = MremapFlags::MaymoveFixed;
+            self.shrink(mm, Remap { addr, old_len, new_len, flags, new_addr })?;
             old_len = new_len;
         }
         let (vma, charged) = self.vma_to_resize(mm, addr, old_len, new_len)?;

@@ -247,7 +247,7 @@ impl Kernel {
     }
 
     /// `unmapped_area_topdown()`: returns the highest hole in the arena that is long enough.
-    fn unmapped_area_topdown(&self, mm: MmKey, len: u32) -> Result<Addr, Stop> {
+    pub(crate) fn unmapped_area_topdown(&self, mm: MmKey, len: u32) -> Result<Addr, Stop> {
         const F: &str = "unmapped_area_topdown";
         let mut highest = None;
         let mut hole = Addr(0);

@@ -1,6 +1,6 @@
 //! The dispatch from operations to the kernel functions that perform them.
 
-use vmadiff_machine::operand::{Access, ClearFlagsCtx, MremapFlags, Onfault, Process};
+use vmadiff_machine::operand::{Access, ClearFlagsCtx, Onfault, Process};
 use vmadiff_machine::{Errno, Observation, Op, VmFlags};
 
 use crate::addr::Addr;
@@ -63,12 +63,12 @@ impl Kernel {
                 self.do_mprotect(mm, page.get().into(), len.get().0.into(), prot.get()).map(none)
             }
             Op::Mremap { page: at, old_len, new_len, flags, new_page, .. } => {
-                let moves = flags.get() == MremapFlags::MaymoveFixed;
                 let remap = Remap {
                     addr: at.get().into(),
                     old_len: old_len.get().0.into(),
                     new_len: new_len.get().0.into(),
-                    new_addr: moves.then(|| new_page.get().into()),
+                    flags: flags.get(),
+                    new_addr: new_page.get().into(),
                 };
                 self.mremap(mm, remap).map(page)
             }

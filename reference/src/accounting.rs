@@ -28,8 +28,9 @@ impl Mm {
     }
 
     /// `locked_vm`, in pages.
-    fn locked_vm(&self) -> u32 {
-        pages(self.vmas().iter().filter(is_locked))
+    pub(crate) fn locked_vm(&self) -> u32 {
+        let counted = i64::from(pages(self.vmas().iter().filter(is_locked)));
+        (counted + self.locked_excess).max(0) as u32
     }
 
     /// Returns the counters as an observation shows them, and the pages charged to committed memory.
@@ -45,6 +46,7 @@ impl Mm {
             counters.data_vm += counts(vma.is_private_writable());
             committed += counts(vma.flags.contains(VmFlags::VM_ACCOUNT));
         }
+        counters.locked_vm += self.locked_excess;
         counters.map_count = self.vmas().len() as i64;
         (counters, committed)
     }

@@ -20,7 +20,7 @@
 //! does not merge then: point 9 goes before point 4. The original kernel has no copies and does not
 //! compare chains, in a move neither. The tests `point_9_goes_before_point_4…` have the programs.
 
-use vmadiff_machine::operand::{CopyFlags, END_PAGES, Len, Page, Process};
+use vmadiff_machine::operand::{CopyFlags, Len, Page, Process};
 use vmadiff_machine::{CopyReport, Errno, PageSet, VmFlags};
 
 use crate::copy_vma::Source;
@@ -32,8 +32,9 @@ use crate::vma::Vma;
 use crate::why::{CopyKind, CopyReason, Destination, Point, Why};
 use crate::world::World;
 
-/// The flags that a copy with flags cleared loses (point 3).
-pub(crate) const CLEARED: VmFlags = VmFlags::UFFD
+/// The flags that a copy with flags cleared loses (point 3). The candidate has a mask of its own, as
+/// the patch writes it, so that a mistake in either shows.
+pub const CLEARED: VmFlags = VmFlags::UFFD
     .union(VmFlags::LOCK)
     .union(VmFlags::VM_MERGEABLE)
     .union(VmFlags::VM_WIPEONFORK)
@@ -127,21 +128,9 @@ impl Mm {
         if flags.contains(CopyFlags::FIXED) {
             return Ok((hint, Destination::Fixed));
         }
-        let mut end = Page(END_PAGES as u8);
-        let mut longest = 0;
-        for vma in self.vmas().iter().rev() {
-            if end.0 - vma.range.end.0 >= len.0 {
-                break;
-            }
-            longest = longest.max(end.0 - vma.range.end.0);
-            end = vma.range.start;
-        }
-        match end.0.checked_sub(len.0) {
-            Some(start) => {
-                let place = Destination::HighestHole { hint, occupied };
-                Ok((Range { start: Page(start), end }, place))
-            }
-            None => Err((Errno::ENOMEM, Rule::NoHole { occupied, longest: longest.max(end.0) })),
+        match self.unmapped_area(len) {
+            Ok(hole) => Ok((hole, Destination::HighestHole { hint, occupied })),
+            Err(longest) => Err((Errno::ENOMEM, Rule::NoHole { occupied, longest })),
         }
     }
 }

@@ -39,6 +39,7 @@ functions! {
     MadviseFreeSingleVma "madvise_free_single_vma",
     MbindRange "mbind_range",
     MlockFutureCheck "mlock_future_check",
+    MoveVma "move_vma",
     Mremap "mremap",
     MremapTo "mremap_to",
     ProcessVmMmap "process_vm_mmap",

@@ -121,6 +121,12 @@ rules! {
     WipeonforkAnonVma "wipeonfork-anon-vma" since (5 7) until (-) bug Neither:
         "a VM_WIPEONFORK mapping has no anon_vma in the child until its first page";
         "dup_mmap" (unverified "mm: don't prepare anon_vma if vma has VM_WIPEONFORK");
+    MremapDontunmap "mremap-dontunmap" since (5 7) until (-) bug Neither:
+        "mremap with MREMAP_DONTUNMAP moves the pages of private anonymous memory, and leaves the old VMA without pages and unlocked";
+        "move_vma" ("e346b3813067" "mm/mremap: add MREMAP_DONTUNMAP to mremap()");
+    MremapDontunmapFiles "mremap-dontunmap-files" since (5 13) until (-) bug Neither:
+        "mremap with MREMAP_DONTUNMAP takes files and shared memory, too; a VMA of which all pages moved loses its anon_vma";
+        "vma_to_resize" (unverified "mm: Extend MREMAP_DONTUNMAP to non-anonymous mappings");
     MremapUnmappedFirst "mremap-unmapped-first" since (5 16) until (6 17) bug Neither:
         "mremap of an unmapped page answers EFAULT before it checks overlap and the limit on VMAs";
         "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
@@ -151,6 +157,9 @@ rules! {
     MmapCutsFirst "mmap-cuts-first" since (6 12) until (-) bug Neither:
         "an mmap that fails at the limit on pages leaves the cuts at both ends of its range";
         "mmap_region" ("224c1c702c08" "mm: move may_expand_vm() check in mmap_region()");
+    MremapDontunmapLocked "mremap-dontunmap-locked" since (6 15) until (-) bug Later:
+        "mremap with MREMAP_DONTUNMAP of locked memory adds the moved pages to locked_vm, although the old VMA is unlocked";
+        "vrm_stat_account" (unverified "mm/mremap: complete refactor of move_vma()");
     MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
         "a faulted range merges with a VMA that was never faulted, unless the range descends from a fork; the pages by which a mapping grows always do";
         "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");

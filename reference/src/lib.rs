@@ -56,6 +56,7 @@ mod vma;
 pub mod why;
 mod world;
 
+pub use contract::CLEARED;
 pub use later::Rules;
 pub use range::Range;
 pub use refusal::Refusal;

@@ -1,7 +1,7 @@
 //! An address space: VMAs in address order, page tables, and the cuts with which every operation on
 //! a range begins.
 
-use vmadiff_machine::operand::{MAX_PROCESSES, Page, Process};
+use vmadiff_machine::operand::{END_PAGES, Len, MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Errno, Limits, PageSet, UffdId};
 
 use crate::anon_vma::AnonVmas;
@@ -27,6 +27,9 @@ pub(crate) struct Mm {
     pub(crate) zero_pages: PageSet,
     /// The userfaultfd contexts that its process has opened.
     pub(crate) uffd: [Option<UffdId>; 2],
+    /// The pages by which `locked_vm` differs from a count: kernels with `MREMAP_DONTUNMAP` unlock a
+    /// whole VMA and do not count that.
+    pub(crate) locked_excess: i64,
     /// The pages charged to committed memory when the address space was last shown.
     pub(crate) committed: i64,
     /// The address space may differ from what was shown last.
@@ -94,6 +97,25 @@ impl Mm {
         let from = self.first_ending_after(range.start);
         let count = self.vmas[from..].iter().take_while(|vma| vma.range.start < range.end).count();
         &self.vmas[from..from + count]
+    }
+
+    /// Returns the range that the kernel chooses for `len` pages (`unmapped_area_topdown()`): the end
+    /// of the highest hole of the arena that is long enough.
+    ///
+    /// # Errors
+    /// The pages of the longest hole, where no hole is long enough.
+    pub(crate) fn unmapped_area(&self, len: Len) -> Result<Range, u8> {
+        let mut end = Page(END_PAGES as u8);
+        let mut longest = 0;
+        for vma in self.vmas.iter().rev() {
+            if end.0 - vma.range.end.0 >= len.0 {
+                break;
+            }
+            longest = longest.max(end.0 - vma.range.end.0);
+            end = vma.range.start;
+        }
+        let start = end.0.checked_sub(len.0).ok_or(longest.max(end.0))?;
+        Ok(Range { start: Page(start), end })
     }
 
     /// Adds a VMA in a hole, and returns its index.

@@ -3,6 +3,7 @@
 use vmadiff_machine::operand::{Len, MremapFlags, Page};
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
+use crate::chain::Chain;
 use crate::copy_vma::Source;
 use crate::function::Function;
 use crate::later;
@@ -14,15 +15,17 @@ use crate::vma::Vma;
 use crate::why::CopyKind;
 
 impl Syscall<'_> {
-    /// Resizes the mapping at `page`, or moves it to `new_page`, and returns its page.
+    /// Resizes the mapping at `page`, or moves it, and returns its page.
     ///
     /// Shrinking in place unmaps and checks nothing else, not even that anything is mapped. Growing
-    /// in place widens the VMA and does not merge it with the VMA that it then touches.
+    /// in place widens the VMA and does not merge it with the VMA that it then touches. With `MAYMOVE`
+    /// alone, a mapping that cannot grow in place moves to the highest hole that is long enough.
     ///
     /// # Errors
-    /// `EINVAL` for a new length of zero; those of [`Syscall::munmap`] and
-    /// [`Syscall::may_resize`]; `ENOMEM` where it cannot grow in place; those of a move; `EAGAIN`
-    /// where populating waits for userfaultfd, after all the rest is done.
+    /// `EINVAL` for `DONTUNMAP`, which 5.2.1 does not know, and for a new length of zero; those of
+    /// [`Syscall::munmap`] and [`Syscall::may_resize`]; `ENOMEM` where it can neither grow in place
+    /// nor move; those of a move; `EAGAIN` where populating waits for userfaultfd, after all the rest
+    /// is done.
     pub(crate) fn mremap(
         &mut self,
         page: Page,
@@ -31,12 +34,15 @@ impl Syscall<'_> {
         new_page: Page,
         report: &mut Option<CopyReport>,
     ) -> Result<u8, Refusal> {
+        if flags.keeps_source() {
+            self.may_keep_source(page, (old_len, new_len), flags, new_page)?;
+        }
         if new_len.0 == 0 {
             return self.refuse(Errno::EINVAL, Function::Mremap, Rule::NoPages);
         }
         self.is_mapped_first(page, (old_len, new_len), flags, new_page)?;
-        if flags == MremapFlags::MaymoveFixed {
-            return self.mremap_to(page, (old_len, new_len), new_page, report);
+        if flags.is_fixed() || flags.keeps_source() {
+            return self.mremap_to(page, (old_len, new_len), flags, new_page, report);
         }
         if new_len < old_len {
             self.munmap(Range { start: page.plus(new_len), end: page.plus(old_len) })?;
@@ -48,7 +54,14 @@ impl Syscall<'_> {
         let grown = Range { start: page.plus(old_len), end: page.plus(new_len) };
         // `vma_expandable()`: the VMA itself may go on past the old length.
         if let Some(there) = self.mm.all_in(grown).first() {
-            return self.refuse(Errno::ENOMEM, Function::Mremap, Rule::Occupied(there.range));
+            let occupied = there.range;
+            if !flags.may_move() {
+                return self.refuse(Errno::ENOMEM, Function::Mremap, Rule::Occupied(occupied));
+            }
+            let new = self.unmapped_area(new_len, occupied)?;
+            self.may_map(4, Function::MoveVma)?;
+            *report = Some(self.move_vma(at, Range::new(page, old_len), new, flags)?);
+            return Ok(new.start.0);
         }
         let vma = self.mm.vmas()[at];
         let new = Vma { range: grown, pgoff: vma.pgoff_of(grown.start), ..vma };
@@ -64,7 +77,52 @@ impl Syscall<'_> {
         Ok(page.0)
     }
 
-    /// Moves the mapping to `new_page` and replaces the mappings there (`mremap_to()`).
+    /// Checks that the kernel knows `MREMAP_DONTUNMAP`, by a rule of later kernels, and takes it.
+    ///
+    /// # Errors
+    /// `EINVAL` on 5.2.1, and where the call also resizes.
+    fn may_keep_source(
+        &self,
+        page: Page,
+        (old_len, new_len): (Len, Len),
+        flags: MremapFlags,
+        new_page: Page,
+    ) -> Result<(), Refusal> {
+        let vma = self.mm.vma_at(page).map(|at| &self.mm.vmas()[at]);
+        let takes_all = self.later.hold.has(later::Rule::MremapDontunmapFiles);
+        let not_anonymous = vma.is_some_and(|vma| !vma.is_anonymous());
+        let of_files = takes_all && not_anonymous;
+        // Other memory is refused as on 5.2.1, when the destination has been unmapped.
+        let to = Range::new(new_page, new_len);
+        let unmaps = flags.is_fixed() && self.mm.first_in(to).is_some();
+        let differs =
+            old_len == new_len && new_len.0 != 0 && (of_files || !not_anonymous || unmaps);
+        let locked = vma.is_some_and(|vma| vma.flags.contains(VmFlags::VM_LOCKED))
+            && self.later.hold.has(later::Rule::MremapDontunmapLocked);
+        let rule = match (of_files, locked) {
+            (true, _) => later::Rule::MremapDontunmapFiles,
+            (false, true) => later::Rule::MremapDontunmapLocked,
+            (false, false) => later::Rule::MremapDontunmap,
+        };
+        if self.later.applies(rule, || differs) {
+            return Ok(());
+        }
+        let rule = if self.later.hold.has(rule) { Rule::Resizes } else { Rule::UnknownFlag };
+        self.refuse(Errno::EINVAL, Function::Mremap, rule)
+    }
+
+    /// Returns the range that the kernel chooses for `len` pages, because of the VMA `occupied`.
+    ///
+    /// # Errors
+    /// `ENOMEM` where no hole is long enough.
+    fn unmapped_area(&self, len: Len, occupied: Range) -> Result<Range, Refusal> {
+        self.mm.unmapped_area(len).or_else(|longest| {
+            self.refuse(Errno::ENOMEM, Function::Mremap, Rule::NoHole { occupied, longest })
+        })
+    }
+
+    /// Moves the mapping to `new_page` and replaces the mappings there (`mremap_to()`). With
+    /// `DONTUNMAP` and without `FIXED`, `new_page` is a hint.
     ///
     /// # Errors
     /// `EINVAL` where old and new range overlap; `ENOMEM` where the limit allows fewer than six more
@@ -74,10 +132,11 @@ impl Syscall<'_> {
         &mut self,
         page: Page,
         (old_len, new_len): (Len, Len),
+        flags: MremapFlags,
         new_page: Page,
         report: &mut Option<CopyReport>,
     ) -> Result<u8, Refusal> {
-        let new = Range::new(new_page, new_len);
+        let mut new = Range::new(new_page, new_len);
         if page.plus(old_len) > new.start && new.end > page {
             let from = Range::new(page, old_len);
             return self.refuse(Errno::EINVAL, Function::MremapTo, Rule::Overlap { from, to: new });
@@ -85,16 +144,19 @@ impl Syscall<'_> {
         self.may_map(6, Function::MremapTo)?;
         if let Some(at) = self.mm.vma_at(page)
             && self.later.applies(later::Rule::MremapSeveral, || {
-                old_len == new_len && self.mm.vmas()[at].range.end < page.plus(old_len)
+                flags.is_fixed()
+                    && old_len == new_len
+                    && self.mm.vmas()[at].range.end < page.plus(old_len)
             })
         {
-            *report = self.remap_move(Range::new(page, old_len), new_page)?;
+            *report = self.remap_move(Range::new(page, old_len), flags, new_page)?;
             return Ok(new_page.0);
         }
         let tail =
             Range::new(page.plus(new_len.min(old_len)), Len(old_len.0 - new_len.0.min(old_len.0)));
-        let early = self.may_resize(page, old_len.min(new_len), new_len);
+        let early = self.may_move_to(page, old_len.min(new_len), new_len, flags);
         if let Err(refusal) = early
+            && flags.is_fixed()
             && self.later.applies(later::Rule::MremapChecksFirst, || {
                 // `MremapUnmapped` is the rule of a page that is not mapped.
                 self.mm.vma_at(page).is_some()
@@ -103,17 +165,57 @@ impl Syscall<'_> {
         {
             return Err(refusal);
         }
-        self.munmap(new)?;
+        if flags.is_fixed() {
+            self.munmap(new)?;
+        }
         if new_len < old_len {
             self.munmap(Range { start: page.plus(new_len), end: page.plus(old_len) })
                 .map_err(|refusal| refusal.after(Progress::Unmapped))?;
         }
         let old = Range::new(page, old_len.min(new_len));
+        let progress = if flags.is_fixed() { Progress::Unmapped } else { Progress::Nothing };
         let at = self
-            .may_resize(page, Len(old.len()), new_len)
-            .map_err(|refusal| refusal.after(Progress::Unmapped))?;
-        *report = Some(self.move_vma(at, old, new)?);
-        Ok(new_page.0)
+            .may_move_to(page, Len(old.len()), new_len, flags)
+            .map_err(|refusal| refusal.after(progress))?;
+        if flags.keeps_source() {
+            // The source stays: even with `MremapChecksFirst` this is checked late.
+            let more = u32::from(old.len());
+            self.may_expand(more, 0).map_err(|refusal| refusal.after(progress))?;
+        }
+        if let Some(there) = self.mm.all_in(new).first() {
+            new = self.unmapped_area(new_len, there.range)?;
+        }
+        *report = Some(self.move_vma(at, old, new, flags)?);
+        Ok(new.start.0)
+    }
+
+    /// [`Syscall::may_resize`] of a move, with the checks of `DONTUNMAP`.
+    ///
+    /// # Errors
+    /// Those of [`Syscall::may_resize`]. With `DONTUNMAP`, `EINVAL` for memory that the kernel does not
+    /// take.
+    fn may_move_to(
+        &self,
+        page: Page,
+        old_len: Len,
+        new_len: Len,
+        flags: MremapFlags,
+    ) -> Result<usize, Refusal> {
+        if flags.keeps_source()
+            && let Some(at) = self.mm.vma_at(page)
+        {
+            let refuse = |rule| self.refuse(Errno::EINVAL, Function::VmaToResize, rule);
+            let vma = &self.mm.vmas()[at];
+            let takes_all = self.later.hold.has(later::Rule::MremapDontunmapFiles);
+            let special = vma.flags & (VmFlags::VM_DONTEXPAND | VmFlags::VM_PFNMAP);
+            if !takes_all && !vma.is_anonymous() {
+                return refuse(Rule::NotAnonymous(vma.range));
+            }
+            if !special.is_empty() {
+                return refuse(Rule::HasFlags { vma: vma.range, flags: special });
+            }
+        }
+        self.may_resize(page, old_len, new_len)
     }
 
     /// Moves every VMA's part of `old` by the same distance, so that the first page of the range moves
@@ -122,7 +224,12 @@ impl Syscall<'_> {
     /// # Errors
     /// `EFAULT` at a VMA that userfaultfd watches; those of [`Syscall::munmap`]. Parts that were
     /// moved before stay moved.
-    fn remap_move(&mut self, old: Range, new_page: Page) -> Result<Option<CopyReport>, Refusal> {
+    fn remap_move(
+        &mut self,
+        old: Range,
+        flags: MremapFlags,
+        new_page: Page,
+    ) -> Result<Option<CopyReport>, Refusal> {
         let mut report = None;
         let mut rest = old;
         while let Some((at, part)) = self.mm.first_in(rest) {
@@ -135,8 +242,12 @@ impl Syscall<'_> {
                 end: new_page.plus(Len(part.end.0 - old.start.0)),
             };
             self.munmap(new)?;
-            let at = self.may_resize(part.start, Len(part.len()), Len(part.len()))?;
-            report = Some(self.move_vma(at, part, new)?);
+            let len = Len(part.len());
+            let at = self.may_move_to(part.start, len, len, flags)?;
+            if flags.keeps_source() {
+                self.may_expand(len.0.into(), 0)?;
+            }
+            report = Some(self.move_vma(at, part, new, flags)?);
             rest.start = part.end;
         }
         Ok(report)
@@ -159,7 +270,7 @@ impl Syscall<'_> {
         }
         let (old, new) = (Range::new(page, old_len), Range::new(new_page, new_len));
         let mapped = |range: Range| self.mm.first_in(range).is_some();
-        let applies = if flags != MremapFlags::MaymoveFixed {
+        let applies = if !flags.is_fixed() && !flags.keeps_source() {
             // To grow, 5.2.1 looks for the VMA as well.
             self.later.applies(later::Rule::MremapUnmapped, || new_len <= old_len)
         } else if old.end > new.start && new.end > page
@@ -182,7 +293,14 @@ impl Syscall<'_> {
     /// # Errors
     /// `EAGAIN` where populating waits for userfaultfd. Unmapping the source does not fail: there is
     /// room for six VMAs.
-    fn move_vma(&mut self, at: usize, old: Range, new: Range) -> Result<CopyReport, Refusal> {
+    fn move_vma(
+        &mut self,
+        at: usize,
+        old: Range,
+        new: Range,
+        flags: MremapFlags,
+    ) -> Result<CopyReport, Refusal> {
+        let locked_vm = if flags.keeps_source() { self.mm.locked_vm() } else { 0 };
         let source = Source { process: self.process, vma: self.mm.vmas()[at], from: old };
         let (at, report) =
             self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move);
@@ -192,11 +310,37 @@ impl Syscall<'_> {
         *self.mm.anon_pages_mut() |= anon;
         self.mm.zero_pages |= zero;
         self.mm.vma_mut(at).drop_uffd();
-        if !old.is_empty() {
+        if flags.keeps_source() {
+            self.leave_source(old, &source.vma, locked_vm);
+        } else if !old.is_empty() {
             self.munmap(old)?;
         }
         self.populate_if_locked(Range { start: new.start.plus(Len(old.len())), end: new.end })?;
         Ok(report)
+    }
+
+    /// Leaves the source of a move mapped, without the pages that have moved (`dontunmap_complete()`).
+    /// The kernel unlocks all of its VMA, `vma` before the move, and does not take that off
+    /// `locked_vm`, which was `locked_vm` before the move.
+    fn leave_source(&mut self, old: Range, vma: &Vma, locked_vm: u32) {
+        *self.mm.anon_pages_mut() &= !old.set();
+        self.mm.zero_pages &= !old.set();
+        let Some(at) = self.mm.vma_at(old.start) else { return };
+        let left = self.mm.vma_mut(at);
+        if left.flags.contains(VmFlags::VM_LOCKED) {
+            left.flags -= VmFlags::LOCK;
+            let again = self.later.applies(later::Rule::MremapDontunmapLocked, || !old.is_empty());
+            let more = if again { old.len().into() } else { 0 };
+            self.mm.locked_excess += i64::from(locked_vm + more) - i64::from(self.mm.locked_vm());
+        }
+        // Not where the VMA has merged with the new range.
+        let whole = vma.range == old && self.mm.vmas()[at].range == old;
+        if self.later.applies(later::Rule::MremapDontunmapFiles, || whole && vma.anon_vma.is_some())
+        {
+            self.anon_vmas.unlink(vma);
+            let left = self.mm.vma_mut(at);
+            (left.anon_vma, left.chain) = (None, Chain::EMPTY);
+        }
     }
 
     /// Checks that `old_len` pages at `page` may become `new_len`, and returns the index of their VMA

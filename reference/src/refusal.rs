@@ -49,7 +49,7 @@ pub enum Rule {
     Occupied(Range),
     /// No hole of the arena is long enough.
     NoHole {
-        /// The VMA that keeps the hint from being taken.
+        /// The VMA in the way: at the hint, or where a mapping would grow.
         occupied: Range,
         /// The pages of the longest hole.
         longest: u8,
@@ -122,6 +122,12 @@ pub enum Rule {
     },
     /// The process has not opened this userfaultfd context.
     NeverOpened(Ctx),
+    /// The kernel does not know `MREMAP_DONTUNMAP`.
+    UnknownFlag,
+    /// A call with `MREMAP_DONTUNMAP` may not resize.
+    Resizes,
+    /// The VMA is not private anonymous memory, and `MREMAP_DONTUNMAP` takes nothing else.
+    NotAnonymous(Range),
     /// The VMA is private: no pages of it cannot be duplicated by `mremap`.
     PrivateDuplicate(Range),
 }
