@@ -12,7 +12,9 @@
 //! The reference beside it has the [rules](vmadiff_reference::later) of later kernels that hold on
 //! the kernel: see [`profile`].
 //!
-//! A process never maps, changes or touches anything outside its arena. Everything that a
+//! Before its first operation, process 0 maps all memory outside its arena, so that the kernel, where
+//! it chooses an address, chooses one in the arena. From then on a process never maps, changes or
+//! touches anything outside. Everything that a
 //! [`Kernel`] starts ends with it: its processes are killed and buried when it is reset or
 //! dropped, and the kernel kills them where the thread that made them ends.
 //!
@@ -24,6 +26,7 @@ mod error;
 mod machine;
 mod map_count;
 mod missing;
+mod outside;
 mod proc;
 mod process;
 pub mod profile;

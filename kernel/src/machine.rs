@@ -62,6 +62,8 @@ pub struct Kernel {
     options: Options,
     facilities: Facilities,
     memfds: [OwnedFd; 3],
+    /// The empty memfd that is mapped outside the arena.
+    outside: OwnedFd,
     channels: [Channel; MAX_PROCESSES],
     processes: [Option<Living>; MAX_PROCESSES],
     limits: Limits,
@@ -92,6 +94,8 @@ impl Kernel {
             options,
             facilities: Facilities::default(),
             memfds: memfds()?,
+            outside: memfd_create("vmadiff-outside", MemfdFlags::CLOEXEC)
+                .map_err(doing("making a memfd"))?,
             channels,
             processes: Default::default(),
             limits: Limits::default(),
@@ -157,6 +161,7 @@ impl Kernel {
                 replies: self.channels[at].replies.1.as_raw_fd(),
             }),
             memfds: std::array::from_fn(|at| self.memfds[at].as_raw_fd()),
+            outside: self.outside.as_raw_fd(),
             locks_limited: limits.lock.is_some(),
         };
         let pid = worker::spawn(&inheritance)

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use vmadiff_machine::operand::{Advice, Kind, MmapFlags};
-use vmadiff_machine::{Limits, Op};
+use vmadiff_machine::{Limits, Op, Placement};
 
 /// Why a program, or what follows in it, is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,13 +22,16 @@ pub enum Missing {
     Locking,
     /// `MAP_NORESERVE`: `vm.overcommit_memory` is 2, which ignores it.
     Noreserve,
+    /// `mremap` that lets the kernel choose the address: the memory outside the arena could not be
+    /// mapped, so that the kernel does not choose in the arena. `RLIMIT_AS` may be too low.
+    Placement,
     /// The limit `map_count`: it is one setting for the whole machine, which is not ours.
     MapCount,
 }
 
 impl Missing {
     /// Every one of them.
-    pub const ALL: [Missing; 8] = [
+    pub const ALL: [Missing; 9] = [
         Missing::Copies,
         Missing::Device,
         Missing::Userfaultfd,
@@ -36,6 +39,7 @@ impl Missing {
         Missing::Numa,
         Missing::Locking,
         Missing::Noreserve,
+        Missing::Placement,
         Missing::MapCount,
     ];
 
@@ -49,6 +53,7 @@ impl Missing {
             Missing::Numa => "numa",
             Missing::Locking => "locking",
             Missing::Noreserve => "noreserve",
+            Missing::Placement => "placement",
             Missing::MapCount => "map_count",
         }
     }
@@ -79,6 +84,8 @@ pub struct Facilities {
     pub soft_dirty: bool,
     /// Anonymous pages are told from the zero page: `pagemap` shows frame numbers.
     pub frames: bool,
+    /// An address that the kernel chooses lies in the arena.
+    pub placement: bool,
 }
 
 impl Facilities {
@@ -94,6 +101,11 @@ impl Facilities {
                 if flags.get().contains(MmapFlags::NORESERVE) && !self.noreserve =>
             {
                 Some(Missing::Noreserve)
+            }
+            Op::Mremap { .. }
+                if op.placement().is_some_and(Placement::is_choice) && !self.placement =>
+            {
+                Some(Missing::Placement)
             }
             Op::Mlock { .. } if !self.locking => Some(Missing::Locking),
             Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
@@ -135,6 +147,7 @@ impl fmt::Display for Facilities {
             ("huge pages (their advice is withheld)", self.huge_pages),
             ("soft-dirty flags", self.soft_dirty),
             ("page frame numbers", self.frames),
+            ("placement in the arena", self.placement),
         ];
         for (word, wanted) in [("has", true), ("; lacks", false)] {
             let names = all.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name);

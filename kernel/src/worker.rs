@@ -1,4 +1,5 @@
-//! The processes of a program: what makes the system calls. The only module with `unsafe` code.
+//! The processes of a program, which make the system calls. `unsafe` code is here and in
+//! [`crate::outside`] only.
 //!
 //! A worker is a fork of the controller that reads an operation, performs it and answers, until
 //! it is killed. Its code runs after a fork of what may be many threads, so it makes system calls
@@ -26,14 +27,16 @@ use rustix::thread::{
 };
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{
-    ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, Onfault,
-    Page,
+    ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, MremapFlags,
+    Onfault, Page,
 };
 use vmadiff_machine::{Op, Opcode};
 
+use crate::outside::ARENA;
+
 /// Bytes in a page.
 pub(crate) const PAGE: u64 = 4096;
-/// Pages on either side of the arena that must be free too.
+/// Pages on either side of the arena that must be free too before the program begins.
 const GUARD: u64 = 16;
 /// What a worker answers for a `touch` that raised `SIGBUS`.
 const SIGBUS_ANSWER: i64 = -1000;
@@ -67,6 +70,8 @@ pub(crate) struct Inheritance {
     pub(crate) ends: [Ends; MAX_PROCESSES],
     /// The two memfds that may be written, and the one that is open for reading only.
     pub(crate) memfds: [RawFd; 3],
+    /// The empty memfd that is mapped outside the arena.
+    pub(crate) outside: RawFd,
     /// Whether it gives up `CAP_IPC_LOCK`.
     pub(crate) locks_limited: bool,
 }
@@ -119,7 +124,7 @@ fn errno() -> i32 {
 }
 
 /// The result of a system call, or its error.
-fn checked(result: c_long) -> Result<i64, i32> {
+pub(crate) fn checked(result: c_long) -> Result<i64, i32> {
     if result == -1 { Err(errno()) } else { Ok(result) }
 }
 
@@ -168,6 +173,8 @@ fn prepare(inheritance: &Inheritance) -> Result<(), i32> {
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
         checked(libc::syscall(SYS_mmap, start, length, PROT_NONE, flags, -1, 0))?;
         rustix::mm::munmap(start, length as usize).map_err(number)?;
+        // Where that fails, addresses are not chosen in the arena: the controller finds out.
+        let _ = crate::outside::fill(inheritance.outside);
 
         if inheritance.locks_limited { drop_ipc_lock() } else { Ok(()) }
     }
@@ -307,8 +314,17 @@ fn perform(
         Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
             let (start, new_start) = (address(page.get()), address(new_page.get()));
             let (old, new) = (bytes(old_len.get()), bytes(new_len.get()));
-            let flags = flags.get().number();
-            mapped(unsafe { libc::syscall(SYS_mremap, start, old, new, flags, new_start) })
+            let flags = flags.get();
+            // A hint that the program does not give.
+            let new_start = if flags == MremapFlags::Maymove { 0 } else { new_start };
+            let flags = flags.number();
+            let moved = unsafe { libc::syscall(SYS_mremap, start, old, new, flags, new_start) };
+            if moved != -1 && !ARENA.contains(&(moved as u64)) {
+                // The kernel found room outside the arena: this is not the world of a program.
+                let _ = unsafe { rustix::mm::munmap(moved as *mut c_void, new as usize) };
+                return Err(libc::ENOSYS);
+            }
+            mapped(moved)
         }
         Op::Madvise { page, len, advice, .. } => {
             let (start, length) = (address(page.get()), bytes(len.get()));

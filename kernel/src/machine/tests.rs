@@ -11,7 +11,7 @@ use super::*;
 const ALL: &str = "mmap 0 0 8 rw anon_private LOCKED\nmmap 0 60 63 rw file0_private - 3\n\
                    mmap 0 20 4 rw anon_shared NORESERVE\nmmap 0 30 4 r readonly_shared\n\
                    touch 0 63 1\ntouch 0 59 1\ntouch 0 0 0\nmprotect 0 1 2 r\n\
-                   mremap 0 4 2 3 MAYMOVE|FIXED 40\nmremap 0 63 50 10\nmadvise 0 0 3 DONTFORK\n\
+                   mremap 0 4 2 3 MAYMOVE|FIXED 40\nmremap 0 1 2 9 MAYMOVE\nmremap 0 63 50 10\nmadvise 0 0 3 DONTFORK\n\
                    mlock 0 20 4 1\nmunlock 0 0 63\nmbind 0 0 3 BIND\nuffd_register 0 40 2 0\n\
                    uffd_unregister 0 40 2 0\nfork 0\nmunmap 1 0 63\nmmap 1 63 63 rw anon_private\n\
                    fork 1\nexit 1\n";
@@ -66,6 +66,21 @@ fn what_is_not_the_arena_is_never_changed() {
     assert!(seen.spaces[0].alive && !seen.spaces[1].alive && seen.spaces[2].alive);
     for pid in pids(&kernel) {
         assert_eq!(outside(pid), before);
+    }
+}
+
+#[test]
+fn the_kernel_chooses_the_highest_hole_of_the_arena_or_none() {
+    let full = "mmap 0 0 63 rw anon_private\nmmap 0 63 63 r anon_private\n";
+    for (rest, result) in [
+        ("mremap 0 0 1 2 MAYMOVE\n", Ok(126)),
+        ("mremap 0 0 1 3 MAYMOVE\n", Err(Errno::ENOMEM)),
+        ("munmap 0 10 5\nmremap 0 0 1 3 MAYMOVE\n", Ok(12)),
+        ("munmap 0 63 63\nmremap 0 0 1 10 MAYMOVE\n", Ok(118)),
+    ] {
+        let Some(mut kernel) = begun() else { return };
+        let seen = run(&mut kernel, &format!("{full}{rest}"));
+        assert_eq!(seen.result, result, "{rest}");
     }
 }
 
