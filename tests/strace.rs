@@ -6,7 +6,7 @@ use std::fs;
 
 use vmadiff::import::{Import, Options, import};
 use vmadiff::strace::{Call, Log, StraceError, read};
-use vmadiff_machine::{Machine as _, Observation};
+use vmadiff_machine::{Machine as _, Observation, Op};
 
 fn log(text: &str) -> Log {
     read(text.as_bytes()).expect("a log")
@@ -266,6 +266,49 @@ fn what_is_of_no_use_is_counted_by_name() {
 }
 
 #[test]
+fn a_move_that_keeps_the_source_is_imported_as_one() {
+    let log = log(include_str!("strace/dontunmap.strace"));
+    let import = import(&log, Options { touch: false, operations: 64 });
+    let moves: Vec<String> = import.programs[0]
+        .program
+        .ops
+        .iter()
+        .filter(|op| matches!(op, Op::Mremap { .. }))
+        .map(Op::to_string)
+        .collect();
+    assert_eq!(moves, ["mremap 0 1 3 3 MAYMOVE|FIXED|DONTUNMAP 10"]);
+    assert_eq!((import.programs.len(), import.programs[0].calls, log.calls()), (1, 6, 6));
+}
+
+#[test]
+fn every_call_is_taken_or_left_out_for_one_reason() {
+    let brk = "brk(NULL) = 0x5000\nbrk(0x9000) = 0x9000\n";
+    let thread = "clone(flags=CLONE_VM|CLONE_THREAD) = 7\n7 exit(0) = ?\n7 +++ exited with 0 +++\n";
+    let process = "fork() = 8\n8 exit_group(0) = ?\n8 +++ exited with 0 +++\n";
+    let unknown = "write(1, \"\", 0) = 0\nmunmap(0x900000, 4096) = 0\nmprotect(0x1000, what) = 0\n\
+                   madvise(0x3000, 4096, MADV_HUGEPAGE) = 0\n--- SIGINT ---\n";
+    let guessed = "mprotect(0x80000, 4096, PROT_READ) = 0\n";
+    let long = THREE.repeat(50);
+    let two = include_str!("strace/two-calls.strace");
+    let dontunmap = include_str!("strace/dontunmap.strace");
+    let again = format!("{dontunmap}100 execve(\"/a\", [], 0x1) = 0\n{dontunmap}");
+    let threes =
+        format!("{THREE}{brk}{thread}{THREE}{process}{unknown}{guessed}{long}execve() = 0\n");
+    let numbered = format!("100 execve(\"/a\", [], 0x1) = 0\n{two}");
+    for text in [THREE, two, dontunmap, &again, &threes, &numbered, brk, unknown] {
+        for operations in [4, 64] {
+            let log = log(text);
+            let import = import(&log, Options { touch: true, operations });
+            let taken: usize = import.programs.iter().map(|program| program.calls).sum();
+            let left_out: usize = import.left_out.values().sum();
+            let calls = text.lines().filter(|line| line.contains('(')).count();
+            assert_eq!(log.calls(), calls, "{text}");
+            assert_eq!(calls, taken + left_out + log.ignored_calls(), "{import:?}\n{text}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_log_is_refused_with_the_line() {
     let error = |bytes: &[u8]| read(bytes).expect_err("no log").to_string();
     assert!(error(b"").contains("the file is empty"));
@@ -295,6 +338,8 @@ fn the_command_writes_programs_and_nothing_over_another_file() {
     fs::write(folder.path().join("a.log"), format!("{THREE}write(1, \"\", 0) = 0\n"))
         .expect("a file");
     fs::write(folder.path().join("bad.log"), "roses\n").expect("a file");
+    fs::write(folder.path().join("two.log"), include_str!("strace/two-calls.strace"))
+        .expect("a file");
     fs::write(folder.path().join("none.log"), "write(1, \"\", 0) = 0\n").expect("a file");
     let vmadiff =
         |args: &[&str]| common::vmadiff(folder.path(), &[&["import-strace"], args].concat());
@@ -302,7 +347,7 @@ fn the_command_writes_programs_and_nothing_over_another_file() {
     let (status, out, error) = vmadiff(&args);
     assert_eq!(status, Some(0), "{error}");
     assert_eq!(out, "1 programs, 3 operations of 3 calls in 4 lines\n");
-    assert_eq!(error, "not used: 1 write\n");
+    assert_eq!(error, "calls: 4 read = 3 taken + 0 left out + 1 not used\nnot used: 1 write\n");
     let written = fs::read_to_string(folder.path().join("real/a-1.txt")).expect("it is there");
     assert_eq!(
         written,
@@ -317,6 +362,12 @@ fn the_command_writes_programs_and_nothing_over_another_file() {
         (["bad.log", "--out", "x"], "bad.log: line 1: not a line of strace: `roses`"),
         (["none.log", "--out", "x"], "none.log: no call in 1 lines maps or changes memory"),
         (["missing.log", "--out", "x"], "missing.log: No such file"),
+        (
+            ["two.log", "--out", "x"],
+            "two.log: no program in 2 lines\n\
+             calls: 2 read = 0 taken + 2 left out + 0 not used\n\
+             left out: 2 in a window of fewer than three changes of memory\n",
+        ),
     ] {
         let (status, _, error) = vmadiff(&args);
         assert_eq!(status, Some(2), "{error}");

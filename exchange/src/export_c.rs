@@ -17,10 +17,11 @@ use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_lockstep::divergence::Divergence;
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::operand::{
-    Access, Advice, CopyFlags, Kind, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Process,
-    Prot,
+    Access, Advice, CopyFlags, Kind, MAX_PROCESSES, MmapFlags, Mode, Onfault, Process, Prot,
 };
-use vmadiff_machine::{AddressSpace, Errno, Machine, Observation, Op, Program, VmFlags, Vma};
+use vmadiff_machine::{
+    AddressSpace, Errno, Machine, Observation, Op, Placement, Program, VmFlags, Vma,
+};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{Rule, Rules};
 
@@ -99,6 +100,16 @@ impl Uses<'_> {
                 _ => false,
             }),
             "RULES" => self.rules,
+            "CHOICE" => any(|op| match op {
+                // Linux 5.2.1 refuses MREMAP_DONTUNMAP, later kernels choose.
+                Op::Mremap { .. } => op.placement().is_some_and(Placement::is_choice),
+                Op::Copy { .. } => op.placement() == Some(Placement::Hint),
+                _ => false,
+            }),
+            "DONTUNMAP" => any(|op| match op {
+                Op::Mremap { flags, .. } => flags.get().keeps_source(),
+                _ => false,
+            }),
             "MAP_COUNT" => limits.map_count.is_some(),
             "ADDRESS_SPACE" => limits.address_space.is_some(),
             "LOCK_LIMIT" => limits.lock.is_some(),
@@ -193,15 +204,23 @@ fn call(op: &Op) -> String {
         Op::Mprotect { page, len, prot: protection, .. } => {
             format!("SYS_mprotect, PAGE({page}), PAGES({len}), {}", prot(protection.get()))
         }
-        Op::Mremap { page, old_len, new_len, flags, new_page, .. } => match flags.get() {
-            MremapFlags::InPlace => {
-                format!("SYS_mremap, PAGE({page}), PAGES({old_len}), PAGES({new_len})")
+        Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
+            let flags = flags.get();
+            let mut call = format!("SYS_mremap, PAGE({page}), PAGES({old_len}), PAGES({new_len})");
+            if flags.may_move() {
+                let flags = joined([
+                    (true, "MREMAP_MAYMOVE"),
+                    (flags.is_fixed(), "MREMAP_FIXED"),
+                    (flags.keeps_source(), "MREMAP_DONTUNMAP"),
+                ]);
+                call = format!("{call}, {flags}");
             }
-            MremapFlags::MaymoveFixed => format!(
-                "SYS_mremap, PAGE({page}), PAGES({old_len}), PAGES({new_len}), \
-                 MREMAP_MAYMOVE | MREMAP_FIXED, PAGE({new_page})"
-            ),
-        },
+            // The new address counts with MREMAP_FIXED and MREMAP_DONTUNMAP only.
+            if flags.is_fixed() || flags.keeps_source() {
+                call = format!("{call}, PAGE({new_page})");
+            }
+            call
+        }
         Op::Madvise { page, len, advice, .. } => {
             format!("SYS_madvise, PAGE({page}), PAGES({len}), MADV_{}", advice.get().name())
         }

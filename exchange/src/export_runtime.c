@@ -26,6 +26,12 @@
 #include <sys/ioctl.h>
 #endif
 
+#if USES_DONTUNMAP
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4 /* of Linux 5.7 */
+#endif
+
+#endif
 /* Pages are counted from here, in every process. */
 #define ARENA 0x100000000L
 #define PAGE(n) (ARENA + 4096L * (n))
@@ -233,31 +239,44 @@ static void make_file(const char *name, int number)
 #if USES_MAP_COUNT
 /*
  * vm.max_map_count is one for the whole system: the process is given so many mappings elsewhere
- * that only `limit` are left.
+ * that only `limit` are left. They are cut from a mapping that is shared, so that it merges with
+ * nothing.
  */
-static void limit_map_count(long limit)
+static long max_map_count;
+static char *to_cut;
+
+static void prepare_map_count(void)
 {
-	long most = 0, now = 0, more;
-	char line[1024], *space;
 	FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
 
-	if (!file || fscanf(file, "%ld", &most) != 1 || most > 300000)
+	if (!file || fscanf(file, "%ld", &max_map_count) != 1 || max_map_count > 300000)
 		cannot("vm.max_map_count is not readable, or past 300000");
 	fclose(file);
-	file = fopen("/proc/self/maps", "r");
+	to_cut = mmap(NULL, PAGES(max_map_count), PROT_NONE,
+		      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (to_cut == MAP_FAILED)
+		cannot("no room for the mappings that leave only the limit");
+}
+
+static void limit_map_count(long limit)
+{
+	long now = 0, more, page;
+	char line[1024];
+	FILE *file = fopen("/proc/self/maps", "r");
+
 	while (file && fgets(line, sizeof(line), file))
 		now += !strstr(line, "[vsyscall]"); /* which is no VMA */
 	if (file)
 		fclose(file);
-	more = most - limit - now;
-	/* Shared, so that it merges with nothing; neighbours differ, so that they do not merge. */
-	space = more < 1 ? MAP_FAILED : mmap(NULL, PAGES(more), PROT_NONE,
-					     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (space == MAP_FAILED)
+	more = max_map_count - limit - now;
+	if (!now || more < 0)
 		cannot("no room for the mappings that leave only the limit");
-	for (long i = 1; i < more; i += 2)
-		if (mprotect(space + PAGES(i), PAGES(1), PROT_READ))
+	/* A page at the start cuts one mapping in two, one inside in three. */
+	for (page = more & 1 ? 0 : 1; more > 0; page += 2) {
+		if (mprotect(to_cut + PAGES(page), PAGES(1), PROT_READ))
 			cannot("no room for the mappings that leave only the limit");
+		more -= page ? 2 : 1;
+	}
 }
 
 #endif
@@ -307,6 +326,50 @@ static void allow_lock(void)
 }
 
 #endif
+#if USES_CHOICE
+/* All memory outside the arena is in use, so that an address that the kernel chooses lies in it. */
+static void fill(int file, unsigned long from, unsigned long to)
+{
+	if (from < to && mmap((void *)from, to - from, PROT_NONE,
+			      MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, file, from) == MAP_FAILED)
+		cannot("memory outside the arena cannot be mapped: is there a limit on virtual memory?");
+}
+
+static void fill_outside(void)
+{
+	/* Above vm.mmap_min_addr, below the end of what a process can have. */
+	unsigned long free = 0x10000, last = 0x7ffffffff000, from, to, room;
+	int file = memfd_create("outside", MFD_CLOEXEC), maps = open("/proc/self/maps", O_RDONLY);
+	static char text[1 << 16];
+	long length = 0, more;
+	char *line;
+
+	if (file < 0 || maps < 0)
+		cannot("no memfd, or no /proc");
+	while ((more = read(maps, text + length, sizeof(text) - 1 - length)) > 0)
+		length += more;
+	close(maps);
+	for (line = strtok(text, "\n"); free < last; line = line ? strtok(NULL, "\n") : NULL) {
+		if (!line || sscanf(line, "%lx-%lx", &from, &to) != 2)
+			from = to = last;
+		/* The kernel chooses no address close below the stack. */
+		room = line && strstr(line, "[stack]") ? PAGES(64) : 0;
+		if (from > last)
+			from = last;
+		if (to > last)
+			to = last;
+		if (free < (unsigned long)PAGE(0) && from - room > (unsigned long)PAGE(ARENA_PAGES)) {
+			fill(file, free, PAGE(0));
+			free = PAGE(ARENA_PAGES);
+		}
+		fill(file, free, from - room);
+		if (to > free)
+			free = to;
+	}
+	close(file);
+}
+
+#endif
 static void process0(void)
 {
 	/* Whoever is orphaned stays; who ends is gone at once; all end with the controller. */
@@ -332,6 +395,13 @@ static void process0(void)
 #endif
 #if USES_LOCK
 	allow_lock();
+#endif
+#if USES_MAP_COUNT
+	prepare_map_count();
+#endif
+#if USES_CHOICE
+	free(malloc(1 << 14)); /* what is allocated from now on has room */
+	fill_outside();
 #endif
 #if USES_MAP_COUNT
 	limit_map_count(LIMIT_MAP_COUNT);

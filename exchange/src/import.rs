@@ -11,6 +11,10 @@
 //!   adjacent is adjacent, what was apart is apart, what was longer is not shorter, and a range that
 //!   `mremap` moves has the same length on both sides.
 //!
+//! A move is imported with the address that it had in the log, also where the kernel chose it. One
+//! with `MREMAP_DONTUNMAP` stays one, although Linux 5.2.1 refuses it: the program is for later
+//! kernels then.
+//!
 //! What a log does not tell is left out or guessed: the kernel's own mappings after `execve` are
 //! taken to be anonymous where a call meets them, and of the files of a window two are told apart.
 
@@ -42,6 +46,8 @@ pub struct Imported {
     pub program: Program,
     /// The first and the last line of the log that it has a call of, counted from 1.
     pub lines: (usize, usize),
+    /// The number of calls of the log that it has.
+    pub calls: usize,
 }
 
 /// What came of a log.
@@ -49,7 +55,8 @@ pub struct Imported {
 pub struct Import {
     /// The programs, each once, in the order of the log.
     pub programs: Vec<Imported>,
-    /// Calls that are in none, by name and reason, with their count.
+    /// Calls that are in none, by the reason, with their count. With the calls of the programs and
+    /// those that the log's reader ignored, they are all [calls of the log](Log::calls).
     pub left_out: BTreeMap<String, usize>,
     /// Mappings that no call had made, and that were guessed.
     pub guessed: usize,
@@ -70,9 +77,22 @@ pub fn import(log: &Log, options: Options) -> Import {
     }
     programs.sort_by_key(|imported| imported.lines);
     let mut met = BTreeSet::new();
-    programs.retain(|imported| met.insert(imported.program.to_string()));
+    programs.retain(|imported| {
+        let new = met.insert(imported.program.to_string());
+        if !new {
+            leave_out(&mut import.left_out, "in a program like another", imported.calls);
+        }
+        new
+    });
     import.programs = programs;
     import
+}
+
+/// Counts calls that are left out for a reason, if there are any.
+fn leave_out(left_out: &mut BTreeMap<String, usize>, reason: &str, calls: usize) {
+    if calls > 0 {
+        *left_out.entry(reason.into()).or_default() += calls;
+    }
 }
 
 /// Cuts what a family did into windows.
@@ -95,19 +115,21 @@ fn windows(
         }
         let to = match fits {
             Some((to, program)) => {
-                let changes =
-                    steps[from..to].iter().filter(|step| !step.change.ranges().is_empty()).count();
+                let window = &steps[from..to];
+                let changes = window.iter().filter(|step| !step.change.ranges().is_empty()).count();
+                let calls = window.iter().filter(|step| step.is_call).count();
                 if changes >= 3 {
                     let lines = (steps[from].line, steps[to - 1].line);
-                    programs.push(Imported { program, lines });
-                } else if changes > 0 {
-                    *left_out.entry("in a window of less than three calls".into()).or_default() +=
-                        changes;
+                    programs.push(Imported { program, lines, calls });
+                } else {
+                    let reason = "in a window of fewer than three changes of memory";
+                    leave_out(left_out, reason, calls);
                 }
                 to
             }
             None => {
-                *left_out.entry("that no window has room for".into()).or_default() += 1;
+                let calls = usize::from(steps[from].is_call);
+                leave_out(left_out, "that no window has room for", calls);
                 from + 1
             }
         };

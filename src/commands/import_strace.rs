@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::value_parser;
 use vmadiff::export_c::harmless;
-use vmadiff::import::{self, Imported, Options};
-use vmadiff::strace;
+use vmadiff::import::{self, Import, Imported, Options};
+use vmadiff::strace::{self, Log};
 use vmadiff_machine::program::MAX_OPS;
 
 use super::files::write_all;
@@ -20,8 +20,8 @@ use super::files::write_all;
     -e trace=memory,process,openat,memfd_create python3 -c 'import json'
   vmadiff import-strace python.log --out corpus/real --touch --origin 'python3 -c \"import json\"'
 
-Writes FOLDER/NAME-N.txt, each a program that stands alone. Calls that are of no use, failed, or not
-understood are counted on standard error.")]
+Writes FOLDER/NAME-N.txt, each a program that stands alone. Standard error shows how many calls were
+read, how many are in the programs, and why the others are not.")]
 pub(crate) struct Args {
     /// What strace wrote
     log: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
     let shown = || log.display().to_string();
     let file = File::open(log).with_context(shown)?;
     let read = strace::read(BufReader::new(file)).with_context(shown)?;
-    let import = import::import(&read, options);
+    let mut import = import::import(&read, options);
     let stem = log.file_stem().unwrap_or_default().to_string_lossy();
     let name = harmless(args.name.as_deref().unwrap_or(&stem));
     // One line of comment, whatever is in it.
@@ -67,36 +67,55 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
         .iter()
         .take(*most)
         .enumerate()
-        .map(|(n, Imported { program, lines: (first, last) })| {
+        .map(|(n, Imported { program, lines: (first, last), .. })| {
             let title = if origin.is_empty() { name.clone() } else { origin.clone() };
             let text = format!("# strace -f of {title}, lines {first} to {last}.\n{program}");
             (folder.join(format!("{name}-{}.txt", n + 1)), text.into_bytes())
         })
         .collect();
+    let (kept, dropped) = import.programs.split_at((*most).min(import.programs.len()));
+    let operations: usize = kept.iter().map(|imported| imported.program.ops.len()).sum();
+    let taken: usize = kept.iter().map(|imported| imported.calls).sum();
+    if !dropped.is_empty() {
+        let calls = dropped.iter().map(|imported| imported.calls).sum();
+        import.left_out.insert(format!("in programs past --most {most}"), calls);
+    }
+    let counts = call_counts(&read, &import, taken);
     if written.is_empty() {
-        let lines = read.lines;
-        bail!("{}: no call in {lines} lines maps or changes memory", log.display());
+        let why = if read.calls() == read.ignored_calls() {
+            format!("no call in {} lines maps or changes memory", read.lines)
+        } else {
+            format!("no program in {} lines", read.lines)
+        };
+        bail!("{}: {why}\n{counts}", log.display());
     }
     write_all(folder, &written, args.force)?;
-    let operations: usize = import.programs.iter().take(*most).map(|p| p.program.ops.len()).sum();
     writeln!(
         stdout(),
-        "{} programs, {operations} operations of {} calls in {} lines",
+        "{} programs, {operations} operations of {taken} calls in {} lines",
         written.len(),
-        read.events.len(),
         read.lines
     )?;
+    eprintln!("{counts}");
     if import.guessed > 0 {
         eprintln!("guessed: {} mappings that no call had made", import.guessed);
     }
-    if import.programs.len() > *most {
-        eprintln!("left out: {} programs past --most {most}", import.programs.len() - most);
-    }
+    Ok(false)
+}
+
+/// The calls that were read and the reason for each that is in no program. The counts add up.
+fn call_counts(read: &Log, import: &Import, taken: usize) -> String {
+    let left_out: usize = import.left_out.values().sum();
+    let mut text = format!(
+        "calls: {} read = {taken} taken + {left_out} left out + {} not used",
+        read.calls(),
+        read.ignored_calls()
+    );
     for (title, counts) in [("left out", &import.left_out), ("not used", &read.ignored)] {
         if !counts.is_empty() {
             let counts: Vec<_> = counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
-            eprintln!("{title}: {}", counts.join(", "));
+            text.push_str(&format!("\n{title}: {}", counts.join(", ")));
         }
     }
-    Ok(false)
+    text
 }

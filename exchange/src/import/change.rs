@@ -14,7 +14,7 @@ pub(super) enum Change {
     Advise(Pages, Advice),
     Lock(Pages, Option<bool>),
     Bind(Pages, Mode),
-    Move { old: Pages, new: Pages },
+    Move { old: Pages, new: Pages, keeps_source: bool },
     Fork { child: usize },
     Exit,
 }
@@ -29,7 +29,7 @@ impl Change {
             | Change::Advise(range, _)
             | Change::Lock(range, _)
             | Change::Bind(range, _) => vec![range],
-            Change::Move { old, new } => vec![old, new],
+            Change::Move { old, new, .. } => vec![old, new],
             Change::Fork { .. } | Change::Exit => Vec::new(),
         }
     }
@@ -42,6 +42,8 @@ pub(super) struct Step {
     pub(super) line: usize,
     pub(super) space: usize,
     pub(super) change: Change,
+    /// The step is a call of the log, not a guess.
+    pub(super) is_call: bool,
     /// The page that is written next, if any.
     pub(super) touch: Option<u64>,
 }

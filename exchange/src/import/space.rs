@@ -96,10 +96,15 @@ impl Space {
             Change::Advise(range, advice) => self.change(range, |a| a.advise(advice)),
             Change::Lock(range, locked) => self.change(range, |a| a.locked = locked),
             Change::Bind(range, mode) => self.change(range, |a| a.policy = mode),
-            Change::Move { old, new } => {
+            Change::Move { old, new, keeps_source } => {
                 let shift = new.start.wrapping_sub(old.start);
                 let moved = self.within(old);
-                self.unmap(old);
+                if keeps_source {
+                    // The kernel takes the lock away.
+                    self.change(old, |a| a.locked = None);
+                } else {
+                    self.unmap(old);
+                }
                 self.unmap(new);
                 let mut last = None;
                 for (part, attributes) in moved {

@@ -27,6 +27,8 @@ pub(super) struct Tracker {
     pub(super) guessed: usize,
     /// Whether the first page of private writable memory is written.
     touch: bool,
+    /// The last event has become a step, or was left out with a reason.
+    counted: bool,
 }
 
 impl Tracker {
@@ -47,20 +49,26 @@ impl Tracker {
     }
 
     fn leave_out(&mut self, what: &str) {
+        self.counted = true;
         *self.left_out.entry(what.into()).or_default() += 1;
     }
 
     fn step(&mut self, line: usize, space: usize, change: Change) {
-        let step = Step { line, space, change, touch: None };
+        self.counted = true;
+        self.add(Step { line, space, change, is_call: true, touch: None });
+    }
+
+    fn add(&mut self, step: Step) {
         perform(&mut self.spaces, &step);
-        self.families[self.family[space]].push(step);
+        self.families[self.family[step.space]].push(step);
     }
 
     /// Maps what must have been there, or the call would have failed.
     fn guess(&mut self, line: usize, space: usize, range: Pages) {
         for hole in self.spaces.entry(space).or_default().holes(range) {
             let guessed = Attributes::new(Shows::Private, Prot::R | Prot::W);
-            self.step(line, space, Change::Map(hole, guessed));
+            let change = Change::Map(hole, guessed);
+            self.add(Step { line, space, change, is_call: false, touch: None });
             self.guessed += 1;
         }
     }
@@ -108,11 +116,20 @@ impl Tracker {
         }
     }
 
-    /// Tracks a call of a thread.
+    /// Tracks an event of a thread, and counts a call that becomes no step.
     pub(super) fn event(&mut self, line: usize, thread: u32, call: &Call) {
+        self.counted = false;
+        self.track(line, thread, call);
+        if !self.counted && *call != Call::Ended {
+            // A new thread, the end of one of several, or a question.
+            self.leave_out("that change no address space");
+        }
+    }
+
+    fn track(&mut self, line: usize, thread: u32, call: &Call) {
         let space = match (self.threads.get(&thread), call) {
             (Some((space, _)), _) => *space,
-            (None, Call::Exit { .. }) => return,
+            (None, Call::Exit { .. } | Call::Ended) => return,
             // The first, or one that strace was attached to.
             (None, _) => {
                 let space = self.new_space(None);
@@ -138,11 +155,11 @@ impl Tracker {
                 self.change(line, space, range, Change::Protect(range, prot));
                 self.touch(space, range);
             }
-            Call::Mremap { old, new } if old.start != new.start && old.overlaps(new) => {
+            Call::Mremap { old, new, .. } if old.start != new.start && old.overlaps(new) => {
                 self.leave_out("mremap onto itself");
             }
-            Call::Mremap { old, new } => {
-                self.change(line, space, old, Change::Move { old, new });
+            Call::Mremap { old, new, keeps_source } => {
+                self.change(line, space, old, Change::Move { old, new, keeps_source });
             }
             Call::Madvise(_, Advice::Hugepage | Advice::Nohugepage) => {
                 self.leave_out("madvise HUGEPAGE, NOHUGEPAGE");
@@ -171,6 +188,15 @@ impl Tracker {
                 self.threads.insert(thread, (space, thread));
             }
             Call::Exit { group: false } => self.leave(line, thread),
+            Call::Ended => {
+                self.leave(line, thread);
+                // A step, if it is one, of no call.
+                if let Some(step) = self.families[self.family[space]].last_mut()
+                    && self.counted
+                {
+                    step.is_call = false;
+                }
+            }
             Call::Exit { group: true } => {
                 for thread in self.group(thread) {
                     self.leave(line, thread);

@@ -65,7 +65,7 @@ impl Window<'_> {
         let mut ranges = reach;
         ranges.extend(before.iter().flatten().map(|(range, _)| *range));
         let moves = self.steps.iter().filter_map(|step| match step.change {
-            Change::Move { old, new } => Some(Move::new(old, new)),
+            Change::Move { old, new, .. } => Some(Move::new(old, new)),
             _ => None,
         });
         layout(&ranges, &moves.collect::<Vec<_>>())

@@ -164,7 +164,7 @@ impl Writer {
         });
     }
 
-    fn resize(&mut self, process: Process, old: Pages, new: Pages) {
+    fn resize(&mut self, process: Process, old: Pages, new: Pages, keeps_source: bool) {
         let ((page, old_len), (new_page, new_len)) =
             (self.layout.range(old), self.layout.range(new));
         let in_place = old.start == new.start;
@@ -173,9 +173,11 @@ impl Writer {
             page: page.into(),
             old_len: old_len.into(),
             new_len: new_len.into(),
-            flags: match in_place {
-                true => MremapFlags::InPlace,
-                false => MremapFlags::MaymoveFixed,
+            flags: match (in_place, keeps_source) {
+                (true, _) => MremapFlags::InPlace,
+                // The log tells the address, also where the kernel chose it.
+                (false, false) => MremapFlags::MaymoveFixed,
+                (false, true) => MremapFlags::MaymoveFixedDontunmap,
             }
             .into(),
             new_page: if in_place { Page(0) } else { new_page }.into(),
@@ -200,7 +202,9 @@ impl Writer {
             }
             Change::Lock(range, locked) => self.lock(process, range, locked),
             Change::Bind(range, mode) => self.bind(process, range, mode),
-            Change::Move { old, new } => self.resize(process, old, new),
+            Change::Move { old, new, keeps_source } => {
+                self.resize(process, old, new, keeps_source);
+            }
             Change::Fork { child } => self.fork(step.space, child)?,
             Change::Exit => {
                 self.processes[usize::from(process.0)] = None;

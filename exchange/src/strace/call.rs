@@ -41,6 +41,8 @@ const MAP: [(&str, u64); 8] = [
     ("MAP_NORESERVE", 0x4000),
     ("MAP_HUGETLB", 0x4_0000),
 ];
+const MREMAP: [(&str, u64); 3] =
+    [("MREMAP_MAYMOVE", 1), ("MREMAP_FIXED", 2), ("MREMAP_DONTUNMAP", 4)];
 const PROT: [(&str, u64); 6] = [
     ("PROT_READ", 1),
     ("PROT_WRITE", 2),
@@ -78,7 +80,11 @@ pub(super) fn call(
         "mmap" => mmap(&args, result, file)?,
         "munmap" => Call::Munmap(range()?),
         "mprotect" => Call::Mprotect(range()?, prot(arg(2)?)?),
-        "mremap" => Call::Mremap { old: range()?, new: pages(number(result)?, number(arg(2)?)?)? },
+        "mremap" => Call::Mremap {
+            old: range()?,
+            new: pages(number(result)?, number(arg(2)?)?)?,
+            keeps_source: flags(arg(3)?, &MREMAP)? & 4 != 0,
+        },
         "madvise" => {
             let advice = arg(2)?;
             let named = advice.strip_prefix("MADV_");

@@ -57,6 +57,8 @@ pub enum Call {
         old: Pages,
         /// What it becomes.
         new: Pages,
+        /// `MREMAP_DONTUNMAP`: the old range stays mapped, without pages.
+        keeps_source: bool,
     },
     /// `madvise`.
     Madvise(Pages, Advice),
@@ -84,6 +86,8 @@ pub enum Call {
         /// `exit_group`.
         group: bool,
     },
+    /// No call: strace says that the thread has ended.
+    Ended,
 }
 
 /// A call in the order in which it took effect.
@@ -102,8 +106,22 @@ pub struct Event {
 pub struct Log {
     /// The calls of use here.
     pub events: Vec<Event>,
-    /// What else there is, by name, with its count: other calls, failed ones, lines that are none.
+    /// Everything else, by name, with its count: other calls, failed ones, and in parentheses lines
+    /// that are no calls.
     pub ignored: BTreeMap<String, usize>,
-    /// How many lines it has.
+    /// The number of lines.
     pub lines: usize,
+}
+
+impl Log {
+    /// The number of calls in the log that are of no use here.
+    pub fn ignored_calls(&self) -> usize {
+        self.ignored.iter().filter(|(what, _)| !what.starts_with('(')).map(|(_, count)| count).sum()
+    }
+
+    /// The number of calls in the log.
+    pub fn calls(&self) -> usize {
+        let of_use = self.events.iter().filter(|event| event.call != Call::Ended).count();
+        of_use + self.ignored_calls()
+    }
 }

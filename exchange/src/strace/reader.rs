@@ -177,8 +177,7 @@ impl Reader {
             Line::Ended => {
                 self.living.remove(&thread);
                 self.unfinished.remove(&thread);
-                let call = Call::Exit { group: false };
-                self.log.events.push(Event { line: at, thread, call });
+                self.log.events.push(Event { line: at, thread, call: Call::Ended });
             }
             Line::Attached(_) | Line::Remark => {}
         }
