@@ -97,12 +97,14 @@ impl Syscall<'_> {
         let unmaps = flags.is_fixed() && self.mm.first_in(to).is_some();
         let differs =
             old_len == new_len && new_len.0 != 0 && (of_files || !not_anonymous || unmaps);
-        let locked = vma.is_some_and(|vma| vma.flags.contains(VmFlags::VM_LOCKED))
-            && self.later.hold.has(later::Rule::MremapDontunmapLocked);
-        let rule = match (of_files, locked) {
-            (true, _) => later::Rule::MremapDontunmapFiles,
-            (false, true) => later::Rule::MremapDontunmapLocked,
-            (false, false) => later::Rule::MremapDontunmap,
+        let locked = vma.is_some_and(|vma| vma.flags.contains(VmFlags::VM_LOCKED));
+        let rule = if of_files {
+            later::Rule::MremapDontunmapFiles
+        } else if locked && !self.later.hold.has(later::Rule::MremapDontunmap) {
+            // The rule of locked memory alone says all of it.
+            later::Rule::MremapDontunmapLocked
+        } else {
+            later::Rule::MremapDontunmap
         };
         if self.later.applies(rule, || differs) {
             return Ok(());
