@@ -378,6 +378,52 @@ mod tests {
         }),
     ];
 
+    #[test]
+    fn a_userfaultfd_context_is_another_one_if_it_was_seen_elsewhere() {
+        let two = |uffds: [u32; 2]| {
+            let mut seen = full();
+            let [lower, upper] = uffds.map(|id| Some(UffdId::new(id)));
+            let lower = vma(|v| (v.end, v.uffd) = (Page(2), lower));
+            let upper = vma(|v| (v.start, v.uffd) = (Page(2), upper));
+            vmas(&mut seen, &[lower, upper], &[CHAIN, CHAIN]);
+            seen
+        };
+        for scope in [Scope::Models, Scope::Recorded] {
+            let mut comparer = Comparer::new(scope);
+            assert!(comparer.same(&two([0, 1]), &two([3, 2])));
+            assert!(!comparer.same(&two([0, 0]), &two([3, 2])));
+            assert!(!comparer.same(&two([0, 1]), &two([2, 2])));
+        }
+    }
+
+    #[test]
+    fn every_process_is_compared() {
+        for process in 0..MAX_PROCESSES {
+            let changed = || {
+                let mut seen = full();
+                seen.rewrite(Process(process as u8)).alive = true;
+                seen
+            };
+            let mut other = changed();
+            other.spaces[process].counters.total_vm = 1;
+            for scope in [Scope::Models, Scope::Recorded] {
+                assert!(Comparer::new(scope).same(&changed(), &changed()));
+                assert!(!Comparer::new(scope).same(&changed(), &other), "{process}");
+                assert!(!Comparer::new(scope).same_in_full(&changed(), &other), "{process}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_machine_that_changes_what_the_other_leaves_alone_is_noticed() {
+        let mut left = full();
+        left.changed = 0;
+        let mut other = full();
+        other.spaces[0].counters.total_vm = 1;
+        assert!(!Comparer::new(Scope::Models).same(&left, &other));
+        assert!(!Comparer::new(Scope::Models).same(&other, &left));
+    }
+
     const CHAIN: &[AnonVmaId] = &[AnonVmaId::new(0), AnonVmaId::new(1)];
 
     fn copy(seen: &mut Observation, change: impl Fn(&mut CopyReport)) {

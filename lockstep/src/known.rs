@@ -57,7 +57,10 @@ mod tests {
             Known::parse("# v2\n\nrmap-locks/copy/not-taken  question 1 of the review # D\n");
         let known = known.expect("a list");
         assert_eq!(known.why("rmap-locks/copy/not-taken"), Some("question 1 of the review"));
-        assert_eq!(known.why("rmap-locks/copy"), None);
+        for other in ["rmap-locks/copy", "rmap-locks/copy/not-taken-twice", "rmap-locks/copy/taken"]
+        {
+            assert_eq!(known.why(other), None, "{other}");
+        }
     }
 
     #[test]

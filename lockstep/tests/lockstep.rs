@@ -1,0 +1,118 @@
+//! Lockstep of two machines that follow a script: which operations are compared, and when a run ends.
+
+use vmadiff_lockstep::lockstep::Lockstep;
+use vmadiff_machine::observation::{Event, FileId, Vma};
+use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
+use vmadiff_machine::{Errno, Limits, Machine, Object, Observation, Op, Opcode, Program, VmFlags};
+
+/// A machine that shows the observations of a list.
+#[derive(Clone)]
+struct Script {
+    shows: Vec<Observation>,
+    step: usize,
+    lacks: Option<Opcode>,
+}
+
+impl Script {
+    fn new(shows: &[Observation]) -> Script {
+        Script { shows: shows.to_vec(), step: 0, lacks: None }
+    }
+}
+
+impl Machine for Script {
+    fn name(&self) -> &str {
+        "script"
+    }
+
+    fn has(&self, opcode: Opcode) -> bool {
+        self.lacks != Some(opcode)
+    }
+
+    fn reset(&mut self, _: &Limits) {
+        self.step = 0;
+    }
+
+    fn step(&mut self, _: &Op, seen: &mut Observation) {
+        seen.clone_from(&self.shows[self.step]);
+        self.step += 1;
+    }
+}
+
+fn program(text: &str) -> Program {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// An observation of process 0 with one page of a file.
+fn shows(file: u32, result: Result<u8, Errno>) -> Observation {
+    let mut seen = Observation::default();
+    seen.begin_step();
+    seen.result = result;
+    let space = seen.rewrite(Process(0));
+    space.alive = true;
+    let file = Some(FileId::new(file));
+    let range = (Page(1), Page(2));
+    let vma =
+        Vma::new(range, PageOffset(0), VmFlags::VM_READ, None, file, None, Mode::Default, false);
+    space.push(vma, []);
+    seen
+}
+
+fn step(left: &[Observation], right: &[Observation]) -> Option<usize> {
+    let ops = "touch 0 1\n".repeat(left.len());
+    let mut lockstep = Lockstep::new(Script::new(left), Script::new(right));
+    lockstep.run(&program(&ops)).map(|found| found.step)
+}
+
+#[test]
+fn every_operation_is_compared_also_one_that_fails() {
+    for result in [Ok(0), Err(Errno::EFAULT)] {
+        let left = vec![shows(0, result); 4];
+        assert_eq!(step(&left, &left), None);
+        for n in 0..left.len() {
+            let mut right = left.clone();
+            right[n].spaces[0].counters.total_vm = 1;
+            assert_eq!(step(&left, &right), Some(n), "{result:?}");
+        }
+    }
+}
+
+#[test]
+fn an_event_that_the_kernel_does_not_survive_ends_the_run_and_is_compared_first() {
+    let mut fatal = shows(0, Ok(0));
+    fatal.events.push(Event::UseAfterFree { object: Object::Vma, function: "f", field: "x" });
+    let (plain, mut other) = (shows(0, Ok(0)), shows(0, Ok(0)));
+    other.committed = 1;
+    // Both die: what a script shows after it is not looked at.
+    assert_eq!(step(&[fatal.clone(), plain.clone()], &[fatal.clone(), other]), None);
+    let both = [plain.clone(), plain.clone()];
+    assert_eq!(step(&[fatal.clone(), plain.clone()], &both), Some(0));
+    assert_eq!(step(&both, &[fatal, plain]), Some(0));
+}
+
+#[test]
+fn a_program_starts_with_no_object_known() {
+    let mut lockstep = Lockstep::new(
+        Script::new(&[shows(0, Ok(0)), shows(1, Ok(0))]),
+        Script::new(&[shows(5, Ok(0)), shows(5, Ok(0))]),
+    );
+    let one = program("touch 0 1\n");
+    assert!(lockstep.run(&one).is_none());
+    assert!(lockstep.run(&one).is_none());
+    // Within a program a file stays the same file.
+    assert_eq!(lockstep.run(&program("touch 0 1\ntouch 0 1\n")).map(|found| found.step), Some(1));
+    assert!(lockstep.run(&one).is_none());
+}
+
+#[test]
+fn an_operation_that_one_machine_lacks_is_left_out() {
+    let (left, right) = (shows(0, Ok(0)), shows(0, Ok(1)));
+    let text = program("fork 0\ntouch 0 1\n");
+    for left_lacks in [true, false] {
+        let mut scripts =
+            [Script::new(std::slice::from_ref(&left)), Script::new(std::slice::from_ref(&right))];
+        scripts[usize::from(!left_lacks)].lacks = Some(Opcode::Fork);
+        let [left, right] = scripts;
+        let found = Lockstep::new(left, right).run(&text).expect("a divergence");
+        assert_eq!(found.step, 1, "the step is the place in the program");
+    }
+}
