@@ -53,6 +53,40 @@ pub struct HeadError {
     what: String,
 }
 
+impl HeadError {
+    pub(crate) fn at(line: usize, what: impl Into<String>) -> HeadError {
+        HeadError { line, what: what.into() }
+    }
+}
+
+/// The lines of a head, one field each.
+pub(crate) struct Lines<'a>(std::iter::Zip<std::str::Lines<'a>, std::ops::RangeFrom<usize>>);
+
+impl<'a> Lines<'a> {
+    pub(crate) fn of(text: &'a str) -> Lines<'a> {
+        Lines(text.lines().zip(1..))
+    }
+
+    /// Returns the value of the next line, which is the field `key`, and the number of the line.
+    pub(crate) fn field(&mut self, key: &str) -> Result<(String, usize), HeadError> {
+        match self.0.next() {
+            Some((text, line)) => match text.strip_prefix(key).and_then(|t| t.strip_prefix(": ")) {
+                Some(value) if !value.trim().is_empty() => Ok((value.trim().to_owned(), line)),
+                _ => Err(HeadError::at(line, format!("expected `{key}: …`"))),
+            },
+            None => Err(HeadError::at(0, format!("the patch ends before `{key}: …`"))),
+        }
+    }
+}
+
+/// Checks that a diff follows the four fields of a head.
+pub(crate) fn expect_diff(text: &str) -> Result<(), HeadError> {
+    match text.lines().skip(4).any(|line| line.starts_with("diff --git ")) {
+        true => Ok(()),
+        false => Err(HeadError::at(5, "expected a diff, as `git diff` makes it")),
+    }
+}
+
 /// Returns whether `name` can be the name of a fault.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty()
@@ -65,14 +99,8 @@ impl Fault {
     /// # Errors
     /// [`HeadError`] where a line of the head is missing or wrong.
     pub fn parse(name: &str, text: &str) -> Result<Fault, HeadError> {
-        let mut lines = text.lines().zip(1..);
-        let mut field = |key: &'static str| match lines.next() {
-            Some((text, line)) => match text.strip_prefix(key).and_then(|t| t.strip_prefix(": ")) {
-                Some(value) if !value.trim().is_empty() => Ok((value.trim().to_owned(), line)),
-                _ => Err(HeadError { line, what: format!("expected `{key}: …`") }),
-            },
-            None => Err(HeadError { line: 0, what: format!("the patch ends before `{key}: …`") }),
-        };
+        let mut lines = Lines::of(text);
+        let mut field = |key| lines.field(key);
         let (class, _) = field("class")?;
         let (function, _) = field("function")?;
         let (tier, line) = field("tier")?;
@@ -82,12 +110,7 @@ impl Fault {
             HeadError { line, what }
         })?;
         let (wrong, _) = field("wrong")?;
-        if !text.lines().skip(4).any(|line| line.starts_with("diff --git ")) {
-            return Err(HeadError {
-                line: 5,
-                what: "expected a diff, as `git diff` makes it".into(),
-            });
-        }
+        expect_diff(text)?;
         Ok(Fault { name: name.to_owned(), class, function, tier, wrong })
     }
 }

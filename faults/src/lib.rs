@@ -4,14 +4,19 @@
 //! Faults measure the harness: a fault that fuzzing does not find shows a gap in the generator or in
 //! the comparison. `ci/faults build NAME` makes a shared library of the patched candidate, which is
 //! the machine `candidate:fixed+NAME`.
+//!
+//! [`OracleFault`]s are the same for the oracle: `faults/oracle/NAME.patch` weakens the reference or
+//! the harness, and a test has to notice it.
 
 mod head;
+mod oracle;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use head::{Fault, HeadError, Tier};
+pub use oracle::{OracleFault, Test};
 
 /// How a library was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,9 @@ pub enum FaultError {
     /// No patch has that name.
     #[error("no fault is called `{0}`: `vmadiff faults` lists them")]
     Unknown(String),
+    /// No patch that weakens the oracle has that name.
+    #[error("no fault of the oracle is called `{0}`: docs/oracle-faults.md lists them")]
+    UnknownOracle(String),
     /// The library was never built.
     #[error("the fault {name} is not built: `{}` builds it", flavour.command(name))]
     NotBuilt {
@@ -92,6 +100,20 @@ pub enum FaultError {
         /// The library that is out of date.
         flavour: Flavour,
     },
+}
+
+/// Returns the names of the patches in a folder, sorted.
+fn patches(folder: &Path) -> Result<Vec<String>, FaultError> {
+    let unreadable = |error| FaultError::Read { path: folder.to_owned(), error };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.file_name();
+        if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".patch")) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The patches and the libraries of one project folder.
@@ -126,16 +148,7 @@ impl Faults {
     /// # Errors
     /// [`FaultError`] where the folder or a patch cannot be read, or a head is wrong.
     pub fn all(&self) -> Result<Vec<Fault>, FaultError> {
-        let folder = self.root.join("candidate/faults");
-        let unreadable = |error| FaultError::Read { path: folder.clone(), error };
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.file_name();
-            if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".patch")) {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort();
+        let names = patches(&self.root.join("candidate/faults"))?;
         names.iter().map(|name| self.named(name)).collect()
     }
 

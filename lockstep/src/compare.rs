@@ -397,6 +397,36 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_compared_with_the_event_in_its_place() {
+        let unreachable = |page| Event::UnreachablePage { process: Process(0), page: Page(page) };
+        let with = |events: &[Event]| {
+            let mut seen = full();
+            seen.events.extend_from_slice(events);
+            seen
+        };
+        let (one, two) = (unreachable(1), unreachable(2));
+        let mut comparer = Comparer::new(Scope::Models);
+        assert!(comparer.same(&with(&[one, two]), &with(&[one, two])));
+        for other in [&[two][..], &[one, one], &[two, one], &[one]] {
+            assert!(!comparer.same(&with(&[one, two]), &with(other)), "{other:?}");
+        }
+        assert!(!comparer.same(&with(&[one]), &with(&[two])));
+    }
+
+    #[test]
+    fn the_page_offset_of_anonymous_memory_is_compared() {
+        let anonymous = |pgoff| {
+            let mut seen = full();
+            one(&mut seen, |v| (v.file, v.pgoff) = (None, PageOffset(pgoff)));
+            seen
+        };
+        for scope in [Scope::Models, Scope::Recorded] {
+            assert!(Comparer::new(scope).same(&anonymous(1), &anonymous(1)));
+            assert!(!Comparer::new(scope).same(&anonymous(1), &anonymous(2)));
+        }
+    }
+
+    #[test]
     fn every_process_is_compared() {
         for process in 0..MAX_PROCESSES {
             let changed = || {

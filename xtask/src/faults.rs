@@ -4,6 +4,7 @@ mod apply;
 mod bench;
 mod build;
 mod check;
+mod oracle;
 mod plot;
 mod renew;
 mod table;
@@ -51,6 +52,10 @@ enum Command {
     },
     /// Check that each patch applies and builds, and that its program shows its class
     Check(check::Args),
+    /// Check that the tests notice each patch that weakens the reference or the harness
+    ///
+    /// A fault of the oracle is faults/oracle/NAME.patch. Its head names the test that has to fail.
+    Oracle(oracle::Args),
     /// Measure how soon each fault is found, and write docs/faults.txt and docs/faults.svg
     Bench(bench::Args),
     /// Adapt patches that no longer apply to the candidate as it is now
@@ -86,6 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             build::build(&root, &faults, flavour, &chosen)
         }
         Command::Check(args) => check::run(args, &root, &faults),
+        Command::Oracle(args) => oracle::run(args, &root, &faults),
         Command::Bench(args) => bench::run(args, &root, &faults),
         Command::Renew { r#continue, names } => {
             let mut status = Status::Clean;

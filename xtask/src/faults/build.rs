@@ -198,6 +198,11 @@ fn copy(root: &Path, copy: &Path) -> Result<PathBuf> {
 
 /// Makes the files below `to` those below `from`. A file that is the same keeps its time.
 fn transfer(from: &Path, to: &Path) -> Result<()> {
+    transfer_but(from, to, None)
+}
+
+/// Makes the files below `to` those below `from`, but leaves one of them as it is.
+pub(crate) fn transfer_but(from: &Path, to: &Path, but: Option<&Path>) -> Result<()> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     for file in files(to, None)? {
         if !from.join(file.strip_prefix(to)?).exists() {
@@ -205,13 +210,16 @@ fn transfer(from: &Path, to: &Path) -> Result<()> {
         }
     }
     for file in files(from, None)? {
-        update(&file, &to.join(file.strip_prefix(from)?))?;
+        let to = to.join(file.strip_prefix(from)?);
+        if but != Some(to.as_path()) {
+            update(&file, &to)?;
+        }
     }
     Ok(())
 }
 
 /// Writes the file `to` if it differs from `from`.
-fn update(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn update(from: &Path, to: &Path) -> Result<()> {
     let text = fs::read(from).with_context(|| from.display().to_string())?;
     if fs::read(to).is_ok_and(|old| old == text) {
         return Ok(());
