@@ -236,6 +236,8 @@ impl Comparer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_pcg::Pcg32;
+    use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
     use vmadiff_machine::observation::{AnonVmaId, CopyReport, Event, FileId, UffdId, Vma};
     use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
     use vmadiff_machine::{Errno, VmFlags};
@@ -295,6 +297,44 @@ mod tests {
             seen.changed = 1 << 1;
         }
         assert!(!comparer.same(&left, &right));
+    }
+
+    #[test]
+    fn comparing_what_has_changed_gives_what_comparing_everything_gives() {
+        let mut random = Pcg32::seed_from_u64(5);
+        let mut below = |n: u32| (random.next_u32() >> 8) % n;
+        let (mut comparer, mut agreed) = (Comparer::new(Scope::Models), [0, 0]);
+        for _ in 0..20_000 {
+            comparer.reset();
+            let (mut left, mut right) = (shows([&[], &[]], None), shows([&[], &[]], None));
+            for _ in 0..6 {
+                // The right machine has other numbers, now and then for another object.
+                let shift = below(3);
+                let mut ids = [[0; 2]; 2];
+                for id in ids.iter_mut().flatten() {
+                    *id = below(3);
+                }
+                let twin = |id: u32, odd: bool| (id + shift + u32::from(odd)) % 3;
+                let odd = below(6) == 0;
+                let others = ids.map(|ids| [twin(ids[0], false), twin(ids[1], odd)]);
+                let changed = below(4) as ProcessSet;
+                for (seen, ids) in [(&mut left, ids), (&mut right, others)] {
+                    let new = shows([&ids[0], &ids[1]], Some(ids[0][0]));
+                    seen.begin_step();
+                    for process in (0..2).filter(|process| changed >> process & 1 == 1) {
+                        seen.spaces[process] = new.spaces[process].clone();
+                    }
+                    seen.changed = changed;
+                }
+                let same = Comparer::new(Scope::Models).same_in_full(&left, &right);
+                assert_eq!(comparer.same(&left, &right), same, "{left:?} {right:?}");
+                agreed[usize::from(same)] += 1;
+                if !same {
+                    break;
+                }
+            }
+        }
+        assert!(agreed.iter().all(|&count| count > 1000), "{agreed:?}");
     }
 
     /// An observation with one VMA of a file, with every field set.

@@ -10,12 +10,14 @@ use vmadiff_machine::{Errno, Limits, Machine, Object, Observation, Op, Opcode, P
 struct Script {
     shows: Vec<Observation>,
     step: usize,
+    /// Whether the next program goes on with the list.
+    goes_on: bool,
     lacks: Option<Opcode>,
 }
 
 impl Script {
     fn new(shows: &[Observation]) -> Script {
-        Script { shows: shows.to_vec(), step: 0, lacks: None }
+        Script { shows: shows.to_vec(), step: 0, goes_on: false, lacks: None }
     }
 }
 
@@ -29,7 +31,9 @@ impl Machine for Script {
     }
 
     fn reset(&mut self, _: &Limits) {
-        self.step = 0;
+        if !self.goes_on {
+            self.step = 0;
+        }
     }
 
     fn step(&mut self, _: &Op, seen: &mut Observation) {
@@ -90,17 +94,22 @@ fn an_event_that_the_kernel_does_not_survive_ends_the_run_and_is_compared_first(
 }
 
 #[test]
-fn a_program_starts_with_no_object_known() {
-    let mut lockstep = Lockstep::new(
-        Script::new(&[shows(0, Ok(0)), shows(1, Ok(0))]),
-        Script::new(&[shows(5, Ok(0)), shows(5, Ok(0))]),
-    );
-    let one = program("touch 0 1\n");
-    assert!(lockstep.run(&one).is_none());
-    assert!(lockstep.run(&one).is_none());
-    // Within a program a file stays the same file.
-    assert_eq!(lockstep.run(&program("touch 0 1\ntouch 0 1\n")).map(|found| found.step), Some(1));
-    assert!(lockstep.run(&one).is_none());
+fn a_file_is_one_object_within_a_program_and_unknown_in_the_next() {
+    let files = |files: [u32; 2]| Script {
+        goes_on: true,
+        ..Script::new(&files.map(|file| shows(file, Ok(0))))
+    };
+    for (left, right) in [([0, 0], [5, 4]), ([0, 1], [5, 5])] {
+        // Two programs of one operation each.
+        let mut lockstep = Lockstep::new(files(left), files(right));
+        let one = program("touch 0 1\n");
+        assert!(lockstep.run(&one).is_none());
+        assert!(lockstep.run(&one).is_none(), "{left:?} {right:?}");
+        // One program of two operations.
+        let mut lockstep = Lockstep::new(files(left), files(right));
+        let two = program("touch 0 1\ntouch 0 1\n");
+        assert_eq!(lockstep.run(&two).map(|found| found.step), Some(1), "{left:?} {right:?}");
+    }
 }
 
 #[test]

@@ -40,6 +40,17 @@ fn point_1_pages_are_copied_where_the_source_has_an_anon_vma() {
 }
 
 #[test]
+fn point_1_the_zero_page_is_copied_where_the_source_has_an_anon_vma() {
+    // A copied zero page is present, so that populating does not wait for it.
+    let world = "mmap 0 1 2 rw anon_private\ntouch 0 2 1\n";
+    let watch = "fork 0\ncopy 1 1 2 0 10 FIXED\nuffd_register 1 10 2\nmlock 1 10 2";
+    returns(&[
+        (&format!("{world}touch 0 1 0\n{watch}"), Ok(0)),
+        (&format!("{world}{watch}"), Err(Errno::EAGAIN)),
+    ]);
+}
+
+#[test]
 fn point_2_the_source_is_unchanged() {
     let before = run(PAIR).maps();
     let outcome = run(&format!("{PAIR}copy 1 2 2 0 10 FIXED"));
