@@ -2,7 +2,9 @@
 
 mod common;
 use common::{ends_with, returns, run};
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags};
+use vmadiff_reference::refusal::Rule;
+use vmadiff_reference::{Reference, Why};
 
 /// Process 0 with four faulted pages, and a child without any.
 const PAIR: &str = "fork 0\nmmap 0 1 4 rw anon_private\ntouch 0 2 1\n";
@@ -401,4 +403,50 @@ fn point_3_flags_set_on_a_copy_stay_its_own() {
         &format!("{COPIED}madvise 1 10 4 DONTFORK\nmlock 0 1 4\nmadvise 0 1 4 MERGEABLE"),
         "1..5 rw- @1 LOCKED MERGEABLE A[A]\n1..5 rw- @1 B[BA], 10..14 rw- @1 DONTCOPY A[A]",
     )]);
+}
+
+/// Runs a program and returns the reasons of its last operation.
+fn reasons(text: &str) -> Why {
+    let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+    let (mut reference, mut seen) = (Reference::new(), Observation::default());
+    reference.reset(&program.limits);
+    let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
+    reasons.last().expect("an operation")
+}
+
+#[test]
+fn a_copy_puts_to_the_test_the_points_that_it_could_break() {
+    let file = "mmap 0 1 2 r file0_shared\n";
+    let anon = "mmap 0 1 4 rw anon_private NORESERVE\n";
+    for (text, points) in [
+        (format!("{file}copy 0 1 1 0 10 FIXED"), &[][..]),
+        (format!("{file}fork 0\ncopy 1 1 1 0 10 FIXED"), &[2]),
+        (format!("{file}madvise 0 1 2 DONTFORK\ncopy 0 1 1 0 10 FIXED"), &[3]),
+        (format!("{anon}touch 0 1 1\ncopy 0 1 1 0 10 FIXED"), &[1, 9]),
+        (format!("{anon}touch 0 1 1\ncopy 0 2 1 0 10 FIXED"), &[1]),
+        (
+            format!("{anon}touch 0 1 1\nfork 0\ncopy 1 1 2 0 10 FIXED\ncopy 1 3 2 0 12 FIXED"),
+            &[2, 4, 8],
+        ),
+        (format!("{anon}copy 0 3 2 0 5 FIXED"), &[4, 5, 8]),
+        ("mmap 0 1 2 rw anon_private\ncopy 0 1 1 0 10 FIXED".into(), &[7]),
+        (format!("{anon}copy 0 1 2 0 2 FIXED"), &[6, 10]),
+        (format!("{anon}copy 0 9 2 0 20 FIXED"), &[10]),
+        (format!("{anon}mremap 0 1 2 2 MAYMOVE|FIXED 9"), &[]),
+    ] {
+        let tested: Vec<u8> = reasons(&text).points.iter().map(|point| point.0).collect();
+        assert_eq!(tested, points, "\n{text}");
+    }
+}
+
+#[test]
+fn the_reasons_of_a_copy_have_the_pages_of_the_source_and_the_longest_hole() {
+    let pages = |text: &str| reasons(text).copy.map(|copy| copy.anon_pages);
+    let faulted = "mmap 0 1 4 rw anon_private\ntouch 0 1 1\ntouch 0 3 1\n";
+    assert_eq!(pages(&format!("{faulted}copy 0 1 2 0 10 FIXED")), Some(1 << 1));
+    assert_eq!(pages(&format!("{faulted}copy 0 2 2 0 10 FIXED")), Some(1 << 3));
+    let full = "mmap 0 1 4 rw anon_private\nfork 0\nmmap 1 62 63 rw file0_shared\n\
+                mmap 1 5 57 rw anon_shared\ncopy 1 1 4 0 2";
+    let refusal = reasons(full).refusal.expect("no hole is long enough");
+    assert!(matches!(refusal.rule, Rule::NoHole { longest: 3, .. }), "{refusal:?}");
 }
