@@ -1,4 +1,5 @@
-//! `ci/faults`: the seeded faults are listed, built, checked, measured and renewed.
+//! `ci/faults`: the seeded faults are listed, built, checked, measured and renewed; the faults of the
+//! oracle are checked and renewed.
 
 mod apply;
 mod bench;
@@ -58,9 +59,9 @@ enum Command {
     Oracle(oracle::Args),
     /// Measure how soon each fault is found, and write docs/faults.txt and docs/faults.svg
     Bench(bench::Args),
-    /// Adapt patches that no longer apply to the candidate as it is now
+    /// Adapt patches that no longer apply to the sources as they are now
     ///
-    /// A patch that conflicts with the candidate is left in target/faults/renew/NAME with conflict
+    /// NAME is a seeded fault or a fault of the oracle. A patch that conflicts is left in target/faults/renew/NAME with conflict
     /// markers: resolve them, then run the command again with --continue.
     Renew {
         /// Take the files in target/faults/renew/NAME, whose conflicts are resolved
@@ -95,8 +96,8 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         Command::Bench(args) => bench::run(args, &root, &faults),
         Command::Renew { r#continue, names } => {
             let mut status = Status::Clean;
-            for fault in named(&faults, names)? {
-                status = status.max(renew::renew(&root, &faults, &fault.name, *r#continue)?);
+            for name in names {
+                status = status.max(renew::renew(&root, &faults, name, *r#continue)?);
             }
             Ok(status)
         }

@@ -1,16 +1,16 @@
-//! `ci/faults renew`: a patch is merged with the candidate as it is now, and written anew.
+//! `ci/faults renew`: a patch is merged with the sources as they are now, and written anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use duct::{Expression, cmd};
-use vmadiff_faults::Faults;
+use vmadiff_faults::{FaultError, Faults};
 
 use crate::Status;
 use crate::project::files;
 
-/// A work tree of its own, `target/faults/renew/NAME`, which has the candidate's sources only.
+/// A work tree of its own, `target/faults/renew/NAME`, which has the patched sources only.
 struct Tree {
     folder: PathBuf,
     git_dir: PathBuf,
@@ -27,36 +27,61 @@ impl Tree {
     }
 }
 
+/// A patch to renew.
+struct Patch {
+    file: PathBuf,
+    /// The file or folder that it changes, relative to the project.
+    source: PathBuf,
+}
+
+impl Patch {
+    /// Finds the patch of a seeded fault, or else of a fault of the oracle.
+    fn of(faults: &Faults, name: &str) -> Result<Patch> {
+        match faults.named(name) {
+            Ok(fault) => {
+                let file = faults.patch(&fault.name);
+                Ok(Patch { file, source: "candidate/src".into() })
+            }
+            Err(FaultError::Unknown(_)) => {
+                let fault = faults.oracle_named(name)?;
+                Ok(Patch { file: faults.oracle_patch(&fault.name), source: fault.file })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// Renews the patch of a fault.
 pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) -> Result<Status> {
+    let Patch { file: patch, source } = Patch::of(faults, name)?;
     let folder = root.join("target/faults/renew").join(name);
     let git_dir = cmd!("git", "rev-parse", "--absolute-git-dir").dir(root).read();
     let tree = Tree { git_dir: git_dir.context("git does not run")?.into(), folder };
     let base = tree.folder.join("base");
-    let patch = faults.patch(name);
     let text = fs::read_to_string(&patch).with_context(|| patch.display().to_string())?;
     if resolved {
         ensure!(base.is_file(), "{name}: nothing is to be continued");
-        for file in files(&tree.folder.join("candidate"), None)? {
+        for file in sources(&tree.folder, &source)? {
             let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             ensure!(!has_markers(&text), "{}: there are conflict markers left", file.display());
         }
     } else {
-        prepare(root, &tree)?;
+        prepare(root, &tree, &source)?;
         let merged = tree.git(&["apply", "--3way", "--whitespace=nowarn"]).stdin_path(&patch);
         let output = merged.stderr_to_stdout().stdout_capture().unchecked().run()?;
         if !output.status.success() {
             println!(
-                "{name}: conflicts with the candidate: resolve them in {}, then run \
+                "{name}: conflicts with the sources: resolve them in {}, then run \
                  `ci/faults renew --continue {name}`\n{}",
-                tree.folder.join("candidate/src").display(),
+                tree.folder.join(&source).display(),
                 String::from_utf8_lossy(&output.stdout).trim_end()
             );
             return Ok(Status::Found);
         }
     }
     let base = fs::read_to_string(&base).with_context(|| base.display().to_string())?;
-    let diff = tree.git(&["diff", "--full-index", base.trim(), "--", "candidate/src"]).read()?;
+    let path = source.to_str().context("a path that is not UTF-8")?;
+    let diff = tree.git(&["diff", "--full-index", base.trim(), "--", path]).read()?;
     ensure!(!diff.is_empty(), "{name}: the patch changes nothing any more");
     let new = with_diff(&text, &diff);
     let changed = new != text;
@@ -67,19 +92,25 @@ pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) ->
 }
 
 /// Fills the work tree with the sources as they are now, committed or not, and remembers them.
-fn prepare(root: &Path, tree: &Tree) -> Result<()> {
+fn prepare(root: &Path, tree: &Tree, source: &Path) -> Result<()> {
     if tree.folder.exists() {
         fs::remove_dir_all(&tree.folder).context("target/faults/renew")?;
     }
-    let source = root.join("candidate/src");
-    for file in files(&source, None)? {
-        let to = tree.folder.join("candidate/src").join(file.strip_prefix(&source)?);
+    for file in sources(root, source)? {
+        let to = tree.folder.join(file.strip_prefix(root)?);
         fs::create_dir_all(to.parent().unwrap_or(&tree.folder)).context("target/faults/renew")?;
         fs::copy(&file, &to).with_context(|| to.display().to_string())?;
     }
-    tree.git(&["add", "--force", "candidate/src"]).run().context("git add")?;
+    let path = source.to_str().context("a path that is not UTF-8")?;
+    tree.git(&["add", "--force", path]).run().context("git add")?;
     let base = tree.git(&["write-tree"]).read().context("git write-tree")?;
     fs::write(tree.folder.join("base"), base).context("target/faults/renew")
+}
+
+/// Returns the files of a source, which is a file or a folder.
+fn sources(root: &Path, source: &Path) -> Result<Vec<PathBuf>> {
+    let path = root.join(source);
+    if path.is_file() { Ok(vec![path]) } else { files(&path, None) }
 }
 
 fn has_markers(text: &str) -> bool {
