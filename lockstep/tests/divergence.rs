@@ -135,6 +135,11 @@ const CASES: &[(Change, &str, &str)] = &[
         "flags/copy/VM_LOCKED-lost",
     ),
     (
+        |o| second(o, |v| v.flags = (v.flags | VmFlags::VM_LOCKED) - VmFlags::VM_WRITE),
+        "flags/copy/VM_LOCKED-kept",
+        "flags/copy/VM_LOCKED-lost",
+    ),
+    (
         |o| second(o, |v| v.flags |= VmFlags::VM_MERGEABLE | VmFlags::VM_DONTCOPY),
         "flags/copy/VM_DONTCOPY-kept",
         "flags/copy/VM_DONTCOPY-lost",

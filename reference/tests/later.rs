@@ -1,0 +1,149 @@
+//! A rule of later kernels changes the behaviour that it names, and no other.
+
+use vmadiff_machine::{Machine as _, Observation, Program};
+use vmadiff_reference::Reference;
+use vmadiff_reference::later::{About, Rule, Rules, Version};
+
+/// Runs a program, and returns what the last operation showed and the rules that each operation
+/// applied.
+fn run(text: &str, rules: Rules) -> (Observation, Vec<Rules>) {
+    let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+    let (mut reference, mut seen) = (Reference::with_rules(rules), Observation::default());
+    reference.reset(&program.limits);
+    let mut applied = Vec::new();
+    for op in &program.ops {
+        reference.step(op, &mut seen);
+        applied.push(reference.applied());
+    }
+    (seen, applied)
+}
+
+fn all() -> Rules {
+    Rule::ALL.iter().copied().collect()
+}
+
+/// Returns whether the last operation of a program shows something else with a rule.
+fn shows(text: &str, rule: Rule) -> bool {
+    let text_of = |seen: Observation| format!("{:?} {:?}", seen.result, seen.spaces);
+    let later = run(text, Rules::NONE.with(rule)).0;
+    text_of(later) != text_of(run(text, Rules::NONE).0)
+}
+
+#[test]
+fn a_rule_changes_the_last_operation_of_its_program() {
+    for &rule in Rule::ALL {
+        let text = rule.about().probe;
+        assert!(shows(text, rule), "{}", rule.name());
+        let (_, applied) = run(text, Rules::NONE.with(rule));
+        assert!(applied.iter().any(|rules| rules.has(rule)), "{}", rule.name());
+    }
+}
+
+#[test]
+fn a_rule_that_does_not_hold_changes_nothing_and_is_not_applied() {
+    for &rule in Rule::ALL {
+        let text = rule.about().probe;
+        let (_, applied) = run(text, Rules::NONE);
+        assert!(applied.iter().all(|rules| rules.is_empty()), "{}: {applied:?}", rule.name());
+        let (_, applied) = run(text, all().without(rule));
+        assert!(applied.iter().all(|rules| !rules.has(rule)), "{}: {applied:?}", rule.name());
+    }
+}
+
+/// Programs that come near a rule, and whose last operation the rule must not change.
+const NEAR: &[(Rule, &str)] = &[
+    // A hole that 5.2.1 refuses as well, and a range without any.
+    (Rule::MbindHoles, "mmap 0 1 1 rw anon_private\nmbind 0 0 2 PREFERRED"),
+    (Rule::MbindHoles, "mmap 0 0 2 rw anon_private\nmbind 0 0 2 PREFERRED"),
+    (Rule::WipeonforkAnonVma, "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nfork 0"),
+    (Rule::MremapUnmappedFirst, "mmap 0 0 1 rw anon_private\nmremap 0 0 1 1 MAYMOVE|FIXED 0"),
+    (Rule::MremapUnmapped, "mmap 0 0 2 rw anon_private\nmremap 0 0 2 1"),
+    (Rule::MremapUnmapped, "mremap 0 0 1 1 MAYMOVE|FIXED 0"),
+    // ENOMEM for a hole stays ENOMEM, and so does that of another call.
+    (Rule::MadviseCutEagain, "mmap 0 0 3 rw anon_private\nmadvise 0 1 4 RANDOM"),
+    (Rule::MadviseCutEagain, "limits map_count=2\nmmap 0 0 3 rw anon_private\nmprotect 0 1 1 r"),
+    (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 1 0"),
+    (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 2 1"),
+    // The next mapping differs, or does not touch.
+    (
+        Rule::MremapGrowMerges,
+        "mmap 0 0 1 rw anon_private\nmmap 0 2 1 r anon_private\nmremap 0 0 1 2",
+    ),
+    (
+        Rule::MremapGrowMerges,
+        "mmap 0 0 1 rw anon_private\nmmap 0 3 1 rw anon_private\nmremap 0 0 1 2",
+    ),
+    (Rule::AnonVmaReuse, "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1"),
+    (Rule::AnonVmaReuse, "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1\nexit 1\nfork 2"),
+    (
+        Rule::MmapMergesNext,
+        "mmap 0 0 1 rw anon_private\nmmap 0 2 1 rw anon_private\nmmap 0 1 1 rw anon_private",
+    ),
+    (
+        Rule::UffdOffset,
+        "mmap 0 0 2 rw anon_private\nmmap 0 2 2 rw anon_private\nuffd_register 0 2 2 0\n\
+         uffd_register 0 0 2 0",
+    ),
+    // Faulted, or of a file, or still writable.
+    (Rule::MprotectUncharge, "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nmprotect 0 0 1 r"),
+    (Rule::MprotectUncharge, "mmap 0 0 1 rw file0_private\nmprotect 0 0 1 r"),
+    (Rule::MprotectUncharge, "mmap 0 0 1 rw anon_private\nmprotect 0 0 1 rwx"),
+    (Rule::MmapCutsFirst, "mmap 0 0 2 rw anon_private\nmmap 0 1 7 rw anon_private"),
+    (
+        Rule::MmapCutsFirst,
+        "limits map_count=1\nmmap 0 0 3 rw anon_private\nmmap 0 1 1 r file0_shared",
+    ),
+    // Both were faulted; a range that descends from a fork.
+    (
+        Rule::MergeUnfaulted,
+        "mmap 0 0 1 r anon_private\nmmap 0 1 1 rw anon_private\nmprotect 0 0 1 rw\n\
+         mprotect 0 0 1 r\nmprotect 0 1 1 r",
+    ),
+    (
+        Rule::MergeUnfaulted,
+        "mmap 0 0 1 r anon_private\nmmap 0 1 2 wx anon_private\ntouch 0 2 1\nfork 0\n\
+         mprotect 1 0 2 w",
+    ),
+    (Rule::MremapSeveral, "mmap 0 0 3 rw anon_private\nmremap 0 0 3 3 MAYMOVE|FIXED 10"),
+    (
+        Rule::MremapSeveral,
+        "mmap 0 0 1 rw anon_private\nmmap 0 2 1 r anon_private\nmremap 0 0 3 4 MAYMOVE|FIXED 10",
+    ),
+    (Rule::MremapChecksFirst, "mmap 0 0 2 rw anon_private\nmremap 0 0 1 1 MAYMOVE|FIXED 1"),
+    (
+        Rule::UffdUnregisterOther,
+        "mmap 0 0 1 rw anon_private\nuffd_register 0 0 1 0\nuffd_unregister 0 0 1 0",
+    ),
+    (Rule::ExecuteOnly, "mmap 0 0 1 rx anon_private\ntouch 0 0"),
+    (Rule::ExecuteOnly, "mmap 0 0 1 - anon_private\ntouch 0 0"),
+];
+
+#[test]
+fn a_rule_changes_nothing_but_what_it_names() {
+    for (rule, text) in NEAR {
+        assert!(!shows(text, *rule), "{}:\n{text}", rule.name());
+        let (_, applied) = run(text, Rules::NONE.with(*rule));
+        let last = applied.last().expect("an operation");
+        assert!(last.is_empty(), "{} is applied:\n{text}", rule.name());
+    }
+    for rule in Rule::ALL {
+        assert!(NEAR.iter().any(|(near, _)| near == rule), "{}", rule.name());
+    }
+}
+
+#[test]
+fn a_release_has_the_rules_of_its_version() {
+    assert!(Rules::of_version(Version(5, 2)).is_empty());
+    for &rule in Rule::ALL {
+        let About { since, until, .. } = *rule.about();
+        let Some(Version(major, minor)) = since else {
+            assert!(!Rules::of_version(Version(9, 0)).has(rule), "{}", rule.name());
+            continue;
+        };
+        assert!(Rules::of_version(Version(major, minor)).has(rule), "{}", rule.name());
+        let before = if minor == 0 { Version(major - 1, 99) } else { Version(major, minor - 1) };
+        assert!(!Rules::of_version(before).has(rule), "{}", rule.name());
+        let last = until.unwrap_or(Version(9, 0));
+        assert_eq!(Rules::of_version(last).has(rule), until.is_none(), "{}", rule.name());
+    }
+}
