@@ -8,6 +8,7 @@ use vmadiff_machine::{Errno, Limits, Machine, Object, Observation, Op, Opcode, P
 /// A machine that shows the observations of a list.
 #[derive(Clone)]
 struct Script {
+    name: &'static str,
     shows: Vec<Observation>,
     step: usize,
     /// Whether the next program goes on with the list.
@@ -17,13 +18,13 @@ struct Script {
 
 impl Script {
     fn new(shows: &[Observation]) -> Script {
-        Script { shows: shows.to_vec(), step: 0, goes_on: false, lacks: None }
+        Script { name: "script", shows: shows.to_vec(), step: 0, goes_on: false, lacks: None }
     }
 }
 
 impl Machine for Script {
     fn name(&self) -> &str {
-        "script"
+        self.name
     }
 
     fn has(&self, opcode: Opcode) -> bool {
@@ -124,4 +125,14 @@ fn an_operation_that_one_machine_lacks_is_left_out() {
         let found = Lockstep::new(left, right).run(&text).expect("a divergence");
         assert_eq!(found.step, 1, "the step is the place in the program");
     }
+}
+
+#[test]
+fn lockstep_has_the_names_and_the_last_observations_of_its_machines() {
+    let script = |name, result| Script { name, ..Script::new(&[shows(0, result)]) };
+    let mut lockstep = Lockstep::new(script("one", Ok(3)), script("two", Ok(4)));
+    assert!(lockstep.run(&program("touch 0 1\n")).is_some());
+    assert_eq!(lockstep.names(), ("one", "two"));
+    let (left, right) = lockstep.seen();
+    assert_eq!((left.result, right.result), (Ok(3), Ok(4)));
 }

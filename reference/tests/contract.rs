@@ -4,6 +4,7 @@ mod common;
 use common::{ends_with, returns, run};
 use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags};
 use vmadiff_reference::refusal::Rule;
+use vmadiff_reference::why::{MergeBarrier, RmapLocks};
 use vmadiff_reference::{Reference, Why};
 
 /// Process 0 with four faulted pages, and a child without any.
@@ -449,4 +450,18 @@ fn the_reasons_of_a_copy_have_the_pages_of_the_source_and_the_longest_hole() {
                 mmap 1 5 57 rw anon_shared\ncopy 1 1 4 0 2";
     let refusal = reasons(full).refusal.expect("no hole is long enough");
     assert!(matches!(refusal.rule, Rule::NoHole { longest: 3, .. }), "{refusal:?}");
+}
+
+#[test]
+fn the_reasons_of_a_copy_name_the_redirected_source_and_the_other_anon_vma() {
+    let copy = reasons("mmap 0 1 4 rw anon_private\ncopy 0 3 2 0 5 FIXED").copy.expect("a copy");
+    assert!(copy.redirected && copy.rmap_locks == RmapLocks::Redirected, "{copy:?}");
+    let moved = reasons(
+        "mmap 0 1 1 rw anon_private\nmmap 0 5 1 rw anon_private\ntouch 0 1 1\ntouch 0 5 1\n\
+         mremap 0 1 1 1 MAYMOVE|FIXED 4",
+    );
+    let right = moved.copy_merge().and_then(|merge| merge.right.as_ref()).expect("a neighbour");
+    let has = |wanted: fn(&MergeBarrier) -> bool| right.barriers.iter().any(wanted);
+    assert!(has(|barrier| matches!(barrier, MergeBarrier::AnonVma)), "{right:?}");
+    assert!(!has(|barrier| matches!(barrier, MergeBarrier::Chain)), "{right:?}");
 }
