@@ -2,7 +2,7 @@
 
 use crate::picture::{ProcessPicture, Range};
 
-/// Where each edge is on a row, of edges that fit on one.
+/// One row of a drawing: the edges on it, in ascending order, each with its column.
 pub(crate) struct Axis {
     pub(crate) columns: Vec<(u8, usize)>,
 }
@@ -12,7 +12,8 @@ impl Axis {
         self.columns.iter().find(|(edge, _)| *edge == page).map(|(_, column)| *column)
     }
 
-    /// The part of a range that is on this row, and whether its ends are.
+    /// Returns the columns of the part of a range that is on this row, and two flags: the row has
+    /// the start of the range, the row has its end. `None` if no part of the range is on the row.
     pub(crate) fn clip(&self, range: Range) -> Option<(Span, bool, bool)> {
         let (first, last) = (self.columns.first()?, self.columns.last()?);
         let (start, end) = (range.start.max(first.0), range.end.min(last.0));
@@ -24,7 +25,7 @@ impl Axis {
     }
 }
 
-/// Columns, both ends included.
+/// A span of columns, both ends included.
 #[derive(Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) start: usize,
@@ -37,13 +38,13 @@ impl Span {
     }
 }
 
-/// Columns to the left of a drawing.
+/// The number of columns to the left of a drawing.
 pub(crate) const INDENT: usize = 2;
-/// Columns of a range that nothing maps, at most.
+/// The most columns of a range that nothing maps.
 const GAP: usize = 7;
 
-/// Divides edges into rows and gives each its column. A page is as wide as it can be; where that
-/// is too wide, long ranges become shorter than they are.
+/// Divides the edges into rows and gives each edge its column. A page is drawn as wide as one row
+/// permits. If the pages do not fit, long ranges are drawn shorter than they are.
 pub(crate) fn axes(process: &ProcessPicture, width: usize) -> Vec<Axis> {
     let edges = &process.edges();
     let digits = |page: u8| page.to_string().len();
@@ -65,7 +66,7 @@ pub(crate) fn axes(process: &ProcessPicture, width: usize) -> Vec<Axis> {
         .into_iter()
         .map(|(unit, most)| wide(unit, most))
         .find(|widths| fits(widths))
-        // Too many for one row.
+        // The edges do not fit on one row.
         .unwrap_or_else(|| wide(4, 11));
     let mut rows = Vec::new();
     let mut columns = Vec::new();

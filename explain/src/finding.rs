@@ -1,6 +1,6 @@
 //! A finding: a run, completed by its results, the reason of its divergence, and its pictures.
 //!
-//! All that is rendered, as text, HTML or SARIF, is rendered from this data.
+//! The text, HTML and SARIF of a finding are all rendered from this data.
 
 use vmadiff_lockstep::compare::Scope;
 use vmadiff_lockstep::run::Run;
@@ -14,9 +14,9 @@ use crate::why::why;
 pub struct Finding {
     /// The run.
     pub run: Run,
-    /// The result of each operation of the program; both results where they differ.
+    /// The result of each operation of the program; both results if they differ.
     pub results: Vec<String>,
-    /// The reason of the divergence, in a sentence; `None` where the machines agree.
+    /// The reason of the divergence, in a sentence; `None` if the machines agree.
     pub why: Option<String>,
     /// The picture of each step of the run.
     pub pictures: Vec<Picture>,

@@ -1,35 +1,36 @@
-//! Words with their emphasis, and how they fill a box, in text and in SVG.
+//! Words with their emphasis, and the layout of words in a box, for text and for SVG.
 
 use crate::picture::{Word, marked};
 
-/// What a piece of text is, for its colour. No meaning is in the colour alone.
+/// The role of a piece of text, which decides its colour. Colour is never the only mark of a role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ink {
-    /// Anything.
+    /// Text without a special role.
     #[default]
     Plain,
-    /// What is less important: frames, the ruler.
+    /// Less important text: frames, the ruler.
     Frame,
     /// A title.
     Title,
-    /// What differs; also marked by `!`.
+    /// A value that differs between the machines; also marked by `!`.
     Differs,
-    /// What the operation touched; also bracketed.
+    /// A range that the operation touched; also bracketed.
     Touched,
-    /// Edges that are none any more; also drawn dotted.
+    /// An edge that a merge has removed; also drawn dotted.
     Joined,
 }
 
-/// Rows of words in a box: more are written below.
+/// The most rows of words in a box. Longer texts are written below the drawing.
 pub(crate) const BOX_ROWS: usize = 5;
 
-/// The words of a line, with what differs marked.
+/// Returns the words of a line, each with its ink: values that differ are marked.
 pub(crate) fn inked(words: &[Word]) -> Vec<(String, Ink)> {
     let ink = |word: &Word| if word.differs { Ink::Differs } else { Ink::Plain };
     marked(words).into_iter().zip(words.iter().map(ink)).collect()
 }
 
-/// Words in rows of at most `width` columns; nothing where they need more than `rows`.
+/// Returns the words in rows of at most `width` columns; nothing if they need more than `rows`
+/// rows.
 pub(crate) fn fill(
     words: &[(String, Ink)],
     width: usize,

@@ -2,8 +2,9 @@
 //!
 //! A run of two machines ([`vmadiff_lockstep::run::Run`]) becomes a [`finding::Finding`], which is
 //! completed step by step: the [`results`] of its operations, the reason ([`why()`]), and a
-//! [`picture`] of each step. A finding is rendered as [`text`], as a page of HTML (`page`), or, one
-//! [`row`] each, as [`sarif`]. [`merge_cases`] and [`contract_points`] count what programs exercise.
+//! [`picture`] of each step. A finding is rendered as [`text`], as an HTML page (`page`), or as one
+//! [`row`] of a list or of [`sarif`]. [`merge_cases`] and [`contract_points`] count the merge cases
+//! and the points of the contract that programs exercise.
 
 mod axis;
 pub mod contract_points;

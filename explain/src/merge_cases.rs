@@ -1,16 +1,16 @@
-//! The eight cases of `vma_merge()` that programs meet, by the decisions of the reference.
+//! Counts the eight cases of `vma_merge()` that programs reach, by the decisions of the reference.
 
 use vmadiff_machine::{Machine as _, Observation, Program};
 use vmadiff_reference::Reference;
 use vmadiff_reference::why::MergeDecision;
 
-/// The number of cases of `vma_merge()`. They are numbered as in its comment.
+/// The number of cases of `vma_merge()`, which are numbered as in its comment.
 pub const CASES: usize = 8;
 
-/// The number of times that each case was met.
+/// The number of times that each case was reached.
 pub type Cases = [usize; CASES];
 
-/// Returns the case of a decision; `None` where nothing merged.
+/// Returns the case of a decision; `None` if nothing merged.
 fn case(decision: &MergeDecision) -> Option<usize> {
     let joined =
         |near: &Option<_>| near.as_ref().is_some_and(vmadiff_reference::why::Neighbour::joined);
@@ -33,8 +33,8 @@ fn case(decision: &MergeDecision) -> Option<usize> {
     }
 }
 
-/// Returns how often a program meets each case: within an address space, and by copies from
-/// another one.
+/// Returns how often a program reaches each case: first by operations within one address space,
+/// then by copies from another address space.
 pub fn merge_cases(program: &Program) -> (Cases, Cases) {
     let (mut within, mut across) = ([0; CASES], [0; CASES]);
     let mut machine = Reference::new();

@@ -1,9 +1,10 @@
-//! Divergences as a page: one file of HTML that asks for nothing else and may be mailed.
+//! Divergences as a page: one self-contained HTML file, which loads no other file and can be
+//! mailed.
 //!
-//! It lists every operation; a script in it shows one at a time instead. All text is escaped by
-//! the template engine, the data where they are put in, and the page's own policy forbids to run
-//! anything but its own script and to load anything at all: what a corpus file, its name or a list
-//! of known divergences says can do nothing but be read.
+//! The page lists every operation; its script shows one operation at a time instead. The template
+//! engine escapes all text, and the JSON is escaped where it is put in. The page's content security
+//! policy forbids any other script and any request. So no text from a corpus file, a file name or a
+//! list of known divergences can run code.
 
 mod bars;
 mod content;
@@ -31,7 +32,7 @@ impl Page {
     /// Returns the page as HTML.
     ///
     /// # Errors
-    /// Where its data cannot be written as JSON, which does not happen.
+    /// Returns an error if the data cannot be written as JSON, which does not happen.
     pub fn render(&self) -> serde_json::Result<String> {
         let all: Vec<Vec<Step>> =
             self.divergences.iter().map(|shown| steps::steps(&shown.finding)).collect();
@@ -66,7 +67,7 @@ impl Page {
     }
 }
 
-/// A page without a script around `body`, which is HTML already.
+/// Returns a page without a script around `body`, which has to be HTML already.
 pub fn article(title: &str, body: &str) -> String {
     let page = html! {
         (DOCTYPE)

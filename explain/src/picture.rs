@@ -1,7 +1,8 @@
 //! A picture of an operation, as data: the address spaces of both machines as bars, the ranges that
 //! the operation touched, and the differences.
 //!
-//! A [`Painter`] makes pictures of observations. They are drawn as [text](crate::text) or as SVG.
+//! A [`Painter`] makes pictures from observations. A picture is drawn as [text](crate::text) or as
+//! SVG.
 
 mod differences;
 mod letters;
@@ -17,7 +18,7 @@ pub use painter::Painter;
 pub use set::has;
 pub use words::{Word, copy_text, legend, marked, pages_text, permissions};
 
-/// A range of pages, the end exclusive.
+/// A range of pages, its end exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// The first page.
@@ -27,27 +28,27 @@ pub struct Range {
 }
 
 impl Range {
-    /// `len` pages from `page` on.
+    /// Returns the range of `len` pages that begins at `page`.
     pub fn new(page: Page, len: Len) -> Range {
         Range { start: page.0, end: page.plus(len).0 }
     }
 
-    /// Where a VMA is.
+    /// Returns the range of a VMA.
     pub fn of(vma: &Vma) -> Range {
         Range { start: vma.start.0, end: vma.end.0 }
     }
 
-    /// Whether there is no page in it.
+    /// Returns whether the range has no pages.
     pub fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
-    /// Whether the two have a page in common.
+    /// Returns whether the two ranges have a page in common.
     pub fn overlaps(self, other: Range) -> bool {
         self.start.max(other.start) < self.end.min(other.end)
     }
 
-    /// Whether `page` is one of its pages.
+    /// Returns whether the range contains `page`.
     pub fn contains(self, page: u8) -> bool {
         (self.start..self.end).contains(&page)
     }
@@ -64,14 +65,15 @@ impl std::fmt::Display for Range {
 pub struct Touched {
     /// The process.
     pub process: usize,
-    /// Whether it is where something comes `from`, where it goes `to`, or what is worked `on`.
+    /// The role of the range in the operation: the source (`from`), the destination (`to`), or the
+    /// range acted `on`.
     pub role: &'static str,
     /// The range. It may be empty.
     pub range: Range,
 }
 
-/// The ranges that an operation touches; `result` says where the kernel put a destination that it
-/// chose.
+/// Returns the ranges that an operation touches. `result` has the address that the kernel chose for
+/// a range without a fixed address.
 pub fn touched(op: &Op, result: Result<u8, Errno>) -> Vec<Touched> {
     let touched = |named: OpRange| Touched {
         process: usize::from(named.process.0),
@@ -85,34 +87,35 @@ pub fn touched(op: &Op, result: Result<u8, Errno>) -> Vec<Touched> {
     op.ranges(result).map(touched).collect()
 }
 
-/// A VMA.
+/// A VMA, as it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bar {
-    /// Where it is.
+    /// The pages of the VMA.
     pub range: Range,
-    /// What is said of it.
+    /// The attributes of the VMA, as words.
     pub words: Vec<Word>,
-    /// Edges of the VMAs before, and of the range that was added, that are none any more.
+    /// Edges that a merge has removed: edges of the VMAs before the operation and of the added
+    /// range.
     pub joined: Vec<u8>,
 }
 
-/// An address space.
+/// An address space, as it is drawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Space {
     /// The VMAs in address order.
     pub bars: Vec<Bar>,
-    /// Counters in pages (maps: VMAs), and the anonymous pages.
+    /// The counters in pages (`map_count` in VMAs), and the anonymous pages.
     pub counters: Vec<Word>,
 }
 
-/// What a machine shows of a process.
+/// The state of a process on one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// There is no such process.
+    /// The process does not exist.
     Gone,
-    /// The kernel did not survive.
+    /// The kernel did not survive the operation.
     Lost,
-    /// An address space.
+    /// The process is alive, with this address space.
     Alive(Space),
 }
 
@@ -124,38 +127,38 @@ impl Side {
         }
     }
 
-    /// The bars, if there are any.
+    /// Returns the VMAs; empty if the process has no address space.
     pub fn bars(&self) -> &[Bar] {
         self.space().map_or(&[], |space| &space.bars)
     }
 }
 
-/// A process, as both machines show it.
+/// A process on both machines.
 #[derive(Clone, Debug)]
 pub struct ProcessPicture {
-    /// Its index.
+    /// The index of the process.
     pub process: usize,
-    /// What the operation touched there.
+    /// The ranges that the operation touched in the process.
     pub touched: Vec<Touched>,
-    /// Its address space before the operation, where that touched it.
+    /// The address space before the operation, if the operation touched it.
     pub before: Option<Space>,
-    /// The left machine's.
+    /// The process on the left machine.
     pub left: Side,
-    /// The right machine's.
+    /// The process on the right machine.
     pub right: Side,
-    /// Pages that differ.
+    /// The pages that differ.
     pub pages_differ: PageSet,
-    /// Pages at which a VMA begins or ends in one machine only.
+    /// The pages at which a VMA begins or ends on one machine only.
     pub edges_differ: PageSet,
 }
 
 impl ProcessPicture {
-    /// Whether both machines show the same.
+    /// Returns whether both machines show the same.
     pub fn same(&self) -> bool {
         self.left == self.right
     }
 
-    /// Whether nothing maps `page`, and the operation does not touch it.
+    /// Returns whether `page` is a gap: no VMA maps it, and the operation does not touch it.
     pub fn is_gap(&self, page: u8) -> bool {
         let before = self.before.iter().flat_map(|space| &space.bars);
         let mut bars = before.chain(self.left.bars()).chain(self.right.bars());
@@ -163,7 +166,8 @@ impl ProcessPicture {
             && !self.touched.iter().any(|t| t.range.contains(page))
     }
 
-    /// Every edge and every end of a touched range, ascending: what has to be told apart.
+    /// Returns every edge of a VMA and every end of a touched range, ascending. A drawing gives
+    /// each of them a column of its own.
     pub fn edges(&self) -> Vec<u8> {
         let before = self.before.iter().flat_map(|space| &space.bars);
         let bars = before.chain(self.left.bars()).chain(self.right.bars());
@@ -177,11 +181,11 @@ impl ProcessPicture {
     }
 }
 
-/// All that there is to see after an operation.
+/// The picture of an operation.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    /// What each machine says of the operation beside its result: `copy_vma()`, events, committed
-    /// memory.
+    /// The facts that each machine reports beside the result of the operation: the report of
+    /// `copy_vma()`, events, committed memory.
     pub said: [Vec<Word>; 2],
     /// The living processes.
     pub processes: Vec<ProcessPicture>,

@@ -3,7 +3,7 @@
 use vmadiff_lockstep::run::Run;
 use vmadiff_machine::Errno;
 
-/// The result of an operation: `0`, a page or process, or the error.
+/// Returns the result of an operation as text: `0`, a page, a process, or the error.
 pub fn result_text(result: Result<u8, Errno>) -> String {
     match result {
         Ok(value) => value.to_string(),
@@ -11,12 +11,12 @@ pub fn result_text(result: Result<u8, Errno>) -> String {
     }
 }
 
-/// What each operation of a run answered: both answers where they differ.
+/// Returns the result of each operation of a run as text; both results if they differ.
 pub fn results(run: &Run) -> Vec<String> {
     let lacking = "not run: not an operation of both machines";
     let reached = run.steps.last().map_or(0, |step| match run.divergence {
         Some(_) => step.at + 1,
-        // Both machines died there, or the program ends.
+        // Both machines died at this operation, or the program ends here.
         None if step.left.is_fatal() => step.at + 1,
         None => run.program.ops.len(),
     });

@@ -1,4 +1,4 @@
-//! A finding as one row of a list: what tables, JSON and SARIF have of it.
+//! A finding as one row of a list: the fields that tables, JSON and SARIF show.
 
 use serde::Serialize;
 
@@ -9,14 +9,15 @@ pub struct Row {
     pub class: &'static str,
     /// The signature.
     pub signature: String,
-    /// Operations of the minimized program.
+    /// The number of operations of the minimized program.
     pub operations: usize,
     /// The minimized program, in the text form.
     pub program: String,
-    /// Why it is known, if it is.
+    /// The reason why the divergence is known; `None` if it is new.
     pub known: Option<String>,
-    /// Where the minimized program was written, or the first file that shows it.
+    /// The file with the minimized program if it was written, else the first file that shows the
+    /// divergence.
     pub file: String,
-    /// The files whose programs show it.
+    /// The files whose programs show the divergence.
     pub found_in: Vec<String>,
 }

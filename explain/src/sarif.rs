@@ -1,14 +1,14 @@
 //! Divergences as SARIF 2.1.0, which code scanning reads.
 //!
-//! A rule a signature, a result a divergence. What is known is reported as suppressed, with the
-//! reason. The place of a result is its minimized program: where in the kernel's code the cause is,
-//! nobody has said yet.
+//! Each signature is a rule, and each divergence is a result. A known divergence is reported as
+//! suppressed, with the reason. The location of a result is its minimized program, because the
+//! place of the cause in the kernel's code is not known.
 
 use serde::Serialize;
 
 use crate::row::Row;
 
-/// Where the format is specified.
+/// The address of the format's schema.
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
@@ -56,7 +56,7 @@ struct Text {
     text: String,
 }
 
-/// A result; Rust has given that name to something else.
+/// A result of SARIF. The name `Result` is taken by Rust.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Finding<'a> {
@@ -88,7 +88,7 @@ struct ArtifactLocation {
     uri: String,
 }
 
-/// Lines of the program, counted from 1.
+/// A region: a range of lines of the program, counted from 1.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Region {
@@ -96,7 +96,7 @@ struct Region {
     snippet: Text,
 }
 
-/// What makes a result the same as one of another run.
+/// The fingerprint of a result: results of two runs with the same fingerprint are the same.
 #[derive(Serialize)]
 struct Fingerprints<'a> {
     #[serde(rename = "signature/v1")]
@@ -109,8 +109,8 @@ struct Suppression<'a> {
     justification: &'a str,
 }
 
-/// A path as a relative reference (RFC 3986): `/` between folders, what has a meaning in a URI as
-/// `%XX`.
+/// Returns a path as a relative reference (RFC 3986): folders are separated by `/`, and characters
+/// with a meaning in a URI are written as `%XX`.
 fn uri(path: &str) -> String {
     let mut uri = String::new();
     for byte in path.bytes() {
@@ -124,10 +124,10 @@ fn uri(path: &str) -> String {
     uri
 }
 
-/// The SARIF file of divergences between two machines, with a newline at its end.
+/// Returns the SARIF file of divergences between two machines, with a newline at its end.
 ///
 /// # Errors
-/// None that serde_json has for such a structure.
+/// Returns the error of serde_json, which has none for such a structure.
 pub fn sarif(rows: &[Row], machines: (&str, &str)) -> Result<String, serde_json::Error> {
     let (left, right) = machines;
     let rules = rows.iter().map(|row| Rule {
@@ -137,10 +137,10 @@ pub fn sarif(rows: &[Row], machines: (&str, &str)) -> Result<String, serde_json:
     });
     let results = rows.iter().enumerate().map(|(rule_index, row)| {
         let Row { signature, operations, program, known, file, found_in, .. } = row;
-        // Its text twin, where it was written.
+        // The text form of the program is used if it was written too.
         let twin = file.strip_suffix(".vmad").map(|stem| format!("{stem}.txt"));
         let region = Region {
-            // The last operation is the one after which they differ.
+            // The machines differ after the last operation.
             start_line: program.lines().count().max(1),
             snippet: Text { text: program.lines().last().unwrap_or("").to_owned() },
         };

@@ -38,7 +38,7 @@ pub fn program(finding: &Finding, look: Look) -> String {
     program_lines(&program.limits, &program.ops, &finding.results, mark, look).text(look)
 }
 
-/// Returns the reason of a divergence and its drawing; nothing for a run without divergence.
+/// Returns the reason of a divergence and its drawing; an empty text for a run without divergence.
 pub fn explained(finding: &Finding, look: Look) -> String {
     let Some(why) = &finding.why else { return String::new() };
     let mut sheet = Sheet::default();
@@ -47,7 +47,8 @@ pub fn explained(finding: &Finding, look: Look) -> String {
     format!("{}\n{}", sheet.text(look), drawing.map_or_else(String::new, |d| d.text(look)))
 }
 
-/// Returns the lines of a program, each with its result. Operation number `mark` is marked by `>`.
+/// Returns the lines of a program, each with its result. The operation with index `mark` is marked
+/// by `>`.
 pub fn program_lines(
     limits: &Limits,
     ops: &[Op],

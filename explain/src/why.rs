@@ -1,9 +1,10 @@
-//! Why two machines differ: one sentence with the point of the contract, or the condition of the
-//! merge rule, and the values that decide.
+//! The reason why two machines differ: one sentence with the point of the contract, or the
+//! condition of the merge rule, and the values that decide.
 //!
-//! The reference decides and [gives its reasons](vmadiff_reference::why). This module finds the
-//! reason that belongs to the difference and words it. Where neither machine is the reference, the
-//! reference is run beside them, and the sentence says with which of the two it agrees.
+//! The reference makes the decisions and [gives its reasons](vmadiff_reference::why). This module
+//! finds the reason that belongs to the difference and words it. If neither machine is the
+//! reference, the reference runs beside them, and the sentence says which of the two machines
+//! agrees with it.
 
 mod accounting;
 mod anon_vma;
@@ -32,7 +33,7 @@ use crate::picture::{Painter, Range, Touched, touched};
 /// The name of the machine whose reasons are worded.
 const REFERENCE: &str = "reference";
 
-/// The citation of a point of the contract.
+/// Returns the citation of a point of the contract.
 fn point(number: u8) -> &'static str {
     match number {
         1 => {
@@ -88,19 +89,19 @@ pub fn why(run: &Run) -> Option<String> {
     Some(format!("{sentence}{}", case.judge()))
 }
 
-/// Returns the answer of the merge rule for the range that the last operation of a run copies or
-/// moves, and each of its neighbours: the condition that keeps them apart, or that every one holds.
-/// Empty where the operation copies nothing.
+/// Returns the answers of the merge rule for the range that the last operation of a run copies or
+/// moves, one for each neighbour: the condition that forbids the merge, or that every condition
+/// holds. Empty if the operation copies or moves nothing.
 pub fn merge_conditions(run: &Run) -> Vec<String> {
     Case::of(run).map_or_else(Vec::new, |case| case.merge_conditions())
 }
 
-/// Names of flags, joined by `|`.
+/// Returns the names of flags, joined by `|`.
 fn flag_names(flags: VmFlags) -> String {
     flags.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join("|")
 }
 
-/// A list of ranges: `[1,2), [2,4) and [4,7)`.
+/// Returns a list of ranges as text: `[1,2), [2,4) and [4,7)`.
 fn list(ranges: &[impl Display]) -> String {
     let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     match texts.split_last() {
@@ -109,14 +110,14 @@ fn list(ranges: &[impl Display]) -> String {
     }
 }
 
-/// The page offset of a VMA's page, modulo 2^64 as the kernel adds.
+/// Returns the page offset of a page of a VMA, modulo 2^64 as the kernel adds.
 fn pgoff_at(vma: &Vma, page: u8) -> PageOffset {
     let mut pgoff = vma.pgoff;
     pgoff.0 = pgoff.0.wrapping_add(page.into()).wrapping_sub(vma.start.0.into());
     pgoff
 }
 
-/// A page offset as sentences show it: `@4`.
+/// Returns a page offset in the form of the sentences: `@4`.
 fn pgoff_text(pgoff: PageOffset) -> String {
     let text = pgoff.to_string();
     if text.starts_with('@') { text } else { format!("@{text}") }
@@ -126,7 +127,7 @@ fn index(process: Process) -> usize {
     usize::from(process.0)
 }
 
-/// The VMAs that map one page in both machines.
+/// The VMAs that map the same page in both machines.
 struct Both<'a> {
     process: usize,
     page: u8,
@@ -135,7 +136,7 @@ struct Both<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// Returns the last operation of a run; `None` where the run is empty.
+    /// Returns the case of the last operation of a run; `None` if the run is empty.
     fn of(run: &'a Run) -> Option<Case<'a>> {
         let (last, step) = (run.steps.len().checked_sub(1)?, run.steps.last()?);
         let mut painter = Painter::new(Scope::Models);
@@ -170,7 +171,8 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// A remark on whose reasons these are, where the left machine is not the reference.
+    /// Returns the remark that the reasons are those of the reference; empty if the left machine is
+    /// the reference.
     fn judge(&self) -> String {
         let shows = match (self.names.0 == REFERENCE, self.agrees) {
             (true, _) => return String::new(),
@@ -204,7 +206,7 @@ impl<'a> Case<'a> {
         matches!(self.op.opcode(), Opcode::Copy | Opcode::CopyVma)
     }
 
-    /// Returns the copy or move that made a page of a process.
+    /// Returns the copy or move that mapped a page of a process.
     fn made(&self, process: usize, page: u8) -> Option<&CopyReason> {
         self.reason
             .copy
@@ -218,8 +220,8 @@ impl<'a> Case<'a> {
         Some((space, space.vma_at(copy.from.start)?))
     }
 
-    /// The merges of the reference: `: in reference, [1,2) and [2,4) of process 0 become [1,4)`.
-    /// Empty where it merged nothing.
+    /// Returns the merges of the reference as text: `: in reference, [1,2) and [2,4) of process 0
+    /// become [1,4)`. Empty if the reference merged nothing.
     fn merged_text(&self) -> String {
         let merged = self.reason.merges.iter().find_map(|decision| {
             let whole = decision.merged()?;
@@ -236,7 +238,7 @@ impl<'a> Case<'a> {
         merged.unwrap_or_default()
     }
 
-    /// The sentence for a difference that has no values to show.
+    /// Returns the sentence for a difference that has no values to show.
     fn nothing(&self) -> String {
         format!("{} and {} show different things after `{}`", self.names.0, self.names.1, self.op)
     }

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::picture::{Bar, Side};
 
-/// A VMA: its first page, its end, and its words.
+/// A VMA: its first page, its end (exclusive), and its words.
 #[derive(PartialEq, Serialize)]
 pub(super) struct BarData(u8, u8, String);
 
-/// Returns the VMAs of one side; nothing where there is no address space.
+/// Returns the VMAs of one side; `None` if the side has no address space.
 pub(super) fn side_data(side: &Side) -> Option<Vec<BarData>> {
     let Side::Alive(space) = side else { return None };
     let bar = |bar: &Bar| {

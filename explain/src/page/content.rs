@@ -7,23 +7,23 @@ use crate::finding::Finding;
 pub struct Page {
     /// The names of the machines, left and right.
     pub names: (String, String),
-    /// Programs that were run to find the divergences.
+    /// The number of programs that were run to find the divergences.
     pub programs: usize,
-    /// Files that were no programs.
+    /// The number of files that were no programs.
     pub skipped: usize,
-    /// The divergences, in the order they are shown.
+    /// The divergences, in the order of the page.
     pub divergences: Vec<Shown>,
 }
 
-/// A divergence with what the page says about it.
+/// A divergence, with the facts that the page shows about it.
 #[derive(Debug)]
 pub struct Shown {
     /// The run, explained.
     pub finding: Finding,
-    /// Why it is known, if it is.
+    /// The reason why the divergence is known; `None` if it is new.
     pub known: Option<String>,
-    /// The files whose programs show it.
+    /// The files whose programs show the divergence.
     pub files: Vec<String>,
-    /// The program in C, for a kernel that has the call; where the page has room.
+    /// The program in C, for a kernel that has the call; `None` if the page has no room for it.
     pub reproducer: Option<String>,
 }

@@ -45,8 +45,8 @@ struct ProcessData {
     right: Option<Vec<BarData>>,
 }
 
-/// JSON for the inside of a script element, where nothing may look like markup: what could is
-/// escaped as JSON escapes characters.
+/// Returns JSON for the inside of a script element. Characters that could be read as markup are
+/// written as JSON escapes.
 pub(super) fn embedded(data: &impl Serialize) -> serde_json::Result<PreEscaped<String>> {
     let mut text = String::new();
     for c in serde_json::to_string(data)?.chars() {
@@ -61,7 +61,7 @@ pub(super) fn embedded(data: &impl Serialize) -> serde_json::Result<PreEscaped<S
 }
 
 impl Page {
-    /// Returns the data of the page, whose divergences have these steps.
+    /// Returns the data of the page. `all` has the steps of each divergence.
     pub(super) fn data(&self, all: &[Vec<Step<'_>>]) -> Data<'_> {
         Data {
             left: &self.names.0,

@@ -6,8 +6,8 @@ use crate::picture;
 
 const STYLE: &str = include_str!("style.css");
 
-/// The head of a page that loads nothing, and runs no script but that of `scripts`, a directive of
-/// its policy.
+/// Returns the head of a page that loads nothing. `scripts` is the `script-src` directive of the
+/// page's policy: only scripts that it names run.
 pub(super) fn head(title: &str, scripts: &str) -> Markup {
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; {scripts}; base-uri 'none'; \

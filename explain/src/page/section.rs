@@ -9,7 +9,7 @@ use super::steps::{Step, steps};
 use super::svg;
 use crate::finding::Finding;
 
-/// Text in a box, which the script gives a button to copy it with.
+/// Returns a box with a text. The script of the page adds a button that copies the text.
 fn boxed(what: &str, text: &str) -> Markup {
     html! { div.box data-what=(what) { pre tabindex="0" aria-label=(what) { (text) } } }
 }
@@ -53,7 +53,7 @@ impl Page {
             command.push_str("\n# as it was found:");
         }
         for file in shown.files.iter().take(3) {
-            // A name may be anything, and a line break would end the comment.
+            // A file name may contain a line break, which would end the comment.
             let file = file.replace(|c: char| c.is_control(), "?");
             command.push_str(&format!("\nvmadiff replay {machines} {}", quoted(&file)));
         }
@@ -83,8 +83,8 @@ impl Page {
     }
 }
 
-/// Returns the reason of a divergence and the drawing of its last operation: a block of HTML without
-/// an empty line, which can be put into another text.
+/// Returns the reason of a divergence and the drawing of its last operation: a block of HTML
+/// without an empty line, so that it can be put into a Markdown file.
 pub fn divergence(finding: &Finding) -> String {
     let names = finding.names();
     let steps = steps(finding);
@@ -100,7 +100,7 @@ pub fn divergence(finding: &Finding) -> String {
     block.into_string()
 }
 
-/// One past the position of the last operation that was performed.
+/// Returns the number of operations that were performed.
 fn performed(run: &Run) -> usize {
     run.steps.last().map_or(0, |step| step.at + 1)
 }

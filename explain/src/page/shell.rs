@@ -1,6 +1,6 @@
-//! Words of a shell command.
+//! Quoting of words of a shell command.
 
-/// A word for a shell, whatever is in it.
+/// Returns a word quoted for a shell, whatever characters it contains.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=,@%".contains(c);
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {

@@ -8,7 +8,8 @@ use crate::picture::{Picture, ProcessPicture, Side};
 pub(super) struct Step<'a> {
     pub(super) at: usize,
     pub(super) picture: &'a Picture,
-    /// The processes that it changed, or whose machines differ: positions in the picture.
+    /// The processes that the operation changed, or whose machines differ: positions in the
+    /// picture.
     pub(super) changed: Vec<usize>,
 }
 
@@ -21,7 +22,7 @@ pub(super) fn steps(finding: &Finding) -> Vec<Step<'_>> {
             let same = before.and_then(|picture| {
                 picture.processes.iter().find(|other| other.process == process.process)
             });
-            // What a merge has joined is news of one step only.
+            // A merge is shown at its own step only.
             !process.same()
                 || !process.touched.is_empty()
                 || same.is_none_or(|other| {

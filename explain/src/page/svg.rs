@@ -1,4 +1,4 @@
-//! A process as both machines show it, as SVG.
+//! A process on both machines, drawn as SVG.
 
 use maud::{Markup, html};
 
@@ -6,17 +6,17 @@ use crate::axis::{Axis, axes};
 use crate::ink::{BOX_ROWS, Ink, fill, inked};
 use crate::picture::{Bar, ProcessPicture, Range, Side, has, marked};
 
-/// The columns that a drawing is laid out on, and how large a column and a row are, in pixels.
+/// The number of columns of a drawing, and the size of a column and of a row, in pixels.
 const COLUMNS: usize = 118;
 const WIDTH: usize = 8;
 const HEIGHT: usize = 15;
-/// Above the base line of a row's text.
+/// The distance from the top of a row to the base line of its text, in pixels.
 const BASE: usize = 11;
 
-/// Words that do not fit in their box.
+/// Texts that do not fit in the box of their VMA.
 type Keys = Vec<(Range, String)>;
 
-/// What one part of a drawing takes: its markup and its rows.
+/// A part of a drawing: its markup and its rows.
 struct Part {
     markup: Vec<Markup>,
     /// The next free y.
@@ -30,7 +30,7 @@ impl Part {
     }
 }
 
-/// The drawing of a process, `before` with what it was before the operation.
+/// Returns the drawing of a process: `before` the operation, or after it.
 pub(super) fn process(process: &ProcessPicture, names: (&str, &str), before: bool) -> Markup {
     let mut keys = Keys::new();
     let mut part = Part { markup: Vec::new(), y: 0 };
@@ -73,7 +73,7 @@ fn x(column: usize) -> usize {
     column * WIDTH
 }
 
-/// What there is to see, in words.
+/// Returns the title and the description of a drawing, for readers who cannot see it.
 fn described(process: &ProcessPicture, names: (&str, &str)) -> (String, String) {
     let words = |name: &str, side: &Side| match side {
         Side::Gone => format!("{name}: no such process."),
@@ -186,7 +186,7 @@ fn bars(part: &mut Part, bars: &[Bar], axis: &Axis, keys: &mut Keys) {
     part.y += height + 4;
 }
 
-/// A row of `!` below the pages that differ, and below edges that only one machine has.
+/// Draws a row of `!` below the pages that differ, and below edges that only one machine has.
 fn differences(part: &mut Part, process: &ProcessPicture, axis: &Axis) {
     let mut any = false;
     for pair in axis.columns.windows(2) {

@@ -5,7 +5,7 @@ use vmadiff_machine::operand::END_PAGES;
 use super::{Picture, Side, Word, has, marked};
 
 impl Picture {
-    /// What differs, a line each.
+    /// Returns the differences, a line each.
     pub fn differences(&self, names: (&str, &str)) -> Vec<String> {
         let names = [names.0, names.1];
         let differs = |words: &[Word]| words.iter().any(|word| word.differs);

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-/// Gives objects their letters: the same one as long as the object lives, and the same one in
-/// both machines where both have it at the same place.
+/// The letters of objects. An object keeps its letter as long as it lives. If both machines have an
+/// object at the same place, it has the same letter in both.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    /// By the number that the right machine gives an object, from step to step.
+    /// The letter number of each object of the right machine, kept from step to step.
     right: BTreeMap<usize, usize>,
-    /// By the left machine's numbers, for this step.
+    /// The letter number of each object of the left machine, for this step.
     left: BTreeMap<usize, usize>,
 }
 
 impl Letters {
-    /// Names all objects, given in the same order for both machines. `pairs` are those that both
-    /// have at one place.
+    /// Names all objects, which are given in the same order for both machines. `pairs` are the
+    /// objects (left, right) that both machines have at the same place.
     pub(super) fn name(&mut self, left: &[usize], right: &[usize], pairs: &[(usize, usize)]) {
         self.right.retain(|object, _| right.contains(object));
         for object in right {
@@ -44,7 +44,7 @@ impl Letters {
         }
     }
 
-    /// The object's number; none where it is gone.
+    /// Returns the letter number of an object; `None` if the object is gone.
     pub(super) fn of(&self, is_left: bool, object: usize) -> Option<usize> {
         let table = if is_left { &self.left } else { &self.right };
         table.get(&object).copied()

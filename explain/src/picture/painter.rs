@@ -1,4 +1,4 @@
-//! The painter: makes pictures of what two machines show.
+//! The painter: makes pictures from the observations of two machines.
 
 use vmadiff_lockstep::compare::Scope;
 use vmadiff_machine::observation::PageSet;
@@ -10,21 +10,22 @@ use super::set::{edge, edges, has, pages};
 use super::words::{ABBREVIATIONS, Word, copy_text, pages_text, permissions};
 use super::{Bar, Picture, ProcessPicture, Range, Side, Space, Touched, touched};
 
-/// Makes the pictures of a program's operations, in their order.
+/// The painter of the operations of a program, which are pictured in their order.
 #[derive(Debug)]
 pub struct Painter {
     scope: Scope,
     anon_vmas: Letters,
     files: Letters,
     uffds: Letters,
-    /// The address spaces before the next operation, as pictured.
+    /// The address space of each process before the next operation, as pictured.
     before: [Option<Space>; MAX_PROCESSES],
-    /// Likewise, as observed on the right: where VMAs ended.
+    /// The edges of the VMAs of each process before the next operation, as the right machine showed
+    /// them.
     edges: [PageSet; MAX_PROCESSES],
 }
 
 impl Painter {
-    /// At the start of a program.
+    /// Returns a painter at the start of a program.
     pub fn new(scope: Scope) -> Painter {
         let mut before: [Option<Space>; MAX_PROCESSES] = Default::default();
         before[0] = Some(Space { bars: Vec::new(), counters: Vec::new() });
@@ -38,7 +39,7 @@ impl Painter {
         }
     }
 
-    /// The picture after the next operation of the program.
+    /// Returns the picture of the next operation of the program.
     pub fn picture(&mut self, op: &Op, left: &Observation, right: &Observation) -> Picture {
         self.name_objects(left, right);
         let all_touched = touched(op, left.result);
@@ -67,7 +68,7 @@ impl Painter {
         }
         let mut said = [self.said(left), self.said(right)];
         let texts = said.clone().map(|words| words.into_iter().map(|w| w.text).collect::<Vec<_>>());
-        // What one of them does not survive is all that there is to compare.
+        // If a machine does not survive the operation, its failure is the only difference.
         let fatal = left.is_fatal() || right.is_fatal();
         for ((words, other), seen) in said.iter_mut().zip([&texts[1], &texts[0]]).zip([left, right])
         {
@@ -110,7 +111,8 @@ impl Painter {
             if !space.alive {
                 return Side::Gone;
             }
-            // With what was lost nothing is compared: only with itself.
+            // A lost address space is compared with nothing. The other address space is compared
+            // with itself, so that nothing is marked.
             let (other, other_is_left) =
                 if other_lost { (space, is_left) } else { (other, !is_left) };
             Side::Alive(self.space((space, is_left), (other, other_is_left), old_edges))
@@ -129,7 +131,7 @@ impl Painter {
             let bars = side.bars().iter().filter(|bar| bar.words.iter().any(|w| w.differs));
             bars.fold(0, |set, bar| set | pages(bar.range))
         };
-        // A page that one side does not map has words on the other side only.
+        // If one side does not map a page, only the other side has words for it.
         let pages_differ = if compare {
             (differing(&picture.left) | differing(&picture.right)) & self.unlike(l, r)
         } else {
@@ -138,7 +140,7 @@ impl Painter {
         ProcessPicture { pages_differ, ..picture }
     }
 
-    /// The pages of which the two address spaces show different things.
+    /// Returns the pages whose words differ in the two address spaces.
     fn unlike(&self, left: &AddressSpace, right: &AddressSpace) -> PageSet {
         (0..END_PAGES as u8).fold(0, |set, page| {
             let l = left.vma_at(Page(page)).map(|v| self.words(left, v, true, page));
@@ -147,7 +149,8 @@ impl Painter {
         })
     }
 
-    /// An address space beside another one; each with whether it is the left machine's.
+    /// Returns an address space as pictured beside another one. Each has a flag: it is the left
+    /// machine's.
     fn space(
         &self,
         (space, is_left): (&AddressSpace, bool),
@@ -202,14 +205,14 @@ impl Painter {
         words
     }
 
-    /// What is said of a VMA, its page offset as it is at `page`.
+    /// Returns the words of a VMA. The page offset is the offset of `page`.
     fn words(&self, space: &AddressSpace, vma: &Vma, is_left: bool, page: u8) -> Vec<String> {
         let mut pgoff = vma.pgoff;
-        // Modulo 2^64, as the kernel adds.
+        // The addition is modulo 2^64, as in the kernel.
         pgoff.0 = pgoff.0.wrapping_add(u64::from(page - vma.start.0));
         let mut words = vec![permissions(vma.flags)];
-        // Anonymous memory counts from the arena, files from their start; what does not is odd
-        // enough to be shown in full.
+        // An offset is shown relative to the arena for anonymous memory, and to the start of the
+        // file for a file. Any other offset is unusual and is shown in full.
         let counted = pgoff.to_string();
         words.push(match (counted.starts_with('@'), vma.file.is_some()) {
             (true, false) => counted,
@@ -246,13 +249,13 @@ impl Painter {
         words
     }
 
-    /// The letters of a VMA's chain, newest first, as pictured last.
+    /// Returns the letters of a VMA's chain, newest first, as in the last picture.
     pub fn chain_letters(&self, space: &AddressSpace, vma: &Vma, is_left: bool) -> Vec<String> {
         let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
         space.chain(vma).iter().map(|a| name(a.index())).collect()
     }
 
-    /// The letters of a VMA's anon_vma and chain, as pictured last: `A[BA]`.
+    /// Returns the letters of a VMA's anon_vma and chain, as in the last picture: `A[BA]`.
     pub fn anon_vma_text(&self, space: &AddressSpace, vma: &Vma, is_left: bool) -> String {
         let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
         let own = vma.anon_vma.map_or_else(|| "none".into(), |own| name(own.index()));
@@ -287,10 +290,10 @@ impl Painter {
     }
 }
 
-/// The objects of one kind that a VMA has.
+/// A function that returns the objects of one kind that a VMA has.
 type Objects = fn(&AddressSpace, &Vma) -> Vec<usize>;
 
-/// A VMA's anon_vma, and those of its chain.
+/// Returns a VMA's anon_vma and the anon_vmas of its chain.
 fn anon_vmas(space: &AddressSpace, vma: &Vma) -> Vec<usize> {
     let chain = space.chain(vma).iter();
     vma.anon_vma.iter().chain(chain).map(|a| a.index()).collect()

@@ -5,7 +5,7 @@ use vmadiff_machine::observation::PageSet;
 
 use super::Range;
 
-/// Whether a page is in a set.
+/// Returns whether a page is in a set.
 pub fn has(set: PageSet, page: u8) -> bool {
     set & edge(page) != 0
 }

@@ -5,22 +5,22 @@ use vmadiff_machine::VmFlags;
 use vmadiff_machine::observation::{CopyReport, PageSet};
 use vmadiff_machine::operand::END_PAGES;
 
-/// One thing that is said of a VMA, or of an address space.
+/// One attribute of a VMA or of an address space, as a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// As it is shown: `rw-p`, `@4`, `lo`, `anon=A[BA]`.
+    /// The word as it is shown: `rw-p`, `@4`, `lo`, `anon=A[BA]`.
     pub text: String,
-    /// Whether the other machine says otherwise of any of the pages.
+    /// The other machine shows another value for some of the pages.
     pub differs: bool,
 }
 
-/// The words of a line, what differs marked by `!`.
+/// Returns the words of a line. Words that differ are marked by `!`.
 pub fn marked(words: &[Word]) -> Vec<String> {
     let mark = |word: &Word| format!("{}{}", if word.differs { "!" } else { "" }, word.text);
     words.iter().map(mark).collect()
 }
 
-/// The flags beside the permissions, as `/proc/PID/smaps` abbreviates them.
+/// The flags beside the permissions, with the abbreviations of `/proc/PID/smaps`.
 pub(super) const ABBREVIATIONS: [(VmFlags, &str); 15] = [
     (VmFlags::VM_UFFD_MISSING, "um"),
     (VmFlags::VM_UFFD_WP, "uw"),
@@ -39,14 +39,15 @@ pub(super) const ABBREVIATIONS: [(VmFlags, &str); 15] = [
     (VmFlags::VM_DONTEXPAND, "de"),
 ];
 
-/// The abbreviations that need a word: each with the flag's name in the kernel.
+/// Returns the abbreviations that the legend explains, each with the kernel's name of the flag.
 pub fn legend() -> impl Iterator<Item = (&'static str, &'static str)> {
     ABBREVIATIONS
         .into_iter()
         .map(|(flag, short)| (short, flag.iter_names().next().map_or("", |(name, _)| name)))
 }
 
-/// The permissions as in `/proc/PID/maps`; `S` is a shared mapping that can never be written.
+/// Returns the permissions as in `/proc/PID/maps`; `S` is a shared mapping that can never be made
+/// writable.
 pub fn permissions(flags: VmFlags) -> String {
     let letter = |flag, letter| if flags.contains(flag) { letter } else { '-' };
     let sharing = match (flags.contains(VmFlags::VM_SHARED), flags.contains(VmFlags::VM_MAYSHARE)) {
@@ -64,7 +65,7 @@ pub fn permissions(flags: VmFlags) -> String {
     .collect()
 }
 
-/// Sets of pages as ranges: `1..4 6..7`.
+/// Returns a set of pages as ranges: `1..4 6..7`.
 pub fn pages_text(pages: PageSet) -> String {
     let mut ranges = Vec::new();
     let mut page = 0;
@@ -82,14 +83,14 @@ pub fn pages_text(pages: PageSet) -> String {
     ranges.join(" ")
 }
 
-/// What `copy_vma()` answered.
+/// Returns the report of `copy_vma()` as text.
 pub fn copy_text(copy: CopyReport, scope: Scope) -> String {
     let mut text = String::from(if copy.merged { "merged" } else { "duplicated" });
     if copy.source_redirected {
         text.push_str(", source redirected");
     }
     if copy.need_rmap_locks {
-        // A recorded kernel does not say whether they were taken.
+        // A recorded kernel does not show whether the locks were taken.
         text.push_str(match (scope, copy.honoured) {
             (Scope::Recorded, _) => ", need_rmap_locks",
             (Scope::Models, true) => ", rmap locks taken",

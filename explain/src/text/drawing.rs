@@ -1,4 +1,4 @@
-//! Pictures drawn with characters: a ruler of pages, and each VMA a box.
+//! Pictures drawn with characters: a ruler of pages, and a box for each VMA.
 
 use crate::axis::{Axis, INDENT, Span, axes};
 use crate::ink::{BOX_ROWS, Ink, fill, inked};
@@ -50,7 +50,7 @@ pub fn picture(picture: &Picture, names: (&str, &str), look: Look) -> Sheet {
     sheet
 }
 
-/// A machine's name, and what it says.
+/// Adds a line with a machine's name and its words.
 fn said(sheet: &mut Sheet, indent: usize, name: &str, words: &[(String, Ink)], width: usize) {
     let name = format!("{name}:");
     let mut line = vec![(name, Ink::Title)];
@@ -73,7 +73,7 @@ fn side(sheet: &mut Sheet, name: &str, side: &Side, axis: &Axis, keys: &mut Keys
     }
 }
 
-/// The page numbers at the edges, and brackets around what the operation touched.
+/// Draws the page numbers at the edges, and brackets around the ranges that the operation touched.
 fn ruler(sheet: &mut Sheet, process: &ProcessPicture, axis: &Axis, look: Look) {
     let row = sheet.len();
     for (page, column) in &axis.columns {
@@ -90,7 +90,7 @@ fn ruler(sheet: &mut Sheet, process: &ProcessPicture, axis: &Axis, look: Look) {
         let long = format!(" {role} ");
         let text = if long.len() <= span.inner() { &long } else { role };
         let free = span.inner().saturating_sub(text.len());
-        // Of a range that is too short for it, the role stands behind the bracket.
+        // If the range is too short for its role, the role stands after the bracket.
         let (column, room) = if text.len() <= span.inner() {
             (span.start + 1 + free / 2, true)
         } else {
@@ -102,14 +102,15 @@ fn ruler(sheet: &mut Sheet, process: &ProcessPicture, axis: &Axis, look: Look) {
     }
 }
 
-/// Words that do not fit in their box: they are written below the drawing, with a number.
+/// Texts that do not fit in the box of their VMA. They are written below the drawing, with a
+/// number.
 type Keys = Vec<(Range, Vec<(String, Ink)>)>;
 
 /// The box of a VMA on one row of the axis.
 struct Cell<'a> {
     bar: &'a Bar,
     span: Span,
-    /// Whether the VMA begins, and ends, on this row.
+    /// The VMA begins on this row; `ends` likewise.
     starts: bool,
     ends: bool,
     rows: Vec<Vec<(String, Ink)>>,
@@ -140,7 +141,7 @@ fn bars(sheet: &mut Sheet, bars: &[Bar], axis: &Axis, keys: &mut Keys) {
     }
 }
 
-/// Returns the rows of words in a box, or a number where they do not fit.
+/// Returns the rows of words in a box, or a number if the words do not fit.
 fn rows(bar: &Bar, span: Span, keys: &mut Keys) -> Vec<Vec<(String, Ink)>> {
     let words = inked(&bar.words);
     if let Some(rows) = fill(&words, span.inner(), BOX_ROWS) {
@@ -181,7 +182,7 @@ fn frame(
         sheet.put(row, end, if b.ends { close } else { "─" }, Ink::Frame);
         for column in b.bar.joined.iter().filter_map(|page| axis.column(*page)) {
             sheet.put(row, column, "┄", Ink::Joined);
-            // Where there is room, wide enough to be seen.
+            // The mark is made wider where there is room, so that it can be seen.
             for near in [column - 1, column + 1] {
                 if near > start && near < end {
                     sheet.put(row, near, "┄", Ink::Joined);
@@ -198,7 +199,7 @@ fn frame(
     }
 }
 
-/// A row of `!` below the pages that differ, and below edges that only one machine has.
+/// Draws a row of `!` below the pages that differ, and below edges that only one machine has.
 fn differences(sheet: &mut Sheet, process: &ProcessPicture, axis: &Axis) {
     let row = sheet.len();
     for pair in axis.columns.windows(2) {

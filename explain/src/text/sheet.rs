@@ -1,17 +1,17 @@
-//! A sheet: lines of characters with colours, wrapped at the width of the terminal.
+//! A sheet: coloured lines of characters, wrapped at the width of the terminal.
 
 use anstyle::{AnsiColor, Effects, Style};
 
 use crate::ink::Ink;
 
-/// How text may look.
+/// The look of a text: width, characters and colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// The columns there are; fewer than [`Look::MIN_WIDTH`] count as that.
+    /// The number of columns. A number below [`Look::MIN_WIDTH`] counts as that minimum.
     pub width: usize,
-    /// Whether nothing but ASCII may be used.
+    /// Only ASCII characters are used.
     pub ascii: bool,
-    /// Whether there are colours.
+    /// Colours are used.
     pub color: bool,
 }
 
@@ -22,16 +22,16 @@ impl Default for Look {
 }
 
 impl Look {
-    /// The fewest columns a drawing fits in.
+    /// The fewest columns that a drawing needs.
     pub const MIN_WIDTH: usize = 40;
 
-    /// The columns that are used.
+    /// Returns the number of columns in use: `width`, or the minimum.
     pub fn columns(&self) -> usize {
         self.width.max(Look::MIN_WIDTH)
     }
 }
 
-/// The style of an ink on a terminal.
+/// Returns the terminal style of an ink.
 fn style(ink: Ink) -> Style {
     let plain = Style::new();
     match ink {
@@ -44,14 +44,14 @@ fn style(ink: Ink) -> Style {
     }
 }
 
-/// Lines of characters, each with its ink.
+/// The lines of a text: characters, each with its ink.
 #[derive(Debug, Default)]
 pub struct Sheet {
     rows: Vec<Vec<(char, Ink)>>,
 }
 
 impl Sheet {
-    /// Puts `text` into a row, from a column on, over what is there.
+    /// Writes `text` into a row, beginning at a column, over the characters that are there.
     pub(crate) fn put(&mut self, row: usize, column: usize, text: &str, ink: Ink) {
         while self.rows.len() <= row {
             self.rows.push(Vec::new());
@@ -65,12 +65,12 @@ impl Sheet {
         }
     }
 
-    /// The number of rows so far.
+    /// Returns the number of rows so far.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Adds a line as it is; where it is too long, its words.
+    /// Adds a line as it is. A line that is too long is split into words.
     pub fn line(&mut self, text: &str, ink: Ink, width: usize) {
         if text.chars().count() <= width {
             self.put(self.len(), 0, text, ink);
@@ -80,8 +80,8 @@ impl Sheet {
         }
     }
 
-    /// Adds a line of words after `indent` columns, on as many rows as `width` columns need; what
-    /// goes on is indented by two columns more.
+    /// Adds a line of words after `indent` columns. The line is wrapped at `width` columns, and
+    /// further rows are indented by two more columns.
     pub fn words<'a>(
         &mut self,
         indent: usize,
@@ -101,7 +101,7 @@ impl Sheet {
                         column = indent + 2;
                         continue;
                     }
-                    // A single word that is too long is cut where the row ends.
+                    // A single word that is too long is cut at the end of the row.
                     let room = width.saturating_sub(column).max(1);
                     let cut = rest.char_indices().nth(room).map_or(rest.len(), |(at, _)| at);
                     self.put(row, column, &rest[..cut], ink);
@@ -112,14 +112,14 @@ impl Sheet {
         }
     }
 
-    /// The sheet as text.
+    /// Returns the sheet as text.
     pub fn text(&self, look: Look) -> String {
         let mut out = String::new();
         for row in &self.rows {
             let length = row.iter().rposition(|(c, _)| *c != ' ').map_or(0, |last| last + 1);
             let mut ink = Ink::Plain;
             for &(c, next) in &row[..length] {
-                // A blank looks the same in every ink.
+                // A space looks the same in every ink.
                 if look.color && next != ink && c != ' ' {
                     if ink != Ink::Plain {
                         out.push_str(&style(ink).render_reset().to_string());
@@ -138,7 +138,7 @@ impl Sheet {
     }
 }
 
-/// What stands for a character of the frames where there is only ASCII.
+/// Returns the ASCII character that stands for a character of the frames.
 fn plain(c: char) -> char {
     match c {
         '─' => '-',

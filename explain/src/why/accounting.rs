@@ -1,4 +1,4 @@
-//! Counters, against the count over the VMAs that the reference makes.
+//! Counters, compared with the reference's count over the VMAs.
 
 use vmadiff_machine::operand::MAX_PROCESSES;
 

@@ -1,4 +1,4 @@
-//! anon_vmas, chains, and pages that the reverse map does not find.
+//! anon_vmas, chains, and pages that a walk of the reverse map does not find.
 
 use vmadiff_machine::observation::{Event, Observation, PageSet};
 use vmadiff_machine::operand::{MAX_PROCESSES, Page};
@@ -55,7 +55,8 @@ impl Case<'_> {
         format!("which VMAs share an anon_vma differs after `{}`", self.op)
     }
 
-    /// The rule for the anon_vma and chain of a page that a copy, a move or a fork made.
+    /// Returns the rule for the anon_vma and the chain of a page that a copy, a move or a fork
+    /// mapped.
     fn anon_vma_rule(&self, process: usize, page: u8) -> String {
         let text = |(space, vma)| self.painter.anon_vma_text(space, vma, true);
         if let Some(copy) = self.made(process, page) {
@@ -91,7 +92,7 @@ impl Case<'_> {
         }
     }
 
-    /// The anon_vmas of the source that the chain of a copy lacks.
+    /// Names the source of a copy, and the anon_vmas of its chain that the chain of the copy lacks.
     fn missing(&self, copy: &CopyReason, vma: (&AddressSpace, &Vma), is_left: bool) -> String {
         let Some((of, source)) = self.source_before(copy) else { return String::new() };
         let here = self.painter.chain_letters(vma.0, vma.1, is_left);

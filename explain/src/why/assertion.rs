@@ -8,7 +8,7 @@ use super::{Case, index, point};
 use crate::picture::Range;
 
 impl Case<'_> {
-    /// The failure of a machine that is a shared library.
+    /// Returns the sentence for the failure of a machine that is a shared library.
     fn library(&self) -> Option<String> {
         let sides = [(self.right, self.names.1), (self.left, self.names.0)];
         sides.into_iter().find_map(|(seen, name)| {
@@ -25,7 +25,7 @@ impl Case<'_> {
         if let Some(text) = self.library() {
             return text;
         }
-        // One that the kernel does not survive names the divergence.
+        // An assertion that the kernel does not survive is the one that names the divergence.
         let failed = |seen: &Observation| {
             let fatal = seen.events.iter().filter(|event| event.is_fatal());
             fatal.chain(&seen.events).find_map(|event| match *event {
@@ -59,7 +59,7 @@ impl Case<'_> {
         )
     }
 
-    /// The attributes of a source that a merge may not swallow.
+    /// Returns the attributes of a source VMA that a merge must not swallow.
     fn swallowed_source(&self) -> String {
         let overlap = self.reason.refusal.and_then(|refusal| match refusal.rule {
             Rule::Overlap { from, to } => Some((from, to, refusal.process)),

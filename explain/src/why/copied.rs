@@ -1,4 +1,5 @@
-//! `copy_vma()`: its answers and its reads. The aliasing check and the rmap locks.
+//! The report of `copy_vma()` and its reads of freed objects: the aliasing check and the rmap
+//! locks.
 
 use vmadiff_machine::Object;
 use vmadiff_machine::observation::{Event, Observation};
@@ -9,8 +10,9 @@ use super::{Case, index, pgoff_text, point};
 use crate::picture::Range;
 
 impl Case<'_> {
-    /// A use-after-free, of a source that a merge has swallowed or an overlap has unmapped; or a
-    /// source pointer that only one machine redirects.
+    /// Returns the sentence for a use-after-free, or for a source pointer that only one machine
+    /// redirects. The freed object is a source that a merge has swallowed or that an overlap has
+    /// unmapped.
     pub(super) fn aliasing(&self) -> String {
         let freed = |seen: &Observation| {
             seen.events.iter().find_map(|event| match *event {
@@ -102,8 +104,8 @@ impl Case<'_> {
         )
     }
 
-    /// Returns the left neighbour and the merged VMA, where a merge with both neighbours freed the
-    /// source, which was the right one.
+    /// Returns the left neighbour and the merged VMA, if a merge with both neighbours freed the
+    /// source. In that merge the source was the right neighbour.
     fn swallowed(&self, copy: &CopyReason) -> Option<(Range, Range)> {
         let decision = self.reason.copy_merge()?;
         let joined = |near: &Option<vmadiff_reference::why::Neighbour>| {

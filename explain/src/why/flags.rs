@@ -7,7 +7,8 @@ use vmadiff_reference::why::{CopyKind, CopyReason};
 use super::{Case, flag_names, point};
 use crate::picture::Range;
 
-/// The rule for the flags of a copied or moved range, and the flags in question that its source has.
+/// Returns the rule for the flags of a copied or moved range, with the flags of `wrong` that the
+/// source has.
 fn copied_flags(copy: &CopyReason, wrong: VmFlags) -> String {
     let has = flag_names(copy.source.flags & wrong);
     let has = if has.is_empty() { "has none of them".into() } else { format!("has {has}") };

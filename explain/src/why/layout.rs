@@ -1,4 +1,4 @@
-//! Layout: the pages that are mapped, and the file, policy and operations of each.
+//! Layout: the mapped pages, and the file, policy and operations of each page.
 
 use vmadiff_machine::AddressSpace;
 use vmadiff_machine::operand::MAX_PROCESSES;
@@ -8,13 +8,13 @@ use super::{Case, point};
 use crate::picture::{Range, pages_text};
 use crate::results::result_text;
 
-/// The first two VMAs that overlap.
+/// Returns the first two VMAs that overlap.
 fn overlap(space: &AddressSpace) -> Option<(Range, Range)> {
     let pair = space.vmas().windows(2).find(|v| v[0].end > v[1].start)?;
     Some((Range::of(&pair[0]), Range::of(&pair[1])))
 }
 
-/// The mapped pages.
+/// Returns the set of mapped pages.
 fn mapped(space: &AddressSpace) -> u128 {
     space
         .vmas()
@@ -33,7 +33,7 @@ impl Case<'_> {
         })
     }
 
-    /// The call returns different addresses.
+    /// Returns the sentence for calls that return different addresses.
     fn places(&self) -> String {
         let process = self.op.process();
         let hint = match (self.reason.destination, &self.reason.copy) {
@@ -56,7 +56,7 @@ impl Case<'_> {
         )
     }
 
-    /// The processes and the mapped pages differ, or VMAs overlap.
+    /// Returns the sentence for processes or mapped pages that differ, or for VMAs that overlap.
     fn space(&self, process: usize) -> Option<String> {
         let (l, r) = (&self.left.spaces[process], &self.right.spaces[process]);
         if l.alive != r.alive {
@@ -87,7 +87,7 @@ impl Case<'_> {
         Some(format!("in {name}, VMAs {a} and {b} of process {process} overlap"))
     }
 
-    /// The file, the policy or the operations of a page differ.
+    /// Returns the sentence for a page whose file, policy or operations differ.
     fn mapping(&self) -> Option<String> {
         let copied = |process, range: Range| match self.made(process, range.start) {
             Some(_) => format!(" ({})", point(1)),

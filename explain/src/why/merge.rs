@@ -7,14 +7,14 @@ use vmadiff_reference::why::{MergeBarrier, MergeDecision, Neighbour};
 use super::{Case, flag_names, index, point};
 use crate::picture::Range;
 
-/// Two VMAs of one machine that are one VMA in the other.
+/// A border between two VMAs of one machine, inside one VMA of the other machine.
 struct Border {
     process: usize,
     /// The page at which the second VMA begins.
     page: Page,
     parts: (Range, Range),
     whole: Range,
-    /// The right machine has the whole.
+    /// The right machine has the one VMA, the left machine the two.
     right_merged: bool,
 }
 
@@ -28,7 +28,7 @@ fn border(two: &AddressSpace, one: &AddressSpace) -> Option<(Vma, Vma, Range)> {
 }
 
 impl Case<'_> {
-    /// A failed condition of the merge rule, in words.
+    /// Returns a failed condition of the merge rule in words.
     fn barrier_text(&self, barrier: &MergeBarrier, near: &Neighbour, of: &MergeDecision) -> String {
         let (new, near) = (Range::of(&of.new), near.range);
         match *barrier {
@@ -65,7 +65,8 @@ impl Case<'_> {
         }
     }
 
-    /// Returns the reference's last decision about a border: the neighbour, and the question.
+    /// Returns the reference's last decision about a border: the neighbour, and the merge that was
+    /// asked for.
     fn decision_at(&self, process: usize, border: Page) -> Option<(&Neighbour, &MergeDecision)> {
         let decisions = self.reason.merges.iter().rev().filter(|d| index(d.process) == process);
         decisions
@@ -98,7 +99,7 @@ impl Case<'_> {
         })
     }
 
-    /// One machine has one VMA where the other has two.
+    /// Returns the sentence for one VMA in one machine and two VMAs in the other.
     pub(super) fn merge(&self) -> String {
         let Some(Border { process, page, parts: (a, b), whole, right_merged }) =
             self.first_border()
@@ -130,7 +131,8 @@ impl Case<'_> {
         )
     }
 
-    /// The answer of the merge rule for the range that is copied or moved, and each neighbour.
+    /// Returns the answers of the merge rule for the range that is copied or moved, one for each
+    /// neighbour.
     pub(super) fn merge_conditions(&self) -> Vec<String> {
         let Some(decision) = self.reason.copy_merge() else { return Vec::new() };
         decision
@@ -146,7 +148,8 @@ impl Case<'_> {
             .collect()
     }
 
-    /// `copy_vma()` merged in one machine only, and the VMAs do not show it any more.
+    /// Returns the sentence for a merge in `copy_vma()` of one machine only, if the VMAs do not
+    /// show it any more.
     fn merge_of_copy(&self) -> String {
         let (Some(l), Some(r), Some(to)) = (self.left.copy, self.right.copy, self.role("to"))
         else {

@@ -6,7 +6,7 @@ use vmadiff_reference::why::{CopyReason, OffsetReason};
 use super::{Both, Case, pgoff_at, pgoff_text};
 use crate::picture::Range;
 
-/// The origin of the offset of `page`, which a copy or a move made.
+/// Returns the origin of the offset of `page`, which a copy or a move mapped.
 fn copied_offset(copy: &CopyReason, page: u8) -> String {
     match copy.pgoff {
         OffsetReason::NeverFaulted => format!(

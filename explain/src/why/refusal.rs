@@ -1,4 +1,4 @@
-//! Refused calls: the check that failed, with its values.
+//! Refused calls: the check that failed, and its values.
 
 use vmadiff_machine::operand::Process;
 use vmadiff_machine::{AddressSpace, Errno};
@@ -9,12 +9,12 @@ use super::{Case, flag_names, list, point};
 use crate::picture::Range;
 use crate::results::result_text;
 
-/// The VMAs that map a page of a range.
+/// Returns the VMAs that map a page of a range.
 fn vmas(space: &AddressSpace, range: Range) -> Vec<Range> {
     space.vmas().iter().map(Range::of).filter(|vma| vma.overlaps(range)).collect()
 }
 
-/// The check of a refusal, in words.
+/// Returns the check of a refusal in words.
 pub(super) fn rule_text(rule: Rule, process: Process) -> String {
     let of = format!("of process {process}");
     let at_most = |limit: Limit, things: &str| {
@@ -79,7 +79,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
     }
 }
 
-/// The work of a refused call that stays done, in words; empty where nothing was done.
+/// Returns the completed part of a refused call in words; empty if nothing was done.
 fn progress_text(progress: Progress) -> String {
     match progress {
         Progress::Nothing => String::new(),
@@ -91,7 +91,7 @@ fn progress_text(progress: Progress) -> String {
 }
 
 impl Case<'_> {
-    /// The refusal of the reference: `EINVAL: the range has no pages (do_mmap())`.
+    /// Returns the reference's refusal as text: `EINVAL: the range has no pages (do_mmap())`.
     pub(super) fn refusal_text(&self, refusal: &Refusal) -> String {
         let rule = rule_text(refusal.rule, refusal.process);
         let function = refusal.function.map(|function| format!("{function}()"));
@@ -106,7 +106,7 @@ impl Case<'_> {
         format!("{}: {rule}{source}{progress}", refusal.errno.name())
     }
 
-    /// The answers of both machines, and the check that decides.
+    /// Returns the sentence for different errors: both results, and the check that decides.
     pub(super) fn errno(&self) -> String {
         let (l, r) = (self.left.result, self.right.result);
         let answers = format!(
@@ -132,7 +132,7 @@ impl Case<'_> {
         }
     }
 
-    /// The values with which the reference performs a call that another machine refuses.
+    /// Returns the values with which the reference performs a call that another machine refuses.
     fn against(&self, errno: Errno) -> String {
         let touched: Vec<String> = self
             .touched

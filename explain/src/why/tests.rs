@@ -9,7 +9,7 @@ use vmadiff_reference::Reference;
 
 use super::*;
 
-/// The runs of random programs that diverge.
+/// Returns the runs of random programs that diverge.
 fn diverging(left: impl Machine, right: impl Machine, seed: u64, programs: usize) -> Vec<Run> {
     let mut lockstep = Lockstep::new(left, right);
     let mut walk = Walk::new(seed);
