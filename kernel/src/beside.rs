@@ -1,5 +1,6 @@
 //! The running kernel beside the reference. After each operation the two observations are compared.
-//! A difference is reported, unless a rule of which the kernel does not tell would explain it.
+//! A difference is reported, unless it goes away under rules for which it is unknown whether they
+//! hold on the kernel.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +19,18 @@ use crate::{Ended, Kernel, KernelError, Missing};
 /// The end of the run of a program.
 #[derive(Debug)]
 pub enum End {
-    /// The last operation.
+    /// The program ran to its last operation.
     Whole,
-    /// The first operation that needs what the kernel lacks; operation 0 where a limit does.
+    /// The first operation that needs a facility which the kernel lacks; operation 0 if a limit of
+    /// the program needs it.
     Lacks(Missing),
-    /// An operation that blocks, as the reference says.
+    /// An operation that blocks, by the decision of the reference.
     Blocked,
-    /// A difference that goes away if these rules hold, of which the kernel does not tell.
+    /// A difference that goes away under these rules, for which it is unknown whether they hold.
     Undecided(Rules, Divergence),
     /// A difference.
     Differs(Divergence),
-    /// An operation that gave no answer in time.
+    /// An operation that gave no answer within the time limit.
     TimedOut,
     /// The kernel could not be driven or observed.
     Failed(KernelError),
@@ -37,13 +39,13 @@ pub enum End {
 /// The run of a program.
 #[derive(Debug)]
 pub struct Run {
-    /// The operations after which kernel and reference showed the same.
+    /// The number of operations after which kernel and reference showed the same.
     pub agree: usize,
-    /// The end, at operation `agree`.
+    /// The reason of the end, at operation `agree`.
     pub end: End,
 }
 
-/// What the two sides showed after an operation.
+/// The observations of both sides after an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The index of the operation.
@@ -70,7 +72,7 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Returns the two with no rules: every difference from 5.2.1 is reported.
+    /// Returns kernel and reference without rules: every difference from 5.2.1 is reported.
     pub fn new(kernel: Kernel) -> Beside {
         Beside {
             kernel,
@@ -94,7 +96,7 @@ impl Beside {
         self.profile
     }
 
-    /// Expects a profile from now on, and forgets which rules were applied.
+    /// Sets the profile that is expected from now on, and forgets the rules that were applied.
     pub fn expect(&mut self, profile: Profile) {
         self.profile = profile;
         self.applied.clear();
@@ -110,7 +112,7 @@ impl Beside {
         self.run_with(program, |_| ())
     }
 
-    /// Runs a program to its end, and passes `watch` each step.
+    /// Runs a program to its end, and calls `watch` with each step.
     pub fn run_with(&mut self, program: &Program, mut watch: impl FnMut(Step)) -> Run {
         let run = self.run_under(self.profile.hold, program, |step| {
             watch(step);
@@ -129,8 +131,8 @@ impl Beside {
         }
     }
 
-    /// Returns the unknown rules that make the difference after operation `at` go away: one of them,
-    /// or all.
+    /// Returns the unknown rules that make the difference after operation `at` go away: one of
+    /// them, or all. `None` if they do not explain the difference.
     fn undecided(&mut self, program: &Program, at: usize) -> Option<Rules> {
         let Profile { hold, unknown } = self.profile;
         let alone = unknown.iter().map(|rule| Rules::NONE.with(rule));

@@ -4,27 +4,27 @@ use std::io;
 
 use crate::proc::ProcError;
 
-/// The kernel could not be driven, or not be observed.
+/// The error of driving or observing the running kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A system call of the controller failed.
     #[error("{what}: {source}")]
     Controller {
-        /// What it was doing.
+        /// The action that failed.
         what: &'static str,
-        /// Why it could not.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// Process 0 could not set up; `EEXIST` where something is mapped in the arena.
+    /// Process 0 could not be set up. The error is `EEXIST` if something is mapped in the arena.
     #[error("process 0 cannot start: {0}")]
     Start(io::Error),
-    /// What `/proc` shows could not be read.
+    /// A file in `/proc` could not be read.
     #[error(transparent)]
     Proc(#[from] ProcError),
     /// A process ended in the middle of an operation.
     #[error("process {0} ended in the middle of an operation")]
     Died(u8),
-    /// An operation answered what none can.
+    /// The kernel returned a value that no operation returns.
     #[error("the kernel answered {0}, which no operation returns")]
     Answer(i64),
 }

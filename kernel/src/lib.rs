@@ -1,22 +1,20 @@
 //! The running Linux kernel as a machine.
 //!
-//! Each process of a program is a real process: a fork of the caller whose arena lies at the
-//! address that the page offsets of a program count from. It performs operations as system calls
-//! and answers over pipes. What follows an operation is read from `/proc/PID`: `smaps`, `status`,
-//! `pagemap`, `numa_maps`.
+//! Each process of a program is a real process: a fork of the caller. The arena lies at the address
+//! from which the page offsets of a program are counted. The process performs operations as system
+//! calls and answers over pipes. The state after an operation is read from `/proc/PID`: `smaps`,
+//! `status`, `pagemap`, `numa_maps`.
 //!
-//! That is less than a model shows. [`Kernel::visible`] reduces a model's observation to it:
-//! anon_vmas and their chains, userfaultfd contexts (their flags are seen), page offsets of anonymous
-//! memory, policies of files, and committed memory are left out.
+//! The kernel shows less than a model shows. [`Kernel::visible`] reduces the observation of a model
+//! to the same content. It leaves out anon_vmas and their chains, userfaultfd contexts (the VMA
+//! flags stay), page offsets of anonymous memory, policies of files, and committed memory.
 //!
-//! The reference beside it has the [rules](vmadiff_reference::later) of later kernels that hold on
-//! the kernel: see [`profile`].
+//! The reference that runs beside the kernel applies the [rules](vmadiff_reference::later) of later
+//! kernels that hold on this kernel: see [`profile`].
 //!
-//! Before its first operation, process 0 maps all memory outside its arena, so that the kernel, where
-//! it chooses an address, chooses one in the arena. From then on a process never maps, changes or
-//! touches anything outside. Everything that a
-//! [`Kernel`] starts ends with it: its processes are killed and buried when it is reset or
-//! dropped, and the kernel kills them where the thread that made them ends.
+//! A process never maps, changes or touches memory outside its arena. A [`Kernel`] leaves no
+//! process behind: its processes are killed and waited for when it is reset or dropped, and the
+//! kernel kills them when the thread that made them ends.
 //!
 //! Linux on x86-64 only.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -22,30 +22,30 @@ use crate::proc::{Inode, Status};
 use crate::process::{Channel, Living, Reply, await_reply, waits_for_userfaultfd};
 use crate::worker::{self, Ends, Inheritance, PAGE};
 
-/// How a run of a program ended before its last operation.
+/// The reason why a run of a program ended before its last operation.
 #[derive(Debug)]
 pub enum Ended {
-    /// The last operation blocked: it waits for a page that userfaultfd watches. What it did
-    /// before was observed; it answers `EAGAIN`, as the models do. The process was killed.
+    /// The last operation blocked: it waits for a page that userfaultfd watches. The work that it
+    /// did before was observed. Its result is `EAGAIN`, as in the models. The process was killed.
     Blocked,
-    /// The last operation gave no answer in time, and does not wait for userfaultfd. The process
-    /// was killed.
+    /// The last operation gave no answer within the time limit, and does not wait for userfaultfd.
+    /// The process was killed.
     TimedOut,
-    /// The kernel could not be driven, or not be observed.
+    /// The kernel could not be driven or observed.
     Failed(KernelError),
-    /// As [`Kernel::take_ended`] has told.
+    /// The run has ended, and [`Kernel::take_ended`] has returned the reason.
     Over,
 }
 
-/// How the kernel is run.
+/// The options of a running kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long an operation may take that does not wait for userfaultfd.
+    /// The time limit of an operation that does not wait for userfaultfd.
     pub timeout: Duration,
-    /// Whether the machine is there for this alone, so that `vm.max_map_count` may be set.
+    /// The machine runs nothing else, so that `vm.max_map_count` may be set.
     pub whole_machine: bool,
-    /// Whether advice on transparent huge pages is given to a kernel that has them, which the
-    /// world of a program has not, instead of being refused for it.
+    /// A kernel with transparent huge pages gets advice on them. Otherwise the advice is withheld
+    /// and answered as by a kernel without huge pages, which the world of a program has.
     pub huge_pages: bool,
 }
 
@@ -71,9 +71,9 @@ pub struct Kernel {
     baseline: (Status, u32),
     /// The files met in the program, by number.
     files: Vec<Inode>,
-    /// Whether the program has used `mbind`: `numa_maps` is slow to read.
+    /// The program has used `mbind`. Otherwise `numa_maps`, which is slow to read, is not read.
     policies: bool,
-    /// Which page frame the zero page is; 0 where frames are not shown.
+    /// The page frame number of the zero page; 0 if `pagemap` shows no frame numbers.
     zero_page: u64,
     map_count: Option<MapCount>,
     ended: Option<Ended>,
@@ -81,10 +81,10 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel, with no program begun: [`Machine::reset`] begins one.
+    /// Starts the kernel machine with no program: [`Machine::reset`] begins one.
     ///
     /// # Errors
-    /// Where pipes, memfds or processes cannot be made, or `/proc` not be read.
+    /// Returns an error if pipes, memfds or processes cannot be made, or `/proc` cannot be read.
     pub fn new(options: Options) -> Result<Kernel, KernelError> {
         let channel = |_| Channel::new();
         let channels: Vec<_> = (0..MAX_PROCESSES).map(channel).collect::<Result<_, _>>()?;
@@ -114,31 +114,31 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// What the kernel has of the world of a program.
+    /// Returns the facilities of the world of a program that the kernel has.
     pub fn facilities(&self) -> &Facilities {
         &self.facilities
     }
 
-    /// Why the program cannot go on, if it cannot. Until [`Machine::reset`], further operations
-    /// do nothing.
+    /// Returns the reason why the program cannot go on; `None` if it can. Operations after the end
+    /// do nothing, until [`Machine::reset`].
     pub fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
     }
 
-    /// The same, and forgets it; the program cannot go on all the same.
+    /// Takes the reason why the program cannot go on. The program still cannot go on.
     pub fn take_ended(&mut self) -> Option<Ended> {
         let ended = self.ended.take()?;
         self.ended = Some(Ended::Over);
         Some(ended)
     }
 
-    /// How many operations were withheld: transparent huge pages, which the world of a program has
-    /// not, were advised to a kernel that has them.
+    /// Returns the number of operations that were withheld: advice on transparent huge pages for a
+    /// kernel that has them. The world of a program has no huge pages.
     pub fn withheld(&self) -> u64 {
         self.withheld
     }
 
-    /// What a program under `limits` needs that is not there.
+    /// Returns the facility that a program under `limits` needs and the kernel lacks.
     pub fn lacks_limit(&self, limits: &Limits) -> Option<Missing> {
         self.facilities.lacks_limit(limits, self.options.whole_machine)
     }
@@ -146,7 +146,7 @@ impl Kernel {
     /// Begins a program.
     fn begin(&mut self, limits: &Limits) -> Result<(), KernelError> {
         self.end_all();
-        // What the last program left unread belongs to no one.
+        // Bytes that the last program left in the pipes are dropped with the pipes.
         if self.ended.take().is_some() {
             for channel in &mut self.channels {
                 *channel = Channel::new()?;
@@ -193,7 +193,8 @@ impl Kernel {
     }
 
     fn end_all(&mut self) {
-        // All at once: the last to end frees what they share.
+        // All processes are killed before any is waited for: the last one to end frees the memory
+        // that they share.
         for process in self.processes.iter().flatten() {
             let _ = pidfd_send_signal(&process.handle, Signal::KILL);
         }
@@ -204,7 +205,7 @@ impl Kernel {
         }
     }
 
-    /// Performs `op` and says which processes it may have changed.
+    /// Performs `op` and returns its result and the set of processes that it may have changed.
     fn perform(
         &mut self,
         op: &Op,
@@ -219,12 +220,13 @@ impl Kernel {
         }
         let mine = 1 << at;
         match *op {
-            // As by the kernel that the world of a program has.
+            // The call is refused, as by a kernel without huge pages, which the world of a program
+            // has.
             Op::Madvise { .. } if self.facilities.withholds(op) => {
                 self.withheld += 1;
                 Ok((Err(Errno::EINVAL), 0))
             }
-            // The access would wait for someone to fill the page.
+            // The access would block until a handler of userfaultfd fills the page.
             Op::Touch { page, .. }
                 if before.spaces[at]
                     .vma_at(page.get())
@@ -240,7 +242,8 @@ impl Kernel {
                 match self.ask(op, at, child as u8)? {
                     Reply::Answer(pid) if pid > 0 => {
                         let process = self.processes[child].insert(Living::of(pid as i32)?);
-                        // Until it has said so, it does not end with the controller.
+                        // The child is bound to the end of the controller only when it has
+                        // answered.
                         match await_reply(process, &self.channels[child], self.options.timeout)? {
                             Reply::Answer(0) => Ok((Ok(child as u8), mine | 1 << child)),
                             Reply::Answer(answer) => Err(KernelError::Answer(answer)),
@@ -278,14 +281,14 @@ impl Kernel {
         }
     }
 
-    /// Notes that process `at` gives no answer, and gives that of the operation.
+    /// Records that process `at` gave no answer, and returns the result of the operation.
     fn overdue(&mut self, at: usize) -> Errno {
         let blocks = self.processes[at].as_ref().is_some_and(waits_for_userfaultfd);
         self.ended = Some(if blocks { Ended::Blocked } else { Ended::TimedOut });
         Errno::EAGAIN
     }
 
-    /// Has process `at` perform `op`.
+    /// Sends `op` to process `at` and waits for the answer.
     fn ask(&mut self, op: &Op, at: usize, child: u8) -> Result<Reply, KernelError> {
         let (Some(process), channel) = (&self.processes[at], &self.channels[at]) else {
             return Ok(Reply::Ended);
@@ -323,7 +326,7 @@ impl Machine for Kernel {
         seen.begin_step();
         let observed = performed.and_then(|(result, changed)| {
             seen.result = result;
-            // A process that gave no answer may hold what reading would wait for.
+            // A process that gave no answer may hold a lock that reading `/proc` waits for.
             let readable = !matches!(self.ended, Some(Ended::TimedOut));
             if readable { self.observe(changed, seen) } else { Ok(()) }
         });
@@ -347,7 +350,8 @@ fn error(answer: i64) -> Result<Errno, KernelError> {
     number.and_then(Errno::from_number).ok_or(KernelError::Answer(answer))
 }
 
-/// Two memfds that may be written, and one that is open for reading only, full.
+/// Returns three memfds with all their pages allocated: two are writable, and one is open for
+/// reading only.
 fn memfds() -> Result<[OwnedFd; 3], KernelError> {
     let memfd = || {
         let memfd =

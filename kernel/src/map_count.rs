@@ -1,4 +1,4 @@
-//! The limit of VMAs, `vm.max_map_count`, set for one operation.
+//! The limit on the number of VMAs, `vm.max_map_count`, set for the time of one operation.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use crate::error::KernelError;
 
-/// `vm.max_map_count`, which is one for the whole machine.
+/// The setting `vm.max_map_count`, which counts for the whole machine.
 #[derive(Debug)]
 pub(crate) struct MapCount {
     file: File,
@@ -20,7 +20,7 @@ fn setting(source: io::Error) -> KernelError {
 }
 
 impl MapCount {
-    /// Opens the setting and keeps its value.
+    /// Opens the setting and remembers its value.
     pub(crate) fn open() -> Result<MapCount, KernelError> {
         let usual = fs::read_to_string(MAX_MAP_COUNT).map_err(setting)?;
         let usual = usual.trim().parse().map_err(|e| setting(io::Error::other(e)))?;
@@ -29,18 +29,18 @@ impl MapCount {
     }
 
     fn set(&self, limit: u32) -> io::Result<()> {
-        // At the start: elsewhere it would be ignored (`sysctl_writes_strict`).
+        // The kernel ignores a write that does not begin at offset 0 (`sysctl_writes_strict`).
         self.file.write_all_at(limit.to_string().as_bytes(), 0)
     }
 
-    /// Limits every process of the machine, until what is given is dropped.
+    /// Limits every process of the machine, until the returned value is dropped.
     pub(crate) fn limit(&mut self, limit: u32) -> Result<Limited<'_>, KernelError> {
         self.set(limit).map_err(setting)?;
         Ok(Limited(self))
     }
 }
 
-/// The time while `vm.max_map_count` is set.
+/// A guard: `vm.max_map_count` is set until it is dropped.
 pub(crate) struct Limited<'a>(&'a mut MapCount);
 
 impl Drop for Limited<'_> {

@@ -1,37 +1,37 @@
-//! What a running kernel lacks of the world of a program, found out by trying.
+//! Facilities of the world of a program that a running kernel lacks, found by running small
+//! programs.
 
 use std::fmt;
 
 use vmadiff_machine::operand::{Advice, Kind, MmapFlags};
 use vmadiff_machine::{Limits, Op, Placement};
 
-/// Why a program, or what follows in it, is not run.
+/// The reason why a program, or the rest of it, is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Missing {
-    /// `copy` and `copy_vma`: no kernel has the call.
+    /// `copy` and `copy_vma`: no kernel has the calls.
     Copies,
-    /// Mapping `special`: there is no such device.
+    /// Mapping `special`: the machine has no such device.
     Device,
-    /// `userfaultfd`: the kernel has it not, or not for this user.
+    /// `userfaultfd`: the kernel lacks it, or this user may not use it.
     Userfaultfd,
     /// `MADV_MERGEABLE`: the kernel was built without KSM.
     Ksm,
     /// `mbind`: the kernel was built without NUMA.
     Numa,
-    /// Locking without a limit: the caller has neither `CAP_IPC_LOCK` nor a high `RLIMIT_MEMLOCK`.
+    /// Locking without a limit: the caller has neither `CAP_IPC_LOCK` nor a sufficient
+    /// `RLIMIT_MEMLOCK`.
     Locking,
-    /// `MAP_NORESERVE`: `vm.overcommit_memory` is 2, which ignores it.
+    /// `MAP_NORESERVE`: `vm.overcommit_memory` is 2, so the kernel ignores the flag.
     Noreserve,
-    /// `mremap` that lets the kernel choose the address: the memory outside the arena could not be
-    /// mapped, so that the kernel does not choose in the arena. `RLIMIT_AS` may be too low.
-    Placement,
-    /// The limit `map_count`: it is one setting for the whole machine, which is not ours.
+    /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
+    /// programs too.
     MapCount,
 }
 
 impl Missing {
-    /// Every one of them.
-    pub const ALL: [Missing; 9] = [
+    /// All reasons.
+    pub const ALL: [Missing; 8] = [
         Missing::Copies,
         Missing::Device,
         Missing::Userfaultfd,
@@ -43,7 +43,7 @@ impl Missing {
         Missing::MapCount,
     ];
 
-    /// What it is called in tables.
+    /// Returns the name of the reason in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Missing::Copies => "copies",
@@ -65,7 +65,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What the running kernel has, and this user may use.
+/// The facilities that the running kernel has and this user may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facilities {
     /// userfaultfd.
@@ -74,22 +74,22 @@ pub struct Facilities {
     pub ksm: bool,
     /// NUMA policies.
     pub numa: bool,
-    /// As many locked pages as a program asks for.
+    /// As many pages can be locked as a program asks for.
     pub locking: bool,
     /// `MAP_NORESERVE` is honoured.
     pub noreserve: bool,
-    /// Transparent huge pages, which the world of a program has not: their advice is withheld.
+    /// Transparent huge pages. The world of a program has none: advice on them is withheld.
     pub huge_pages: bool,
     /// `VM_SOFTDIRTY` is shown.
     pub soft_dirty: bool,
-    /// Anonymous pages are told from the zero page: `pagemap` shows frame numbers.
+    /// `pagemap` shows frame numbers, so that anonymous pages can be told from the zero page.
     pub frames: bool,
     /// An address that the kernel chooses lies in the arena.
     pub placement: bool,
 }
 
 impl Facilities {
-    /// What `op` needs that is not there.
+    /// Returns the facility that `op` needs and the kernel lacks.
     pub fn lacks(&self, op: &Op) -> Option<Missing> {
         match *op {
             Op::Copy { .. } | Op::CopyVma { .. } => Some(Missing::Copies),
@@ -119,7 +119,7 @@ impl Facilities {
         }
     }
 
-    /// Whether `op` advises transparent huge pages to a kernel that has them.
+    /// Returns whether `op` is advice on transparent huge pages and the kernel has them.
     pub fn withholds(&self, op: &Op) -> bool {
         let advised = match op {
             Op::Madvise { advice, .. } => advice.get(),
@@ -128,15 +128,15 @@ impl Facilities {
         self.huge_pages && matches!(advised, Advice::Hugepage | Advice::Nohugepage)
     }
 
-    /// What a program under `limits` needs that is not there; `whole_machine` whether
-    /// `vm.max_map_count` may be set.
+    /// Returns the facility that a program under `limits` needs and the kernel lacks.
+    /// `whole_machine` permits setting `vm.max_map_count`.
     pub fn lacks_limit(&self, limits: &Limits, whole_machine: bool) -> Option<Missing> {
         (limits.map_count.is_some() && !whole_machine).then_some(Missing::MapCount)
     }
 }
 
 impl fmt::Display for Facilities {
-    /// `has ksm, numa; lacks userfaultfd`.
+    /// Writes the list of facilities: `has ksm, numa; lacks userfaultfd`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [
             ("userfaultfd", self.userfaultfd),

@@ -1,4 +1,4 @@
-//! What `/proc` shows of a process's arena.
+//! The state of a process's arena, read from `/proc`.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,10 +18,10 @@ pub(crate) struct Mapping {
     pub(crate) start: Page,
     pub(crate) end: Page,
     pub(crate) flags: VmFlags,
-    /// Only of files: for anonymous memory `smaps` shows 0.
+    /// The page offset of a file mapping: for anonymous memory `smaps` shows 0.
     pub(crate) pgoff: PageOffset,
     pub(crate) file: Option<Inode>,
-    /// Pages of anonymous memory.
+    /// The number of pages of anonymous memory.
     pub(crate) anonymous: u64,
     pub(crate) policy: Mode,
 }
@@ -34,8 +34,8 @@ pub(crate) struct Status {
     pub(crate) data_vm: i64,
 }
 
-/// What the flags of a VMA are called in `smaps`, by their bit. Not there: those that no mapping
-/// of a program can have.
+/// The names of the VMA flags in `smaps`, each with its bit. Flags that no mapping of a program can
+/// have are left out.
 const MNEMONICS: [(&str, u32); 27] = [
     ("rd", 0),
     ("wr", 1),
@@ -61,17 +61,18 @@ const MNEMONICS: [(&str, u32); 27] = [
     ("wf", 25),
     ("dd", 26),
     ("sd", 27),
-    // Of transparent huge pages: no flag that a machine knows, but shown where they are advised.
+    // Advice on transparent huge pages. It is none of the flags that a machine knows, but `smaps`
+    // shows it for ranges with that advice.
     ("hg", 29),
     ("nh", 30),
     ("mg", 31),
 ];
 const LOCKONFAULT_BIT: u32 = 19;
 
-/// The flags that a line such as `VmFlags: rd wr mr` names.
+/// Returns the flags that a line such as `VmFlags: rd wr mr` names.
 ///
-/// They come in the order of their bits. Kernels before 6.12 have no name for `VM_LOCKONFAULT` and
-/// show `??`, which is told by its place.
+/// The names are in the order of their bits. Kernels before 6.12 have no name for `VM_LOCKONFAULT`
+/// and show `??`, which is recognized by its position.
 fn flags(names: &str) -> Result<VmFlags, String> {
     let names: Vec<&str> = names.split_ascii_whitespace().collect();
     let bit = |at: usize| {
@@ -97,7 +98,7 @@ fn flags(names: &str) -> Result<VmFlags, String> {
     Ok(flags)
 }
 
-/// The kernel addresses `from..to` as pages of the arena; `None` where they lie outside.
+/// Returns the kernel addresses `from..to` as pages of the arena; `None` if they lie outside.
 fn pages(from: u64, to: u64) -> Option<(Page, Page)> {
     let page = |address: u64| {
         let page = (address / PAGE).checked_sub(ARENA_START)?;
@@ -106,16 +107,16 @@ fn pages(from: u64, to: u64) -> Option<(Page, Page)> {
     Some((page(from)?, page(to)?)).filter(|(from, to)| from < to)
 }
 
-/// The first address beyond the arena.
+/// The first address after the arena.
 const END: u64 = (ARENA_START + END_PAGES as u64) * PAGE;
 
-/// Reads mappings from the text of `smaps`, line by line.
+/// A parser that reads mappings from the text of `smaps`, line by line.
 #[derive(Default)]
 struct Parser {
     mappings: Vec<Mapping>,
-    /// Whether the lines are about a mapping of the arena.
+    /// The present lines describe a mapping of the arena.
     inside: bool,
-    /// Whether what follows lies beyond the arena.
+    /// The mappings of the arena are complete: all further lines lie beyond the arena.
     done: bool,
 }
 
@@ -141,7 +142,7 @@ impl Parser {
         Ok(())
     }
 
-    /// `100000000-100001000 rw-p 00000000 00:00 0   /a/path`
+    /// Reads the first line of a mapping: `100000000-100001000 rw-p 00000000 00:00 0   /a/path`.
     fn header(&mut self, line: &str) -> Option<()> {
         let mut words = line.split_ascii_whitespace();
         let (from, to) = words.next()?.split_once('-')?;
@@ -168,13 +169,13 @@ impl Parser {
     }
 }
 
-/// `   12 kB` as pages.
+/// Returns `   12 kB` as a number of pages.
 fn kilobytes(text: &str) -> Option<u64> {
     let kilobytes: u64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes * 1024 / PAGE)
 }
 
-/// The files of `/proc` that show a process.
+/// The open files in `/proc` that show a process.
 #[derive(Debug)]
 pub(crate) struct Proc {
     pid: i32,
@@ -183,13 +184,13 @@ pub(crate) struct Proc {
     pagemap: File,
 }
 
-/// A file of `/proc` could not be read, or not understood.
+/// The error of a file in `/proc` that could not be read or not be understood.
 #[derive(Debug, thiserror::Error)]
 #[error("/proc/PID/{file}: {source}")]
 pub struct ProcError {
-    /// Which.
+    /// The file.
     pub file: &'static str,
-    /// Why.
+    /// The reason.
     pub source: io::Error,
 }
 
@@ -213,10 +214,10 @@ impl Proc {
         self.pid
     }
 
-    /// The mappings of the arena, in address order.
+    /// Reads the mappings of the arena, in address order.
     pub(crate) fn mappings(&self, policies: bool) -> Result<Vec<Mapping>, ProcError> {
-        // What the kernel formats at once is a page's worth of whole mappings, and the arena lies
-        // below most of what else there is: reading stops as soon as it has been passed.
+        // One read returns a page of text at most, in whole mappings, and the arena lies below most
+        // other mappings: reading stops when it has passed the arena.
         let mut chunk = [0; PAGE as usize];
         let (mut offset, mut rest) = (0, Vec::new());
         let mut parser = Parser::default();
@@ -244,7 +245,7 @@ impl Proc {
         Ok(mappings)
     }
 
-    /// Adds what `numa_maps` shows: `100000000 prefer:0 …`.
+    /// Adds the policies from `numa_maps`: `100000000 prefer:0 …`.
     fn policies(&self, mappings: &mut [Mapping]) -> Result<(), ProcError> {
         let text = fs::read_to_string(format!("/proc/{}/numa_maps", self.pid))
             .map_err(in_file("numa_maps"))?;
@@ -268,7 +269,7 @@ impl Proc {
         Ok(())
     }
 
-    /// The counters of the whole process.
+    /// Reads the counters of the whole process.
     pub(crate) fn status(&self) -> Result<Status, ProcError> {
         let mut text = [0; PAGE as usize];
         let read = self.status.read_at(&mut text, 0).map_err(in_file("status"))?;
@@ -285,7 +286,7 @@ impl Proc {
         })
     }
 
-    /// The page table entries of the arena, as `pagemap` shows them.
+    /// Reads the page table entries of the arena from `pagemap`.
     pub(crate) fn pagemap(&self) -> Result<[PageEntry; END_PAGES], ProcError> {
         let mut bytes = [0; 8 * END_PAGES];
         self.pagemap.read_exact_at(&mut bytes, 8 * ARENA_START).map_err(in_file("pagemap"))?;
@@ -296,20 +297,20 @@ impl Proc {
         Ok(entries)
     }
 
-    /// Whether the process waits in that kernel function, as far as the kernel tells.
+    /// Returns whether the process waits in `function`, as far as the kernel shows it.
     pub(crate) fn waits_in(&self, function: &str) -> bool {
         let read = |file| fs::read_to_string(format!("/proc/{}/{file}", self.pid));
-        // Kernels before 5.16 do not find the function where they are built without frame
-        // pointers; the stack they find, but show it to root only.
+        // Kernels before 5.16 that are built without frame pointers do not find the function in
+        // `wchan`. They find it in `stack`, which is for root only.
         read("wchan").is_ok_and(|name| name == function)
             || read("stack").is_ok_and(|stack| stack.contains(function))
     }
 
-    /// How many mappings the process has: what `map_count` counts.
+    /// Reads the number of VMAs of the process, which `map_count` counts.
     pub(crate) fn map_count(&self) -> Result<u32, ProcError> {
         let text =
             fs::read_to_string(format!("/proc/{}/maps", self.pid)).map_err(in_file("maps"))?;
-        // The gate area is shown, but no VMA of the process.
+        // The gate area is shown, but it is no VMA of the process.
         Ok(text.lines().filter(|line| !line.ends_with("[vsyscall]")).count() as u32)
     }
 }
@@ -319,12 +320,13 @@ impl Proc {
 pub(crate) struct PageEntry(u64);
 
 impl PageEntry {
-    /// The number of the page frame; 0 where the reader may not know it.
+    /// Returns the number of the page frame; 0 if the reader may not see it.
     pub(crate) fn frame(self) -> u64 {
         self.0 & ((1 << 55) - 1)
     }
 
-    /// Whether it maps a page that is of no file: anonymous memory, or the zero page.
+    /// Returns whether the entry maps a page that belongs to no file: anonymous memory, or the zero
+    /// page.
     pub(crate) fn is_anonymous(self) -> bool {
         const PRESENT: u64 = 1 << 63;
         const SWAPPED: u64 = 1 << 62;

@@ -1,4 +1,4 @@
-//! A process of a program, as the controller holds it, and the pipes it answers over.
+//! The controller's handle of a process of a program, and the pipes over which the process answers.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::error::{KernelError, doing};
 use crate::proc::Proc;
 use crate::worker::REPLY;
 
-/// How long to wait before asking whether a process waits for userfaultfd.
+/// The time before the controller first asks whether a process waits for userfaultfd.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// A pipe for each direction.
+/// The two pipes of a process, one for each direction.
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) requests: (OwnedFd, OwnedFd),
@@ -31,7 +31,7 @@ impl Channel {
     }
 }
 
-/// A process of the program that runs.
+/// A running process of the program.
 #[derive(Debug)]
 pub(crate) struct Living {
     pub(crate) handle: OwnedFd,
@@ -44,14 +44,14 @@ impl Living {
         let handle = pidfd_open(process, PidfdFlags::empty()).map_err(doing("opening a process"));
         let living = handle.and_then(|handle| Ok(Living { handle, proc: Proc::open(pid)? }));
         if living.is_err() {
-            // Nothing knows of it then.
+            // The process is not recorded anywhere yet, so it is ended here.
             let _ = kill_process(process, Signal::KILL);
             let _ = waitid(WaitId::Pid(process), WaitIdOptions::EXITED);
         }
         living
     }
 
-    /// Waits until it has ended, so that nothing of it is left.
+    /// Waits until the process has ended, so that nothing of it is left.
     pub(crate) fn bury(self) {
         let _ = waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
     }
@@ -62,7 +62,7 @@ impl Living {
     }
 }
 
-/// What a process answered.
+/// The answer of a process.
 pub(crate) enum Reply {
     Answer(i64),
     Ended,
@@ -74,8 +74,8 @@ pub(crate) fn waits_for_userfaultfd(process: &Living) -> bool {
     process.proc.waits_in("handle_userfault")
 }
 
-/// Waits for the answer of a process, for its end, or until it is certain that it waits for
-/// userfaultfd, or for `timeout`.
+/// Waits until the process answers, ends, or certainly waits for userfaultfd, for at most
+/// `timeout`.
 pub(crate) fn await_reply(
     process: &Living,
     channel: &Channel,

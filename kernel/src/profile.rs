@@ -1,9 +1,9 @@
-//! The profile of a running kernel: the [rules](Rule) of later kernels that hold on it, found out by
-//! their programs.
+//! The profile of a running kernel: the [rules](Rule) of later kernels that hold on it. Each rule
+//! is tested by running its program.
 //!
-//! The version of a kernel does not tell, because distributions port changes back. So each rule has a
-//! program, `corpus/kernel/NAME.txt`, whose last operation shows it. The program needs nothing of the
-//! kernel that the rule itself does not need.
+//! The version number of a kernel does not show which rules hold, because distributions backport
+//! changes. So each rule has a program, `corpus/kernel/NAME.txt`, whose last operation shows the
+//! rule. The program needs only facilities that the rule itself needs.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use vmadiff_reference::later::{Rule, Rules};
 
 use crate::{Beside, End};
 
-/// The answer of a rule's program.
+/// The result of a rule's program.
 #[derive(Debug)]
 pub enum Holds {
     /// The kernel does what the rule says.
@@ -22,7 +22,7 @@ pub enum Holds {
     No,
     /// The program could not be run to its end, for this reason.
     Unknown(String),
-    /// The kernel does a third thing, which the report shows.
+    /// The kernel does neither; the report shows the difference.
     Otherwise(String),
 }
 
@@ -42,12 +42,12 @@ impl fmt::Display for Holds {
 pub struct Profile {
     /// The rules that hold.
     pub hold: Rules,
-    /// The rules of which the kernel does not tell.
+    /// The rules whose programs could not show whether they hold.
     pub unknown: Rules,
 }
 
 impl Beside {
-    /// Finds out which rules hold on this kernel, and expects them from now on.
+    /// Tests which rules hold on this kernel, and expects these rules from now on.
     pub fn probe(&mut self) -> Vec<(Rule, Holds)> {
         let found: Vec<_> = Rule::ALL.iter().map(|&rule| (rule, self.try_rule(rule))).collect();
         let those = |wanted: fn(&Holds) -> bool| {
@@ -60,7 +60,8 @@ impl Beside {
         found
     }
 
-    /// Runs a rule's program: under the rule the kernel must not differ, and without it at the last
+    /// Runs a rule's program twice. If the rule holds, the kernel does not differ from the
+    /// reference with the rule, and differs from the reference without the rule at the last
     /// operation only.
     fn try_rule(&mut self, rule: Rule) -> Holds {
         let program: Program = match rule.about().probe.parse() {

@@ -1,13 +1,12 @@
-//! The processes of a program, which make the system calls. `unsafe` code is here and in
-//! [`crate::outside`] only.
+//! The processes of a program, which make the system calls. The only module with `unsafe` code.
 //!
-//! A worker is a fork of the controller that reads an operation, performs it and answers, until
-//! it is killed. Its code runs after a fork of what may be many threads, so it makes system calls
-//! and nothing else: no allocation, no lock, no panic.
+//! A worker is a fork of the controller. It reads an operation, performs it and answers, until it
+//! is killed. The controller may have several threads, so after the fork a worker makes system
+//! calls only: no allocation, no lock, no panic.
 //!
-//! What it maps, changes and touches is given by an [`Op`], whose operands name nothing outside
-//! the arena: a range begins below [`ARENA_PAGES`](vmadiff_machine::operand::ARENA_PAGES) and is
-//! shorter than that.
+//! A worker maps, changes and touches only ranges that an [`Op`] names. Operands name nothing
+//! outside the arena: a range begins below [`ARENA_PAGES`](vmadiff_machine::operand::ARENA_PAGES)
+//! and is shorter than the arena.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_long, c_void};
@@ -32,21 +31,19 @@ use vmadiff_machine::operand::{
 };
 use vmadiff_machine::{Op, Opcode};
 
-use crate::outside::ARENA;
-
-/// Bytes in a page.
+/// The size of a page in bytes.
 pub(crate) const PAGE: u64 = 4096;
-/// Pages on either side of the arena that must be free too before the program begins.
+/// The number of pages on either side of the arena that must be free too.
 const GUARD: u64 = 16;
-/// What a worker answers for a `touch` that raised `SIGBUS`.
+/// The answer of a worker to a `touch` that raised `SIGBUS`.
 const SIGBUS_ANSWER: i64 = -1000;
 
-/// An operation on its way to a worker: opcode, operands, and for `fork` the child's index.
+/// The length of a request in bytes: opcode, operands, and for `fork` the child's index.
 pub(crate) const REQUEST: usize = 2 + MAX_OPERANDS;
-/// An answer: what the system call returned, or the negative error.
+/// The length of an answer in bytes: the result of the system call, or the negative error.
 pub(crate) const REPLY: usize = 8;
 
-/// The request for `op`.
+/// Returns the request for `op`.
 pub(crate) fn request(op: &Op, child: u8) -> [u8; REQUEST] {
     let mut request = [0; REQUEST];
     let [opcode, operands @ .., last] = &mut request;
@@ -56,36 +53,34 @@ pub(crate) fn request(op: &Op, child: u8) -> [u8; REQUEST] {
     request
 }
 
-/// The ends of the pipes that a worker has.
+/// The pipe ends of a worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
     pub(crate) requests: RawFd,
     pub(crate) replies: RawFd,
 }
 
-/// What all workers of a program inherit.
+/// The data that all workers of a program inherit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inheritance {
-    /// By the index of the process.
+    /// The pipe ends by the index of the process.
     pub(crate) ends: [Ends; MAX_PROCESSES],
     /// The two memfds that may be written, and the one that is open for reading only.
     pub(crate) memfds: [RawFd; 3],
-    /// The empty memfd that is mapped outside the arena.
-    pub(crate) outside: RawFd,
-    /// Whether it gives up `CAP_IPC_LOCK`.
+    /// The worker gives up `CAP_IPC_LOCK`.
     pub(crate) locks_limited: bool,
 }
 
-/// Forks process 0 of a program off the caller and gives its pid. Its first answer is 0, or the
-/// negative error of what it could not set up; after one it is gone.
+/// Forks process 0 of a program off the caller and returns its pid. The first answer of the process
+/// is 0, or the negative error of the setup step that failed; after an error the process ends.
 ///
 /// # Errors
-/// Where there cannot be another process.
+/// Returns an error if no process can be made.
 pub(crate) fn spawn(inheritance: &Inheritance) -> io::Result<i32> {
     let parent = getpid();
     // SAFETY: the child has a copy of this thread's memory. It makes system calls only, on memory
     // of its own, and ends in `serve()`: it never returns into code that might wait for a lock
-    // another thread held.
+    // which another thread held.
     match unsafe { fork(0) } {
         0 => {
             let ready = follow(parent).and_then(|()| prepare(inheritance));
@@ -100,12 +95,12 @@ pub(crate) fn spawn(inheritance: &Inheritance) -> io::Result<i32> {
     }
 }
 
-/// `fork()`, without what libc does around it.
+/// Calls `fork()` without the work that libc does around it.
 ///
 /// # Safety
-/// The child may do nothing that is not safe in a signal handler.
+/// The child may call only functions that are safe in a signal handler.
 unsafe fn fork(flags: c_int) -> c_long {
-    // SAFETY: without CLONE_VM and a stack it is a fork; the caller sees to the rest.
+    // SAFETY: without CLONE_VM and without a stack `clone` is a fork; the caller ensures the rest.
     unsafe {
         libc::syscall(
             libc::SYS_clone,
@@ -119,43 +114,43 @@ unsafe fn fork(flags: c_int) -> c_long {
 }
 
 fn errno() -> i32 {
-    // SAFETY: it is a valid pointer to this thread's errno.
+    // SAFETY: the pointer to this thread's errno is valid.
     unsafe { *libc::__errno_location() }
 }
 
-/// The result of a system call, or its error.
-pub(crate) fn checked(result: c_long) -> Result<i64, i32> {
+/// Returns the result of a system call, or its error.
+fn checked(result: c_long) -> Result<i64, i32> {
     if result == -1 { Err(errno()) } else { Ok(result) }
 }
 
 fn end() -> ! {
-    // SAFETY: it ends the process, without handlers.
+    // SAFETY: `_exit` ends the process without running handlers.
     unsafe { libc::_exit(0) }
 }
 
-/// The number of an error.
+/// Returns the number of an error.
 fn number(errno: Errno) -> i32 {
     errno.raw_os_error()
 }
 
-/// A descriptor that a worker has inherited.
+/// Returns a descriptor that a worker has inherited.
 fn inherited(fd: RawFd) -> BorrowedFd<'static> {
     // SAFETY: a worker closes no descriptor that it has inherited, until it ends.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Ends the worker with `parent`, the controller, which is the parent of every worker.
+/// Lets the worker end with `parent`, the controller, which is the parent of every worker.
 fn follow(parent: Pid) -> Result<(), i32> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(number)?;
-    // The controller may have ended before.
+    // The controller may have ended before the call.
     if getppid() == Some(parent) { Ok(()) } else { Err(libc::ESRCH) }
 }
 
-/// What process 0 does before its first operation; its children inherit it.
+/// Sets up process 0 before its first operation; its children inherit the setup.
 fn prepare(inheritance: &Inheritance) -> Result<(), i32> {
-    // SAFETY: what is passed by pointer lives until the call returns and has the layout the
-    // kernel expects. The probe maps where nothing is mapped, which NOREPLACE sees to, and takes
-    // away what it mapped.
+    // SAFETY: memory that is passed by pointer lives until the call returns and has the layout that
+    // the kernel expects. The probe maps a free range only (MAP_FIXED_NOREPLACE), and unmaps only
+    // its own mapping.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = fault_handler as *const () as usize;
@@ -165,7 +160,7 @@ fn prepare(inheritance: &Inheritance) -> Result<(), i32> {
         }
         let none: libc::sigset_t = std::mem::zeroed();
         checked(libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut()).into())?;
-        // The world of a program has none. Kernels without them refuse it.
+        // The world of a program has no huge pages. Kernels without them refuse the call.
         let _ = disable_transparent_huge_pages(true);
 
         let start = ((ARENA_START - GUARD) * PAGE) as *mut c_void;
@@ -192,8 +187,8 @@ fn drop_ipc_lock() -> Result<(), i32> {
     set_capabilities(None, sets).map_err(number)
 }
 
-/// Reads operations and answers them, as process 0 and, in a fork, as its child, whose first answer
-/// is 0 once it ends with the controller.
+/// Reads operations and answers them, as process 0 and, after a fork, as its child. The first
+/// answer of a child is 0, after the child has been bound to the end of the controller.
 fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     let mut me = 0;
     let mut contexts: [Option<OwnedFd>; 2] = [None, None];
@@ -202,14 +197,15 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
         let result = match op {
             Op::Exit { .. } => end(),
             Op::Fork { .. } => {
-                // SAFETY: the child goes on here, as its parent does. CLONE_PARENT: the
-                // controller is its parent, too, so that it can end and bury it.
+                // SAFETY: the child continues here, as its parent does. With CLONE_PARENT the
+                // controller is the parent of the child too, so that it can kill the child and wait
+                // for it.
                 let pid = unsafe { fork(libc::CLONE_PARENT) };
                 if pid == 0 {
                     if follow(parent).is_err() {
                         end();
                     }
-                    // The contexts are the parent's: a child has none.
+                    // The contexts belong to the parent: a child has none.
                     contexts = [None, None];
                     me = child;
                     answer(inheritance, me, 0);
@@ -227,7 +223,7 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
 fn next(inheritance: &Inheritance, me: u8) -> (Op, u8) {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
     let mut request = [0u8; REQUEST];
-    // A request is shorter than PIPE_BUF, so it is written, and read here, whole.
+    // A request is shorter than PIPE_BUF, so writing and reading it is atomic.
     let read = rustix::io::read(inherited(ends.requests), &mut request);
     let [opcode, operands @ .., child] = request;
     match Opcode::from_number(opcode) {
@@ -244,7 +240,7 @@ fn answer(inheritance: &Inheritance, me: u8, result: i64) {
     }
 }
 
-/// The address of a page of the arena.
+/// Returns the address of a page of the arena.
 fn address(page: Page) -> u64 {
     (ARENA_START + u64::from(page.0)) * PAGE
 }
@@ -253,24 +249,25 @@ fn bytes(len: Len) -> u64 {
     u64::from(len.0) * PAGE
 }
 
-/// The address and the length in bytes of a range.
+/// Returns the address and the length in bytes of a range.
 fn range(page: Page, len: Len) -> (*mut c_void, usize) {
     (address(page) as *mut c_void, bytes(len) as usize)
 }
 
-/// The answer of a system call that returns nothing.
+/// Returns the answer of a system call without a result value.
 fn done(result: rustix::io::Result<()>) -> Result<i64, i32> {
     result.map(|()| 0).map_err(number)
 }
 
-/// Makes the system call of `op`. The pages that `mmap` and `mremap` return count from the arena.
+/// Makes the system call of `op`. Pages that `mmap` and `mremap` return are counted from the start
+/// of the arena.
 fn perform(
     op: &Op,
     inheritance: &Inheritance,
     contexts: &mut [Option<OwnedFd>; 2],
 ) -> Result<i64, i32> {
-    // SAFETY, of every block below: the addresses lie in the arena, where there is nothing of the
-    // worker's own; what is passed by pointer lives until the call returns.
+    // SAFETY, of every block below: the addresses lie in the arena, where the worker has no memory
+    // of its own; memory that is passed by pointer lives until the call returns.
     match *op {
         Op::Mmap { page, len, prot, kind, flags, pgoff, .. } => {
             let [file0, file1, readonly] = inheritance.memfds;
@@ -379,17 +376,17 @@ fn perform(
     }
 }
 
-/// The page that a call returned as an address.
+/// Returns the page of an address that a call returned.
 fn mapped(result: c_long) -> Result<i64, i32> {
     Ok(checked(result)? / PAGE as i64 - ARENA_START as i64)
 }
 
-/// `_IOWR(0xaa, 0x3f, struct uffdio_api)`, and so on.
+/// The ioctl numbers of userfaultfd: `_IOWR(0xaa, 0x3f, struct uffdio_api)`, and so on.
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
 
-/// A userfaultfd context without features.
+/// Opens a userfaultfd context without features.
 fn open_context() -> Result<OwnedFd, i32> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     // SAFETY: nothing is registered with the context yet.
@@ -399,14 +396,14 @@ fn open_context() -> Result<OwnedFd, i32> {
     Ok(context)
 }
 
-/// An ioctl of userfaultfd on a structure of 64-bit words, which is as long as `request` says.
+/// Makes an ioctl of userfaultfd on a structure of 64-bit words, whose size is part of `request`.
 fn control(context: RawFd, request: u64, words: &mut [u64]) -> Result<i64, i32> {
-    // SAFETY: the callers pass each request the structure that is its own.
+    // SAFETY: the callers pass each request its own structure.
     checked(unsafe { libc::syscall(libc::SYS_ioctl, context, request, words.as_mut_ptr()) })
 }
 
-// Reads (second argument 0) or writes one byte. Answers 0, or the signal that the access raised:
-// the handler goes on at the second label then.
+// Reads (second argument 0) or writes one byte. Returns 0, or the signal that the access raised:
+// the signal handler continues at the second label then.
 std::arch::global_asm!(
     ".globl vmadiff_touch",
     ".globl vmadiff_touched",
@@ -425,18 +422,18 @@ std::arch::global_asm!(
 
 unsafe extern "C" {
     fn vmadiff_touch(address: u64, write: c_int) -> c_int;
-    /// A label.
+    /// The second label of `vmadiff_touch`, at which a failed access continues.
     fn vmadiff_touched();
 }
 
-/// Goes on behind an access of `vmadiff_touch` that failed; a fault anywhere else ends the worker.
+/// Continues after an access of `vmadiff_touch` that failed; a fault anywhere else ends the worker.
 unsafe extern "C" fn fault_handler(
     signal: c_int,
     _: *const libc::siginfo_t,
     context: *mut libc::ucontext_t,
 ) {
-    // SAFETY: the kernel passes the context of the interrupted thread. The function that was
-    // interrupted has nothing on the stack, so that it may return from any place.
+    // SAFETY: the kernel passes the context of the interrupted thread. The interrupted function has
+    // nothing on the stack, so it may return from any instruction.
     unsafe {
         let registers = &mut (*context).uc_mcontext.gregs;
         let (from, to) = (vmadiff_touch as *const () as i64, vmadiff_touched as *const () as i64);

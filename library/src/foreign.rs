@@ -12,7 +12,7 @@ use vmadiff_machine::abi::{NAME_BYTES, Observation, Op, RawLimits, VERSION};
 
 use crate::{Identity, LoadError};
 
-/// A `struct vmadiff_machine`, of a type that the library alone knows.
+/// A `struct vmadiff_machine`, whose layout only the library knows.
 type Raw = c_void;
 
 /// The functions of `vmadiff.h`.
@@ -33,28 +33,28 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Loads a library, for the rest of the process: a fuzzing engine keeps pointers to its
-    /// coverage counters.
+    /// Loads a library for the rest of the process: it is never unloaded, because a fuzzing engine
+    /// keeps pointers to its coverage counters.
     pub(crate) fn open(path: &Path) -> Result<Loaded, LoadError> {
-        // A path without a slash would be looked for elsewhere.
+        // The loader would search its own folders for a path without a slash.
         let file = fs::canonicalize(path)
             .map_err(|error| LoadError::File { path: path.to_owned(), error })?;
-        // SAFETY: the user names the library, and so asks for its code to be run. Its functions
-        // have the types of `vmadiff.h` if its version is ours.
-        // All that it needs is looked for now: later, a missing function would end the process.
+        // SAFETY: the user names the library and so permits running its code. Its functions have
+        // the types of `vmadiff.h` if its version is ours.
+        // RTLD_NOW resolves all symbols now: later, a missing function would end the process.
         let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| LoadError::NotALibrary { reason: chain(&error) })?;
         let library = ManuallyDrop::new(library);
         let missing = |symbol| LoadError::Symbol { path: path.to_owned(), symbol };
         macro_rules! function {
             ($symbol:literal) => {{
-                // SAFETY: the type is that of the header, for the version that was asked first.
+                // SAFETY: the type is that of the header, for the version that was checked first.
                 let function = unsafe { library.get(concat!($symbol, "\0").as_bytes()) };
                 *function.map_err(|_| missing($symbol))?
             }};
         }
         let version: unsafe extern "C" fn() -> u32 = function!("vmadiff_abi_version");
-        // SAFETY: it takes nothing and returns a number in every version.
+        // SAFETY: `vmadiff_abi_version()` takes nothing and returns a number in every version.
         let found = unsafe { version() };
         if found != VERSION {
             return Err(LoadError::Version { path: path.to_owned(), found });
@@ -70,7 +70,8 @@ impl Loaded {
         let machine = Instance::new(functions)
             .ok_or_else(|| LoadError::NoMachine { path: path.to_owned() })?;
         let mut name = [u8::MAX; NAME_BYTES];
-        // SAFETY: the machine is the library's own, and the buffer is as long as the header says.
+        // SAFETY: the machine is the library's own, and the buffer has the length that the header
+        // requires.
         let operations = unsafe {
             (functions.name)(machine.raw.as_ptr(), name.as_mut_ptr());
             (functions.operations)(machine.raw.as_ptr())
@@ -78,21 +79,21 @@ impl Loaded {
         Ok(Loaded { functions, identity: Identity::new(path, &name, operations)? })
     }
 
-    /// A new machine; `None` where the library gives none.
+    /// Returns a new machine; `None` if the library returns a null pointer.
     pub(crate) fn instance(&self) -> Option<Instance> {
         Instance::new(self.functions)
     }
 }
 
-/// The texts of an error and of its causes.
+/// Returns the text of the deepest cause of an error.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    // The last one is what the operating system says.
+    // The last cause is the message of the operating system.
     texts.last().cloned().unwrap_or_default()
 }
 
-/// A machine of a library in this process. It is used by one thread, as the header promises: a raw
+/// A machine of a library in this process. The header promises that one thread uses it: a raw
 /// pointer is not `Send`.
 pub(crate) struct Instance {
     functions: Functions,
@@ -101,7 +102,7 @@ pub(crate) struct Instance {
 
 impl Instance {
     fn new(functions: Functions) -> Option<Instance> {
-        // SAFETY: the library is never unloaded, so that its functions live as long as the process.
+        // SAFETY: the library is never unloaded, so its functions live as long as the process.
         let raw = unsafe { (functions.new)() };
         NonNull::new(raw).map(|raw| Instance { functions, raw })
     }
@@ -113,15 +114,15 @@ impl Instance {
 
     #[inline]
     pub(crate) fn step(&mut self, op: &Op, seen: &mut Observation) {
-        // SAFETY: as for `reset`. Every bit pattern is an `Observation`, so that reading what the
-        // library wrote is sound, whatever it is.
+        // SAFETY: as for `reset`. Every bit pattern is an `Observation`, so reading the bytes that
+        // the library wrote is sound.
         unsafe { (self.functions.step)(self.raw.as_ptr(), op, seen) }
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // SAFETY: the machine is the library's own, and freed here alone.
+        // SAFETY: the machine is the library's own, and is freed here only.
         unsafe { (self.functions.free)(self.raw.as_ptr()) }
     }
 }

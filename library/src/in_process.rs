@@ -10,7 +10,7 @@ use crate::foreign::{Instance, Loaded};
 
 pub(crate) struct InProcess {
     loaded: Arc<Loaded>,
-    /// `None` where the library gave no machine, this time.
+    /// The machine; `None` if the library returned none for this program.
     instance: Option<Instance>,
     buffer: Box<abi::Observation>,
 }
@@ -45,14 +45,14 @@ impl Machine for InProcess {
         self.buffer.forget();
         instance.step(&op.into(), &mut self.buffer);
         if let Err(nonsense) = self.buffer.read(seen) {
-            // It may have written where its answer does not say so.
+            // The library may have written parts that its answer does not announce.
             self.buffer.forget_all();
             fail(seen, Failure::Nonsense(nonsense));
         }
     }
 }
 
-/// Shows that the machine failed: an event that ends the program.
+/// Records that the machine failed: an event that ends the program.
 pub(crate) fn fail(seen: &mut Observation, failure: Failure) {
     seen.begin_step();
     seen.events.push(Event::Library(failure));

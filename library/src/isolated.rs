@@ -20,10 +20,11 @@ use crate::in_process::fail;
 use crate::wire::{self, READY, RESET, STEP};
 use crate::{DEFAULT_TIMEOUT, Identity, LoadError, TIMEOUT};
 
-/// Set for a worker: it starts no workers itself, whatever program it is.
+/// The environment variable that is set for a worker: a worker starts no workers itself, whichever
+/// program it is.
 const IS_WORKER: &str = "VMADIFF_LIBRARY_WORKER";
 
-/// All that is needed to start workers for one library.
+/// The data that starting workers for one library needs.
 pub(crate) struct Starter {
     path: PathBuf,
     program: PathBuf,
@@ -33,9 +34,9 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Starts a worker once, to see that the library is a machine.
+    /// Returns a starter. A worker is started once, to check that the library is a machine.
     pub(crate) fn new(path: &Path, program: &Path, args: &[&str]) -> Result<Starter, LoadError> {
-        // A plain message for the plain mistake, without a process.
+        // A file that cannot be opened gets a plain message, without a process.
         if let Err(error) = std::fs::File::open(path) {
             return Err(LoadError::File { path: path.to_owned(), error });
         }
@@ -67,7 +68,7 @@ impl Starter {
             .spawn()
             .map_err(start)?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(start(io::Error::other("it has no pipes")));
+            return Err(start(io::Error::other("the worker has no pipes")));
         };
         let (bytes, deadline) = (Vec::new(), Instant::now() + self.timeout);
         let mut worker = Worker { child, to, from, bytes, at: 0, deadline };
@@ -88,7 +89,7 @@ impl Starter {
     }
 }
 
-/// The time that an operation has.
+/// Returns the time limit of an operation.
 fn timeout() -> Result<Duration, LoadError> {
     let Some(text) = env::var_os(TIMEOUT).filter(|text| !text.is_empty()) else {
         return Ok(Duration::from_secs(DEFAULT_TIMEOUT));
@@ -98,15 +99,15 @@ fn timeout() -> Result<Duration, LoadError> {
     seconds.map(Duration::from_secs).ok_or_else(|| LoadError::Timeout(text.into_owned()))
 }
 
-/// A process that runs a library. It ends with this value.
+/// A process that runs a library. It is killed when this value is dropped.
 struct Worker {
     child: Child,
     to: ChildStdin,
     from: ChildStdout,
-    /// Bytes that were read from the worker, and how many of them are used.
+    /// The bytes that were read from the worker, and how many of them are used.
     bytes: Vec<u8>,
     at: usize,
-    /// When the present answer has to be complete.
+    /// The time by which the present answer has to be complete.
     deadline: Instant,
 }
 
@@ -116,7 +117,8 @@ impl Worker {
         let length = 1 + message.len();
         bytes[0] = tag;
         bytes[1..length].copy_from_slice(message);
-        // It waits for messages and has room for many: where it cannot be told, it has ended.
+        // The worker reads messages at once, and the pipe has room for many: a failed write means
+        // that the worker has ended.
         self.to.write_all(&bytes[..length]).map_err(|_| self.end())
     }
 
@@ -135,7 +137,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for more bytes.
+    /// Waits for more bytes, until the deadline.
     fn wait(&mut self) -> Result<(), Failure> {
         self.at = 0;
         loop {
@@ -167,9 +169,9 @@ impl Worker {
         }
     }
 
-    /// The end of a worker that has closed its pipes.
+    /// Returns the failure of a worker that has closed its pipes.
     fn end(&mut self) -> Failure {
-        // It has ended, or is about to: unless the library closed the pipes under it.
+        // The worker has ended or is about to end, unless the library closed the pipes.
         for _ in 0..1000 {
             match self.child.try_wait() {
                 Ok(Some(status)) => return ended(status),
@@ -181,7 +183,7 @@ impl Worker {
     }
 }
 
-/// What an exit status says of the library.
+/// Returns the failure of the library that an exit status shows.
 fn ended(status: ExitStatus) -> Failure {
     match (status.signal().and_then(Signal::from_named_raw), status.code()) {
         (_, Some(status)) => Failure::Exited(status),
@@ -211,7 +213,7 @@ fn signal_name(signal: Signal) -> &'static str {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Both fail where it has ended already.
+        // Both calls fail if the worker has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -219,7 +221,7 @@ impl Drop for Worker {
 
 pub(crate) struct Isolated {
     starter: Arc<Starter>,
-    /// None before the first program, and after a failure.
+    /// The worker; `None` before the first program and after a failure.
     worker: Option<Worker>,
     /// The failure of the present program.
     failure: Option<Failure>,
@@ -278,7 +280,7 @@ impl Machine for Isolated {
             None => self.answer(op, seen),
         };
         if let Err(failure) = answer {
-            // A new program has a new worker: what this one is in, nobody knows.
+            // A new program gets a new worker: the state of this one is unknown.
             (self.worker, self.failure) = (None, Some(failure));
             fail(seen, failure);
         }

@@ -2,16 +2,16 @@
 //!
 //! The C interface is `machine/include/vmadiff.h`. A library runs in one of two ways:
 //!
-//! - *In this process* ([`Library::in_process`]): fast, and a fuzzing engine sees its coverage. A
-//!   crash of the library is a crash of the process, which the engine reports.
+//! - *In this process* ([`Library::in_process`]): fast, and a fuzzing engine sees the coverage of
+//!   the library. A crash of the library is a crash of the process, which the engine reports.
 //! - *In a process of its own* ([`Library::isolated`]): a crash, an exit or an endless loop ends
-//!   that process alone, and is an event of the observation ([`Failure`]). The next program starts
-//!   a new process. The program that is started has to call [`serve`] when it is asked to.
+//!   only that process, and is an event of the observation ([`Failure`]). The next program gets a
+//!   new process. The started executable has to call [`serve`].
 //!
 //! Both ways check each observation by [`vmadiff_machine::abi::Observation::read`].
 //!
-//! Unsafe code is in `foreign.rs` alone. It cannot protect this process from a library that writes
-//! outside its buffers: for that there is the process of its own.
+//! Unsafe code is in `foreign.rs` only. It cannot protect this process from a library that writes
+//! outside its buffers: [`Library::isolated`] does.
 
 mod foreign;
 mod in_process;
@@ -34,14 +34,15 @@ use foreign::Loaded;
 use in_process::InProcess;
 use isolated::{Isolated, Starter};
 
-/// The seconds that an isolated library has for an operation: [`DEFAULT_TIMEOUT`] if not set.
+/// The environment variable with the time limit of an isolated library for an operation, in
+/// seconds. The default is [`DEFAULT_TIMEOUT`].
 pub const TIMEOUT: &str = "VMADIFF_LIBRARY_TIMEOUT";
-/// Shows what an isolated library prints, if set.
+/// The environment variable that shows the output of an isolated library, if it is set.
 pub const OUTPUT: &str = "VMADIFF_LIBRARY_OUTPUT";
-/// The seconds that an isolated library has for an operation by default.
+/// The default time limit of an isolated library for an operation, in seconds.
 pub const DEFAULT_TIMEOUT: u64 = 5;
 
-/// Why a file is not a machine.
+/// The reason why a file is not a machine.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be opened.
@@ -49,13 +50,13 @@ pub enum LoadError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The loader of the operating system refuses the file.
     #[error("not a shared library that can be loaded here: {reason}{}", advice(reason))]
     NotALibrary {
-        /// What the loader says; it names the file.
+        /// The message of the loader, which names the file.
         reason: String,
     },
     /// A function of the C interface is missing.
@@ -74,7 +75,7 @@ pub enum LoadError {
         /// The library's version.
         found: u32,
     },
-    /// `vmadiff_new()` gave a null pointer.
+    /// `vmadiff_new()` returned a null pointer.
     #[error("{}: vmadiff_new() gave no machine", path.display())]
     NoMachine {
         /// The file.
@@ -86,7 +87,7 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
-    /// `vmadiff_operations()` has bits of no operation.
+    /// `vmadiff_operations()` has bits that belong to no operation.
     #[error("{}: vmadiff_operations() is {found:#x}: expected bits 0 to {}", path.display(), Opcode::ALL.len() - 1)]
     Operations {
         /// The file.
@@ -99,7 +100,7 @@ pub enum LoadError {
     Fails {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// The failure.
         failure: Failure,
     },
     /// The process that is to run the library cannot be started.
@@ -107,18 +108,18 @@ pub enum LoadError {
     Start {
         /// The program that was started.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The process that runs the library refuses it.
     #[error("{0}")]
     Refused(String),
-    /// The time limit is not one.
+    /// The time limit is not a number of seconds from 1 to 3600.
     #[error("{TIMEOUT}: `{0}`: expected a number of seconds from 1 to 3600")]
     Timeout(String),
 }
 
-/// A hint for a library that was built to be fuzzed.
+/// Returns a hint for a library that was built with a fuzz target's flags; else an empty text.
 fn advice(reason: &str) -> &'static str {
     if reason.contains("__sanitizer_cov") {
         " (it was built with a fuzz target's flags, and this program does not know all of them)"
@@ -127,12 +128,12 @@ fn advice(reason: &str) -> &'static str {
     }
 }
 
-/// Defines the functions that a library calls where it was built with a fuzz target's flags: by them
-/// it registers its coverage counters and tells of comparisons. They do nothing, whatever they are
-/// given. The program that uses this macro, and exports the symbols, can load such a library. In a
-/// fuzz target libFuzzer defines them.
+/// Defines the functions that a library calls if it was built with a fuzz target's flags: the
+/// library uses them to register its coverage counters and to report comparisons. They ignore their
+/// arguments and do nothing. A program that uses this macro and exports the symbols can load such a
+/// library. In a fuzz target libFuzzer defines the functions.
 ///
-/// `unsafe` is in the attribute that fixes the names.
+/// The attribute that fixes the names is `unsafe`.
 #[macro_export]
 macro_rules! ignore_coverage {
     () => {
@@ -162,10 +163,10 @@ macro_rules! ignore_coverage {
     };
 }
 
-/// A shared library that was found to be a machine.
+/// A shared library that has been checked to be a machine.
 #[derive(Clone)]
 pub struct Library {
-    /// As it was given.
+    /// The path as it was given.
     path: PathBuf,
     how: How,
 }
@@ -177,31 +178,32 @@ enum How {
 }
 
 impl Library {
-    /// Loads the library at `path` into this process, for the rest of its life.
+    /// Loads the library at `path` into this process, for the rest of the process.
     ///
     /// # Errors
-    /// [`LoadError`] where the file is not a machine of this version.
+    /// Returns a [`LoadError`] if the file is not a machine of this version.
     pub fn in_process(path: &Path) -> Result<Library, LoadError> {
         let loaded = Loaded::open(path)?;
         Ok(Library { path: path.to_owned(), how: How::InProcess(Arc::new(loaded)) })
     }
 
-    /// Loads the library at `path` into a process that runs `program` with `args` and the path, and
-    /// has to call [`serve`] with that path.
+    /// Loads the library at `path` into a process that runs `program` with `args` and the path. The
+    /// program has to call [`serve`] with that path.
     ///
     /// # Errors
-    /// [`LoadError`] where the file is not a machine of this version, or fails when it is loaded.
+    /// Returns a [`LoadError`] if the file is not a machine of this version, or fails when it is
+    /// loaded.
     pub fn isolated(path: &Path, program: &Path, args: &[&str]) -> Result<Library, LoadError> {
         let starter = Starter::new(path, program, args)?;
         Ok(Library { path: path.to_owned(), how: How::Isolated(Arc::new(starter)) })
     }
 
-    /// The file, as it was given.
+    /// Returns the path of the file, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A new machine, at the start of a program without limits.
+    /// Returns a new machine, at the start of a program without limits.
     pub fn machine(&self) -> Box<dyn Machine> {
         match &self.how {
             How::InProcess(loaded) => Box::new(InProcess::new(loaded.clone())),
@@ -211,7 +213,7 @@ impl Library {
 }
 
 impl PartialEq for Library {
-    /// Whether both are the same file, run in the same way.
+    /// Returns whether both are the same file, run in the same way.
     fn eq(&self, other: &Library) -> bool {
         self.path == other.path
             && matches!(self.how, How::InProcess(_)) == matches!(other.how, How::InProcess(_))
@@ -226,12 +228,12 @@ impl fmt::Debug for Library {
     }
 }
 
-/// The name and the operations of a machine, as the library gave them, checked.
+/// The name and the operations of a machine, as the library returned them, checked.
 #[derive(Clone, Debug)]
 struct Identity {
-    /// `lib:` and the library's own name.
+    /// The name: `lib:` and the library's own name.
     name: String,
-    /// Bit n for the operation with opcode n.
+    /// The set of operations: bit n is the operation with opcode n.
     operations: u64,
 }
 

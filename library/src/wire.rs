@@ -11,9 +11,9 @@
 //! | or `E` | a length (2 bytes) and a text: why the library is refused |
 //! | after each `S` | the written parts of `struct vmadiff_observation` |
 //!
-//! Those parts are the head, the events, and of each address space that changed its head, VMAs and
-//! chain. A count past its capacity is sent, and no elements with it: the reader refuses the count.
-//! Numbers are in the byte order of the machine.
+//! The written parts are: the head, the events, and for each address space that changed its head,
+//! VMAs and chains. A count above its capacity is sent without elements: the reader refuses the
+//! count. Numbers are in the byte order of the machine.
 
 use std::mem::offset_of;
 
@@ -25,12 +25,12 @@ pub(crate) const STEP: u8 = b'S';
 pub(crate) const READY: u8 = b'O';
 pub(crate) const REFUSED: u8 = b'E';
 
-/// The bytes of an observation before the events.
+/// The number of bytes of an observation before the events.
 const HEAD: usize = offset_of!(Observation, events);
-/// The bytes of an address space before the VMAs.
+/// The number of bytes of an address space before the VMAs.
 const SPACE_HEAD: usize = offset_of!(Space, vmas);
 
-/// The elements that are sent of `all`: none where the count is wrong.
+/// Returns the elements of `all` that are sent: none if the count exceeds the capacity.
 fn sent<T: Pod>(all: &[T], count: u32) -> &[T] {
     all.get(..count as usize).unwrap_or(&[])
 }
@@ -52,7 +52,7 @@ pub(crate) fn send(seen: &Observation, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Reads the written parts of an observation by `read`, which fills a buffer.
+/// Reads the written parts of an observation with `read`, which fills a buffer.
 pub(crate) fn receive<E>(
     seen: &mut Observation,
     mut read: impl FnMut(&mut [u8]) -> Result<(), E>,

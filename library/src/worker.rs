@@ -21,7 +21,7 @@ const MAX_MEMORY: u64 = 4 << 30;
 /// that process closes them.
 ///
 /// # Errors
-/// [`io::Error`] where the pipes cannot be set up, or break.
+/// Returns an [`io::Error`] if the pipes cannot be set up or break.
 pub fn serve(path: &Path) -> io::Result<()> {
     confine()?;
     let (input, mut output) = pipes()?;
@@ -77,9 +77,9 @@ fn load(path: &Path) -> Result<(Loaded, Instance), LoadError> {
     Ok((loaded, machine))
 }
 
-/// Bounds what a library can do to the rest of the system by mistake.
+/// Limits the damage that a faulty library can do to the rest of the system.
 fn confine() -> io::Result<()> {
-    // In an endless loop it would outlive a process that was killed.
+    // A worker in an endless loop would otherwise outlive a parent that was killed.
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };

@@ -1,8 +1,9 @@
-//! The first process of a machine that is there for one command: `ci/kernel` boots kernels with it
-//! as `/init`.
+//! The first process of a machine that runs one command: `ci/kernel` boots kernels with it as
+//! `/init`.
 //!
-//! It mounts `/proc` and `/sys`, runs `/vmadiff` with its own arguments, which are those after
-//! `--` on the kernel's command line, says how that ended, and turns the machine off.
+//! It mounts `/proc` and `/sys` and runs `/vmadiff`. It passes on its own arguments, which are the
+//! words after `--` on the kernel's command line. Then it prints the exit status and turns the
+//! machine off.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn main() {
@@ -23,7 +24,8 @@ fn main() {
         }
     }
     println!("vmadiff-init: begin");
-    // Messages through a pipe: it shows no progress where there is no terminal.
+    // Messages go through a pipe, because `vmadiff` shows no progress bar if standard error is no
+    // terminal.
     let vmadiff = Command::new("/vmadiff")
         .args(std::env::args().skip(1))
         .stderr(Stdio::piped())

@@ -1,4 +1,4 @@
-//! Exploring the kernel: small programs find out what it has.
+//! Exploring the kernel: small programs test which facilities it has.
 
 use std::fs;
 
@@ -9,9 +9,9 @@ use crate::error::KernelError;
 use crate::missing::Facilities;
 
 impl Kernel {
-    /// Finds out, by small programs, what the kernel has.
+    /// Runs small programs and records the facilities that the kernel has.
     pub(super) fn explore(&mut self) -> Result<(), KernelError> {
-        // What is tried must not be held back by what is not known yet.
+        // All facilities are assumed during the tests, so that no operation is skipped.
         let all = Facilities {
             userfaultfd: true,
             ksm: true,
@@ -43,7 +43,7 @@ impl Kernel {
             ksm: advised(self, "MERGEABLE")?,
             numa: fs::exists("/proc/self/numa_maps").unwrap_or(false)
                 && works(self.attempt("mmap 0 0 1 rw anon_private\nmbind 0 0 1 BIND\n")?),
-            // As much as all of an arena.
+            // The program locks as many pages as an arena has.
             locking: works(self.attempt(
                 "mmap 0 0 63 r anon_private LOCKED\nmmap 0 63 63 r anon_private\nmlock 0 63 63 0\n",
             )?),
@@ -62,7 +62,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Runs a program and gives what is seen after its last operation.
+    /// Runs a program and returns the observation after its last operation.
     fn attempt(&mut self, program: &str) -> Result<Observation, KernelError> {
         let program: Program = program.parse().unwrap_or_default();
         let mut seen = Observation::default();

@@ -1,4 +1,5 @@
-//! What the running kernel shows after an operation, and a model's observation reduced to that.
+//! The observation of the running kernel after an operation, and the reduction of a model's
+//! observation to the same content.
 
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Process};
 use vmadiff_machine::{Counters, FileId, Observation, PageSet, VmFlags, Vma};
@@ -45,7 +46,8 @@ impl Kernel {
                 });
                 let flags = mapping.flags & self.visible_flags();
                 let range = (mapping.start, mapping.end);
-                // Of a file, the policy shown is that of its object, which all mappings share.
+                // The policy that `numa_maps` shows for a file is the policy of its object, which
+                // all mappings share.
                 let policy = if file.is_none() { mapping.policy } else { Mode::Default };
                 let pgoff =
                     if file.is_some() { mapping.pgoff } else { mapping.start.linear_offset() };
@@ -61,8 +63,8 @@ impl Kernel {
         if self.facilities.soft_dirty { VmFlags::all() } else { VmFlags::all() - unseen }
     }
 
-    /// Reduces what a model shows to what this machine shows: writes it to `reduced`, which holds
-    /// the reduction of the step before.
+    /// Reduces the observation of a model to the content that this machine shows. The result is
+    /// written to `reduced`, which has to hold the reduction of the step before.
     pub fn visible(&self, model: &Observation, reduced: &mut Observation) {
         reduced.begin_step();
         reduced.result = model.result;

@@ -7,7 +7,7 @@ use vmadiff_machine::Program;
 
 use super::*;
 
-/// Every call of [`worker`], by two processes.
+/// A program with every call of [`worker`], made by two processes.
 const ALL: &str = "mmap 0 0 8 rw anon_private LOCKED\nmmap 0 60 63 rw file0_private - 3\n\
                    mmap 0 20 4 rw anon_shared NORESERVE\nmmap 0 30 4 r readonly_shared\n\
                    touch 0 63 1\ntouch 0 59 1\ntouch 0 0 0\nmprotect 0 1 2 r\n\
@@ -16,8 +16,8 @@ const ALL: &str = "mmap 0 0 8 rw anon_private LOCKED\nmmap 0 60 63 rw file0_priv
                    uffd_unregister 0 40 2 0\nfork 0\nmunmap 1 0 63\nmmap 1 63 63 rw anon_private\n\
                    fork 1\nexit 1\n";
 
-/// Returns the running kernel at the start of a program, or says why the test is skipped. With
-/// `VMADIFF_KERNEL=required` a kernel that cannot be driven is an error.
+/// Returns the running kernel at the start of a program; `None`, with a message, if the test has to
+/// be skipped. With `VMADIFF_KERNEL=required` a kernel that cannot be driven is an error.
 fn begun() -> Option<Kernel> {
     let mut kernel = match Kernel::new(Options::default()) {
         Ok(kernel) => kernel,
@@ -46,7 +46,7 @@ fn pids(kernel: &Kernel) -> Vec<i32> {
     kernel.processes.iter().flatten().map(|process| process.proc.pid()).collect()
 }
 
-/// Every mapping that is not of the arena.
+/// Returns every mapping outside the arena.
 fn outside(pid: i32) -> Vec<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
     let arena = "100000000".."100080000";
@@ -103,12 +103,12 @@ fn processes_end_with_the_thread_that_made_them() {
         let mut kernel = begun()?;
         run(&mut kernel, ALL);
         let running = pids(&kernel);
-        // As if it had been killed: nothing is cleaned up.
+        // The controller ends as if it had been killed: no destructor runs.
         std::mem::forget(kernel);
         Some(running)
     });
     let Some(running) = thread.join().expect("a thread") else { return };
-    // Gone, or a zombie that nobody has waited for.
+    // The process is gone, or is a zombie that nobody has waited for.
     let ended = |pid: &i32| match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Err(_) => true,
         Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
