@@ -10,11 +10,11 @@ use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::{Machine, Observation, Op, Program};
 use vmadiff_reference::Reference;
 
-/// Operations that are timed at once, and how often: the shortest time counts.
+/// The number of operations in one timing, and the number of timings: the shortest time counts.
 const OPERATIONS: u32 = 4_000;
 const ROUNDS: u32 = 25;
 
-/// A name, and for each number of things the nanoseconds of an operation.
+/// A curve: its name, and for each number of VMAs or processes the nanoseconds of an operation.
 type Curve = (&'static str, Vec<(u32, f64)>);
 
 fn main() {
@@ -32,19 +32,19 @@ fn main() {
     plot(file, &curves).expect("the plot can be written");
 }
 
-/// VMAs of one page each, which do not merge.
+/// Returns a program that maps VMAs of one page each, which do not merge.
 fn vmas(count: u32) -> String {
     let one =
         |page| format!("mmap 0 {page} 1 {} anon_private\n", if page % 2 == 0 { "rw" } else { "r" });
     (0..count).map(one).collect()
 }
 
-/// A family that shares eight such VMAs.
+/// Returns a program that forks a family of processes, which share eight such VMAs.
 fn processes(count: u32) -> String {
     vmas(8) + &"fork 0\n".repeat(count as usize - 1)
 }
 
-/// Nanoseconds of one operation of process 0, in both models, where `grown` went before.
+/// Returns the nanoseconds of one operation of process 0 in both models, after the program `grown`.
 fn time(grown: String) -> f64 {
     let read = |text: &str| text.parse::<Program>().expect("a program").ops[0];
     let mut machines: [Box<dyn Machine>; 2] =
@@ -57,7 +57,7 @@ fn time(grown: String) -> f64 {
         }
         assert!(comparer.same(&seen[0], &seen[1]));
     };
-    // One at a time: they are more than a program may have.
+    // The operations are performed one at a time, because a program may not have so many.
     grown.lines().for_each(|line| step(&read(line)));
     let ops = [read("madvise 0 0 1 RANDOM"), read("madvise 0 0 1 NORMAL")];
     let mut round = || {
@@ -79,7 +79,7 @@ fn plot(file: &str, curves: &[Curve]) -> Result<(), Box<dyn std::error::Error>> 
         .y_label_area_size(60)
         .build_cartesian_2d(0.0..66.0, 0.0..most * 1.1)?;
     chart.configure_mesh().x_desc("how many").y_desc("ns").draw()?;
-    // Colours that are told apart by the colour-blind.
+    // These colours can be told apart by colour-blind readers.
     for ((name, points), colour) in curves.iter().zip([RGBColor(0, 114, 178), RGBColor(213, 94, 0)])
     {
         let at = || points.iter().map(|(n, nanoseconds)| (f64::from(*n), *nanoseconds));

@@ -1,10 +1,10 @@
-//! How fast programs run. `cargo bench` shows operations per second of:
+//! The speed of programs. `cargo bench` shows operations per second of:
 //!
 //! - one model alone;
 //! - lockstep: both models and the full comparison after every operation;
-//! - what else a fuzz iteration does: decoding, mutating.
+//! - the other work of a fuzz iteration: decoding, mutating.
 //!
-//! On fixed programs of 8, 16 and 64 operations, and on the programs of a random walk.
+//! The programs are fixed ones of 8, 16 and 64 operations, and the programs of a random walk.
 
 use std::path::Path;
 use std::process::Command;
@@ -62,7 +62,7 @@ fn lockstep(bencher: Bencher, length: usize) {
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
 }
 
-/// As the command line and the fuzz targets have it: machines by name.
+/// Lockstep as in the command line and the fuzz targets, which choose machines by name.
 #[divan::bench(args = LENGTHS)]
 fn lockstep_by_name(bencher: Bencher, length: usize) {
     let program = program(length);
@@ -71,7 +71,8 @@ fn lockstep_by_name(bencher: Bencher, length: usize) {
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
 }
 
-/// The candidate in a shared library, in this process: to be set beside [`lockstep_by_name`].
+/// Lockstep with the candidate in a shared library, in this process. Compare with
+/// [`lockstep_by_name`].
 #[divan::bench(args = LENGTHS)]
 fn lockstep_by_library(bencher: Bencher, length: usize) {
     let program = program(length);
@@ -82,7 +83,7 @@ fn lockstep_by_library(bencher: Bencher, length: usize) {
 /// Builds the candidate as a shared library and loads it.
 fn candidate_library() -> MachineName {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // The benchmark is TARGET/release/deps/speed-….
+    // The path of the benchmark is TARGET/release/deps/speed-….
     let own = std::env::current_exe().expect("a path");
     let release = own.ancestors().nth(2).expect("a folder");
     let target = release.parent().expect("a folder");
@@ -116,7 +117,7 @@ fn mutate(bencher: Bencher, length: usize) {
     });
 }
 
-/// What a fuzz target does but for the engine: mutate, decode, run.
+/// The work of a fuzz target without the engine: mutate, decode, run.
 #[divan::bench(args = LENGTHS)]
 fn iteration(bencher: Bencher, length: usize) {
     let bytes = corpus::encode(&program(length));
@@ -132,13 +133,13 @@ fn iteration(bencher: Bencher, length: usize) {
     });
 }
 
-/// The programs of a random walk, which the walk itself makes a part of.
+/// The programs of a random walk. The time includes making the programs.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk(bencher: Bencher) {
     run_walk(bencher, Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed)));
 }
 
-/// The same, with the candidate in a shared library.
+/// The programs of a random walk, with the candidate in a shared library.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk_by_library(bencher: Bencher) {
     run_walk(bencher, Lockstep::new(Reference::new(), candidate_library().build()));

@@ -1,7 +1,7 @@
-//! The commands, a file each, and what they share.
+//! The commands, each in a file of its own, and the code that they share.
 //!
-//! The function `run` of a command returns whether it found something, which is the difference
-//! between exit status 1 and 0.
+//! The function `run` of a command returns whether the command found something: exit status 1 if it
+//! did, 0 if not.
 
 pub(crate) mod conform;
 pub(crate) mod export;

@@ -2,20 +2,21 @@
 //!
 //! # The problem
 //!
-//! `copy_vma()` makes a VMA that shows what another VMA shows: by merging the new range into its
-//! neighbours, or else by duplicating the source. In 2019 a patch extended it to copy into
-//! *another* address space. Whether merging, flags, userfaultfd contexts and the check for a source
-//! that the merge has swallowed stay right in that case cannot be seen by reading alone: it depends
-//! on what came before, on forks, faults, limits, and on what is mapped beside the range.
+//! `copy_vma()` makes a VMA that maps the same as another VMA: it merges the new range into its
+//! neighbours, or duplicates the source. In 2019 a patch extended it to copy into *another* address
+//! space. Merging, flags, userfaultfd contexts and the check for a source that the merge has
+//! swallowed have to stay right in that case. Reading the code does not show whether they do: the
+//! answer depends on earlier operations, on forks, faults and limits, and on the VMAs beside the
+//! range.
 //!
-//! So two *machines* are fed the same operations in lockstep, and the first difference between what
-//! they show is the product: the [reference](vmadiff_reference), which says what must be true, and
-//! the [candidate](vmadiff_candidate), which does what the kernel's code does, at a revision of the
-//! patch.
+//! So two *machines* perform the same operations in lockstep, and the first difference between
+//! their observations is the product. The [reference](vmadiff_reference) is a specification of the
+//! right result. The [candidate](vmadiff_candidate) does the same as the kernel's code, at a
+//! revision of the patch.
 //!
 //! # An example
 //!
-//! This finds that plain `mremap` reads a VMA that it has freed, and says why:
+//! This example finds that plain `mremap` reads a VMA that it has freed, and shows the reason:
 //!
 //! ```
 //! use vmadiff::{explain, lockstep::Lockstep, run::Run};
@@ -45,9 +46,9 @@
 //!                                                 └─ report       what does it look like?
 //! ```
 //!
-//! A fuzzing engine calls [`oracle::check_or_panic`] with what it has [mutated](mutate); the command
-//! line is the rest. Lengths and page numbers are pages, offsets are pages, counters are pages
-//! (`map_count`: VMAs), everywhere.
+//! A fuzzing engine [mutates](mutate) programs and calls [`oracle::check_or_panic`] with each; the
+//! command line does everything else. Lengths, page numbers, offsets and counters are in pages
+//! everywhere (`map_count`: VMAs).
 
 #[cfg(feature = "cli")]
 pub use vmadiff_exchange::{export_c, export_syz, import, strace};

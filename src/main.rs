@@ -1,6 +1,6 @@
 //! The command line of vmadiff.
 //!
-//! Exit status: 0 nothing found, 1 a divergence, 2 bad use or bad input.
+//! Exit status: 0 nothing found, 1 a divergence found, 2 bad use or bad input.
 
 mod commands;
 
@@ -21,16 +21,17 @@ Examples:
   vmadiff triage fuzz/artifacts --out findings
   vmadiff conform corpus/golden/original.jsonl.gz --machine candidate:fixed
 
-Exit status: 0 nothing found, 1 a divergence, 2 bad use or bad input.";
+Exit status: 0 nothing found, 1 a divergence found, 2 bad use or bad input.";
 
-/// Differential fuzzing of the kernel's copy_vma(): two models in lockstep, and the first difference
+/// Differential fuzzing of the kernel's copy_vma(): runs two models in lockstep and reports the
+/// first difference
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 struct Cli {
-    /// Colours; NO_COLOR in the environment turns them off as well
+    /// Use colours; the environment variable NO_COLOR turns them off as well
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
-    /// Draw with nothing but ASCII
+    /// Draw with ASCII characters only
     #[arg(long, global = true)]
     ascii: bool,
     #[command(subcommand)]
@@ -38,7 +39,7 @@ struct Cli {
 }
 
 impl Cli {
-    /// How standard output may look.
+    /// Returns the look of standard output.
     fn look(&self) -> Look {
         match self.color {
             ColorChoice::Auto => anstream::ColorChoice::Auto,
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
     let look = cli.look();
     match run(cli.command, look) {
         Ok(found) => ExitCode::from(u8::from(found)),
-        // Whoever reads the output had enough of it.
+        // The reader of the output has closed the pipe, which is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vmadiff: {error:#}");

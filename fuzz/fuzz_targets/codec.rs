@@ -1,4 +1,4 @@
-//! Any bytes decode or are refused, and what decodes reads back from both formats.
+//! Decodes or refuses any bytes. A decoded program reads back the same from both formats.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

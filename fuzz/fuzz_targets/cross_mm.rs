@@ -1,10 +1,10 @@
-//! Every operation: the reference against the candidate, by default at `v2`.
+//! Runs every operation: the reference against the candidate, which is at `v2` by default.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use vmadiff::{feedback, input::Input, mutate, oracle};
 
-/// Where libFuzzer looks for counters beside its own.
+/// The section in which libFuzzer finds counters beside its own.
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static COUNTERS: feedback::Counters = feedback::counters();
 

@@ -1,11 +1,11 @@
-//! `cross_mm` without the mutator that knows programs: what the benchmark of the faults compares
-//! it with.
+//! Does the same as `cross_mm`, but mutates bytes instead of programs. The benchmark of the faults
+//! compares the two.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use vmadiff::{feedback, input::Input, oracle};
 
-/// Where libFuzzer looks for counters beside its own.
+/// The section in which libFuzzer finds counters beside its own.
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static COUNTERS: feedback::Counters = feedback::counters();
 

@@ -1,4 +1,4 @@
-//! Nothing at all: what the speed of the others is measured against (`ci/bench-engine`).
+//! Does nothing: the baseline for the speed of the other targets (`ci/bench-engine`).
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|_bytes: &[u8]| {});

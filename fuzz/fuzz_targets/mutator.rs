@@ -1,5 +1,5 @@
-//! Programs are made, mutated and decoded, but not run: what the engine and the mutator cost
-//! (`ci/bench-engine`).
+//! Makes, mutates and decodes programs, but does not run them: shows the cost of the engine and the
+//! mutator (`ci/bench-engine`).
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,10 +1,11 @@
-//! No copies between address spaces: does the patch change anything for those who do not use it?
+//! Runs no copies between address spaces: finds changes of the patch for programs that do not use
+//! it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use vmadiff::{feedback, input::Input, mutate, oracle};
 
-/// Where libFuzzer looks for counters beside its own.
+/// The section in which libFuzzer finds counters beside its own.
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static COUNTERS: feedback::Counters = feedback::counters();
 

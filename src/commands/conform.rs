@@ -15,13 +15,14 @@ use vmadiff_machine::{Limits, Machine as _, Observation};
 
 use super::progress::progress;
 
-/// Replay a golden file on a machine and count where they agree
+/// Replay a golden file on a machine and count the steps that agree
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vmadiff conform corpus/golden/extended-v2.jsonl.gz --machine candidate:v2
 
-The last line counts programs and steps: those that agree, the first of each program that
-differs, those that the machine's kernel does not survive (bug), and what is skipped after either.")]
+The last line counts programs and steps: the steps that agree, the first step of each program that
+differs, the steps that the machine's kernel does not survive (bug), and the steps that are skipped
+after a difference or a bug.")]
 pub(crate) struct Args {
     /// A golden file, compressed or not
     file: PathBuf,
@@ -57,7 +58,7 @@ pub(crate) fn run(Args { file: path, machine: name }: &Args, look: Look) -> anyh
             }
         };
         agree += step;
-        // A difference is what has to be looked at; without any, the first bug.
+        // A difference is shown if there is one, otherwise the first bug of the machine's kernel.
         if first
             .as_ref()
             .is_none_or(|(_, _, _, known)| *known == "does not survive" && what == "differs")
@@ -87,7 +88,7 @@ pub(crate) fn run(Args { file: path, machine: name }: &Args, look: Look) -> anyh
     Ok(agree != steps)
 }
 
-/// What a kernel recorded after a step of a trace, beside what a machine shows there.
+/// Returns the picture of a step of a trace: the recorded kernel beside the machine.
 fn recorded_picture(
     trace: &Trace,
     last: usize,
@@ -98,7 +99,7 @@ fn recorded_picture(
     machine.reset(&trace.program.limits);
     let mut painter = Painter::new(Scope::Recorded);
     let mut seen = Observation::default();
-    // Up to there both showed the same.
+    // Up to this step, both showed the same.
     for (op, recorded) in trace.program.ops.iter().zip(&trace.observations).take(last) {
         machine.step(op, &mut seen);
         painter.picture(op, recorded, &seen);

@@ -9,31 +9,31 @@ use vmadiff::export_syz::export_syz;
 
 use super::files::{load, write};
 
-/// Write a program for a running kernel: as C, or for syzkaller
+/// Write a program for a running kernel, in C or for syzkaller
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vmadiff export --c corpus/seeds/bug-a.txt -o bug-a.c
   cc -Wall -Wextra -o bug-a bug-a.c && ./bug-a
   vmadiff export --syz corpus/seeds/bug-a.txt
 
-The C needs nothing but a kernel. It prints each operation with its result, stops at the first that
-is not as the reference has it, and exits with 0 where the kernel agrees, 1 where it differs and 77
-where it cannot run the program to its end. What syzkaller cannot express is a comment there, and
-counted.")]
+The C program needs nothing but a kernel. It prints each operation with its result and stops at the
+first result that differs from the reference. Exit status of the C program: 0 the kernel agrees,
+1 the kernel differs, 77 the kernel cannot run the program to its end. With --syz, an operation that
+syzkaller cannot express becomes a comment, and the number of these operations is printed.")]
 #[command(group = ArgGroup::new("form").required(true))]
 pub(crate) struct Args {
     /// A corpus file or a text program
     file: PathBuf,
-    /// One self-contained C program
+    /// Write one self-contained C program
     #[arg(long, group = "form")]
     c: bool,
-    /// A program of syzkaller, in its text form
+    /// Write a program of syzkaller, in its text form
     #[arg(long, group = "form")]
     syz: bool,
-    /// Where to write it, instead of standard output
+    /// The file to write; by default standard output
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// Overwrite what exists
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }

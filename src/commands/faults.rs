@@ -4,7 +4,7 @@ use std::io::{Write as _, stdout};
 
 use vmadiff_faults::Faults;
 
-/// List the seeded faults, the patches of candidate:fixed that measure the harness
+/// List the seeded faults, which are patches of candidate:fixed that measure the harness
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vmadiff faults
@@ -12,7 +12,7 @@ use vmadiff_faults::Faults;
   vmadiff replay corpus/faults/mask-no-locked.txt --fault mask-no-locked
   vmadiff random --right candidate:fixed+mask-no-locked
 
-Each is a patch in candidate/faults and has a short program in corpus/faults that shows it.")]
+Each fault is a patch in candidate/faults and has a short program in corpus/faults that shows it.")]
 pub(crate) struct Args {
     /// Print JSON instead of a table
     #[arg(long)]

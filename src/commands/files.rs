@@ -9,7 +9,7 @@ use vmadiff::known::Known;
 use vmadiff::output;
 use vmadiff_machine::Program;
 
-/// The form to write a program in.
+/// The form of a written program.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(crate) enum To {
     Text,
@@ -33,7 +33,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()
     output::write(path, bytes, force).with_context(|| path.display().to_string())
 }
 
-/// Writes files into a folder, which is made: all of them, or none where one is in the way.
+/// Writes files into a folder, which is made if it is missing. Writes none of them if one would
+/// overwrite an existing file.
 pub(crate) fn write_all(
     folder: &Path,
     files: &[(PathBuf, Vec<u8>)],
@@ -46,19 +47,21 @@ pub(crate) fn write_all(
     files.iter().try_for_each(|(path, bytes)| write(path, bytes, force))
 }
 
-/// The list of known divergences in a file; none where there is no file.
+/// Reads a list of known divergences; returns an empty list without a file.
 pub(crate) fn known(file: Option<&Path>) -> anyhow::Result<Known> {
     let Some(path) = file else { return Ok(Known::default()) };
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     Known::parse(&text).with_context(|| path.display().to_string())
 }
 
-/// The programs at `paths`, and how many files in folders are none.
+/// Reads the programs at `paths`. Returns them with the number of files in folders that are no
+/// programs.
 pub(crate) fn programs(paths: &[PathBuf]) -> anyhow::Result<(Vec<(PathBuf, Program)>, usize)> {
     let (mut programs, mut skipped) = (Vec::new(), 0);
     for file in input::files(paths)? {
-        // Of what a folder has: fuzzing leaves logs beside its findings, and triage text twins
-        // beside its corpus files, which are the same programs and count once.
+        // Some files of a folder are skipped: fuzzing writes logs beside its findings. Triage
+        // writes a text form beside each corpus file, which is the same program and must not count
+        // twice.
         let named = paths.contains(&file);
         let is_twin =
             file.extension().is_some_and(|e| e == "txt") && file.with_extension("vmad").exists();

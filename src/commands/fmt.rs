@@ -19,10 +19,10 @@ pub(crate) struct Args {
     /// The form to write
     #[arg(long, value_enum, default_value_t = To::Text)]
     to: To,
-    /// Where to write it, instead of standard output
+    /// The file to write; by default standard output
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// Overwrite what exists
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }

@@ -1,4 +1,4 @@
-//! `vmadiff import-strace`: makes programs of the calls in a log of strace.
+//! `vmadiff import-strace`: makes programs from the calls in a log of strace.
 
 use std::fs::File;
 use std::io::{BufReader, Write as _, stdout};
@@ -13,38 +13,38 @@ use vmadiff_machine::program::MAX_OPS;
 
 use super::files::write_all;
 
-/// Make programs of what real programs did: of a log of `strace -f`
+/// Make programs from a log of `strace -f`, which records the calls of a real program
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   strace -f -y -o python.log \\
     -e trace=memory,process,openat,memfd_create python3 -c 'import json'
   vmadiff import-strace python.log --out corpus/real --touch --origin 'python3 -c \"import json\"'
 
-Writes FOLDER/NAME-N.txt, each a program that stands alone. Standard error shows how many calls were
-read, how many are in the programs, and why the others are not.")]
+Writes the files FOLDER/NAME-N.txt: each is a program that runs alone. Calls that have no effect on
+memory, failed, or are not understood are left out, and counted on standard error.")]
 pub(crate) struct Args {
-    /// What strace wrote
+    /// The log that strace wrote
     log: PathBuf,
     /// The folder to write the programs to
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// What the programs are called; by default as the log
+    /// The name of the programs; by default the name of the log
     #[arg(long)]
     name: Option<String>,
-    /// What was traced, for the comment at the top of each program
+    /// The traced command, for the comment at the top of each program
     #[arg(long, value_name = "TEXT")]
     origin: Option<String>,
-    /// Have private writable memory written when it is mapped: no log has plain accesses
+    /// Write private writable memory when it is mapped, because no log shows plain accesses
     #[arg(long)]
     touch: bool,
     /// The most operations of a program
     #[arg(long, value_name = "N", default_value_t = MAX_OPS as u8,
           value_parser = value_parser!(u8).range(4..=MAX_OPS as i64))]
     operations: u8,
-    /// The most programs; what is left over is counted
+    /// The most programs to write; the number of programs left out is printed
     #[arg(long, value_name = "N", default_value_t = 1000)]
     most: usize,
-    /// Overwrite what exists
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
     let mut import = import::import(&read, options);
     let stem = log.file_stem().unwrap_or_default().to_string_lossy();
     let name = harmless(args.name.as_deref().unwrap_or(&stem));
-    // One line of comment, whatever is in it.
+    // The text is reduced to one line, so that it stays a comment.
     let origin =
         args.origin.as_deref().map(|text| text.replace(char::is_control, " ")).unwrap_or_default();
     let written: Vec<_> = import

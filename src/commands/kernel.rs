@@ -1,4 +1,4 @@
-//! `vmadiff kernel`: programs by real system calls on the running kernel.
+//! `vmadiff kernel`: runs programs by real system calls on the running kernel.
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stdout};
@@ -25,39 +25,39 @@ use super::progress::progress;
   vmadiff kernel --random 1000 --seed 1
   vmadiff kernel --probe
 
-Copies between address spaces exist in no kernel: programs are run up to the first.")]
+No kernel has copies between address spaces: a program is run up to its first copy.")]
 pub(crate) struct Args {
     /// Corpus files, crash artifacts or text programs
     #[arg(required_unless_present_any = ["random", "probe"])]
     files: Vec<PathBuf>,
-    /// Run so many random programs
+    /// Run N random programs
     #[arg(long, value_name = "N", conflicts_with = "files")]
     random: Option<u64>,
-    /// The operations of each random program
+    /// The number of operations of each random program
     #[arg(long, value_name = "N", default_value_t = 24, requires = "random",
         value_parser = clap::value_parser!(u8).range(1..=MAX_OPS as i64))]
     operations: u8,
-    /// Which random programs: the same seed makes the same ones
+    /// The seed of the random programs: the same seed makes the same programs
     #[arg(long, default_value_t = 0, requires = "random")]
     seed: u64,
-    /// Say which rules hold on this kernel
+    /// Show which rules of later kernels hold on this kernel
     #[arg(long, conflicts_with_all = ["files", "random"])]
     probe: bool,
-    /// Know no rules: report every difference from 5.2.1
+    /// Assume that no rules hold: report every difference from 5.2.1
     #[arg(long, conflicts_with = "probe")]
     no_rules: bool,
-    /// The machine is there for this alone: programs that limit map_count set vm.max_map_count
+    /// The machine runs nothing else: set vm.max_map_count for programs that limit map_count
     #[arg(long)]
     whole_machine: bool,
-    /// Milliseconds that an operation may take
+    /// The time limit of an operation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     timeout: u64,
 }
 
-/// How often a program is run to make it smaller.
+/// The most runs of a program while it is minimized.
 const MINIMIZE_RUNS: usize = 1000;
 
-/// What became of many programs.
+/// The counts of many programs.
 #[derive(Default)]
 struct Tally {
     programs: u64,
@@ -75,7 +75,7 @@ impl Tally {
     fn add(&mut self, program: &Program, run: &Run) {
         self.programs += 1;
         self.agree += run.agree;
-        // What follows an end that is no difference is no operation of the program here.
+        // If a run ends for another reason than a difference, the rest of its program was not run.
         let ended_badly = matches!(
             run.end,
             End::Differs(_) | End::Undecided(..) | End::TimedOut | End::Failed(_)
@@ -106,7 +106,8 @@ impl Tally {
 
 /// Runs the command; returns whether it found something.
 pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
-    // Before the kernel: a file that cannot be read says so on any machine.
+    // Files are read before the kernel is tried: a file that cannot be read is an error on any
+    // machine.
     let programs = args
         .files
         .iter()
@@ -213,7 +214,7 @@ fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow
         beside.kernel().withheld()
     )?;
     for (signature, (count, program)) in &tally.differs {
-        // Bounded: in an emulator, a run is slow.
+        // The number of runs is limited, because a run in an emulator is slow.
         let mut runs = 0;
         let small = vmadiff::minimize::minimize(program, |p| {
             runs += 1;

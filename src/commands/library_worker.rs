@@ -11,7 +11,7 @@ pub(crate) struct Args {
     path: PathBuf,
 }
 
-/// Runs the command; it finds nothing itself.
+/// Runs the command. The worker itself finds nothing: the result is always false.
 pub(crate) fn run(Args { path }: &Args) -> anyhow::Result<bool> {
     vmadiff_library::serve(path).with_context(|| path.display().to_string())?;
     Ok(false)

@@ -5,20 +5,20 @@ use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff_machine::Machine;
 
-/// Two machines in lockstep.
+/// Two machines in lockstep, of any kind.
 pub(crate) type Boxed = Lockstep<Box<dyn Machine>, Box<dyn Machine>>;
 
 /// The two machines that run in lockstep.
 #[derive(Args)]
 pub(crate) struct Machines {
-    /// The machine that is taken to be right: reference, candidate:REVISION,
-    /// candidate:fixed+FAULT, or lib:PATH, a shared library
+    /// The machine that is taken to be right: reference, candidate:REVISION, candidate:fixed+FAULT,
+    /// or lib:PATH for a shared library
     #[arg(long, value_name = "MACHINE", default_value = "reference")]
     left: MachineName,
-    /// The machine that is judged by it
+    /// The machine that is compared with it
     #[arg(long, value_name = "MACHINE", default_value = "candidate:v2")]
     right: MachineName,
-    /// Judge candidate:fixed with this fault, of those that `vmadiff faults` lists
+    /// Compare candidate:fixed with this seeded fault; `vmadiff faults` lists the faults
     #[arg(long, value_name = "NAME", conflicts_with = "right", value_parser = MachineName::faulty)]
     fault: Option<MachineName>,
 }

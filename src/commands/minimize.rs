@@ -16,13 +16,13 @@ use super::machines::Machines;
 pub(crate) struct Args {
     /// A corpus file, a crash artifact or a text program
     file: PathBuf,
-    /// Where to write the result
+    /// The file to write
     #[arg(short, long)]
     output: PathBuf,
-    /// The form to write; by default that of the file
+    /// The form to write; by default the form of the input file
     #[arg(long, value_enum)]
     to: Option<To>,
-    /// Overwrite what exists
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]

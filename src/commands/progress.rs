@@ -1,10 +1,10 @@
-//! The bar of progress, on a terminal.
+//! The progress bar on a terminal.
 
 use std::io::{IsTerminal as _, stderr};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar for long work; hidden where standard error is no terminal.
+/// Returns a progress bar, which is hidden if standard error is no terminal.
 pub(crate) fn progress(length: usize, what: &'static str) -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();

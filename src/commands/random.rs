@@ -16,28 +16,28 @@ use super::machines::Machines;
 use super::progress::progress;
 use super::rows::{row, table};
 
-/// Run random programs, without feedback, and triage what diverges
+/// Run random programs, without feedback, and triage the divergences
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vmadiff random --operations 100000000 --right candidate:fixed
 
-For finding bugs, ci/fuzz is faster: it has feedback and all cores. This is a soak test, the same
-for the same seed on every machine.")]
+To find bugs, use ci/fuzz: it is faster, because it has feedback and uses all cores. This command is
+a soak test, whose programs are the same for the same seed on every machine.")]
 pub(crate) struct Args {
-    /// Stop after so many operations
+    /// Stop after this number of operations
     #[arg(long, default_value_t = 10_000_000)]
     operations: u64,
-    /// Which programs: the same seed makes the same ones
+    /// The seed of the programs: the same seed makes the same programs
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Leave out copies between address spaces
+    /// Make no copies between address spaces
     #[arg(long)]
     no_copies: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Where the programs of a walk come from, in place of a file's name.
+/// The name that stands for the file of a random program.
 const WALK: &str = "(random)";
 
 /// Runs the command; returns whether it found something.
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
         };
         let found = lockstep.run(program);
         let length = found.as_ref().map_or(program.ops.len(), |d| d.step + 1);
-        // An empty program is run too: it counts, or the loop would not end.
+        // An empty program counts as one operation, so that the loop ends.
         run += length.max(1) as u64;
         bar.set_position(run);
         programs += 1;

@@ -1,4 +1,4 @@
-//! `vmadiff replay`: runs programs and shows what both machines answer.
+//! `vmadiff replay`: runs programs and shows the results of both machines.
 
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `vmadiff report`: writes divergences as a page.
+//! `vmadiff report`: writes an HTML page with divergences.
 
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
@@ -14,35 +14,35 @@ use super::files::{known, programs, write};
 use super::machines::Machines;
 use super::progress::progress;
 
-/// Write a page that shows divergences step by step, in one file of HTML
+/// Write one HTML file that shows divergences step by step
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vmadiff report fuzz/findings/cross_mm-v2 -o report.html
   vmadiff report --as-is corpus/seeds/bug-a.txt corpus/seeds/bug-c.txt -o bugs.html
 
-The page asks for nothing else, so it can be mailed, and works without its script.")]
+The page loads no other file, so it can be mailed. It can be read without its script too.")]
 pub(crate) struct Args {
     /// Files, or folders of files
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// Where to write it
+    /// The file to write
     #[arg(short, long)]
     output: PathBuf,
-    /// Show each program as it is, instead of the minimized one of each signature
+    /// Show each program unchanged, instead of the minimized program of each signature
     #[arg(long)]
     as_is: bool,
-    /// A list of known divergences: they are shown, but do not count as found
+    /// A list of known divergences, which are shown but do not count as found
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
-    /// Overwrite what exists
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
-/// Divergences that are shown with their program in C: each takes some 12 KiB, and the page is to
-/// be mailed.
+/// The most divergences that are shown with their program in C. Each takes about 12 KiB, and the
+/// page has to be small enough for mail.
 const REPRODUCERS: usize = 24;
 
 /// Runs the command; returns whether it found something.
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
     let (programs, skipped) = programs(&args.paths)?;
     let count = programs.len();
     let bar = progress(count, "report");
-    // The shortest part of a program that diverges, with the files that have it.
+    // For each signature the shortest diverging part of a program, with the files that show it.
     let found: Vec<(Program, Vec<PathBuf>)> = if args.as_is {
         programs.into_iter().map(|(file, program)| (program, vec![file])).collect()
     } else {

@@ -1,4 +1,4 @@
-//! The list of findings: a table, and each with its program, reason and drawing.
+//! The list of findings: a table, then the program, reason and drawing of each finding.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use vmadiff::triage::Group;
 
 use super::machines::Boxed;
 
-/// The groups as a table, and each as a program, with why it diverges and a drawing.
+/// Returns the groups as a table, followed by the program, reason and drawing of each group.
 pub(crate) fn table(
     out: &mut impl Write,
     rows: &[Row],
@@ -48,7 +48,7 @@ pub(crate) fn table(
     if rows.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
-/// Returns the row of a group, whose minimized program is in `file` if it was written.
+/// Returns the row of a group. `file` has the minimized program if it was written.
 pub(crate) fn row(group: &Group, known: &Known, file: Option<&PathBuf>) -> Row {
     let names: Vec<String> = group.files.iter().map(|f| f.display().to_string()).collect();
     Row {

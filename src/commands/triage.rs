@@ -1,4 +1,4 @@
-//! `vmadiff triage`: groups programs by signature and minimizes one of each.
+//! `vmadiff triage`: groups programs by signature and minimizes one program of each signature.
 
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::machines::Machines;
 use super::progress::progress;
 use super::rows::{row, table};
 
-/// Group programs by the signature of their divergence and minimize one of each
+/// Group programs by the signature of their divergence and minimize one program of each
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vmadiff triage fuzz/artifacts/cross_mm --out findings
@@ -24,22 +24,23 @@ pub(crate) struct Args {
     /// Files, or folders of files
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// Write the minimized program of each signature there, as corpus file and as text
+    /// Write the minimized program of each signature to this folder, in the corpus format and as
+    /// text
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// A list of known divergences: they are shown, but do not count as found
+    /// A list of known divergences, which are shown but do not count as found
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Write the JSON to a file as well
+    /// Also write the JSON to a file
     #[arg(long, value_name = "FILE")]
     json_file: Option<PathBuf>,
-    /// Write SARIF 2.1.0, for code scanning, to a file as well
+    /// Also write SARIF 2.1.0, for code scanning, to a file
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
-    /// Overwrite what exists
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -14,19 +14,20 @@ use crate::{Status, fuzz};
 
 /// Measure how many programs a second the fuzz targets run
 ///
-/// Compares them with a target that does nothing, and with a target that makes programs and does not
-/// run them. Shows what a second core adds: two jobs on one corpus, and two jobs that share nothing,
-/// which is what the computer itself allows. All are run in turns: the ratios count, not the figures.
+/// Compares them with a target that does nothing, and with a target that makes programs but does
+/// not run them. Shows the gain of a second core: two jobs on one corpus, and two jobs that share
+/// nothing, which is the most that the computer allows. The kinds of runs alternate: compare the
+/// ratios, not the figures.
 ///
-/// A run starts from the committed corpus, as ci/fuzz does, and works in memory. A run from nothing
-/// would spend half of its time on files that the next minute deletes.
+/// A run starts from the committed corpus, as ci/fuzz does, and works in memory. A run from an
+/// empty corpus would spend half of its time on files that the next minute deletes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long each run is
+    /// The seconds of each run
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=9999))]
     seconds: u32,
-    /// How many runs of each kind there are: the median is shown
+    /// The number of runs of each kind; the median is shown
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=9999))]
     rounds: u32,
@@ -73,7 +74,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Returns the programs a second of all jobs.
+    /// Returns the programs per second of all jobs together.
     fn speed(&self, root: &Path, scratch: &Path) -> Result<f64> {
         let like = match self.target {
             Target::Empty | Target::Mutator => Target::CrossMm,
@@ -139,7 +140,7 @@ fn table(speeds: &[f64]) -> String {
     );
     for ((title, ..), n) in KINDS.iter().zip(speeds) {
         let against = |other| format!("1/{:.1}", speed(other) / n);
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         let _ = writeln!(
             text,
             "{title:<22} {n:>12.0} {:>14} {:>16}",

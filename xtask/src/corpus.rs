@@ -1,4 +1,4 @@
-//! `ci/corpus`: keeps the corpus small and sharp.
+//! `ci/corpus`: keeps the corpus small and useful.
 
 mod features;
 mod prune;
@@ -16,18 +16,18 @@ use crate::project::{self, CORPUS, FUZZ_CORPUS, GROWN, absolute, files, tail};
 use crate::targets::{Main, Target};
 use crate::{Status, fuzz};
 
-/// The committed corpus has to be smaller than this.
+/// The committed corpus has to be smaller than this number of bytes.
 const LIMIT: u64 = 1 << 20;
-/// The folders of the committed corpus that the limit is for.
+/// The folders of the committed corpus that count for the limit.
 const COMMITTED: [&str; 6] = ["cross_mm", "same_mm", "codec", "seeds", "real", "grown"];
 
-/// Keep the corpus small and sharp
+/// Grow, prune and check the corpus
 ///
-/// To merge what other machines found, put it into fuzz/corpus/TARGET, under any name and in any
-/// order, and prune: contents alone decide what is kept. A second prune changes nothing.
-/// docs/coverage.md has what the corpus reaches.
+/// To merge the findings of other machines, copy them into fuzz/corpus/TARGET, under any name and
+/// in any order, and prune: only the contents decide which files are kept. A second prune changes
+/// nothing. docs/coverage.md shows the coverage of the corpus.
 ///
-/// Exit status: 0 all is well, 1 check found something wrong, 2 bad use or a failed build.
+/// Exit status: 0 all is well, 1 the check failed, 2 bad use or a failed build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -36,9 +36,9 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Fuzz at fixed; what is new goes to fuzz/corpus/TARGET
+    /// Fuzz at revision fixed; new files go to fuzz/corpus/TARGET
     Grow {
-        /// How long each target is fuzzed
+        /// The seconds of each target
         #[arg(long, value_name = "N", default_value_t = 60,
               value_parser = clap::value_parser!(u32).range(1..=9_999_999))]
         seconds: u32,
@@ -46,7 +46,7 @@ enum Command {
         #[arg(value_name = "TARGET", default_values = ["cross_mm", "same_mm", "codec"])]
         targets: Vec<Main>,
     },
-    /// Keep of two folders what adds coverage or a merge case, and empty the second
+    /// Keep the files of two folders that add coverage or a merge case, and empty the second folder
     Prune {
         /// The folder that is emptied, with a folder TARGET for each target; fuzz/corpus of the
         /// project by default
@@ -60,14 +60,14 @@ enum Command {
         #[arg(value_name = "TARGET", default_values = ["cross_mm", "same_mm", "codec"])]
         targets: Vec<Main>,
     },
-    /// Check that every file is as it should be
+    /// Check that every file has the right name, form and size
     Check,
     /// Show files, bytes, operations, merge cases, points of the contract, and coverage by kernel
     /// function
     Stats,
 }
 
-/// The example `corpus`, which answers what is asked of programs.
+/// The example `corpus`, which answers questions about programs.
 struct Ask(PathBuf);
 
 impl Ask {
@@ -75,7 +75,7 @@ impl Ask {
         Ok(Ask(project::build_corpus_example(root)?))
     }
 
-    /// Returns the questions that ask something of files: a command line has a limit.
+    /// Returns the question about files, split into several command lines, whose length is limited.
     fn of_files(&self, question: &[&str], files: &[PathBuf]) -> Vec<Expression> {
         let ask = |some: &[PathBuf]| {
             let paths = some.iter().map(|path| path.as_os_str().to_owned());
@@ -89,7 +89,7 @@ impl Ask {
 pub(crate) fn run(args: Args) -> Result<Status> {
     match args.command {
         Command::Grow { seconds, targets } => {
-            // Two that run at once in one folder lose nothing: libFuzzer names files by their
+            // Two runs in the same folder at once lose nothing: libFuzzer names files by their
             // contents.
             let status = fuzz::run(fuzz::Args::at_fixed(seconds, targets))?;
             ensure!(status == Status::Clean, "not grown, for something was found: see above");
@@ -113,7 +113,7 @@ pub(crate) fn run(args: Args) -> Result<Status> {
     }
 }
 
-/// Returns the name that libFuzzer gives to a file with such contents.
+/// Returns the name that libFuzzer gives to a file with these contents.
 fn name_of(contents: &[u8]) -> String {
     Sha1::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -152,7 +152,7 @@ fn misnamed(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(misnamed)
 }
 
-/// Returns the bytes of files.
+/// Returns the size of all files together, in bytes.
 fn size(files: &[PathBuf]) -> Result<u64> {
     let size =
         |file: &PathBuf| Ok(file.metadata().with_context(|| file.display().to_string())?.len());
@@ -164,7 +164,7 @@ fn stats(root: &Path) -> Result<Status> {
     for folder in ["seeds", "real", "cross_mm", "same_mm", "grown/cross_mm", "grown/same_mm"] {
         let path = Path::new(CORPUS).join(folder);
         if path.is_dir() {
-            // One question: its answer is about all of them.
+            // All files are asked about at once, because the answer is their sum.
             let mut question = vec!["stats".into(), folder.into()];
             question.extend(files(&path, None)?.into_iter().map(PathBuf::into_os_string));
             cmd(&ask.0, question).run().context("the example corpus")?;
@@ -194,7 +194,8 @@ fn stats(root: &Path) -> Result<Status> {
     Ok(Status::Clean)
 }
 
-/// Returns how many of the candidate's functions, which are the kernel's, have all lines reached.
+/// Returns the number of the candidate's functions (which are the kernel's) whose lines are all
+/// reached.
 fn kernel_functions(functions: &str) -> String {
     let mut all = 0;
     let mut part = BTreeMap::new();

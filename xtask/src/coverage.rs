@@ -12,27 +12,27 @@ use self::lines::{Coverage, Explained};
 use crate::project::{self, CORPUS, GROWN, absolute, entries, files, tail};
 use crate::{Status, shell};
 
-/// The list of lines that no program reaches.
+/// The file that lists the lines which no program reaches.
 const UNREACHED: &str = "docs/unreached.txt";
-/// The folders with the models.
+/// The folders of the models.
 const MODELS: [&str; 2] = ["reference", "candidate"];
 
 /// Show the lines of both models that the committed corpus reaches
 ///
-/// Writes HTML and lcov to target/coverage/report, and functions.txt there: for each function the
-/// lines reached, all lines, and the name, which in the candidate is the kernel's. Lists the lines
-/// that are not reached.
+/// Writes HTML and lcov to target/coverage/report, and functions.txt: for each function the number
+/// of lines reached, the number of all lines, and the name, which in the candidate is the kernel's.
+/// Lists the lines that are not reached.
 ///
 /// Runs the target cross_mm, built for coverage, on corpus/cross_mm and corpus/grown at every
 /// revision.
-/// The tools are those of the toolchain (`rustup component add llvm-tools`), or those of the system
-/// if they are of the same LLVM.
+/// Uses the LLVM tools of the toolchain (`rustup component add llvm-tools`), or those of the system
+/// if they have the same LLVM version.
 ///
 /// Exit status: 0 every line is reached or explained in docs/unreached.txt, 1 some lines are not,
 /// 2 no tools or a failed build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Folders of programs to run beside the committed ones
+    /// Folders of programs to run in addition to the committed ones
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
 }
@@ -84,7 +84,8 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     account(&root, &lcov, &report)
 }
 
-/// Compares what is reached with the list of lines that cannot be, and writes the report.
+/// Compares the reached lines with the list of lines that no program reaches, and writes the
+/// report.
 fn account(root: &Path, lcov: &str, report: &Path) -> Result<Status> {
     let list = fs::read_to_string(root.join(UNREACHED)).context(UNREACHED)?;
     let explained = Explained::parse(&list).context(UNREACHED)?;
@@ -104,7 +105,7 @@ struct Work {
 }
 
 impl Work {
-    /// Empties the folders of the last run; the build stays.
+    /// Empties the folders of the last run; the build is kept.
     fn new(folder: &Path) -> Result<Work> {
         for name in ["raw", "report", "findings"] {
             let path = folder.join(name);
@@ -119,7 +120,7 @@ impl Work {
     /// Builds the target and returns its binary.
     fn build(&self) -> Result<PathBuf> {
         let build = self.folder.join("build");
-        // Build scripts and macros are instrumented as well; their profiles are of no use.
+        // Build scripts and macros are instrumented as well, but their profiles are not used.
         cmd!(
             "cargo",
             "build",
@@ -137,10 +138,10 @@ impl Work {
         Ok(build.join("debug/cross_mm"))
     }
 
-    /// Runs programs once each, unchanged, with a setting of the target. libFuzzer does so with
-    /// files.
+    /// Runs programs once each, unchanged, with a setting of the target: libFuzzer does so if it is
+    /// given files.
     fn run(&self, binary: &Path, programs: &[PathBuf], setting: (&str, &str)) -> Result<()> {
-        // A command line has a limit.
+        // The length of a command line is limited.
         for some in programs.chunks(500) {
             let output = cmd(binary, some)
                 .env("VMADIFF_FINDINGS", self.folder.join("findings"))
@@ -166,7 +167,8 @@ fn write(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text).with_context(|| file.display().to_string())
 }
 
-/// Returns the path of a tool of LLVM: the toolchain's, or the system's for the same LLVM.
+/// Returns the path of an LLVM tool: the toolchain's, or the system's if it has the same LLVM
+/// version.
 fn llvm_tool(name: &str) -> Result<PathBuf> {
     let sysroot = cmd!("rustc", "--print", "sysroot").read().context("rustc does not run")?;
     let host = shell::rustc("host")?;

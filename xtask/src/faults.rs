@@ -1,5 +1,4 @@
-//! `ci/faults`: the seeded faults are listed, built, checked, measured and renewed; the faults of the
-//! oracle are checked and renewed.
+//! `ci/faults`: lists, builds, checks, measures and renews the seeded faults.
 
 mod apply;
 mod bench;
@@ -21,10 +20,11 @@ use crate::{Status, project};
 
 /// List, build, check, measure or renew the seeded faults
 ///
-/// A seeded fault is a patch of the candidate, candidate/faults/NAME.patch, and corpus/faults/NAME.txt
-/// is a short program that shows it.
+/// A seeded fault is a patch of the candidate, candidate/faults/NAME.patch. The short program
+/// corpus/faults/NAME.txt shows it.
 ///
-/// Exit status: 0 all is well, 1 a fault does not do what its patch says, 2 bad use or a failed build.
+/// Exit status: 0 all is well, 1 a fault does not match the head of its patch, 2 bad use or a
+/// failed build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -37,9 +37,10 @@ enum Command {
     List,
     /// Build the patched candidate as a library, for `vmadiff replay --fault NAME`
     ///
-    /// The libraries are target/faults/plain/NAME.so. Nothing is built again that has not changed.
+    /// The libraries are target/faults/plain/NAME.so. Only libraries that are out of date are
+    /// built.
     Build {
-        /// Build for fuzz targets (VMADIFF_FAULT), which see the library's coverage
+        /// Build for fuzz targets (VMADIFF_FAULT), with coverage of the library
         #[arg(long, conflicts_with = "release")]
         fuzz: bool,
         /// Build with optimization, in target/faults/release
@@ -53,18 +54,14 @@ enum Command {
     },
     /// Check that each patch applies and builds, and that its program shows its class
     Check(check::Args),
-    /// Check that the tests notice each patch that weakens the reference or the harness
-    ///
-    /// A fault of the oracle is faults/oracle/NAME.patch. Its head names the test that has to fail.
-    Oracle(oracle::Args),
-    /// Measure how soon each fault is found, and write docs/faults.txt and docs/faults.svg
+    /// Measure how long fuzzing takes to find each fault; write docs/faults.txt and docs/faults.svg
     Bench(bench::Args),
-    /// Adapt patches that no longer apply to the sources as they are now
+    /// Adapt patches that no longer apply to the present candidate
     ///
-    /// NAME is a seeded fault or a fault of the oracle. A patch that conflicts is left in target/faults/renew/NAME with conflict
-    /// markers: resolve them, then run the command again with --continue.
+    /// A patch that conflicts with the candidate is left in target/faults/renew/NAME with conflict
+    /// markers. Resolve the conflicts, then run the command again with --continue.
     Renew {
-        /// Take the files in target/faults/renew/NAME, whose conflicts are resolved
+        /// Use the files in target/faults/renew/NAME, whose conflicts are resolved
         #[arg(long)]
         r#continue: bool,
         #[arg(value_name = "NAME", required = true)]
@@ -111,7 +108,7 @@ pub(crate) fn fuzz_library(root: &Path, name: &str) -> Result<PathBuf> {
     Ok(faults.library(name, Flavour::Fuzz)?)
 }
 
-/// Returns the faults of these names.
+/// Returns the faults with these names.
 fn named(faults: &Faults, names: &[String]) -> Result<Vec<Fault>> {
     names.iter().map(|name| Ok(faults.named(name)?)).collect()
 }

@@ -1,4 +1,4 @@
-//! `ci/fuzz`: the main job.
+//! `ci/fuzz`: the main job, which fuzzes and triages.
 
 mod machine;
 
@@ -18,34 +18,35 @@ use crate::scratch::Scratch;
 use crate::targets::{Main, Target};
 use crate::{Status, project, shell};
 
-/// Fuzz with all cores, go on past divergences, then triage and print the table
+/// Fuzz with all cores, continue after divergences, then triage and print the table
 ///
-/// Findings go to fuzz/findings/TARGET-REVISION, in place of those of the last run: programs,
+/// Findings go to fuzz/findings/TARGET-REVISION and replace the findings of the last run: programs,
 /// triage.json, and triage.sarif for code scanning. The findings of a library libNAME.so go to
-/// fuzz/findings/TARGET-lib-NAME. Of two runs at once on one target and machine, the second has its
-/// findings in a folder of its own, TARGET-REVISION-2; they can share the corpus.
+/// fuzz/findings/TARGET-lib-NAME. If two runs use the same target and machine at once, the second
+/// writes its findings to TARGET-REVISION-2; the runs can share the corpus.
 ///
-/// Exit status: 0 nothing found, 1 a divergence that is not on the list, 2 bad use or a failed build.
+/// Exit status: 0 nothing found, 1 a divergence that is not on the list, 2 bad use or a failed
+/// build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long each target is fuzzed
+    /// The seconds of each target
     #[arg(long, value_name = "N", default_value_t = 30,
           value_parser = clap::value_parser!(u32).range(1..=9_999_999))]
     seconds: u32,
     /// The revision of the candidate
     #[arg(long, value_name = "R", default_value = "v2")]
     revision: Revision,
-    /// Fuzz the machine in a shared library in place of the candidate
+    /// Fuzz the machine in this shared library instead of the candidate
     #[arg(long, value_name = "PATH", conflicts_with = "revision")]
     candidate: Option<PathBuf>,
-    /// Divergences to go on past without mention: SIGNATURE WHY, one a line
+    /// A list of known divergences, which do not count as found; each line is SIGNATURE WHY
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
-    /// The folder in which the corpus grows, a folder TARGET in it for each target;
-    /// fuzz/corpus of the project by default
+    /// The folder for the growing corpus, with a folder TARGET for each target; by default
+    /// fuzz/corpus of the project
     #[arg(long, value_name = "FOLDER")]
     corpus: Option<PathBuf>,
-    /// Start from nothing instead of corpus/
+    /// Start from an empty corpus instead of corpus/
     #[arg(long)]
     empty: bool,
     /// The targets to fuzz
@@ -54,7 +55,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Returns the arguments of a run where nothing is to be found.
+    /// Returns the arguments of a run at the revision `fixed`, which has no divergence.
     pub(crate) fn at_fixed(seconds: u32, targets: Vec<Main>) -> Args {
         Args {
             seconds,
@@ -77,7 +78,7 @@ pub(crate) enum Revision {
     Rfc,
     /// The second version, which is under review
     V2,
-    /// The second version and the changes it needs
+    /// The second version with the changes it needs
     Fixed,
 }
 
@@ -122,13 +123,13 @@ pub(crate) fn run(args: Args) -> Result<Status> {
     Ok(status)
 }
 
-/// What all targets of a run share.
+/// The data that all targets of a run share.
 struct Run {
     root: PathBuf,
     vmadiff: PathBuf,
     machine: Machine,
     known: Option<PathBuf>,
-    /// The folder in which the corpus grows; `None` for a run from nothing.
+    /// The folder for the growing corpus; `None` for a run from an empty corpus.
     corpus: Option<PathBuf>,
     seconds: u32,
 }
@@ -171,10 +172,11 @@ impl Run {
         Ok(status)
     }
 
-    /// Runs a job of the engine on each core, all of them on one corpus, and returns how they ended.
+    /// Runs a job of the engine on each core, all on one corpus, and returns how they ended.
     ///
-    /// A job writes its log in its current folder. A job crashes where it meets a panic, or what
-    /// codec is there to find: divergences are written to the folder of findings, and it goes on.
+    /// A job writes its log in its current folder. A job crashes if it meets a panic, or an error
+    /// that codec looks for. A divergence is written to the folder of findings, and the job
+    /// continues.
     fn engine(&self, target: Target, binary: &Path, out: &Path, cores: usize) -> Result<String> {
         let name = target.name();
         let mut scratch = None;
@@ -236,7 +238,7 @@ impl Run {
 
 /// Claims a folder of findings for this run, or `FOLDER-2` to `FOLDER-9` where other runs have it.
 ///
-/// The jobs inherit the lock, so that the folder stays theirs where this process alone is killed.
+/// The jobs inherit the lock, so the folder stays theirs even if only this process is killed.
 fn claim(folder: &str) -> Result<(PathBuf, File)> {
     let numbers = std::iter::once(String::new()).chain((2..=9).map(|n| format!("-{n}")));
     for number in numbers {
@@ -256,7 +258,7 @@ fn claim(folder: &str) -> Result<(PathBuf, File)> {
     bail!("{folder}-9: in use, as eight others are")
 }
 
-/// Deletes what is in a folder. The folder stays, for it is locked.
+/// Deletes the files in a folder. The folder itself is locked, so it stays.
 fn clear(folder: &Path) -> Result<()> {
     for path in entries(folder)? {
         let deleted = match path.symlink_metadata() {
@@ -268,8 +270,8 @@ fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a folder has room for corpus files: libFuzzer says nothing where it cannot write
-/// one.
+/// Checks that corpus files can be written to a folder: libFuzzer does not report an error if it
+/// cannot write one.
 fn probe(folder: &Path) -> Result<()> {
     let file = folder.join(".probe");
     let written = File::create(&file).and_then(|mut file| file.write_all(&[0; 1 << 16]));
@@ -280,7 +282,7 @@ fn probe(folder: &Path) -> Result<()> {
     written.and(deleted).with_context(|| format!("{}: No room for corpus files", folder.display()))
 }
 
-/// Returns the lines of the jobs' logs that say how many programs each has run.
+/// Returns the lines of the jobs' logs with the number of programs that each job has run.
 pub(crate) fn done_lines(folder: &Path) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for path in entries(folder)? {

@@ -1,4 +1,4 @@
-//! `ci/kernel`: random programs on Debian's kernels, in an emulator.
+//! `ci/kernel`: runs random programs on Debian's kernels in an emulator.
 
 mod boot;
 mod initramfs;
@@ -19,23 +19,23 @@ use crate::{Status, shell};
 
 /// Run random programs on Debian's cloud kernels in an emulator, beside the reference
 ///
-/// Kernels and logs go to target/kernels. Packages are fetched once, from the mirror that this
-/// system's apt uses, with package lists that are separate from the system's.
+/// Kernels and logs go to target/kernels. Packages are fetched once, from the mirror that the apt
+/// of this system uses, with package lists that are separate from the system's.
 ///
-/// Exit status: 0 every difference is explained by a rule, 1 a difference is not explained,
-/// 2 bad use or a failed build, 3 no difference, but kernels were skipped: there is no package or no
+/// Exit status: 0 every difference is explained by a rule, 1 a difference is not explained, 2 bad
+/// use or a failed build, 3 no difference, but a kernel was skipped: it has no package, there is no
 /// emulator, or the kernel did not finish.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A kernel version such as 5.10, 6.1 or 6.12: the newest cloud kernel of that version that
-    /// Debian has
+    /// A kernel version such as 5.10, 6.1 or 6.12; the newest cloud kernel of that version in
+    /// Debian is used
     #[arg(required = true, value_name = "VERSION")]
     versions: Vec<Version>,
-    /// Random programs on each kernel
+    /// The number of random programs on each kernel
     #[arg(long, value_name = "N", default_value_t = 2000,
           value_parser = clap::value_parser!(u32).range(1..=999_999_999))]
     programs: u32,
-    /// Operations of each program
+    /// The number of operations of each program
     #[arg(long, value_name = "N", default_value_t = 24,
           value_parser = clap::value_parser!(u32).range(1..=64))]
     operations: u32,
@@ -55,7 +55,7 @@ struct Finished {
 /// Runs `ci/kernel`.
 pub(crate) fn run(args: Args) -> Result<Status> {
     let Args { mut versions, programs, operations, seed } = args;
-    // A kernel has one log.
+    // A version may be named once only, because a kernel has one log.
     let mut seen = Vec::new();
     versions.retain(|version| {
         !seen.contains(version) && {
@@ -99,7 +99,7 @@ pub(crate) fn run(args: Args) -> Result<Status> {
         None => Vec::new(),
         Some((version, _)) => {
             let emulator = Emulator::probe(cache.clone(), version)?;
-            // Half a second a program is ten times what it takes.
+            // Half a second for each program is ten times the usual time.
             let seconds = 120 + programs / 2;
             let boot =
                 |(version, _): &(Version, String)| emulator.run(version, seconds, &arguments);
@@ -131,12 +131,12 @@ pub(crate) fn run(args: Args) -> Result<Status> {
     Ok(Status::Clean)
 }
 
-/// Builds the initramfs: `vmadiff-init` as /init, `vmadiff` beside it.
+/// Builds the initramfs: `vmadiff-init` is /init, with `vmadiff` beside it.
 fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
     let target = "x86_64-unknown-linux-gnu";
     let folder = project::target_folder(root).join("static");
-    // Static, for the initramfs has no libraries; without debug information, for all of it is in
-    // memory.
+    // The programs are static, because the initramfs has no libraries. They have no debug
+    // information, because the initramfs is kept in memory.
     cmd!(
         "cargo",
         "build",
@@ -159,7 +159,7 @@ fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
     };
     let archive = initramfs::archive(&read("vmadiff-init")?, &read("vmadiff")?)?;
     let file = initramfs_file(cache);
-    // Another run may be booting with it.
+    // The file is replaced in one step, because another run may be booting with it.
     let part = file.with_extension(format!("part-{}", std::process::id()));
     fs::write(&part, archive)
         .and_then(|()| fs::rename(&part, &file))
@@ -170,7 +170,8 @@ fn initramfs_file(cache: &Path) -> PathBuf {
     cache.join("initrd")
 }
 
-/// Returns the table of the kernels, the rules that each met, and the differences of each.
+/// Returns the table of the kernels, the rules that each kernel applied, and the differences of
+/// each.
 fn report(kernels: &[Finished]) -> String {
     if kernels.is_empty() {
         return String::new();

@@ -1,7 +1,8 @@
-//! The commands of `ci/`: `ci/NAME` is `cargo xtask NAME`.
+//! The commands of `ci/`: `ci/NAME` runs `cargo xtask NAME`.
 //!
-//! Each command is a module with an `Args`, whose documentation is the command's help, and a `run`.
-//! The models and the harness are not linked: the commands run them as a person would.
+//! Each command is a module with an `Args`, whose documentation is the command's help, and a
+//! function `run`. The commands do not link the models or the harness: they run the programs as a
+//! user would.
 
 mod bench_engine;
 mod corpus;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The commands of ci/: fuzzing, kernels in an emulator, coverage, the corpus
+/// The commands of ci/: fuzzing, kernels in an emulator, coverage, the corpus, seeded faults
 ///
 /// ci/NAME runs the command NAME. Paths are relative to the current folder.
 #[derive(Parser)]
@@ -44,15 +45,15 @@ enum Command {
     Target(targets::Args),
 }
 
-/// The result of a command that ran to its end. Bad use and a failed build are errors, status 2.
+/// The result of a command that ran to its end. Bad use and a failed build are errors: status 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Status {
     /// Nothing was found.
     #[default]
     Clean,
-    /// A part was skipped, nothing was found in the rest.
+    /// A part was skipped, and nothing was found in the rest.
     Skipped,
-    /// A divergence, or anything else that the command looks for, was found.
+    /// The command found a divergence, or another fault that it looks for.
     Found,
 }
 
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command and returns the name that its errors begin with.
+/// Runs a command. Returns its result with the name that its errors begin with.
 fn run(command: Command) -> (&'static str, Result<Status>) {
     if let Err(error) = scratch::clean_on_signals() {
         return ("cargo xtask", Err(error));

@@ -1,4 +1,5 @@
-//! `ci/oss-fuzz/check`: what OSS-Fuzz and ClusterFuzzLite do with build.sh and with what it builds.
+//! `ci/oss-fuzz/check`: does the steps of OSS-Fuzz and ClusterFuzzLite with build.sh and its
+//! targets.
 
 mod build;
 mod findings;
@@ -21,17 +22,18 @@ use crate::{Status, shell};
 
 /// Build and run the fuzz targets as OSS-Fuzz and ClusterFuzzLite do
 ///
-/// Does the steps of the services here and without containers: build, bad_build_check, run_fuzzer,
+/// Does the steps of the services without containers: build, bad_build_check, run_fuzzer,
 /// reproduce, report. Builds in target/oss-fuzz.
 ///
 /// Exit status: 0 all is well, 1 a check failed, 2 bad use or a failed build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long each target is fuzzed
+    /// The seconds of each target
     #[arg(long, value_name = "N", default_value_t = 30,
           value_parser = clap::value_parser!(u32).range(1..=99_999))]
     seconds: u32,
-    /// The sanitizer of the targets; by default address if there is a nightly toolchain, else none
+    /// The sanitizer of the targets; by default address if there is a nightly toolchain, otherwise
+    /// none
     #[arg(long, value_name = "S")]
     sanitizer: Option<Sanitizer>,
 }
@@ -53,7 +55,7 @@ impl Sanitizer {
         }
     }
 
-    /// Returns the sanitizer of a run.
+    /// Returns the sanitizer of a run: the one that was asked for, or the default.
     fn choose(asked: Option<Sanitizer>, nightly: bool) -> Result<Sanitizer> {
         match (asked, nightly) {
             (Some(Sanitizer::Address), false) => {
@@ -65,7 +67,7 @@ impl Sanitizer {
     }
 }
 
-/// A check that failed: status 1, where other errors are status 2.
+/// A check that failed: exit status 1. Other errors are status 2.
 #[derive(Debug)]
 struct Bad(String);
 
@@ -87,7 +89,7 @@ fn check(holds: bool, what: impl fmt::Display) -> Result<()> {
     if holds { Ok(()) } else { Err(bad(what)) }
 }
 
-/// Returns the error of a check on a run of a target, whose last lines it shows.
+/// Returns the error of a failed check on a run of a target, with the last lines of the log.
 fn fail(log: &str, what: impl fmt::Display) -> anyhow::Error {
     eprintln!("{}", tail(log, 30));
     bad(what)
@@ -152,8 +154,8 @@ fn checks(root: &Path, out: &Path, sanitizer: Sanitizer, seconds: u32) -> Result
     findings::planted(&runner, root, sanitizer)
 }
 
-/// Does what `bad_build_check` does: the name, instrumentation, architecture, one sanitizer and no
-/// other. Returns the number of edges.
+/// Does the steps of `bad_build_check`: checks the name, the instrumentation, the architecture, and
+/// that the sanitizer is the only one. Returns the number of edges.
 fn bad_build_check(runner: &Runner, target: &str, sanitizer: Sanitizer) -> Result<u64> {
     let binary = runner.out.join(target);
     check(inspect::is_name(target), format!("{target} is no name for a target"))?;
@@ -187,8 +189,8 @@ fn bad_build_check(runner: &Runner, target: &str, sanitizer: Sanitizer) -> Resul
     Ok(edges)
 }
 
-/// Does what `run_fuzzer` does with the seeds and the options. Returns the number of seeds, and what
-/// the engine says at its end.
+/// Does the steps of `run_fuzzer` with the seeds and the options. Returns the number of seeds, and
+/// the engine's last line.
 fn run_fuzzer(runner: &Runner, target: &str, seconds: u32) -> Result<(usize, String)> {
     let binary = runner.out.join(target);
     let seeds = runner.folder(&format!("seeds-{target}"))?;

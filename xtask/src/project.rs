@@ -1,6 +1,6 @@
-//! The places of the project: its root, and the files and folders that commands name.
+//! The paths of the project: its root, and the files and folders that several commands use.
 //!
-//! Commands run in the root, so that a relative path is a path of the project.
+//! Commands run in the root, so a relative path is relative to the project.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,16 +12,17 @@ use duct::cmd;
 
 /// The committed corpus.
 pub(crate) const CORPUS: &str = "corpus";
-/// The part of the committed corpus that fuzzing found, a folder for each target.
+/// The part of the committed corpus that fuzzing found, with a folder for each target.
 pub(crate) const GROWN: &str = "corpus/grown";
-/// The corpus that fuzzing adds to, a folder for each target.
+/// The corpus to which fuzzing adds files, with a folder for each target.
 pub(crate) const FUZZ_CORPUS: &str = "fuzz/corpus";
-/// The findings of runs, a folder for each target and machine.
+/// The findings of runs, with a folder for each target and machine.
 pub(crate) const FINDINGS: &str = "fuzz/findings";
 
-/// Returns the folder of the project, without links.
+/// Returns the root folder of the project, without symbolic links.
 pub(crate) fn root() -> Result<PathBuf> {
-    // Cargo says where the package is; a binary that was copied elsewhere knows where it was built.
+    // Cargo sets the folder of the package. A binary that was copied elsewhere uses the folder of
+    // its build.
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     let root = package.parent().unwrap_or(&package);
@@ -29,19 +30,19 @@ pub(crate) fn root() -> Result<PathBuf> {
 }
 
 /// Makes the root the current folder and returns it. Paths of the command line have to be made
-/// absolute before (see [`absolute`]).
+/// absolute first (see [`absolute`]).
 pub(crate) fn enter() -> Result<PathBuf> {
     let root = root()?;
     env::set_current_dir(&root).with_context(|| root.display().to_string())?;
     Ok(root)
 }
 
-/// Returns a path of the command line as a path that is valid in every folder.
+/// Returns a path of the command line as an absolute path.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}: expected a path", path.display()))
 }
 
-/// Returns the folder that cargo builds the workspace in.
+/// Returns the folder in which cargo builds the workspace.
 pub(crate) fn target_folder(root: &Path) -> PathBuf {
     root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
@@ -64,8 +65,8 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-/// Returns the files below a folder, sorted. Folders called `skip` are left out; links are not
-/// followed.
+/// Returns the files below a folder, sorted. Folders with the name `skip` are left out. Links are
+/// not followed.
 pub(crate) fn files(folder: &Path, skip: Option<&str>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in entries(folder)? {
@@ -80,7 +81,8 @@ pub(crate) fn files(folder: &Path, skip: Option<&str>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Builds the example `corpus`, which answers what `ci/` asks of programs, and returns its path.
+/// Builds the example `corpus`, which answers questions of `ci/` about programs, and returns its
+/// path.
 pub(crate) fn build_corpus_example(root: &Path) -> Result<PathBuf> {
     cmd!("cargo", "build", "--quiet", "--release", "--example", "corpus")
         .run()

@@ -1,4 +1,4 @@
-//! Folders for the time of a run. They go when the run ends, by a signal too.
+//! Temporary folders. They are deleted when the run ends, also if a signal ends it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ static MOUNTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes a folder where the system has its temporary files.
+    /// Makes a folder in the system's folder for temporary files.
     pub(crate) fn new() -> Result<Scratch> {
         Scratch::within(&std::env::temp_dir())
     }
 
-    /// Makes a folder in another one.
+    /// Makes a folder inside another folder.
     pub(crate) fn within(folder: &Path) -> Result<Scratch> {
         let scratch = tempfile::Builder::new()
             .prefix("vmadiff.")
@@ -40,7 +40,8 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         remove(&FOLDERS, &self.0);
-        // There is nobody to tell; the system's temporary files are deleted sooner or later.
+        // The error cannot be reported here. The system deletes its temporary files sooner or
+        // later.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -49,8 +50,8 @@ impl Drop for Scratch {
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts a file system of `size` (as `mount -o size=` has it) on a folder; `None` without the
-    /// permission to mount.
+    /// Mounts a file system of `size` (in the form of `mount -o size=`) on a folder; `None` without
+    /// the permission to mount.
     pub(crate) fn memory(folder: &Path, size: &str) -> Option<Mount> {
         let options = format!("size={size}");
         cmd!("mount", "-t", "tmpfs", "-o", options, "none", folder).stderr_null().run().ok()?;
@@ -58,7 +59,7 @@ impl Mount {
         Some(Mount(folder.to_owned()))
     }
 
-    /// Makes the file system refuse to be written to.
+    /// Makes the file system read-only.
     pub(crate) fn make_read_only(&self) -> Result<()> {
         cmd!("mount", "-o", "remount,ro", &self.0).run().context("mount -o remount,ro")?;
         Ok(())
@@ -80,8 +81,8 @@ fn remove(list: &Mutex<Vec<PathBuf>>, path: &Path) {
     list.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != path);
 }
 
-/// Lets SIGINT, SIGTERM and SIGHUP delete what is left in scratch folders before they end the
-/// process.
+/// Installs handlers for SIGINT, SIGTERM and SIGHUP that delete the remaining scratch folders and
+/// then end the process.
 pub(crate) fn clean_on_signals() -> Result<()> {
     ctrlc::set_handler(|| {
         for mount in MOUNTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -1,4 +1,4 @@
-//! Programs of the system: where they are, and what they print.
+//! Programs of the system: their paths and their output.
 
 use std::cmp::Ordering;
 use std::env;
@@ -11,14 +11,14 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Context, Result};
 use duct::cmd;
 
-/// Returns the path of a program, if there is one in `PATH`.
+/// Returns the path of a program in `PATH`; `None` if there is none.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| {
         path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
     })
 }
 
-/// Returns the program in `PATH` whose name begins so, of several versions the newest.
+/// Returns the program in `PATH` whose name begins with `prefix`; the newest of several versions.
 pub(crate) fn newest(prefix: &str) -> Option<PathBuf> {
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     env::split_paths(&env::var_os("PATH")?)
@@ -29,26 +29,26 @@ pub(crate) fn newest(prefix: &str) -> Option<PathBuf> {
         .max_by(|a, b| by_number(&name(a), &name(b)))
 }
 
-/// Compares two names, their numbers as numbers.
+/// Compares two names; numbers in them are compared as numbers.
 pub(crate) fn by_number(a: &str, b: &str) -> Ordering {
     parts(a).cmp(&parts(b)).then_with(|| a.cmp(b))
 }
 
-/// Splits a name into what is before each number, and the number.
+/// Splits a name into pairs: the text before each number, and the number.
 fn parts(mut name: &str) -> Vec<(&str, u64)> {
     let mut parts = Vec::new();
     while !name.is_empty() {
         let number = name.find(|c: char| c.is_ascii_digit()).unwrap_or(name.len());
         let (text, rest) = name.split_at(number);
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        // No package has a number that large.
+        // No version number is too large for 64 bits.
         parts.push((text, rest[..end].parse().unwrap_or(u64::MAX)));
         name = &rest[end..];
     }
     parts
 }
 
-/// Returns a value of `rustc -vV`, such as that of `host`.
+/// Returns a value in the output of `rustc -vV`, such as the value of `host`.
 pub(crate) fn rustc(key: &str) -> Result<String> {
     let text = cmd!("rustc", "-vV").read().context("rustc does not run")?;
     value(&text, key).with_context(|| format!("rustc -vV: expected a line “{key}: …”"))

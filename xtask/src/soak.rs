@@ -1,4 +1,4 @@
-//! `ci/soak`: a long run where nothing is to be found, and what can go wrong around it.
+//! `ci/soak`: a long run at a revision without divergences, and tests of failures around a run.
 
 mod memory;
 
@@ -17,33 +17,33 @@ use crate::scratch::{Mount, Scratch};
 use crate::targets::Target;
 use crate::{Status, fuzz, shell};
 
-/// Fuzz for long where nothing is to be found
+/// Fuzz for a long time at a revision without divergences
 ///
-/// Checks what can go wrong around a run: memory stays flat, a run that is killed loses no corpus
-/// file, and a full disk or a folder that cannot be written to is an error.
+/// Checks failures around a run: memory does not grow, a killed run loses no corpus file, and a
+/// full disk or a folder that cannot be written to is an error.
 ///
-/// Exit status: 0 all is well, 1 something is not, 2 bad use or a failed build.
+/// Exit status: 0 all is well, 1 a check failed, 2 bad use or a failed build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long cross_mm is fuzzed on all cores
+    /// The seconds of fuzzing cross_mm on all cores
     #[arg(long, value_name = "N", default_value_t = 3600,
           value_parser = clap::value_parser!(u32).range(10..=999_999))]
     seconds: u32,
     /// The revision of the candidate
     #[arg(long, value_name = "R", default_value = "fixed")]
     revision: Revision,
-    /// The folder in which the corpus of cross_mm grows; by default a folder that is deleted at the
+    /// The folder for the growing corpus of cross_mm; by default a folder that is deleted at the
     /// end
     #[arg(long, value_name = "FOLDER")]
     corpus: Option<PathBuf>,
 }
 
-/// A revision at which nothing is to be found
+/// A revision without divergences
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Revision {
     /// The kernel before the patch
     Original,
-    /// The patch and the changes it needs
+    /// The patch with the changes it needs
     Fixed,
 }
 
@@ -100,14 +100,15 @@ impl Soak {
         self.status = Status::Found;
     }
 
-    /// Returns a run of the engine on the corpus, with flags beside the target's own.
+    /// Returns the command that runs the engine on the corpus, with `flags` beside the target's
+    /// own.
     fn engine(&self, flags: &[String]) -> Expression {
         let mut arguments = vec![self.corpus.display().to_string()];
         arguments.extend(self.flags.iter().chain(flags).cloned());
         cmd(&self.binary, arguments).env("VMADIFF_REVISION", self.revision)
     }
 
-    /// Checks that nothing is found and that memory stays flat.
+    /// Checks that nothing is found and that memory does not grow.
     fn memory(&mut self) -> Result<()> {
         let folder = self.scratch.path().join("run");
         fs::create_dir(&folder).context("run")?;
@@ -154,7 +155,8 @@ impl Soak {
         Ok(())
     }
 
-    /// Kills a run in the middle: what was there is there, and all of it reads back.
+    /// Kills a run in the middle, and checks that all earlier files exist and all files can be
+    /// read.
     fn kill(&mut self, vmadiff: &Path) -> Result<()> {
         let before: BTreeSet<_> = files(&self.corpus, None)?.into_iter().collect();
         let engine = self.engine(&["-max_total_time=60".to_owned()]).stderr_null();
@@ -188,7 +190,8 @@ impl Soak {
     fn disk(&mut self, root: &Path) -> Result<()> {
         let folder = self.scratch.path().join("small");
         fs::create_dir(&folder).context("small")?;
-        // A little more than the room that `ci/fuzz` asks for: eight corpus files are too many.
+        // The disk is a little larger than the room that `ci/fuzz` asks for: eight corpus files
+        // fill it.
         let Some(disk) = Mount::memory(&folder, "96k") else {
             println!("skipped: full disk, read-only folder: no permission to mount");
             return Ok(());
@@ -200,7 +203,7 @@ impl Soak {
         self.refused(root, &corpus, "read-only folder", "Read-only file system")
     }
 
-    /// Checks that `ci/fuzz` ends with an error that says something.
+    /// Checks that `ci/fuzz` ends with an error that has this message.
     fn refused(&mut self, root: &Path, corpus: &Path, what: &str, message: &str) -> Result<()> {
         let output = cmd!(
             root.join("ci/fuzz"),

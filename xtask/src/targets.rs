@@ -1,4 +1,4 @@
-//! How the fuzz targets are built and started.
+//! Building and starting the fuzz targets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) enum Target {
     SameMm,
     /// The text form and the corpus format
     Codec,
-    /// `cross_mm` without the mutator: bytes are mutated
+    /// The operations of `cross_mm`, with mutated bytes instead of mutated programs
     CrossMmBytes,
     /// Does nothing
     Empty,
@@ -27,7 +27,7 @@ pub(crate) enum Target {
     Mutator,
 }
 
-/// The targets that find something; the others are there to be measured against.
+/// The targets that look for faults. The other targets are baselines for measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Main {
@@ -61,13 +61,13 @@ impl Target {
         }
     }
 
-    /// Returns whether the target mutates programs as programs.
+    /// Returns whether the target uses the mutator of programs.
     fn mutates_programs(self) -> bool {
         matches!(self, Target::CrossMm | Target::SameMm | Target::Mutator)
     }
 
-    /// Returns the folder that cargo builds the target in. There are two, for cargo does not see
-    /// that the two kinds of targets are built with other flags.
+    /// Returns the folder in which cargo builds the target. There are two, because cargo does not
+    /// notice that the two kinds of targets are built with different flags.
     fn folder(self, root: &Path) -> PathBuf {
         let folder = root.join("fuzz/target");
         if self.mutates_programs() { folder.join("models") } else { folder }
@@ -75,9 +75,10 @@ impl Target {
 
     /// Builds the target and returns its binary.
     ///
-    /// Tracing comparisons would halve the speed of a target that mutates programs, for no gain, and
-    /// edges are counted in the candidate alone there (`ci/instrument`). The models are safe Rust,
-    /// and sanitizers need nightly: `-s none`.
+    /// For a target that mutates programs, tracing of comparisons is off, because it would halve
+    /// the speed for no gain, and edges are counted in the candidate only (`ci/instrument`). The
+    /// sanitizer is off (`-s none`), because the models are safe Rust and sanitizers need a nightly
+    /// toolchain.
     pub(crate) fn build(self, root: &Path) -> Result<PathBuf> {
         install_cargo_fuzz()?;
         let folder = self.folder(root);
@@ -105,7 +106,7 @@ fn arguments_with(arguments: &[&str], folder: &Path, target: &str) -> Vec<std::f
     all
 }
 
-/// Installs `cargo fuzz` where it is missing.
+/// Installs `cargo fuzz` if it is missing.
 pub(crate) fn install_cargo_fuzz() -> Result<()> {
     if shell::find("cargo-fuzz").is_none() {
         cmd!("cargo", "install", "--locked", "--debug", "cargo-fuzz")
@@ -115,13 +116,13 @@ pub(crate) fn install_cargo_fuzz() -> Result<()> {
     Ok(())
 }
 
-/// Returns libFuzzer's flags in an options file, which OSS-Fuzz reads too.
+/// Returns libFuzzer's flags in an options file. OSS-Fuzz reads the same file.
 pub(crate) fn flags_of(file: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     Ok(parse_options(&text))
 }
 
-/// Reads the lines `name = value`; comments and the head `[libfuzzer]` are none.
+/// Reads the lines `name = value`; comments and the head `[libfuzzer]` are skipped.
 fn parse_options(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|line| {
@@ -133,7 +134,7 @@ fn parse_options(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Build a fuzz target, or print what another program needs to start it
+/// Build a fuzz target, or print the data that another program needs to start it
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -142,12 +143,12 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build targets and print the paths of their binaries, one a line
+    /// Build targets and print the paths of their binaries, one per line
     Build {
         #[arg(required = true, value_name = "TARGET")]
         targets: Vec<Target>,
     },
-    /// Print libFuzzer's flags for a target, one a line
+    /// Print libFuzzer's flags for a target, one per line
     Flags {
         #[arg(value_name = "TARGET")]
         target: Target,

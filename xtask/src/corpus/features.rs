@@ -1,4 +1,4 @@
-//! The features of corpus files: what the engine says of each, and what is asked of programs.
+//! The features of corpus files: the engine's coverage, and the merge cases of programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,21 +13,21 @@ use crate::shell;
 /// A feature of a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Feature {
-    /// A feature of libFuzzer's.
+    /// A feature of libFuzzer.
     Engine(u32),
-    /// An edge of the target.
+    /// An edge of the target's coverage.
     Edge(u32),
     /// A merge case, by its name.
     Case(String),
 }
 
-/// The features of files, by name of the file.
+/// The features of files, by the name of the file.
 pub(crate) type Features = BTreeMap<String, Vec<Feature>>;
 
 /// Returns the features of files.
 ///
-/// Each file has a process of its own: what earlier programs left behind (the candidate's arenas
-/// keep their room) is coverage too.
+/// Each file runs in a process of its own. In one process, state that an earlier program leaves
+/// (the candidate's arenas keep their room) would change the coverage of the next.
 pub(crate) fn of_files(
     binary: &Path,
     flags: &[String],
@@ -38,7 +38,8 @@ pub(crate) fn of_files(
         let name = name(file);
         let control = scratch.join(format!("control-{name}"));
         let context = || control.display().to_string();
-        // The files to merge, how many of them need no coverage, their names.
+        // The lines of a control file: the number of files to merge, the number of files that need
+        // no coverage, the names.
         fs::write(&control, format!("1\n0\n{}\n", file.display())).with_context(context)?;
         let flag = format!("-merge_control_file={}", control.display());
         let arguments = flags.iter().cloned().chain(["-merge_inner=1".to_owned(), flag]);
@@ -68,7 +69,7 @@ pub(crate) fn add_cases(features: &mut Features, ask: &Ask, files: &[PathBuf]) -
     Ok(())
 }
 
-/// Reads the cases of files from a line each, `FILE CASE…`.
+/// Reads the cases of files; each line is `FILE CASE…`.
 fn cases(answers: &str, files: &[PathBuf]) -> Result<Vec<(String, Vec<Feature>)>> {
     let lines: Vec<&str> = answers.lines().collect();
     ensure!(lines.len() == files.len(), "{} lines of {} files", lines.len(), files.len());
@@ -81,13 +82,13 @@ fn cases(answers: &str, files: &[PathBuf]) -> Result<Vec<(String, Vec<Feature>)>
     lines.into_iter().zip(files).map(of_file).collect()
 }
 
-/// Returns the name of a file in its folder.
+/// Returns the name of a file, without its folder.
 pub(crate) fn name(file: &Path) -> String {
     file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Reads the lines of libFuzzer's control file that have features: `FT NUMBER FEATURE…` and
-/// `COV NUMBER EDGE…`; `None` without features.
+/// Reads the lines with features in libFuzzer's control file: `FT NUMBER FEATURE…` and `COV NUMBER
+/// EDGE…`. Returns `None` if there are no features.
 fn parse(control: &str) -> Option<Vec<Feature>> {
     let mut features = Vec::new();
     let mut any = false;
@@ -104,8 +105,8 @@ fn parse(control: &str) -> Option<Vec<Feature>> {
     any.then_some(features)
 }
 
-/// Chooses, of files in their order, those with a feature that neither a seed nor a file before has.
-/// Returns their names and the number of features in all.
+/// Chooses, in the order of the files, each file with a feature that no seed and no earlier file
+/// has. Returns the names of the chosen files and the number of all features.
 pub(crate) fn choose<'a>(
     seeds: &'a Features,
     features: &'a Features,
@@ -166,10 +167,10 @@ mod tests {
         let order = ["c", "a", "b", "d"].map(str::to_owned);
         let (kept, seen) = choose(&seeds, &files, &order);
         assert_eq!((kept, seen), (BTreeSet::from(["c".to_owned()]), 3));
-        // The order decides which of two is kept.
+        // The order decides which of two equal files is kept.
         let other = ["b", "a", "c", "d"].map(str::to_owned);
         assert_eq!(choose(&seeds, &files, &other).0, BTreeSet::from(["b".to_owned()]));
-        // A merge case is a feature, and is none of the engine's.
+        // A merge case is a feature that the engine does not have.
         files.entry("d".to_owned()).or_default().push(Feature::Case("1".to_owned()));
         let (kept, seen) = choose(&seeds, &files, &order);
         assert_eq!((kept, seen), (BTreeSet::from(["c".to_owned(), "d".to_owned()]), 4));

@@ -1,4 +1,4 @@
-//! `ci/corpus prune`: keeps what adds coverage or a merge case.
+//! `ci/corpus prune`: keeps the files that add coverage or a merge case.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ pub(crate) fn run(
     kept: &Path,
     targets: &[Target],
 ) -> Result<()> {
-    // Two prunes at once would each drop what they see the other keep.
+    // Of two prunes at once, each would drop the files that it sees the other keep.
     let context = || kept.display().to_string();
     fs::create_dir_all(kept).with_context(context)?;
     let lock = File::open(kept).with_context(context)?;
@@ -46,15 +46,16 @@ struct Prune<'a> {
     target: Target,
     binary: PathBuf,
     flags: Vec<String>,
-    /// A folder for the time of the run.
+    /// A folder for the temporary files of the run.
     work: &'a Path,
 }
 
 impl Prune<'_> {
-    /// Prunes a corpus and returns what was done.
+    /// Prunes a corpus and returns a summary.
     fn run(&self, root: &Path, ask: &Ask, from: &Path, into: &Path) -> Result<String> {
         fs::create_dir_all(into).with_context(|| into.display().to_string())?;
-        // What is there now; what others add meanwhile is for the next time.
+        // Only the present files are pruned; files that other runs add meanwhile are left for the
+        // next prune.
         let list = if from.is_dir() { files(from, None)? } else { Vec::new() };
         let before = files(into, None)?;
         let mut candidates = before.clone();
@@ -81,7 +82,7 @@ impl Prune<'_> {
         let old = files(into, None)?.into_iter().filter(|file| !keep.contains(&name(file)));
         for file in old.chain(list.iter().cloned()) {
             match fs::remove_file(&file) {
-                // Another prune was there first.
+                // Another prune has already deleted the file.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 deleted => deleted.with_context(|| file.display().to_string())?,
             }
@@ -101,7 +102,7 @@ impl Prune<'_> {
         Ok(folder)
     }
 
-    /// Lets libFuzzer leave few of many, and returns those.
+    /// Lets libFuzzer reduce many files to a few with the same coverage, and returns these.
     fn merge(&self, list: &[PathBuf]) -> Result<Vec<PathBuf>> {
         if list.is_empty() {
             return Ok(Vec::new());
@@ -109,7 +110,8 @@ impl Prune<'_> {
         let (found, merged) = (self.folder("found")?, self.folder("merged")?);
         let mut seen = BTreeSet::new();
         for file in list {
-            // libFuzzer looks at names where sizes are the same: names are of contents.
+            // libFuzzer orders files of the same size by name, so files are named by their
+            // contents.
             match fs::read(file) {
                 Ok(bytes) if seen.insert(name_of(&bytes)) => {
                     let to = found.join(name_of(&bytes));
@@ -136,8 +138,8 @@ impl Prune<'_> {
         files(&merged, None)
     }
 
-    /// Copies files to names of their contents. Programs are kept as the format has them; codec's
-    /// files are whatever they are.
+    /// Copies files to names of their contents. Programs are written in the corpus format; the
+    /// files of codec are copied unchanged.
     fn named(&self, ask: &Ask, files: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let all = self.folder("all")?;
         let canonical = if self.target == Target::Codec {
@@ -158,7 +160,7 @@ impl Prune<'_> {
     }
 }
 
-/// Returns the names of files, the smaller before the larger, the same sizes by name.
+/// Returns the names of files by size, the smallest first, and by name if sizes are equal.
 fn by_size(files: &[PathBuf]) -> Result<Vec<String>> {
     let mut sizes = Vec::new();
     for file in files {

@@ -1,4 +1,4 @@
-//! The lines that programs reach, set against the list of lines that none can reach.
+//! The lines that programs reach, compared with the list of lines that no program reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -6,24 +6,24 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// The list of lines that no program reaches: `FILE FUNCTION -- LINE -- WHY`, where `*` is every
-/// line of the function.
+/// The list of lines that no program reaches. An entry is `FILE FUNCTION -- LINE -- WHY`; `*` as
+/// the line means every line of the function.
 pub(crate) struct Explained(Vec<Line>);
 
-/// A line of a function, by its text.
+/// A line of a function, identified by its text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
-    /// File and name.
+    /// The file and the name of the function.
     function: String,
     text: String,
 }
 
-/// Every line of a function.
+/// The entry for every line of a function.
 const EVERY: &str = "*";
 
 impl Explained {
     /// # Errors
-    /// The number of a line that is not of the form.
+    /// Returns an error with the number of the first line that does not have the form.
     pub(crate) fn parse(text: &str) -> Result<Explained> {
         let mut lines = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -40,7 +40,7 @@ impl Explained {
     }
 }
 
-/// The lines of a model, counted.
+/// The number of lines of a model, and the number of lines reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     lines: u32,
@@ -48,21 +48,21 @@ struct Counts {
     explained: u32,
 }
 
-/// What programs reach.
+/// The coverage of the models.
 #[derive(Debug)]
 pub(crate) struct Coverage {
-    /// Lines that are neither reached nor explained: `FILE:NUMBER: TEXT`.
+    /// The lines that are neither reached nor listed: `FILE:NUMBER: TEXT`.
     pub(crate) open: Vec<String>,
-    /// Entries of the list whose lines are reached, or are not there.
+    /// The entries of the list whose lines are reached or do not exist.
     needless: Vec<Line>,
     models: BTreeMap<String, Counts>,
-    /// In the order of the files.
+    /// The functions in the order of the files.
     functions: Vec<(String, Counts)>,
 }
 
 impl Coverage {
-    /// Reads what `llvm-cov export -format=lcov` says. `source` returns the text of a file, whose
-    /// path is relative to the root.
+    /// Reads the output of `llvm-cov export -format=lcov`. `source` returns the text of a file,
+    /// whose path is relative to the root.
     pub(crate) fn new(
         lcov: &str,
         root: &Path,
@@ -104,7 +104,7 @@ impl Coverage {
         explained: &'a Explained,
         used: &mut BTreeSet<&'a Line>,
     ) {
-        // The tests of a file are no part of the model.
+        // The tests in a file do not belong to the model.
         if file.tests.is_some_and(|tests| number >= tests) {
             return;
         }
@@ -143,7 +143,7 @@ impl Coverage {
         }
     }
 
-    /// Returns the summary of each model, then what is to be done.
+    /// Returns the summary of each model, then the lines and entries that need work.
     pub(crate) fn text(&self, models: &[&str]) -> Result<String> {
         let mut text = String::new();
         for &name in models {
@@ -180,9 +180,10 @@ impl Coverage {
 /// A source file.
 struct File {
     path: String,
-    /// The text of each line, and the function it is in: the last one that began, as file and name.
+    /// The text of each line, and the function it is in (file and name): the last function that
+    /// began.
     lines: Vec<(String, Option<String>)>,
-    /// The number of the line with which its tests begin.
+    /// The number of the first line of its tests.
     tests: Option<usize>,
 }
 
@@ -200,7 +201,7 @@ impl File {
         File { path: path.to_owned(), lines, tests: tests.map(|n| n + 1) }
     }
 
-    /// Returns the text of a line, without the space before it, and the function it is in.
+    /// Returns the text of a line without its indentation, and the function it is in.
     fn line(&self, number: usize) -> (&str, Option<&str>) {
         match number.checked_sub(1).and_then(|n| self.lines.get(n)) {
             Some((text, function)) => (text, function.as_deref()),
@@ -248,7 +249,8 @@ mod tests {
 }
 ";
 
-    /// The lcov of the source in both models, with such lines not reached.
+    /// Returns the lcov of the source in both models, in which the lines `unreached` are not
+    /// reached.
     fn lcov(unreached: &[usize]) -> String {
         let hits = |number| u8::from(!unreached.contains(&number));
         let lines: String = [1, 2, 3, 5, 9, 10, 16]

@@ -8,9 +8,9 @@ use duct::cmd;
 /// Applies a patch to the files below `folder`.
 ///
 /// # Errors
-/// The files and hunks that do not apply.
+/// Returns an error with the files and hunks that do not apply.
 pub(crate) fn apply(patch: &Path, folder: &Path) -> Result<()> {
-    // In a folder of a repository, git would take paths for paths of the repository.
+    // In a folder of a repository, git would read the paths relative to the root of the repository.
     let ceiling = folder.parent().unwrap_or(folder);
     let output = cmd!("git", "apply", "--whitespace=nowarn", patch)
         .dir(folder)
@@ -30,7 +30,7 @@ pub(crate) fn apply(patch: &Path, folder: &Path) -> Result<()> {
     bail!("{}", refusal(&String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Says which file and hunk `git apply` refuses.
+/// Returns the file and hunk that `git apply` refuses.
 fn refusal(message: &str) -> String {
     let hunks: Vec<String> = message
         .lines()

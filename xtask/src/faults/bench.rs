@@ -16,10 +16,10 @@ use crate::scratch::Scratch;
 use crate::targets::Target;
 use crate::{Status, shell};
 
-/// How soon faults are found, and by what.
+/// The options of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Runs of each fault in each way
+    /// The number of runs of each fault in each way
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// The longest run of `programs`, in seconds
@@ -28,19 +28,19 @@ pub(crate) struct Args {
     /// The longest run of `bytes` and `random`, in seconds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u64).range(1..=86_400))]
     baseline: u64,
-    /// Runs side by side
+    /// The number of runs at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Look for some faults only
+    /// Look for these faults only
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     only: Vec<String>,
-    /// Look for the faults of one tier only
+    /// Look for the faults of this tier only
     #[arg(long, value_parser = tier)]
     tier: Option<Tier>,
-    /// Look for every other fault: odd, to choose weights by, or even, to check them by
+    /// Look for every other fault: odd to choose weights with, even to check the weights
     #[arg(long)]
     half: Option<Half>,
-    /// The ways to look for a fault; by default all
+    /// The ways to look for a fault; by default all ways
     #[arg(long, value_name = "WAY,…", value_delimiter = ',')]
     ways: Vec<Way>,
 }
@@ -82,18 +82,18 @@ impl Way {
 /// The end of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
-    /// Programs that were executed.
+    /// The number of programs that were executed.
     pub(crate) executions: u64,
     pub(crate) seconds: f64,
     pub(crate) found: bool,
 }
 
-/// The runs of a fault, by [`Way::ALL`]; none for a way that was not asked for.
+/// The runs of a fault, indexed by [`Way::ALL`]; empty for a way that was not asked for.
 pub(crate) type Runs = [Vec<Run>; Way::ALL.len()];
 
-/// The programs that look for faults; those of ways that are not asked for are not built.
+/// The programs that look for faults; only those of the chosen ways are built.
 struct Engines {
-    /// libFuzzer's, for both targets.
+    /// The flags of libFuzzer for both targets.
     flags: Vec<String>,
     programs: PathBuf,
     bytes: PathBuf,
@@ -159,7 +159,7 @@ fn choose(args: &Args, all: Vec<Fault>) -> Result<Vec<Fault>> {
     Ok(chosen.map(|(_, fault)| fault).collect())
 }
 
-/// Returns the place and the day of the measurement.
+/// Returns the machine and the day of the measurement.
 fn place(args: &Args) -> Result<String> {
     let day = cmd!("date", "-u", "+%F").read().context("date does not run")?;
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -169,7 +169,7 @@ fn place(args: &Args) -> Result<String> {
 }
 
 impl Engines {
-    /// Builds the programs of some ways.
+    /// Builds the programs of the chosen ways.
     fn build(root: &Path, ways: &[Way]) -> Result<Engines> {
         let target = |way: Way, target: Target| {
             if ways.contains(&way) { target.build(root) } else { Ok(PathBuf::new()) }
@@ -180,7 +180,7 @@ impl Engines {
         Ok(Engines {
             flags: Target::CrossMm.flags(root)?,
             programs: target(Way::Programs, Target::CrossMm)?,
-            // Byte mutations find the magic and the opcodes by what they are compared with.
+            // Byte mutations learn the magic and the opcodes from traced comparisons.
             bytes: target(Way::Bytes, Target::CrossMmBytes)?,
             random: project::target_folder(root).join("release/examples/random"),
         })
@@ -246,7 +246,7 @@ fn executions(log: &str) -> Option<u64> {
     line.trim().parse().ok()
 }
 
-/// Reads the line of the example `random`.
+/// Reads the output line of the example `random`.
 fn random(line: &str) -> Option<Run> {
     let mut words = line.split_whitespace();
     let executions = words.next()?.parse().ok()?;

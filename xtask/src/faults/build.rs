@@ -1,8 +1,8 @@
-//! Builds the libraries: a copy of the candidate is patched, and only that crate is compiled again.
+//! Builds the libraries: patches a copy of the candidate, and compiles only that crate again.
 //!
-//! There is a copy for each core, `target/faults/copies/N`: a folder of links to the project's
-//! files, in which `candidate/` is a copy. The crates that the candidate depends on are built once
-//! in each. A library is built again if a source, the patch, the compiler or a flag has changed.
+//! Each core has a copy, `target/faults/copies/N`: a folder of links to the project's files, in
+//! which `candidate/` is a copy. The crates that the candidate depends on are built once in each
+//! copy. A library is built again if a source, the patch, the compiler or a flag has changed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -26,24 +26,24 @@ const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cdebug-assertions -Ccodegen-units=1";
-/// A patch may leave a variable or a function unused.
+/// Warnings are off, because a patch may leave a variable or a function unused.
 const NO_WARNINGS: &str = "-Awarnings";
 
-/// Builds the libraries of faults, as many at a time as there are cores.
+/// The builder of the libraries of faults. It builds as many at a time as there are cores.
 pub(crate) struct Builder<'a> {
     root: &'a Path,
     faults: &'a Faults,
     flavour: Flavour,
-    /// Hash of all that goes into every library.
+    /// The hash of all inputs that the libraries have in common.
     common: Sha1,
-    /// The copies that no build uses.
+    /// The copies that no build uses at present.
     free: Mutex<Vec<PathBuf>>,
-    /// Two runs at once would write the same copies.
+    /// A lock, because two runs at once would write the same copies.
     _lock: File,
 }
 
 impl<'a> Builder<'a> {
-    /// Prepares the copies; waits for another run to end.
+    /// Prepares the copies. Waits for another run to end.
     pub(crate) fn new(root: &'a Path, faults: &'a Faults, flavour: Flavour) -> Result<Builder<'a>> {
         let copies = root.join("target/faults/copies");
         let libraries = root.join("target/faults").join(flavour.folder());
@@ -59,10 +59,12 @@ impl<'a> Builder<'a> {
         Ok(Builder { root, faults, flavour, common, free: Mutex::new(free), _lock: lock })
     }
 
-    /// Builds the library of a fault if it is missing or out of date, and returns whether it was.
+    /// Builds the library of a fault if it is missing or out of date, and returns whether it was
+    /// built.
     ///
     /// # Errors
-    /// The file and hunk that do not apply, or what the compiler says.
+    /// Returns an error with the file and hunk that do not apply, or with the message of the
+    /// compiler.
     pub(crate) fn build(&self, name: &str) -> Result<bool> {
         let patch = self.faults.patch(name);
         let text = fs::read(&patch).with_context(|| patch.display().to_string())?;
@@ -79,7 +81,7 @@ impl<'a> Builder<'a> {
         let built = self.build_in(&copy, &patch);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.push(copy);
-        // Before the copy is given to another build.
+        // The library is copied before the folder is given to another build.
         fs::copy(built?, &library).with_context(|| library.display().to_string())?;
         drop(free);
         fs::write(&from, &text).with_context(|| from.display().to_string())?;
@@ -89,8 +91,8 @@ impl<'a> Builder<'a> {
 
     /// Applies the patch in a copy, and returns the library that is built there.
     fn build_in(&self, copy: &Path, patch: &Path) -> Result<PathBuf> {
-        // Patched apart first: cargo builds by the times of files, so that only what differs from
-        // the last patch may be written.
+        // The patch is applied in a separate folder first. Cargo builds by the times of files, so
+        // only files that differ from the last patch may be written.
         let stage = copy.join("stage");
         if stage.exists() {
             fs::remove_dir_all(&stage).context("stage")?;
@@ -128,7 +130,7 @@ pub(crate) fn build(
     report(chosen.len(), &failures)
 }
 
-/// Builds the libraries of all these faults; one that fails does not keep the others.
+/// Builds the libraries of all these faults. A build that fails does not stop the others.
 pub(crate) fn build_all(
     root: &Path,
     faults: &Faults,
@@ -147,7 +149,7 @@ pub(crate) fn failures<T>(chosen: &[Fault], results: Vec<Result<T>>) -> Vec<(&st
     failed.collect()
 }
 
-/// The command that builds the library in a copy.
+/// Returns the command that builds the library in a copy.
 fn command(copy: &Path, target: &Path, flavour: Flavour, root: &Path) -> Expression {
     let mut arguments = vec!["build", "--locked", "--quiet", "-p", "vmadiff-candidate-library"];
     if flavour != Flavour::Plain {
@@ -157,13 +159,13 @@ fn command(copy: &Path, target: &Path, flavour: Flavour, root: &Path) -> Express
         .dir(copy)
         .env("CARGO_TARGET_DIR", target)
         .env("RUSTFLAGS", rustflags(flavour))
-        // Programs are short: a build that is quick is worth more than a library that is.
+        // Programs are short, so a quick build saves more time than a fast library.
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     match flavour {
-        // Edges are counted in the candidate alone, as in the fuzz targets.
+        // Edges are counted in the candidate only, as in the fuzz targets.
         Flavour::Fuzz => build.env("RUSTC_WRAPPER", root.join("ci/instrument")),
         Flavour::Plain | Flavour::Release => build,
     }
@@ -176,7 +178,7 @@ fn rustflags(flavour: Flavour) -> String {
     }
 }
 
-/// Makes a copy of the project: links, and a candidate of its own. Returns its folder.
+/// Makes a copy of the project, with links and a candidate of its own. Returns its folder.
 fn copy(root: &Path, copy: &Path) -> Result<PathBuf> {
     fs::create_dir_all(copy.join("candidate/src")).with_context(|| copy.display().to_string())?;
     for entry in entries(root)? {
@@ -196,7 +198,8 @@ fn copy(root: &Path, copy: &Path) -> Result<PathBuf> {
     Ok(copy.to_owned())
 }
 
-/// Makes the files below `to` those below `from`. A file that is the same keeps its time.
+/// Makes the files below `to` the same as those below `from`. A file that does not change keeps its
+/// time.
 fn transfer(from: &Path, to: &Path) -> Result<()> {
     transfer_but(from, to, None)
 }
@@ -261,7 +264,7 @@ mod tests {
     use super::*;
     use crate::scratch::Scratch;
 
-    /// A project that has what [`common`] reads.
+    /// Makes a project with the files that [`common`] reads.
     fn project() -> Result<Scratch> {
         let scratch = Scratch::new()?;
         for file in [
@@ -295,7 +298,7 @@ mod tests {
             assert_ne!(before, hash(Flavour::Plain)?, "{file}");
             fs::write(project.path().join(file), "")?;
         }
-        // Text that moves from one file to the next is a change, too.
+        // Text that moves from one file to the next is a change of the hash too.
         fs::rename(
             project.path().join("candidate/src/copy_vma.rs"),
             project.path().join("candidate/src/other.rs"),

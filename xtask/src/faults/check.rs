@@ -1,4 +1,5 @@
-//! `ci/faults check`: each patch applies and builds, and its program shows what the head says.
+//! `ci/faults check`: each patch applies and builds, and its program shows the class and the
+//! mistake that the head of the patch names.
 
 use std::fs;
 use std::path::Path;
@@ -12,13 +13,13 @@ use super::{build, named, report};
 use crate::project::{self, tail};
 use crate::{Status, shell};
 
-/// The sentence of a reason that only says that the machines differ (`explain/`).
+/// A part of the sentence that gives no reason but only says that the machines differ (`explain/`).
 const NO_REASON: &str = "show different things after";
 
-/// The faults that are checked; by default all.
+/// The faults to check; by default all.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Check a fifth of the faults, which the commit chooses
+    /// Check a fifth of the faults, chosen by the commit
     #[arg(long, conflicts_with = "names")]
     fifth: bool,
     #[arg(value_name = "NAME")]
@@ -59,15 +60,8 @@ pub(crate) fn run(args: &Args, root: &Path, faults: &Faults) -> Result<Status> {
     report(chosen.len(), &failures)
 }
 
-/// Returns the fifth of the faults that the checked out commit chooses, and a line that says which.
-pub(crate) fn chosen_fifth<F>(all: Vec<F>) -> Result<(String, Vec<F>)> {
-    let commit = cmd!("git", "rev-parse", "HEAD").read().context("git does not run")?;
-    let (number, chosen) = fifth(all, commit.trim())?;
-    Ok((format!("fifth {number} of 5, chosen by commit {}", commit.trim()), chosen))
-}
-
-/// Returns which fifth of the faults a commit chooses, from 1 to 5, and the faults in it.
-fn fifth<F>(all: Vec<F>, commit: &str) -> Result<(usize, Vec<F>)> {
+/// Returns the number of the fifth that a commit chooses, from 1 to 5, and the faults in it.
+fn fifth(all: Vec<Fault>, commit: &str) -> Result<(usize, Vec<Fault>)> {
     let digits = commit.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let digits = digits.with_context(|| format!("`{commit}`: expected the hash of a commit"))?;
     let number = (digits % 5) as usize;
@@ -75,7 +69,7 @@ fn fifth<F>(all: Vec<F>, commit: &str) -> Result<(usize, Vec<F>)> {
     Ok((number + 1, chosen.map(|(_, fault)| fault).collect()))
 }
 
-/// Replays the program of a fault on its library, and judges what it shows.
+/// Replays the program of a fault on its library, and judges the output.
 fn show(vmadiff: &Path, faults: &Faults, fault: &Fault) -> Result<()> {
     let file = faults.program(&fault.name);
     let program = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -93,8 +87,8 @@ fn show(vmadiff: &Path, faults: &Faults, fault: &Fault) -> Result<()> {
     }
 }
 
-/// Judges what the program of a fault shows: its class, at its last operation, under its title,
-/// with a reason.
+/// Judges the output of a fault's program: it has to show the fault's class, at the last operation,
+/// with a reason, and the program has to begin with the fault's title.
 fn judge(fault: &Fault, program: &str, shown: &str) -> Result<()> {
     let found = shown.lines().find_map(|line| line.strip_prefix("divergence "));
     let found = found.and_then(|line| line.split_once(" after operation "));
@@ -102,7 +96,7 @@ fn judge(fault: &Fault, program: &str, shown: &str) -> Result<()> {
     let class = signature.split('/').next().unwrap_or_default();
     ensure!(class == fault.class, "its program shows {signature}: expected class {}", fault.class);
     let operations = program.lines().filter(|line| is_operation(line)).count();
-    // Operations are numbered from 0.
+    // The indices of operations begin at 0.
     let ran = step.trim().parse::<usize>().context("the number of an operation")? + 1;
     ensure!(ran == operations, "its program diverges after {ran} operations and has {operations}");
     let title = format!("# {signature}: {}", fault.wrong);

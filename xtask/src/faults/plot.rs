@@ -1,4 +1,4 @@
-//! `docs/faults.svg`: the share of runs that have found their fault, over executions.
+//! `docs/faults.svg`: the share of runs that found their fault, by number of executions.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ const LEFT: f64 = 56.0;
 const TOP: f64 = 48.0;
 const WIDTH: f64 = 820.0;
 const HEIGHT: f64 = 380.0;
-/// Colours that the colour-blind can tell apart, by [`Way::ALL`].
+/// Colours that colour-blind readers can tell apart, by [`Way::ALL`].
 const COLOURS: [&str; 3] = ["#0072b2", "#d55e00", "#646464"];
 
 /// Draws a line for each way and tier.
@@ -76,7 +76,8 @@ pub(crate) fn plot(faults: &[Fault], runs: &[Runs]) -> String {
     svg
 }
 
-/// Returns the executions at which the share of runs that found their fault grows, and to what.
+/// Returns the steps of a curve: the number of executions, and the share of runs that have found
+/// their fault by then.
 fn steps(runs: &[&Run]) -> Vec<(u64, f64)> {
     let mut found: Vec<u64> = runs.iter().filter(|r| r.found).map(|r| r.executions).collect();
     found.sort_unstable();

@@ -1,4 +1,4 @@
-//! `ci/faults renew`: a patch is merged with the sources as they are now, and written anew.
+//! `ci/faults renew`: merges a patch with the present candidate, and writes it anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use vmadiff_faults::{FaultError, Faults};
 use crate::Status;
 use crate::project::files;
 
-/// A work tree of its own, `target/faults/renew/NAME`, which has the patched sources only.
+/// A git work tree in `target/faults/renew/NAME` that has only the candidate's sources.
 struct Tree {
     folder: PathBuf,
     git_dir: PathBuf,
@@ -91,8 +91,8 @@ pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) ->
     Ok(Status::Clean)
 }
 
-/// Fills the work tree with the sources as they are now, committed or not, and remembers them.
-fn prepare(root: &Path, tree: &Tree, source: &Path) -> Result<()> {
+/// Fills the work tree with the present sources, committed or not, and records them.
+fn prepare(root: &Path, tree: &Tree) -> Result<()> {
     if tree.folder.exists() {
         fs::remove_dir_all(&tree.folder).context("target/faults/renew")?;
     }
@@ -117,7 +117,7 @@ fn has_markers(text: &str) -> bool {
     text.lines().any(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "))
 }
 
-/// Returns the head of a patch, above another diff.
+/// Returns the head of a patch with another diff below.
 fn with_diff(patch: &str, diff: &str) -> String {
     let head = patch.lines().take_while(|line| !line.starts_with("diff --git "));
     let head: String = head.map(|line| format!("{line}\n")).collect();

@@ -1,4 +1,4 @@
-//! `docs/faults.txt`: how soon each fault is found, and each tier.
+//! `docs/faults.txt`: the time that fuzzing takes to find each fault, and the sums of each tier.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::bench::{Run, Runs, Way};
 const PROGRAMS: usize = Way::Programs as usize;
 const RANDOM: usize = Way::Random as usize;
 
-/// Writes the table of all runs.
+/// Returns the table of all runs.
 pub(crate) fn table(place: &str, seeds: u64, faults: &[Fault], runs: &[Runs]) -> String {
     let mut out = format!(
         "{place}\n\
@@ -60,7 +60,8 @@ fn tier_table(out: &mut String, tier: Tier, rows: &[(&Fault, &Runs)]) {
     out.push('\n');
 }
 
-/// Writes a row for each tier: how many faults guided fuzzing finds, and random programs.
+/// Writes a row for each tier: the number of faults that guided fuzzing finds, and that random
+/// programs find.
 fn summary(out: &mut String, faults: &[Fault], runs: &[Runs]) {
     let _ = writeln!(
         out,
@@ -121,10 +122,10 @@ fn summary(out: &mut String, faults: &[Fault], runs: &[Runs]) {
     let _ = writeln!(out, "\nMissed by guided fuzzing in some run: {missed}");
 }
 
-/// Returns the middle run's value, and whether it found the fault; `None` without runs.
+/// Returns the value of the median run, and whether it found the fault; `None` without runs.
 fn median(runs: &[Run], by: impl Fn(&Run) -> f64) -> Option<(f64, bool)> {
     let mut sorted: Vec<&Run> = runs.iter().collect();
-    // A run that did not find the fault took longer than any that did.
+    // A run that did not find the fault counts as longer than any run that did.
     sorted.sort_by(|a, b| a.found.cmp(&b.found).reverse().then(by(a).total_cmp(&by(b))));
     sorted.get(sorted.len() / 2).map(|middle| (by(middle), middle.found))
 }

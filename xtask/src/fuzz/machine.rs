@@ -11,14 +11,15 @@ use super::Revision;
 /// The machine that runs beside the reference.
 pub(crate) enum Machine {
     Linked(Revision),
-    /// An absolute path.
+    /// The absolute path of a library.
     Library(PathBuf),
 }
 
 impl Machine {
     pub(crate) fn new(revision: Revision, library: Option<&Path>) -> Result<Machine> {
         let Some(path) = library else { return Ok(Machine::Linked(revision)) };
-        // The fuzz target would say so too, once for each job.
+        // The file is checked here, because each job of the fuzz target would report the error
+        // again.
         let file = path.canonicalize().and_then(|path| File::open(&path)?.metadata().map(|_| path));
         let path = file.with_context(|| format!("--candidate {}", path.display()))?;
         ensure!(path.is_file(), "--candidate {}: expected a shared library", path.display());
@@ -34,7 +35,7 @@ impl Machine {
         }
     }
 
-    /// Returns what the folder of its findings is named after.
+    /// Returns the name of the machine in the name of the folder of findings.
     pub(crate) fn label(&self) -> String {
         match self {
             Machine::Linked(revision) => revision.name().to_owned(),
@@ -48,7 +49,8 @@ impl Machine {
         }
     }
 
-    /// Returns the settings of the fuzz target: those to set, and the one that must not be set.
+    /// Returns the settings of the fuzz target: the ones to set, and the name of the one that must
+    /// not be set.
     pub(crate) fn settings(&self) -> ([(&'static str, String); 1], &'static str) {
         match self {
             Machine::Linked(revision) => {

@@ -8,26 +8,26 @@ use duct::cmd;
 
 use super::{Version, initramfs_file};
 
-/// An emulator whose acceleration is known.
+/// An emulator with a known kind of acceleration.
 pub(crate) struct Emulator {
-    /// The folder with the initramfs, and a folder for each version.
+    /// The folder of the initramfs, which has a folder for each version.
     cache: PathBuf,
     accelerator: &'static str,
 }
 
-/// Returns the place of a version's kernel.
+/// Returns the path of a version's kernel.
 pub(crate) fn kernel_file(cache: &Path, version: &Version) -> PathBuf {
     cache.join(version.to_string()).join("vmlinuz")
 }
 
-/// Returns the place of a version's log.
+/// Returns the path of a version's log.
 pub(crate) fn log_file(cache: &Path, version: &Version) -> PathBuf {
     cache.join(version.to_string()).join("log")
 }
 
 impl Emulator {
-    /// Returns an emulator with the machine's own virtualization if that works, with qemu's
-    /// interpreter otherwise. /dev/kvm may be there and not work, so that a kernel is booted to see.
+    /// Returns an emulator with the machine's hardware virtualization if that works, otherwise with
+    /// qemu's interpreter. /dev/kvm may exist and not work, so a kernel is booted as a test.
     pub(crate) fn probe(cache: PathBuf, version: &Version) -> Result<Emulator> {
         let kvm = Emulator { cache, accelerator: "kvm" };
         let works = OpenOptions::new().write(true).open("/dev/kvm").is_ok()
@@ -38,7 +38,8 @@ impl Emulator {
         Ok(if works { kvm } else { Emulator { accelerator: "tcg", ..kvm } })
     }
 
-    /// Boots a kernel for a command and returns what its console showed, which is its log too.
+    /// Boots a kernel for a command and returns the output of its console, which is written to the
+    /// log too.
     pub(crate) fn run(
         &self,
         version: &Version,
@@ -55,7 +56,7 @@ impl Emulator {
             .context("qemu does not start")?;
         let context = || log.display().to_string();
         let text = fs::read(&log).with_context(context)?;
-        // A console has a carriage return in each line.
+        // The console ends each line with a carriage return too.
         let text = String::from_utf8_lossy(&text).replace('\r', "");
         fs::write(&log, &text).with_context(context)?;
         Ok(text)
@@ -63,11 +64,12 @@ impl Emulator {
 
     fn arguments(&self, version: &Version, seconds: u32, command: &[String]) -> Vec<String> {
         let path = |path: PathBuf| path.display().to_string();
-        // The timer check fails now and then where the emulator gets no time.
+        // The kernel's timer check sometimes fails if the emulator gets no processor time.
         let append =
             format!("console=ttyS0 quiet panic=-1 no_timer_check -- {}", command.join(" "));
         let mut arguments: Vec<String> = ["--foreground".to_owned(), seconds.to_string()].into();
-        // An old processor: the machine of the traces had no protection keys either.
+        // An old processor is emulated: the machine of the golden traces had no protection keys
+        // either.
         let fixed = "qemu-system-x86_64 -cpu qemu64 -smp 1 -m 512 -nodefaults -no-user-config \
                      -no-reboot -display none -monitor none -serial stdio";
         arguments.extend(fixed.split_whitespace().map(str::to_owned));

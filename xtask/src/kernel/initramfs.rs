@@ -25,7 +25,8 @@ pub(crate) fn archive(init: &[u8], vmadiff: &[u8]) -> Result<Vec<u8>> {
 fn entry(archive: &mut Vec<u8>, inode: u32, name: &str, mode: u32, content: &[u8]) -> Result<()> {
     let size = u32::try_from(content.len()).with_context(|| format!("{name}: over 4 GiB"))?;
     let name_size = u32::try_from(name.len() + 1)?;
-    // inode, mode, uid, gid, links, mtime, size, device (2), its own device (2), name, checksum.
+    // Fields: inode, mode, uid, gid, links, mtime, size, device (2), its own device (2), name,
+    // checksum.
     let fields = [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
     archive.extend(b"070701");
     archive.extend(fields.iter().flat_map(|field| format!("{field:08X}").into_bytes()));
@@ -37,7 +38,7 @@ fn entry(archive: &mut Vec<u8>, inode: u32, name: &str, mode: u32, content: &[u8
     Ok(())
 }
 
-/// Headers and contents begin at a multiple of four bytes.
+/// Pads the archive: headers and contents begin at a multiple of four bytes.
 fn pad(archive: &mut Vec<u8>) {
     archive.resize(archive.len().next_multiple_of(4), 0);
 }
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn cpio_unpacks_the_archive() -> Result<()> {
-        // The bytes above hold it where there is no cpio.
+        // If there is no cpio, only the bytes above are checked.
         if shell::find("cpio").is_none() {
             return Ok(());
         }

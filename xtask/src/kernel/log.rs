@@ -1,17 +1,17 @@
-//! The log of a kernel that ran `vmadiff kernel --random`: its console.
+//! The console log of a kernel that ran `vmadiff kernel --random`.
 
-/// What a log says.
+/// The content of a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Log {
-    /// Differences that no rule explains were found.
+    /// The log shows differences that no rule explains.
     pub(crate) differs: bool,
-    /// The signature of the first of them.
+    /// The signature of the first difference.
     pub(crate) first: Option<String>,
-    /// Seconds from the kernel's start to power down.
+    /// The seconds from the start of the kernel to power down.
     pub(crate) seconds: Option<String>,
     /// The output of `vmadiff`.
     pub(crate) output: String,
-    /// The counts of the summary, in its order.
+    /// The counts of the summary, in the order of the summary.
     counts: Vec<(String, u64)>,
 }
 
@@ -43,12 +43,12 @@ impl Log {
         Some(Log { differs, first, seconds, output, counts })
     }
 
-    /// Returns a count of the summary, 0 if it does not have the count.
+    /// Returns a count of the summary; 0 if the summary does not have it.
     pub(crate) fn value(&self, name: &str) -> u64 {
         self.counts.iter().find(|(other, _)| other == name).map_or(0, |(_, count)| *count)
     }
 
-    /// Returns the number of operations that differ from 5.2.1 as a rule says.
+    /// Returns the number of operations whose difference from 5.2.1 a rule explains.
     pub(crate) fn explained(&self) -> u64 {
         self.counts
             .iter()
@@ -61,7 +61,7 @@ impl Log {
         self.counts.iter().filter_map(|(name, _)| name.strip_prefix("rule-")).collect()
     }
 
-    /// Returns the share of operations that agree. It is rounded down: 100 % is all of them.
+    /// Returns the share of operations that agree, rounded down: 100 % means all of them.
     pub(crate) fn share(&self) -> String {
         let (agree, operations) = (self.value("agree"), self.value("operations"));
         let thousandths = u128::from(agree) * 100_000 / u128::from(operations).max(1);

@@ -1,5 +1,5 @@
-//! Debian's kernel packages, fetched with package lists that are separate from the system's: the
-//! system's sources need not have the suites.
+//! Debian's kernel packages. They are fetched with package lists that are separate from the
+//! system's, because the system's sources may not have the suites.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::project::{entries, tail};
 use crate::scratch::Scratch;
 use crate::shell;
 
-/// The keys that the lists are signed with.
+/// The keyring with the keys that sign the package lists.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const SUITES: [&str; 2] = ["bullseye", "bookworm"];
 const SECURITY_SUITE: &str = "bookworm-security";
@@ -41,7 +41,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The packages that were fetched, or can be.
+/// The kernel packages of the cache folder.
 pub(crate) struct Packages {
     cache: PathBuf,
 }
@@ -51,11 +51,11 @@ impl Packages {
         Packages { cache }
     }
 
-    /// Fetches the newest kernel of a version, unless that was done before, and returns the name of
-    /// its package.
+    /// Fetches the newest kernel of a version, unless it was fetched before, and returns the name
+    /// of its package.
     ///
     /// # Errors
-    /// The reason why there is none.
+    /// Returns an error with the reason why there is no kernel.
     pub(crate) fn fetch(&self, version: &Version) -> Result<String> {
         let kernel = kernel_file(&self.cache, version);
         let folder = self.cache.join(version.to_string());
@@ -84,7 +84,7 @@ impl Packages {
         Ok(package.to_owned())
     }
 
-    /// Fetches the package lists, once.
+    /// Fetches the package lists, once only.
     fn update(&self) -> Result<()> {
         let folder = self.cache.join("apt");
         let done = folder.join("done");
@@ -108,7 +108,7 @@ impl Packages {
         fs::write(&done, "").with_context(|| done.display().to_string())
     }
 
-    /// Returns a command of apt that reads and writes lists of our own.
+    /// Returns a command of apt that uses the separate package lists.
     fn apt(&self, program: &str, arguments: &[&str]) -> Expression {
         let cache = self.cache.display();
         let mut all = Vec::new();
@@ -132,7 +132,7 @@ impl Packages {
     }
 }
 
-/// Runs a command; its error has the last lines that it wrote.
+/// Runs a command. The error has the last lines of its output.
 fn run(command: Expression) -> Result<()> {
     let output = command.stderr_to_stdout().stdout_capture().unchecked().run()?;
     if !output.status.success() {
@@ -141,7 +141,7 @@ fn run(command: Expression) -> Result<()> {
     Ok(())
 }
 
-/// Returns the one file of a folder with such a part in its name.
+/// Returns the one file of a folder whose name contains `part`.
 fn only(folder: &Path, part: &str) -> Result<PathBuf> {
     entries(folder)?
         .into_iter()
@@ -149,8 +149,8 @@ fn only(folder: &Path, part: &str) -> Result<PathBuf> {
         .with_context(|| format!("{}: expected a file {part}", folder.display()))
 }
 
-/// Returns our list of sources: the mirrors of Debian that the system's apt knows, of lines
-/// `ORIGIN URI`, with the suites that have the kernels.
+/// Returns the list of sources: the mirrors of Debian that the system's apt knows, with the suites
+/// that have the kernels. The lines of `uris` are `ORIGIN URI`.
 fn sources(uris: &str) -> Result<String> {
     let mut uris: Vec<&str> =
         uris.lines().filter_map(|line| line.strip_prefix("Debian ")).collect();

@@ -1,4 +1,4 @@
-//! The build, as the services' image does it: nightly, and the variables of its `compile`.
+//! The build as in the services' image: a nightly toolchain, and the variables of its `compile`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use duct::cmd;
 use super::Sanitizer;
 use crate::{shell, targets};
 
-/// Builds into a folder and returns the one with the targets, `$OUT`.
+/// Builds into a folder and returns the folder of the targets, `$OUT`.
 pub(crate) fn build(root: &Path, folder: &Path, sanitizer: Sanitizer) -> Result<PathBuf> {
     let name = sanitizer.name();
     let src = folder.join("src");
@@ -27,7 +27,7 @@ pub(crate) fn build(root: &Path, folder: &Path, sanitizer: Sanitizer) -> Result<
     targets::install_cargo_fuzz()?;
 
     let clang = shell::find("clang++").is_some();
-    // libFuzzer itself is what libfuzzer-sys has, where the image has a library of its own.
+    // libFuzzer comes from libfuzzer-sys here. The image has a library of its own.
     let mut c_flags =
         "-O1 -fno-omit-frame-pointer -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION".to_owned();
     let mut rust_flags = "--cfg fuzzing -Cdebuginfo=1 -Cforce-frame-pointers".to_owned();

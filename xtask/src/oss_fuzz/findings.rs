@@ -1,4 +1,4 @@
-//! What the services do with a finding: reproduce it elsewhere, and tell it from others.
+//! The services' handling of a finding: reproduce it on another machine, and tell it from others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use super::{Sanitizer, check, fail, say};
 use crate::faults;
 use crate::project::entries;
 
-/// A seeded fault that is found within seconds.
+/// A seeded fault that fuzzing finds within seconds.
 const PLANTED: &str = "mask-no-locked";
 /// libFuzzer's exit status for a crash.
 const CRASH: i32 = 77;
-/// The status of a process that SIGABRT ended.
+/// The exit status of a process that SIGABRT ended.
 const ABORTED: i32 = 134;
 
-/// Makes a target of another name, which has other settings, and returns its binary.
+/// Makes a copy of a target under another name, with other settings, and returns its binary.
 fn with_settings(runner: &Runner, name: &str, settings: &[&str]) -> Result<PathBuf> {
     let (from, to) = (runner.out.join("cross_mm"), runner.out.join(name));
     for ending in ["", ".options"] {
@@ -31,7 +31,7 @@ fn with_settings(runner: &Runner, name: &str, settings: &[&str]) -> Result<PathB
     Ok(to)
 }
 
-/// Checks that wrong settings are told, and are not taken for a finding.
+/// Checks that wrong settings are reported, and do not count as a finding.
 pub(crate) fn settings(runner: &Runner) -> Result<()> {
     let elsewhere = runner.folder("elsewhere")?;
     let target = with_settings(runner, "wrong", &["VMADIFF_REVISION=v2", "VMADIFF_REVISON=v2"])?;
@@ -45,7 +45,8 @@ pub(crate) fn settings(runner: &Runner) -> Result<()> {
     check(entries(&elsewhere)?.is_empty(), "wrong settings are taken for a finding")
 }
 
-/// Checks that programs of known bugs reproduce in another folder, and that two bugs have two stacks.
+/// Checks that programs of known bugs reproduce in another folder, and that two bugs have different
+/// stacks.
 pub(crate) fn reproduce(runner: &Runner, corpus: &Path, sanitizer: Sanitizer) -> Result<()> {
     let target = with_settings(runner, "all_count", &["VMADIFF_REVISION=v2"])?;
     let artifacts = runner.folder("artifacts")?;
@@ -72,13 +73,13 @@ pub(crate) fn reproduce(runner: &Runner, corpus: &Path, sanitizer: Sanitizer) ->
     let [bug_a, bug_c, mask_locked_copy] = &stacks[..] else { return Ok(()) };
     check(bug_a != bug_c, "two bugs have the same frames")?;
     check(bug_c == mask_locked_copy, "one signature, two stacks")?;
-    // ClusterFuzz names a bug after it, with the crate's name before.
+    // ClusterFuzz names a bug after this frame, which begins with the crate's name.
     let own = "::crash::use_after_free::copy_vma";
     let has = bug_a.iter().any(|frame| frame.ends_with(own));
     check(has, format!("bug-a: expected a frame that ends with {own}"))
 }
 
-/// Checks that a fault is found, and that its artifact reproduces.
+/// Checks that fuzzing finds a fault, and that its artifact reproduces.
 pub(crate) fn planted(runner: &Runner, root: &Path, sanitizer: Sanitizer) -> Result<()> {
     let target = with_settings(runner, "planted", &["VMADIFF_CANDIDATE=lib:planted.so"])?;
     let library = faults::fuzz_library(root, PLANTED)?;

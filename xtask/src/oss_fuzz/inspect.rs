@@ -1,4 +1,4 @@
-//! What `bad_build_check` sees in a binary and in its first lines.
+//! The checks of `bad_build_check` on a binary and on the first lines of its output.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use duct::cmd;
 
-/// Returns whether the services accept a name of a target.
+/// Returns whether the services accept the name of a target.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-/// Returns the number of a line “INFO: Loaded 1 modules   (4711 inline 8-bit counters): …”.
+/// Returns the number of edges in a line “INFO: Loaded 1 modules   (4711 inline 8-bit counters):
+/// …”.
 pub(crate) fn edges(line: &str) -> Option<u64> {
     let (_, rest) = line.split_once("INFO: Loaded ")?;
     let (number, rest) = rest.split_once(" module")?.1.split_once('(')?.1.split_once(' ')?;
@@ -23,7 +24,7 @@ pub(crate) fn is_x86_64(binary: &[u8]) -> bool {
     binary.starts_with(b"\x7fELF\x02\x01") && binary.get(18..20) == Some(&[62, 0])
 }
 
-/// Counts the calls of the address sanitizer in a binary.
+/// Counts the calls into the address sanitizer in a binary.
 pub(crate) fn sanitizer_calls(binary: &Path) -> Result<usize> {
     let listing =
         cmd!("objdump", "-d", "--no-show-raw-insn", binary).reader().context("objdump")?;
@@ -35,7 +36,7 @@ pub(crate) fn sanitizer_calls(binary: &Path) -> Result<usize> {
     Ok(calls)
 }
 
-/// Returns whether a line of a listing is such as “call   1234 <__asan_report_load8>”.
+/// Returns whether a line of a disassembly calls it, such as “call   1234 <__asan_report_load8>”.
 fn is_sanitizer_call(line: &str) -> bool {
     let mut words = line.split_whitespace().skip_while(|word| *word != "call" && *word != "callq");
     words.next().is_some()
@@ -43,7 +44,7 @@ fn is_sanitizer_call(line: &str) -> bool {
         && words.next().is_some_and(|word| word.starts_with("<__asan"))
 }
 
-/// Returns the libraries of a list of `ldd` that the runner's image does not have.
+/// Returns the libraries in the output of `ldd` that the runner's image does not have.
 pub(crate) fn foreign_libraries(ldd: &str) -> Vec<&str> {
     let names = ["c", "m", "dl", "rt", "pthread", "gcc_s", "stdc++"];
     let known = |library: &str| {

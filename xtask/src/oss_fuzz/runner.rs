@@ -1,4 +1,4 @@
-//! The runner, which has neither the checkout nor a toolchain.
+//! The runner, which has neither the source tree nor a toolchain.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,24 +11,26 @@ use duct::cmd;
 use super::say;
 use crate::targets;
 
-/// A place to run targets: a copy of `$OUT`, nothing of this environment, and where the kernel lets
-/// us, empty folders in place of checkout and toolchain.
+/// A place to run targets: a copy of `$OUT` with a clean environment. If the kernel permits it, the
+/// source tree and the toolchain are hidden by empty folders.
 pub(crate) struct Runner {
     scratch: PathBuf,
     /// The copy of `$OUT`.
     pub(crate) out: PathBuf,
-    /// Folders that are empty for targets; `None` where that cannot be done.
+    /// The folders that look empty to targets; `None` if that is not possible.
     hidden: Option<Vec<PathBuf>>,
 }
 
 /// A run of a target.
 pub(crate) struct Run {
-    /// As a shell has it: 128 and the number of the signal that ended the run.
+    /// The exit status in the form of a shell: 128 and the number of the signal if one ended the
+    /// run.
     pub(crate) status: i32,
     pub(crate) log: String,
 }
 
-/// Mounts an empty folder on each argument before `--`, then runs the rest in the folder named first.
+/// A shell script that mounts an empty folder on each argument before `--`, then runs the rest in
+/// the folder that is named first.
 const HIDE: &str = r#"while [ "$1" != -- ]; do mount -t tmpfs none "$1"; shift; done
 shift; cd "$1"; shift; exec "$@""#;
 
@@ -65,7 +67,7 @@ impl Runner {
         Ok(path)
     }
 
-    /// Returns libFuzzer's flags in the options beside a target.
+    /// Returns libFuzzer's flags in the options file beside a target.
     pub(crate) fn flags(&self, target: &str) -> Result<Vec<String>> {
         targets::flags_of(&self.out.join(format!("{target}.options")))
     }
@@ -113,7 +115,7 @@ impl Runner {
     }
 }
 
-/// Returns the folder that a variable names, by default a folder of the home.
+/// Returns the folder that an environment variable names; by default a folder of the home folder.
 fn home(variable: &str, folder: &str) -> PathBuf {
     let home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(folder);
     std::env::var_os(variable).map_or_else(home, PathBuf::from)

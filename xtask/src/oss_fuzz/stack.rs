@@ -1,9 +1,9 @@
-//! The frames by which ClusterFuzz tells bugs apart: of the stack that it is shown, the first three
-//! that are not the machinery's.
+//! The frames by which ClusterFuzz tells bugs apart: the first three frames of the stack that do
+//! not belong to the machinery.
 
 use super::Sanitizer;
 
-/// The beginnings of frames that are the machinery's.
+/// The beginnings of frames that belong to the machinery.
 const MACHINERY: &[&str] = &[
     "raise",
     "abort",
@@ -58,12 +58,12 @@ fn backtrace_frame(line: &str) -> Option<&str> {
 fn is_machinery(frame: &str) -> bool {
     MACHINERY.iter().any(|begin| frame.starts_with(begin))
         || frame.contains(" /rustc/")
-        // ClusterFuzz skips frames with this word wherever it is.
+        // ClusterFuzz skips every frame that contains this word.
         || frame.contains("assert")
         || frame.trim_start().starts_with('(')
 }
 
-/// Returns the name of a frame, without hash and place.
+/// Returns the name of a frame, without the hash and the place.
 fn name(frame: &str) -> String {
     let hash = frame.match_indices("::h").find(|(at, _)| {
         let hash = &frame.as_bytes()[at + 3..];
@@ -76,7 +76,7 @@ fn name(frame: &str) -> String {
     }
 }
 
-/// Returns whether a word is such as “/src/lib.rs:12:3”.
+/// Returns whether a word is a place such as “/src/lib.rs:12:3”.
 fn is_place(word: &str) -> bool {
     let number = word.rsplit_once(':').map(|(_, number)| number);
     number.is_some_and(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))

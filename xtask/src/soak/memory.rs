@@ -1,29 +1,29 @@
-//! The memory that fuzzing takes, and whether it grows.
+//! The memory that fuzzing uses, and a test whether it grows.
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// KiB. Jobs below it have just begun: they are left out.
+/// The memory, in KiB, below which a job has only begun. Such jobs are left out.
 const STARTED: u64 = 20_000;
-/// KiB that a job may take beside what the engine is known to keep.
+/// The memory, in KiB, that a job may gain beside the known tables of the engine.
 const SLACK: u64 = 4096;
 
-/// Returns the memory of a job in KiB, on average, if as many jobs as there should be are running
-/// the program on the corpus.
+/// Returns the average memory of a job in KiB; `None` unless `jobs` processes run the program on
+/// the corpus.
 pub(crate) fn sample(program: &str, corpus: &Path, jobs: usize) -> Option<u64> {
     let mut sizes = sizes(program, corpus);
     sizes.retain(|size| *size > STARTED);
     average(&sizes, jobs)
 }
 
-/// Returns the memory, in KiB, of each process that runs a program with such an argument.
+/// Returns the memory, in KiB, of each process that runs a program with this argument.
 fn sizes(program: &str, argument: &Path) -> Vec<u64> {
     let argument = argument.as_os_str().as_encoded_bytes();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|process| {
-            // A process may end while it is looked at.
+            // A process may end while its files are read.
             let name = fs::read_to_string(process.path().join("comm")).ok()?;
             let arguments = fs::read(process.path().join("cmdline")).ok()?;
             let ours = name.trim_end() == program
@@ -38,34 +38,35 @@ fn average(sizes: &[u64], jobs: usize) -> Option<u64> {
     all.then(|| sizes.iter().sum::<u64>() / sizes.len() as u64)
 }
 
-/// Returns the KiB of the line `VmRSS:` in /proc/PID/status.
+/// Returns the KiB in the line `VmRSS:` of /proc/PID/status.
 fn resident(status: &str) -> Option<u64> {
     let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     size.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// Returns the KiB that the engine may add: for each input it keeps how often the input met each
-/// rare feature, at eight bytes.
+/// Returns the memory, in KiB, that the tables of the engine may use: for each input, the engine
+/// keeps how often the input met each rare feature, in eight bytes.
 pub(crate) fn tables(logs: &[String]) -> u64 {
     let most = logs.iter().flat_map(|log| log.lines()).filter_map(features_and_inputs);
     let most = most.map(|(features, inputs)| features.saturating_mul(inputs)).max();
     most.unwrap_or(0).saturating_mul(8) / 1024
 }
 
-/// Returns the numbers of a line of libFuzzer's with “ft: 2295 corp: 310/12Kb”.
+/// Returns the numbers of features and inputs in a line of libFuzzer with “ft: 2295 corp:
+/// 310/12Kb”.
 fn features_and_inputs(line: &str) -> Option<(u64, u64)> {
     let (features, rest) = line.split_once("ft: ")?.1.split_once(" corp: ")?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     Some((features.parse().ok()?, rest[..end].parse().ok()?))
 }
 
-/// The second quarter of a run's samples against the last.
+/// The comparison of the second quarter of a run's samples with the last quarter.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// KiB of a job, on average.
+    /// The average memory of a job, in KiB.
     second: u64,
     last: u64,
-    /// KiB that the engine may add.
+    /// The memory, in KiB, that the engine's tables may add.
     tables: u64,
 }
 
@@ -79,8 +80,8 @@ impl Verdict {
         Some(Verdict { second: average(quarter)?, last: average(samples.len() - quarter)?, tables })
     }
 
-    /// Returns whether memory grows by more than a tenth and what the engine may add. A leak of one
-    /// byte a program would be far more within an hour.
+    /// Returns whether memory grows by more than a tenth, the tables of the engine and a fixed
+    /// slack. A leak of one byte per program would exceed that limit within an hour.
     pub(crate) fn grows(&self) -> bool {
         self.last > self.second + self.second / 10 + SLACK + self.tables
     }
@@ -108,15 +109,15 @@ mod tests {
     fn flat_memory_is_well_and_a_leak_is_not() {
         let verdict = |samples: &[u64], tables| Verdict::new(samples, tables).expect("a verdict");
         assert!(!verdict(&[50_000; 40], 0).grows());
-        // A start that is larger or smaller says nothing.
+        // The first quarter of the samples does not count.
         let start: Vec<u64> = [20_000; 10].into_iter().chain([50_000; 30]).collect();
         assert!(!verdict(&start, 0).grows());
-        // The line is a tenth and 4 MiB above the second quarter.
+        // The limit is a tenth and 4 MiB above the second quarter.
         let step = |last| [vec![50_000; 30], vec![last; 10]].concat();
         assert!(!verdict(&step(59_096), 0).grows());
         assert!(verdict(&step(59_097), 0).grows());
         assert!(!verdict(&step(59_097), 1).grows());
-        // 10 MiB a minute.
+        // The memory grows by 10 MiB a minute.
         let leak: Vec<u64> = (0..3600).map(|second| 50_000 + second * 170).collect();
         assert!(verdict(&leak, 10_000).grows());
     }
