@@ -1,5 +1,5 @@
-//! `vmadiff` exports the functions of `vmadiff_library::ignore_coverage!`, so that it can load a library
-//! that was built for a fuzz target.
+//! Exports the functions of `vmadiff_library::ignore_coverage!` from `vmadiff`, so that it can load
+//! a library that was built for a fuzz target.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -133,7 +133,7 @@ fn iteration(bencher: Bencher, length: usize) {
     });
 }
 
-/// The programs of a random walk. The time includes making the programs.
+/// The programs of a random walk, which are made before the timing.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk(bencher: Bencher) {
     run_walk(bencher, Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed)));

@@ -1,8 +1,9 @@
-//! What `ci/corpus` asks of programs.
+//! Answers the questions of `ci/corpus` about programs.
 //!
-//! `canonical OUT FILE…` writes what is a program as the corpus format has it, under its old name;
-//! `cases FILE…` prints the merge cases that each meets; `stats TITLE FILE…` the figures of
-//! a corpus; `check CORPUS` whether it is as it should be: nothing where it is.
+//! `canonical OUT FILE…` writes each file that is a program to the folder OUT, in the corpus format
+//! and under its old name. `cases FILE…` prints the merge cases that each file reaches. `stats
+//! TITLE FILE…` prints the figures of a corpus. `check CORPUS` prints the errors of a corpus, or
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -40,7 +41,8 @@ fn canonical(out: &Path, files: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A word for each case met: its number, and `x` where another address space is the source.
+/// Returns a word for each case that was reached: its number, and `x` if the source is in another
+/// address space.
 fn cases(files: &[PathBuf]) -> Result<(), Failure> {
     for file in files {
         let (within, across) = merge_cases(&load(file)?);
@@ -96,7 +98,7 @@ fn stats(title: &str, files: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The files of a folder in the order of their names; none where there is no folder.
+/// Returns the files of a folder in the order of their names; none if the folder does not exist.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -107,7 +109,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// What is wrong with a corpus, a line each.
+/// Returns the errors of a corpus, a line each.
 fn check(folder: &Path) -> Result<Vec<String>, Failure> {
     let mut wrong = Vec::new();
     let at = |revision| {
@@ -131,7 +133,7 @@ fn check(folder: &Path) -> Result<Vec<String>, Failure> {
             }
         }
     }
-    // Each regression shows its signature at v2, and no seed shows any that is not a regression.
+    // Each regression shows its signature at v2. No other seed shows a divergence.
     let list = folder.join("regressions.txt");
     let text = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
     let listed = Known::parse(&text).map_err(|e| format!("{}: {e}", list.display()))?;

@@ -1,5 +1,5 @@
-//! Random programs on the reference and a machine, up to the first divergence: what guided fuzzing
-//! has to beat. `ci/faults bench` runs this.
+//! Runs random programs on the reference and a machine, up to the first divergence: the baseline
+//! for guided fuzzing. `ci/faults bench` runs this example.
 //!
 //! `random MACHINE SEED SECONDS` prints the number of programs, the seconds, and `found` or
 //! `missed`. A shared library runs in this process.

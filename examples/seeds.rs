@@ -1,4 +1,5 @@
-//! What the seeds reach without any fuzzing, as a table: which merges, and which seeded faults.
+//! The coverage of the seeds without fuzzing, as a table: the merge cases, and the seeded faults
+//! found.
 //! `ci/measure-seeds` adds libFuzzer's coverage and writes docs/seeds.md.
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ fn programs(folder: &str) -> Result<Vec<Program>, Box<dyn Error>> {
     files.iter().map(|file| Ok(fs::read_to_string(file)?.parse()?)).collect()
 }
 
-/// The cases that programs meet, within an address space and by copies from another.
+/// Counts the cases that programs reach, within an address space and by copies from another one.
 fn merges(programs: &[Program]) -> (Cases, Cases) {
     let mut sums = ([0; CASES], [0; CASES]);
     for (within, across) in programs.iter().map(merge_cases) {
@@ -32,7 +33,7 @@ fn merges(programs: &[Program]) -> (Cases, Cases) {
     sums
 }
 
-/// A seeded fault by its name, and the machine that has it.
+/// A seeded fault: its name, and the machine that has it.
 type Faulty = (String, MachineName);
 
 /// Loads the libraries of all seeded faults.
@@ -44,7 +45,7 @@ fn faulty() -> Result<Vec<Faulty>, Box<dyn Error>> {
     Faults::find()?.all()?.into_iter().map(|fault| load(fault.name)).collect()
 }
 
-/// The seeded faults that programs show by themselves.
+/// Returns the seeded faults that programs show without being mutated.
 fn shown<'a>(faults: &'a [Faulty], programs: &[Program]) -> BTreeSet<&'a str> {
     faults
         .iter()

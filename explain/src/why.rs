@@ -69,7 +69,7 @@ struct Case<'a> {
     agrees: (bool, bool),
 }
 
-/// Returns the reason of a run's divergence, in a sentence; `None` where there is no divergence.
+/// Returns the reason of a run's divergence, in a sentence; `None` if there is no divergence.
 pub fn why(run: &Run) -> Option<String> {
     let class = run.divergence.as_ref()?.class;
     let case = Case::of(run)?;

@@ -1,5 +1,5 @@
-//! The reasons of the reference, checked against its observations on random programs: they are
-//! given for every decision, and what they say is so.
+//! The reasons of the reference, checked against its observations on random programs: each decision
+//! has a reason, and each reason is true.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use vmadiff_reference::why::{
 };
 use vmadiff_reference::{Range, Reference, Refusal, Why};
 
-/// One operation of a program, and everything around it.
+/// One operation of a program, with its observations and reasons.
 struct Step<'a> {
     op: &'a Op,
     limits: &'a Limits,
@@ -36,7 +36,7 @@ fn is_mapped(space: &AddressSpace, range: Range) -> bool {
     (range.start.0..range.end.0).any(|page| space.vma_at(Page(page)).is_some())
 }
 
-/// The name of an enum's variant.
+/// Returns the name of an enum's variant.
 fn variant(value: &impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
@@ -50,7 +50,7 @@ const RARE: [&str; 2] = [
     "mmap 0 0 1 rw anon_private\nmmap 0 1 1 rw special\nmmap 0 2 1 rw anon_private\nmbind 0 0 3 BIND\n",
 ];
 
-/// The programs of the corpus that people wrote.
+/// Returns the hand-written programs of the corpus.
 fn corpus() -> Vec<Program> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
     let mut files = Vec::new();
@@ -68,7 +68,7 @@ fn corpus() -> Vec<Program> {
 }
 
 /// Calls `check` with every operation of the programs of the corpus, and of `mutants` programs that
-/// are made of them. A quarter of those runs under tight limits.
+/// are mutated from them. A quarter of the mutated programs runs under tight limits.
 fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
     let corpus = corpus();
     let mut session = mutatis::Session::new().seed(seed);
@@ -76,7 +76,7 @@ fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
     for n in 0..corpus.len() + mutants {
         let mut program = corpus[n % corpus.len()].clone();
         for _ in 0..(n / corpus.len() * 4) {
-            // The mutator fails only where nothing can be mutated; then the program stays.
+            // The mutator fails only if nothing can be mutated; then the program stays unchanged.
             let _ = session.mutate_with(&mut ProgramMutator, &mut program);
         }
         if n >= corpus.len() && n.is_multiple_of(4) {
@@ -111,8 +111,8 @@ fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
     }
 }
 
-/// Returns whether a rule that refused a call says the truth about the state before the call, or
-/// after it where the call did some work first.
+/// Returns whether the rule that refused a call is true of the state before the call, or of the
+/// state after the call if it did some work first.
 fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
     let process = refusal.process;
     let seen = if refusal.progress == Progress::Nothing { step.before } else { step.after };
@@ -203,7 +203,7 @@ fn every_error_has_a_reason_that_is_true_and_no_success_has_one() {
     assert!(functions.len() >= 28, "{} functions: {functions:?}", functions.len());
 }
 
-/// The attributes of a page that a walk changes.
+/// Returns the attributes of a page that a walk over the VMAs changes.
 fn attributes(space: &AddressSpace, page: u8) -> Option<(VmFlags, bool, u32)> {
     space.vma_at(Page(page)).map(|vma| (vma.flags, vma.uffd.is_some(), vma.policy.number()))
 }
@@ -265,7 +265,7 @@ fn a_refused_call_has_done_as_much_as_it_says() {
     assert!(shorter > 20, "{shorter}");
 }
 
-/// Returns whether a failed condition of the merge rule says the truth about two VMAs.
+/// Returns whether a failed condition of the merge rule is true of two VMAs.
 fn differs(barrier: &MergeBarrier, new: &Vma, near: &Vma, chain: usize) -> bool {
     match *barrier {
         MergeBarrier::Flags { differ } => {
@@ -288,7 +288,8 @@ fn differs(barrier: &MergeBarrier, new: &Vma, near: &Vma, chain: usize) -> bool 
     }
 }
 
-/// The decision of an operation that asks once, and that unmaps nothing afterwards.
+/// Returns the decision of an operation that asks the merge rule once and unmaps nothing
+/// afterwards.
 fn only_decision<'a>(step: &Step<'a>) -> Option<&'a MergeDecision> {
     let [decision] = &step.why.merges[..] else { return None };
     (step.op.opcode() != Opcode::Mremap && step.after.result.is_ok()).then_some(decision)
@@ -323,7 +324,7 @@ fn every_merge_decision_agrees_with_the_vmas_and_every_barrier_with_its_values()
                 assert!(differs(barrier, &decision.new, vma, chain), "{}: {near:?}", step.op);
             }
         }
-        // A neighbour is there exactly where something is mapped beside the new range.
+        // A neighbour is reported if and only if a VMA is mapped beside the new range.
         let beside = |near: &Option<Neighbour>, page: Option<u8>| {
             let there = page.and_then(|page| before.vma_at(Page(page))).is_some();
             near.is_some() == there || step.op.opcode() == Opcode::Mmap
@@ -338,7 +339,7 @@ fn every_merge_decision_agrees_with_the_vmas_and_every_barrier_with_its_values()
     assert!(barriers.len() >= 9, "{barriers:?}");
 }
 
-/// The reasons of a copy or a move agree with the report of `copy_vma()`.
+/// Checks that the reasons of a copy or a move agree with the report of `copy_vma()`.
 fn check_copy(step: &Step<'_>, copy: &CopyReason) {
     let report = step.after.copy.expect("copy_vma() ran");
     assert_eq!(copy.merged.is_some(), report.merged, "{}", step.op);

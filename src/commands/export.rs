@@ -19,7 +19,7 @@ use super::files::{load, write};
 The C program needs nothing but a kernel. It prints each operation with its result and stops at the
 first result that differs from the reference. Exit status of the C program: 0 the kernel agrees,
 1 the kernel differs, 77 the kernel cannot run the program to its end. With --syz, an operation that
-syzkaller cannot express becomes a comment, and the number of these operations is printed.")]
+syzkaller cannot express becomes a comment, and the last line of the program counts these comments.")]
 #[command(group = ArgGroup::new("form").required(true))]
 pub(crate) struct Args {
     /// A corpus file or a text program

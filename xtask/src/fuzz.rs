@@ -236,7 +236,7 @@ impl Run {
     }
 }
 
-/// Claims a folder of findings for this run, or `FOLDER-2` to `FOLDER-9` where other runs have it.
+/// Claims a folder of findings for this run, or `FOLDER-2` to `FOLDER-9` if other runs have it.
 ///
 /// The jobs inherit the lock, so the folder stays theirs even if only this process is killed.
 fn claim(folder: &str) -> Result<(PathBuf, File)> {

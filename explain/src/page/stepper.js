@@ -1,11 +1,13 @@
 "use strict";
-// Without this the page lists every operation; with it, one is shown at a time.
+// Without this script the page lists every operation; with it, the page shows one operation at a
+// time.
 for (const part of document.querySelectorAll(".divergence")) {
   const list = part.querySelector(".steps");
   const steps = [...list.children];
   if (steps.length === 0) continue;
 
-  // A step lists the processes that it changed; beside them stand the others, as they were.
+  // A step has only the processes that it changed; the other processes are shown unchanged beside
+  // them.
   const latest = new Map();
   for (const step of steps) {
     const living = step.dataset.living.split(" ").filter(Boolean);
@@ -70,7 +72,7 @@ for (const box of document.querySelectorAll(".box")) {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Where the clipboard is out of reach, the text is selected, to be copied by hand.
+      // If the clipboard cannot be written, the text is selected, so that it can be copied by hand.
       getSelection().selectAllChildren(box.querySelector("pre"));
       button.textContent = "Selected";
       return;
