@@ -36,14 +36,14 @@
 //! # The flow
 //!
 //! ```text
-//! made                     run                         told
+//! sources                  lockstep                results
 //!
-//! generate ─┐                                     ┌─ compare      do they differ?
-//! mutate   ─┤            ┌─ reference ─┐          ├─ divergence   what is it called?
-//! random   ─┼─ Program ──┤             ├─ what ───┼─ triage       which are the same bug?
-//! input    ─┤            └─ candidate ─┘  both    ├─ minimize     how short can it be?
-//! golden   ─┘               lockstep      show    ├─ explain      why?
-//!                                                 └─ report       what does it look like?
+//! generate ─┐                                    ┌─ compare      the first difference
+//! mutate   ─┤            ┌─ reference ─┐         ├─ divergence   its class and signature
+//! random   ─┼─ Program ──┤             ├─ obser- ┼─ triage       the programs of each signature
+//! input    ─┤            └─ candidate ─┘ vations ├─ minimize     the shortest program
+//! golden   ─┘                                    ├─ explain      the reason
+//!                                                └─ report       the page
 //! ```
 //!
 //! A fuzzing engine [mutates](mutate) programs and calls [`oracle::check_or_panic`] with each; the

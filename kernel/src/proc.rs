@@ -87,7 +87,9 @@ fn flags(names: &str) -> Result<VmFlags, String> {
                 let before = at.checked_sub(1).is_none_or(|at| bit(at) < Some(LOCKONFAULT_BIT));
                 let after = bit(at + 1).is_none_or(|bit| bit > LOCKONFAULT_BIT);
                 if !before || !after {
-                    return Err("a flag is `??`, and by its place not VM_LOCKONFAULT".into());
+                    return Err(
+                        "a flag is `??`, and its position is not that of VM_LOCKONFAULT".into()
+                    );
                 }
                 LOCKONFAULT_BIT
             }

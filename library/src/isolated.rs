@@ -57,7 +57,7 @@ impl Starter {
         let start = |error| LoadError::Start { path: self.program.clone(), error };
         let fails = |failure| LoadError::Fails { path: self.path.clone(), failure };
         if env::var_os(IS_WORKER).is_some() {
-            return Err(start(io::Error::other("a worker starts no workers")));
+            return Err(start(io::Error::other("a worker may not start workers")));
         }
         let mut child = Command::new(&self.program)
             .args(&self.args)

@@ -92,7 +92,10 @@ pub(crate) fn run(args: Args) -> Result<Status> {
             // Two runs in the same folder at once lose nothing: libFuzzer names files by their
             // contents.
             let status = fuzz::run(fuzz::Args::at_fixed(seconds, targets))?;
-            ensure!(status == Status::Clean, "not grown, for something was found: see above");
+            ensure!(
+                status == Status::Clean,
+                "the corpus is not grown, because fuzzing found something: see above"
+            );
             Ok(Status::Clean)
         }
         Command::Prune { found, kept, targets } => {

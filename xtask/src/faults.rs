@@ -116,7 +116,7 @@ fn named(faults: &Faults, names: &[String]) -> Result<Vec<Fault>> {
 /// Prints the failures and returns the status.
 fn report(checked: usize, failures: &[(&str, String)]) -> Result<Status> {
     if checked == 0 {
-        bail!("there is no fault to look at");
+        bail!("no fault is chosen");
     }
     for (name, failure) in failures {
         println!("FAILED: {name}: {failure}");

@@ -255,7 +255,7 @@ fn claim(folder: &str) -> Result<(PathBuf, File)> {
             Err(TryLockError::Error(error)) => return Err(error).with_context(context),
         }
     }
-    bail!("{folder}-9: in use, as eight others are")
+    bail!("{folder}: in use by another run, and so are {folder}-2 to {folder}-9")
 }
 
 /// Deletes the files in a folder. The folder itself is locked, so it stays.

@@ -13,7 +13,7 @@ fn main() {
     use rustix::system::{RebootCommand, reboot};
 
     if id() != 1 {
-        eprintln!("vmadiff-init: it turns the machine off: expected to be its first process");
+        eprintln!("vmadiff-init turns the machine off: expected to run as its first process");
         exit(2);
     }
     for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys")] {

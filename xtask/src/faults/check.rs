@@ -105,7 +105,7 @@ fn judge(fault: &Fault, program: &str, shown: &str) -> Result<()> {
     let reason = shown.split_once("\nwhy: ").and_then(|(_, rest)| rest.split("\n\n").next());
     let reason = reason.context("no reason is given")?.split_whitespace().collect::<Vec<_>>();
     let reason = reason.join(" ");
-    ensure!(!reason.contains(NO_REASON), "only that something differs is given as a reason");
+    ensure!(!reason.contains(NO_REASON), "the reason only says that the machines differ");
     ensure!(!reason.contains('?'), "an object without a letter in the reason: {reason}");
     Ok(())
 }

@@ -60,8 +60,8 @@ pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) ->
     let base = tree.folder.join("base");
     let text = fs::read_to_string(&patch).with_context(|| patch.display().to_string())?;
     if resolved {
-        ensure!(base.is_file(), "{name}: nothing is to be continued");
-        for file in sources(&tree.folder, &source)? {
+        ensure!(base.is_file(), "{name}: there is no renewal to continue");
+        for file in files(&tree.folder.join("candidate"), None)? {
             let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             ensure!(!has_markers(&text), "{}: there are conflict markers left", file.display());
         }
@@ -80,9 +80,8 @@ pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) ->
         }
     }
     let base = fs::read_to_string(&base).with_context(|| base.display().to_string())?;
-    let path = source.to_str().context("a path that is not UTF-8")?;
-    let diff = tree.git(&["diff", "--full-index", base.trim(), "--", path]).read()?;
-    ensure!(!diff.is_empty(), "{name}: the patch changes nothing any more");
+    let diff = tree.git(&["diff", "--full-index", base.trim(), "--", "candidate/src"]).read()?;
+    ensure!(!diff.is_empty(), "{name}: the renewed patch changes nothing");
     let new = with_diff(&text, &diff);
     let changed = new != text;
     fs::write(&patch, new).with_context(|| patch.display().to_string())?;
