@@ -78,7 +78,8 @@ pub struct Facilities {
     pub locking: bool,
     /// `MAP_NORESERVE` is honoured.
     pub noreserve: bool,
-    /// Transparent huge pages. The world of a program has none: advice on them is withheld.
+    /// The kernel has transparent huge pages, and the option `huge_pages` is off: advice on them is
+    /// withheld, because the world of a program has none.
     pub huge_pages: bool,
     /// `VM_SOFTDIRTY` is shown.
     pub soft_dirty: bool,

@@ -60,9 +60,9 @@ impl Beside {
         found
     }
 
-    /// Runs a rule's program twice. If the rule holds, the kernel does not differ from the
-    /// reference with the rule, and differs from the reference without the rule at the last
-    /// operation only.
+    /// Runs a rule's program without the rule, then with it. The rule holds if the kernel differs
+    /// from the reference without the rule at the last operation, and does not differ from the
+    /// reference with the rule.
     fn try_rule(&mut self, rule: Rule) -> Holds {
         let program: Program = match rule.about().probe.parse() {
             Ok(program) => program,

@@ -9,8 +9,8 @@ const STARTED: u64 = 20_000;
 /// The memory, in KiB, that a job may gain beside the known tables of the engine.
 const SLACK: u64 = 4096;
 
-/// Returns the average memory of a job in KiB; `None` unless `jobs` processes run the program on
-/// the corpus.
+/// Returns the average memory of a job in KiB; `None` if fewer than `jobs` processes run the program
+/// on the corpus.
 pub(crate) fn sample(program: &str, corpus: &Path, jobs: usize) -> Option<u64> {
     let mut sizes = sizes(program, corpus);
     sizes.retain(|size| *size > STARTED);
