@@ -24,14 +24,16 @@ pub enum Missing {
     Locking,
     /// `MAP_NORESERVE`: `vm.overcommit_memory` is 2, so the kernel ignores the flag.
     Noreserve,
-    /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
-    /// programs too.
+    /// `mremap` that lets the kernel choose the address: the memory outside the arena could not be
+    /// mapped, so that the kernel does not choose in the arena. `RLIMIT_AS` may be too low.
+    Placement,
+    /// The limit `map_count`: it is one setting for the whole machine, which is not ours.
     MapCount,
 }
 
 impl Missing {
-    /// All reasons.
-    pub const ALL: [Missing; 8] = [
+    /// Every one of them.
+    pub const ALL: [Missing; 9] = [
         Missing::Copies,
         Missing::Device,
         Missing::Userfaultfd,

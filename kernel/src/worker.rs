@@ -1,4 +1,5 @@
-//! The processes of a program, which make the system calls. The only module with `unsafe` code.
+//! The processes of a program, which make the system calls. `unsafe` code is here and in
+//! [`crate::outside`] only.
 //!
 //! A worker is a fork of the controller. It reads an operation, performs it and answers, until it
 //! is killed. The controller may have several threads, so after the fork a worker makes system
@@ -31,9 +32,11 @@ use vmadiff_machine::operand::{
 };
 use vmadiff_machine::{Op, Opcode};
 
-/// The size of a page in bytes.
+use crate::outside::ARENA;
+
+/// Bytes in a page.
 pub(crate) const PAGE: u64 = 4096;
-/// The number of pages on either side of the arena that must be free too.
+/// Pages on either side of the arena that must be free too before the program begins.
 const GUARD: u64 = 16;
 /// The answer of a worker to a `touch` that raised `SIGBUS`.
 const SIGBUS_ANSWER: i64 = -1000;
@@ -67,7 +70,9 @@ pub(crate) struct Inheritance {
     pub(crate) ends: [Ends; MAX_PROCESSES],
     /// The two memfds that may be written, and the one that is open for reading only.
     pub(crate) memfds: [RawFd; 3],
-    /// The worker gives up `CAP_IPC_LOCK`.
+    /// The empty memfd that is mapped outside the arena.
+    pub(crate) outside: RawFd,
+    /// Whether it gives up `CAP_IPC_LOCK`.
     pub(crate) locks_limited: bool,
 }
 
@@ -118,8 +123,8 @@ fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
-/// Returns the result of a system call, or its error.
-fn checked(result: c_long) -> Result<i64, i32> {
+/// The result of a system call, or its error.
+pub(crate) fn checked(result: c_long) -> Result<i64, i32> {
     if result == -1 { Err(errno()) } else { Ok(result) }
 }
 

@@ -1,4 +1,5 @@
-//! `ci/faults`: lists, builds, checks, measures and renews the seeded faults.
+//! `ci/faults`: the seeded faults are listed, built, checked, measured and renewed; the faults of the
+//! oracle are checked and renewed.
 
 mod apply;
 mod bench;
@@ -54,12 +55,16 @@ enum Command {
     },
     /// Check that each patch applies and builds, and that its program shows its class
     Check(check::Args),
-    /// Measure how long fuzzing takes to find each fault; write docs/faults.txt and docs/faults.svg
-    Bench(bench::Args),
-    /// Adapt patches that no longer apply to the present candidate
+    /// Check that the tests notice each patch that weakens the reference or the harness
     ///
-    /// A patch that conflicts with the candidate is left in target/faults/renew/NAME with conflict
-    /// markers. Resolve the conflicts, then run the command again with --continue.
+    /// A fault of the oracle is faults/oracle/NAME.patch. Its head names the test that has to fail.
+    Oracle(oracle::Args),
+    /// Measure how soon each fault is found, and write docs/faults.txt and docs/faults.svg
+    Bench(bench::Args),
+    /// Adapt patches that no longer apply to the sources as they are now
+    ///
+    /// NAME is a seeded fault or a fault of the oracle. A patch that conflicts is left in target/faults/renew/NAME with conflict
+    /// markers: resolve them, then run the command again with --continue.
     Renew {
         /// Use the files in target/faults/renew/NAME, whose conflicts are resolved
         #[arg(long)]
