@@ -204,7 +204,8 @@ mod tests {
     fn an_operation_names_its_ranges() {
         use Part::{Destination, Source, Target};
         const NONE: Result<u8, Errno> = Err(Errno::EINVAL);
-        let cases: [(&str, Result<u8, Errno>, &[(Part, u8, &str)]); 12] = [
+        type Case<'a> = (&'a str, Result<u8, Errno>, &'a [(Part, u8, &'a str)]);
+        let cases: [Case<'_>; 12] = [
             ("mmap 2 1 6 rw anon_private", Ok(1), &[(Destination, 2, "[1,7)")]),
             ("munmap 0 1 6", Ok(0), &[(Target, 0, "[1,7)")]),
             ("touch 0 3 1", Ok(0), &[(Target, 0, "[3,4)")]),
