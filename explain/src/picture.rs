@@ -72,8 +72,8 @@ pub struct Touched {
     pub range: Range,
 }
 
-/// The ranges that an operation touches; `result` says where the kernel put a destination that it
-/// chose.
+/// Returns the ranges that an operation touches. `result` has the address of a destination that the
+/// kernel chose.
 pub fn touched(op: &Op, result: Result<u8, Errno>) -> Vec<Touched> {
     let touched = |named: OpRange| Touched {
         process: usize::from(named.process.0),

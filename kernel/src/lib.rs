@@ -12,11 +12,10 @@
 //! The reference that runs beside the kernel applies the [rules](vmadiff_reference::later) of later
 //! kernels that hold on this kernel: see [`profile`].
 //!
-//! Before its first operation, process 0 maps all memory outside its arena, so that the kernel, where
-//! it chooses an address, chooses one in the arena. From then on a process never maps, changes or
-//! touches anything outside. Everything that a
-//! [`Kernel`] starts ends with it: its processes are killed and buried when it is reset or
-//! dropped, and the kernel kills them where the thread that made them ends.
+//! Before its first operation, process 0 maps all memory outside its arena, so that an address that
+//! the kernel chooses is in the arena. After that, a process never maps, changes or touches memory
+//! outside its arena. A [`Kernel`] leaves no process behind: its processes are killed and waited for
+//! when it is reset or dropped, and the kernel kills them when the thread that made them ends.
 //!
 //! Linux on x86-64 only.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]

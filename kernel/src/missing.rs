@@ -25,14 +25,15 @@ pub enum Missing {
     /// `MAP_NORESERVE`: `vm.overcommit_memory` is 2, so the kernel ignores the flag.
     Noreserve,
     /// `mremap` that lets the kernel choose the address: the memory outside the arena could not be
-    /// mapped, so that the kernel does not choose in the arena. `RLIMIT_AS` may be too low.
+    /// mapped, so the kernel may choose an address outside. `RLIMIT_AS` may be too low.
     Placement,
-    /// The limit `map_count`: it is one setting for the whole machine, which is not ours.
+    /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
+    /// programs too.
     MapCount,
 }
 
 impl Missing {
-    /// Every one of them.
+    /// All reasons.
     pub const ALL: [Missing; 9] = [
         Missing::Copies,
         Missing::Device,

@@ -4,7 +4,7 @@
 //! chooses lies in the arena. Process 0 maps every hole that it has, shared and without access, of a
 //! file of its own, so that nothing in the arena merges with it. Its children inherit that.
 //!
-//! The code runs in a worker: it makes system calls and nothing else.
+//! The code runs in a worker, so it makes system calls only.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -19,7 +19,7 @@ use crate::worker::{PAGE, checked};
 
 /// The arena, in bytes.
 pub(crate) const ARENA: Range<u64> = ARENA_START * PAGE..(ARENA_START + END_PAGES as u64) * PAGE;
-/// One past the last address that a program can have (`TASK_SIZE` with four levels of page tables).
+/// The end of the addresses that a program can have (`TASK_SIZE` with four levels of page tables).
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 /// The usual `vm.mmap_min_addr`.
 const MMAP_MIN_ADDR: u64 = 0x1_0000;
@@ -97,7 +97,7 @@ fn fill_between(maps: RawFd, file: RawFd) -> Result<(), i32> {
     }
 }
 
-/// Maps a hole, all but the arena.
+/// Maps a hole except the pages of the arena.
 fn fill_hole(hole: Range<u64>, file: RawFd) -> Result<(), i32> {
     fill_range(hole.start..hole.end.min(ARENA.start), file)?;
     fill_range(hole.start.max(ARENA.end)..hole.end, file)

@@ -34,9 +34,9 @@ use vmadiff_machine::{Op, Opcode};
 
 use crate::outside::ARENA;
 
-/// Bytes in a page.
+/// The size of a page in bytes.
 pub(crate) const PAGE: u64 = 4096;
-/// Pages on either side of the arena that must be free too before the program begins.
+/// The number of pages on either side of the arena that must be free too before the program begins.
 const GUARD: u64 = 16;
 /// The answer of a worker to a `touch` that raised `SIGBUS`.
 const SIGBUS_ANSWER: i64 = -1000;
@@ -72,7 +72,7 @@ pub(crate) struct Inheritance {
     pub(crate) memfds: [RawFd; 3],
     /// The empty memfd that is mapped outside the arena.
     pub(crate) outside: RawFd,
-    /// Whether it gives up `CAP_IPC_LOCK`.
+    /// The worker gives up `CAP_IPC_LOCK`.
     pub(crate) locks_limited: bool,
 }
 
@@ -123,7 +123,7 @@ fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
-/// The result of a system call, or its error.
+/// Returns the result of a system call, or its error.
 pub(crate) fn checked(result: c_long) -> Result<i64, i32> {
     if result == -1 { Err(errno()) } else { Ok(result) }
 }
@@ -173,7 +173,7 @@ fn prepare(inheritance: &Inheritance) -> Result<(), i32> {
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
         checked(libc::syscall(SYS_mmap, start, length, PROT_NONE, flags, -1, 0))?;
         rustix::mm::munmap(start, length as usize).map_err(number)?;
-        // Where that fails, addresses are not chosen in the arena: the controller finds out.
+        // If this fails, the kernel may choose addresses outside the arena: the controller notices.
         let _ = crate::outside::fill(inheritance.outside);
 
         if inheritance.locks_limited { drop_ipc_lock() } else { Ok(()) }
@@ -317,7 +317,7 @@ fn perform(
             let (start, new_start) = (address(page.get()), address(new_page.get()));
             let (old, new) = (bytes(old_len.get()), bytes(new_len.get()));
             let flags = flags.get();
-            // A hint that the program does not give.
+            // The program gives no address: 0 stands for none.
             let new_start = if flags == MremapFlags::Maymove { 0 } else { new_start };
             let flags = flags.number();
             let moved = unsafe { libc::syscall(SYS_mremap, start, old, new, flags, new_start) };

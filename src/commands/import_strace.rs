@@ -20,8 +20,8 @@ use super::files::write_all;
     -e trace=memory,process,openat,memfd_create python3 -c 'import json'
   vmadiff import-strace python.log --out corpus/real --touch --origin 'python3 -c \"import json\"'
 
-Writes FOLDER/NAME-N.txt, each a program that stands alone. Standard error shows how many calls were
-read, how many are in the programs, and why the others are not.")]
+Writes the files FOLDER/NAME-N.txt: each is a program that runs alone. Standard error shows the number
+of calls that were read, the number that the programs contain, and why the others were left out.")]
 pub(crate) struct Args {
     /// The log that strace wrote
     log: PathBuf,

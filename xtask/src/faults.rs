@@ -1,5 +1,5 @@
-//! `ci/faults`: the seeded faults are listed, built, checked, measured and renewed; the faults of the
-//! oracle are checked and renewed.
+//! `ci/faults`: lists, builds, checks, measures and renews the seeded faults; checks and renews the
+//! faults of the oracle.
 
 mod apply;
 mod bench;
@@ -59,12 +59,13 @@ enum Command {
     ///
     /// A fault of the oracle is faults/oracle/NAME.patch. Its head names the test that has to fail.
     Oracle(oracle::Args),
-    /// Measure how soon each fault is found, and write docs/faults.txt and docs/faults.svg
+    /// Measure how long fuzzing takes to find each fault; write docs/faults.txt and docs/faults.svg
     Bench(bench::Args),
-    /// Adapt patches that no longer apply to the sources as they are now
+    /// Adapt patches that no longer apply to the present sources
     ///
-    /// NAME is a seeded fault or a fault of the oracle. A patch that conflicts is left in target/faults/renew/NAME with conflict
-    /// markers: resolve them, then run the command again with --continue.
+    /// NAME is a seeded fault or a fault of the oracle. A patch that conflicts with the sources is
+    /// left in target/faults/renew/NAME with conflict markers. Resolve the conflicts, then run the
+    /// command again with --continue.
     Renew {
         /// Use the files in target/faults/renew/NAME, whose conflicts are resolved
         #[arg(long)]

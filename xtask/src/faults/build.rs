@@ -204,7 +204,8 @@ fn transfer(from: &Path, to: &Path) -> Result<()> {
     transfer_but(from, to, None)
 }
 
-/// Makes the files below `to` those below `from`, but leaves one of them as it is.
+/// Makes the files below `to` the same as those below `from`, except one file, which is left as it
+/// is.
 pub(crate) fn transfer_but(from: &Path, to: &Path, but: Option<&Path>) -> Result<()> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     for file in files(to, None)? {

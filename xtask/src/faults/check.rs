@@ -60,14 +60,15 @@ pub(crate) fn run(args: &Args, root: &Path, faults: &Faults) -> Result<Status> {
     report(chosen.len(), &failures)
 }
 
-/// Returns the fifth of the faults that the checked out commit chooses, and a line that says which.
+/// Returns the fifth of the faults that the checked out commit chooses, and a line with its number and
+/// the commit.
 pub(crate) fn chosen_fifth<F>(all: Vec<F>) -> Result<(String, Vec<F>)> {
     let commit = cmd!("git", "rev-parse", "HEAD").read().context("git does not run")?;
     let (number, chosen) = fifth(all, commit.trim())?;
     Ok((format!("fifth {number} of 5, chosen by commit {}", commit.trim()), chosen))
 }
 
-/// Returns which fifth of the faults a commit chooses, from 1 to 5, and the faults in it.
+/// Returns the number of the fifth that a commit chooses, from 1 to 5, and the faults in it.
 fn fifth<F>(all: Vec<F>, commit: &str) -> Result<(usize, Vec<F>)> {
     let digits = commit.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let digits = digits.with_context(|| format!("`{commit}`: expected the hash of a commit"))?;

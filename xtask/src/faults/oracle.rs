@@ -22,7 +22,7 @@ use crate::project::{entries, tail};
 
 /// The table of all faults of the oracle.
 const TABLE: &str = "docs/oracle-faults.md";
-/// A weakened harness may run for ever. The longest of the tests takes seconds.
+/// The time limit of a test: a weakened harness may run forever. The longest test takes seconds.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// A patch may leave a variable or a function unused.
 const NO_WARNINGS: &str = "-Awarnings";
@@ -125,7 +125,7 @@ impl<'a> Copy<'a> {
         Ok(copy)
     }
 
-    /// Makes the crates as they are in the project, but for one file. A file that is the same keeps
+    /// Makes the crates the same as in the project, except one file. A file that does not change keeps
     /// its time, by which cargo decides what to build.
     fn restore(&self, but: Option<&Path>) -> Result<()> {
         for name in &self.crates {
@@ -189,7 +189,7 @@ impl<'a> Copy<'a> {
         judge(&String::from_utf8_lossy(&output.stdout), name)
     }
 
-    /// Builds a test target, or runs tests of it. The output has what cargo says as well.
+    /// Builds a test target, or runs tests of it. The output includes the messages of cargo.
     fn cargo_test(
         &self,
         package: &str,
@@ -219,7 +219,7 @@ impl<'a> Copy<'a> {
             .unchecked()
             .start()
             .context("cargo does not run")?;
-        // Building takes as long as it takes.
+        // Building has no time limit.
         if build || names.is_empty() {
             return Ok(handle.wait()?.clone());
         }
@@ -247,7 +247,7 @@ fn link(to: &Path, link: &Path) -> Result<()> {
     std::os::unix::fs::symlink(to, link).with_context(|| link.display().to_string())
 }
 
-/// Returns the outcome of a test, as the output of `cargo test` has it.
+/// Returns the outcome of a test from the output of `cargo test`.
 fn outcome<'t>(output: &'t str, name: &str) -> Option<&'t str> {
     let line = format!("test {name} ... ");
     output.lines().find_map(|text| text.strip_prefix(&line)).map(str::trim)

@@ -1,4 +1,4 @@
-//! `ci/faults renew`: a patch is merged with the sources as they are now, and written anew.
+//! `ci/faults renew`: merges a patch with the present sources, and writes it anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use vmadiff_faults::{FaultError, Faults};
 use crate::Status;
 use crate::project::files;
 
-/// A work tree of its own, `target/faults/renew/NAME`, which has the patched sources only.
+/// A git work tree in `target/faults/renew/NAME` that has only the patched sources.
 struct Tree {
     folder: PathBuf,
     git_dir: PathBuf,
@@ -30,7 +30,7 @@ impl Tree {
 /// A patch to renew.
 struct Patch {
     file: PathBuf,
-    /// The file or folder that it changes, relative to the project.
+    /// The file or folder that the patch changes, relative to the project.
     source: PathBuf,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) ->
     let base = tree.folder.join("base");
     let text = fs::read_to_string(&patch).with_context(|| patch.display().to_string())?;
     if resolved {
-        ensure!(base.is_file(), "{name}: nothing is to be continued");
+        ensure!(base.is_file(), "{name}: there is no renewal to continue");
         for file in sources(&tree.folder, &source)? {
             let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             ensure!(!has_markers(&text), "{}: there are conflict markers left", file.display());
@@ -82,7 +82,7 @@ pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) ->
     let base = fs::read_to_string(&base).with_context(|| base.display().to_string())?;
     let path = source.to_str().context("a path that is not UTF-8")?;
     let diff = tree.git(&["diff", "--full-index", base.trim(), "--", path]).read()?;
-    ensure!(!diff.is_empty(), "{name}: the patch changes nothing any more");
+    ensure!(!diff.is_empty(), "{name}: the renewed patch changes nothing");
     let new = with_diff(&text, &diff);
     let changed = new != text;
     fs::write(&patch, new).with_context(|| patch.display().to_string())?;
@@ -91,7 +91,7 @@ pub(crate) fn renew(root: &Path, faults: &Faults, name: &str, resolved: bool) ->
     Ok(Status::Clean)
 }
 
-/// Fills the work tree with the sources as they are now, committed or not, and remembers them.
+/// Fills the work tree with the present sources, committed or not, and records them.
 fn prepare(root: &Path, tree: &Tree, source: &Path) -> Result<()> {
     if tree.folder.exists() {
         fs::remove_dir_all(&tree.folder).context("target/faults/renew")?;
