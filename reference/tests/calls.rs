@@ -2,7 +2,10 @@
 
 mod common;
 use common::{ends_with, returns, run};
-use vmadiff_machine::Errno;
+use vmadiff_machine::operand::Page;
+use vmadiff_machine::{Errno, Observation, Program};
+use vmadiff_reference::Reference;
+use vmadiff_reference::refusal::Progress;
 
 #[test]
 fn mmap_flags_and_offsets_follow_from_the_kind() {
@@ -184,4 +187,27 @@ fn locking_again_changes_how_it_is_locked() {
             "1..2 r-- @1 LOCKED LOCKONFAULT, 2..3 r-- @2",
         ),
     ]);
+}
+
+#[test]
+fn a_refusal_says_how_far_the_walk_came() {
+    let progress = |text: &str| {
+        let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let (mut reference, mut seen) = (Reference::new(), Observation::default());
+        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
+        reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
+    };
+    // The file may not be written, so the walk ends at its mapping.
+    let two = "mmap 0 1 2 r anon_private\nmmap 0 3 2 r readonly_shared\n";
+    for (op, expected) in [
+        ("mprotect 0 1 1 rw", None),
+        ("mprotect 0 3 2 rw", Some(Progress::Nothing)),
+        ("mprotect 0 1 4 rw", Some(Progress::UpTo(Page(3)))),
+        ("mprotect 0 6 2 rw", Some(Progress::Nothing)),
+        ("mprotect 0 1 5 r", Some(Progress::UpTo(Page(5)))),
+        ("madvise 0 1 5 RANDOM", Some(Progress::Everything)),
+        ("madvise 0 3 2 FREE", Some(Progress::Nothing)),
+    ] {
+        assert_eq!(progress(&format!("{two}{op}")), expected, "{op}");
+    }
 }

@@ -110,6 +110,18 @@ fn point_4_the_copy_merges_where_the_rule_lets_it() {
 }
 
 #[test]
+fn point_4_chains_are_the_same_if_their_entries_are() {
+    // Neighbours share an anon_vma, each by a chain of its own.
+    let outcome = run("mmap 0 1 2 rw anon_private\nmprotect 0 2 1 rwx\ntouch 0 1 1\ntouch 0 2 1\n\
+         copy 0 1 1 0 10 FIXED\ncopy 0 2 1 0 20 FIXED\nmprotect 0 20 1 rw\n\
+         copy 0 20 1 0 11 FIXED");
+    assert_eq!(
+        outcome.maps(),
+        "1..2 rw- @1 A[A], 2..3 rwx @2 A[A], 10..12 rw- @1 A[A], 20..21 rw- @2 A[A]"
+    );
+}
+
+#[test]
 fn point_5_the_source_is_redirected_only_within_one_address_space() {
     let redirected = |text: &str| run(text).copies.last().map(|c| (c.merged, c.source_redirected));
     // The copy joins its source.

@@ -56,6 +56,27 @@ const NEAR: &[(Rule, &str)] = &[
     (Rule::MbindHoles, "mmap 0 1 1 rw anon_private\nmbind 0 0 2 PREFERRED"),
     (Rule::MbindHoles, "mmap 0 0 2 rw anon_private\nmbind 0 0 2 PREFERRED"),
     (Rule::WipeonforkAnonVma, "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nfork 0"),
+    // A move without the flag, with resizing, or of a file.
+    (
+        Rule::MremapDontunmap,
+        "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED 8",
+    ),
+    (
+        Rule::MremapDontunmap,
+        "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 1 MAYMOVE|FIXED|DONTUNMAP 8",
+    ),
+    (
+        Rule::MremapDontunmap,
+        "mmap 0 1 3 rw file0_private\nmremap 0 1 2 2 MAYMOVE|FIXED|DONTUNMAP 8",
+    ),
+    (
+        Rule::MremapDontunmapFiles,
+        "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED|DONTUNMAP 8",
+    ),
+    (
+        Rule::MremapDontunmapLocked,
+        "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED|DONTUNMAP 8",
+    ),
     (Rule::MremapUnmappedFirst, "mmap 0 0 1 rw anon_private\nmremap 0 0 1 1 MAYMOVE|FIXED 0"),
     (Rule::MremapUnmapped, "mmap 0 0 2 rw anon_private\nmremap 0 0 2 1"),
     (Rule::MremapUnmapped, "mremap 0 0 1 1 MAYMOVE|FIXED 0"),
@@ -75,6 +96,11 @@ const NEAR: &[(Rule, &str)] = &[
     ),
     (Rule::AnonVmaReuse, "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1"),
     (Rule::AnonVmaReuse, "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1\nexit 1\nfork 2"),
+    // The first child's anon_vma has no VMA of its own any more, but two children.
+    (
+        Rule::AnonVmaReuse,
+        "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1\nfork 1\nexit 1\nfork 2",
+    ),
     (
         Rule::MmapMergesNext,
         "mmap 0 0 1 rw anon_private\nmmap 0 2 1 rw anon_private\nmmap 0 1 1 rw anon_private",
