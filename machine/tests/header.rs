@@ -71,6 +71,9 @@ fn claims() -> Claims {
         ("PROT_EXEC", 4),
         ("MREMAP_IN_PLACE", MremapFlags::InPlace as u64),
         ("MREMAP_MAYMOVE_FIXED", MremapFlags::MaymoveFixed as u64),
+        ("MREMAP_MAYMOVE", MremapFlags::Maymove as u64),
+        ("MREMAP_MAYMOVE_DONTUNMAP", MremapFlags::MaymoveDontunmap as u64),
+        ("MREMAP_MAYMOVE_FIXED_DONTUNMAP", MremapFlags::MaymoveFixedDontunmap as u64),
     ] {
         claims.constant(name, value);
     }
