@@ -1,5 +1,5 @@
-//! The models run millions of times: once they have met a program of the kind, they reuse what
-//! they have.
+//! Allocations of the models. The models run millions of programs, so a program that is run again
+//! must not allocate memory.
 
 use allocation_counter::measure;
 use vmadiff::lockstep::Lockstep;

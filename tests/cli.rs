@@ -1,4 +1,4 @@
-//! The commands, as a person or a script runs them: exit status, output, and bad input.
+//! The commands of the command line: exit status, output, and bad input.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ const BUG_A: &str = "mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2\
 const BUG_C: &str =
     "mmap 0 3 9 rw anon_private LOCKED\nfork 0\nfork 0\ncopy 2 5 3 0 20 FIXED\nmunmap 0 1 4\n";
 
-/// A folder with a program of each kind of trouble.
+/// Makes a folder with one program for each kind of problem.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, bytes) in [
@@ -206,7 +206,7 @@ fn triage_groups_by_signature_and_writes_one_of_each() {
             "flags-copy-VM_LOCKED-kept.vmad",
         ]
     );
-    // Again: nothing is overwritten, and what was written shows the same.
+    // A second run does not overwrite the files, and the files show the same findings.
     assert_eq!(status(&vmadiff(folder.path(), &args)), 2);
     let output = vmadiff(folder.path(), &["triage", "found", "--json"]);
     assert_eq!(status(&output), 1);
@@ -263,7 +263,7 @@ fn a_report_is_one_page_of_the_minimized_programs_or_of_all_as_they_are() {
     assert!(small.starts_with("<!DOCTYPE html>"));
     assert_eq!(small.matches("class=\"divergence\"").count(), 2);
     assert!(small.contains("mremap 0 2 1 1 MAYMOVE|FIXED 1") && !small.contains("mremap 0 4 2 2"));
-    // Once more gives the same bytes, but nothing is overwritten unasked.
+    // A second run writes the same page, but does not overwrite a file without `--force`.
     assert_eq!(status(&report(&["a.txt", "-o", "r.html"])), 2);
     assert_eq!(page("r.html"), small);
     report(&["a.txt", "c.txt", "good.txt", "-o", "r.html", "--force"]);
@@ -320,7 +320,7 @@ fn faults_are_listed_and_one_that_is_not_built_says_how_to_build_it() {
     let row = stdout(&output).lines().find(|row| row.starts_with("mask-no-locked ")).map(str::len);
     assert!(row.is_some(), "{}", stdout(&output));
 
-    // The patches above the current folder come first.
+    // The patches of the project around the current folder are used before any others.
     fs::create_dir_all(folder.path().join("candidate/faults")).expect("a folder");
     let patch = "class: flags\nfunction: copy_vma\ntier: two situations\nwrong: a flag is kept\n\n\
                  diff --git a/x b/x\n";

@@ -1,4 +1,4 @@
-//! Reports of divergences: drawn, explained, and readable wherever they are read.
+//! Reports of divergences: drawings, reasons, and output for every kind of reader.
 
 use std::fs;
 use std::path::Path;
@@ -90,7 +90,7 @@ fn without_a_divergence_there_is_no_reason() {
     assert!(rendered(&run, Look::default()).contains("no divergence between"));
 }
 
-/// The text without escape sequences, and whether there were any.
+/// Returns the text without escape sequences, and whether it had any.
 fn plain(text: &str) -> (String, bool) {
     let mut plain = String::new();
     let mut rest = text;
@@ -105,7 +105,7 @@ fn plain(text: &str) -> (String, bool) {
 #[test]
 fn no_line_is_wider_than_the_terminal_ascii_is_ascii_and_colours_change_no_character() {
     let mut runs = Vec::new();
-    // Programs as fuzzing finds them: many processes, many VMAs.
+    // Like programs that fuzzing finds, these have many processes and many VMAs.
     for revision in [Revision::Rfc, Revision::V2] {
         let right = MachineName::Candidate(revision);
         let mut lockstep = Lockstep::new(MachineName::Reference.build(), right.build());

@@ -1,4 +1,5 @@
-//! Programs for a running kernel: the C compiles without a warning, runs, and judges by itself.
+//! Programs for a running kernel: the C code compiles without a warning, runs, and checks the
+//! kernel without vmadiff.
 
 mod common;
 
@@ -13,7 +14,7 @@ use vmadiff::random::Walk;
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Limits, Op, Opcode, Program};
 
-/// The C compilers that are there; `cc` is one that Rust needs itself.
+/// Returns the C compilers of this computer. `cc` is always one of them, because Rust needs it.
 fn compilers() -> Vec<&'static str> {
     let runs = |name: &&str| Command::new(name).arg("--version").output().is_ok();
     let found: Vec<_> = ["gcc", "clang"].into_iter().filter(runs).collect();
@@ -21,7 +22,8 @@ fn compilers() -> Vec<&'static str> {
     if found.is_empty() { vec!["cc"] } else { found }
 }
 
-/// Compiles C in `folder`, as strictly as the comment at its top says, and gives the program.
+/// Compiles C in `folder` with the options that the comment at the top of the C code names, and
+/// returns the path of the program.
 fn compile(compiler: &str, folder: &Path, name: &str, c: &str) -> PathBuf {
     let (source, program) = (folder.join(format!("{name}.c")), folder.join(name));
     fs::write(&source, c).expect("a file");
@@ -45,7 +47,7 @@ fn program(text: &str) -> Program {
     text.parse().expect("a program")
 }
 
-/// The programs in a folder of the corpus.
+/// Returns the programs in a folder of the corpus, with their names.
 fn programs(folder: &str) -> Vec<(String, Program)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(folder);
     let mut seeds: Vec<_> = fs::read_dir(folder)
@@ -60,7 +62,7 @@ fn programs(folder: &str) -> Vec<(String, Program)> {
     seeds
 }
 
-/// Whether a kernel that was never patched can run all of it.
+/// Returns whether a kernel without the patch can run the whole program.
 fn is_for_any_kernel(program: &Program) -> bool {
     !program.ops.iter().any(|op| {
         matches!(op, Op::Copy { .. } | Op::CopyVma { .. }) || op.to_string().contains("special")
@@ -77,7 +79,7 @@ fn the_running_kernel_agrees_with_the_reference_on_the_seeds() {
     let (mut agreed, mut impossible) = (0, Vec::new());
     let seeds = programs("seeds").into_iter().filter(|(_, program)| is_for_any_kernel(program));
     for (n, (name, program)) in seeds.enumerate() {
-        // Turn about: each compiler meets every part of the runtime.
+        // The compilers take turns, so that each compiles every part of the runtime.
         let compiler = compilers[n % compilers.len()];
         let c = export_c(&program, &name);
         let (status, text) = run(&compile(compiler, folder.path(), &name, &c));
@@ -103,7 +105,7 @@ fn the_running_kernel_does_again_what_real_programs_did() {
     }
 }
 
-/// The rules that a C program names at its end.
+/// Returns the rules that a C program names at the end of its output.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn named(text: &str) -> Vec<&str> {
     let last = text.lines().last().unwrap_or_default();
@@ -146,7 +148,7 @@ fn the_c_program_and_vmadiff_kernel_judge_alike_and_name_the_same_rules() {
         assert_eq!(status, 0, "{name}: {text}");
         let named = named(&text);
         assert!(named.iter().all(|rule| applied.iter().any(|a| a.name() == *rule)), "{text}");
-        // Of a rule that changes VMAs only, a C program sees nothing.
+        // A C program cannot see a rule that changes VMAs only.
         let shown = named.is_empty() || text.contains("     as with the rules ");
         assert!(shown, "{text}");
         (whole, met) = (whole + 1, met + usize::from(!named.is_empty()));
@@ -157,7 +159,7 @@ fn the_c_program_and_vmadiff_kernel_judge_alike_and_name_the_same_rules() {
 
 #[test]
 fn a_c_program_accepts_each_combination_of_rules_and_nothing_else() {
-    // Two rules, each with a result of its own: four kernels.
+    // Each of the two rules changes one result, so there are four kernels.
     let text = "mmap 0 0 1 rw anon_private\nmremap 0 1 1 1 MAYMOVE|FIXED 0\n\
                 mmap 0 2 1 - anon_private\nmlock 0 2 1 1\n";
     let c = export_c(&program(text), "rules");
@@ -167,7 +169,7 @@ fn a_c_program_accepts_each_combination_of_rules_and_nothing_else() {
     let folder = folder();
     let (status, text) = run(&compile("cc", folder.path(), "rules", &c));
     assert!(status == 0 || text.contains("EPERM"), "{text}");
-    // What no kernel does is reported with rules as without.
+    // A behaviour of no kernel is reported, although there are rules.
     for (n, (from, to)) in [
         ("SYS_mlock2, PAGE(2), PAGES(1), MLOCK_ONFAULT", "SYS_mlock2, PAGE(60), PAGES(1), 7"),
         ("SYS_mmap, PAGE(2), PAGES(1), PROT_NONE", "SYS_mmap, PAGE(2), PAGES(1), PROT_READ"),
@@ -254,7 +256,7 @@ fn a_kernel_that_does_something_else_differs() {
 fn whatever_a_program_has_its_c_compiles_without_a_warning() {
     let folder = folder();
     let mut walk = Walk::new(4);
-    // An empty program, one of each operation, the longest, and random ones.
+    // The programs: an empty one, one for each operation, the longest one, and random ones.
     let mut programs = vec![Program::default()];
     for &opcode in Opcode::ALL {
         let ops = vec![Op::from_bytes(opcode, [0, 1, 2, 3, 0, 0, 0])];

@@ -1,5 +1,5 @@
-//! The seeded faults as they lie there: patches, programs, and nothing to find without a fault.
-//! `ci/faults check` builds the patches and runs the programs.
+//! The seeded faults: each has a patch and a program, and the program shows nothing without the
+//! fault. `ci/faults check` builds the patches and runs the programs.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The models are judged by kernels: every step of every golden trace.
+//! The models agree with recorded kernels in every step of every golden trace.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -14,7 +14,8 @@ fn traces(name: &str) -> Vec<Trace> {
     golden::read(BufReader::new(file)).expect("they can be read")
 }
 
-/// Replays all traces and returns the bugs met, by trace and step; fails where a step differs.
+/// Replays all traces and returns each bug that a trace shows, with the trace and the step. Panics
+/// if a step differs.
 fn bugs<'a>(traces: &'a [Trace], machine: &str) -> Vec<(&'a str, usize, Event)> {
     let mut machine = machine.parse::<MachineName>().expect("a machine").build();
     traces
@@ -41,8 +42,9 @@ fn every_machine_agrees_with_the_original_kernel() {
     }
 }
 
-/// Both programs move never faulted memory into the hole before it, with its like before that:
-/// prev, hole and source become one (case 1), which frees the source.
+/// Bug A in two traces. Both programs move memory that was never faulted into the hole before it.
+/// The VMA before the hole can merge, too, so the previous VMA, the hole and the source become one
+/// VMA (case 1). This frees the source.
 #[test]
 fn v2_agrees_with_the_original_kernel_but_where_it_meets_bug_a() {
     let bug_a = Event::UseAfterFree { object: Object::Vma, function: "copy_vma", field: "vm_mm" };

@@ -1,7 +1,8 @@
-//! The running kernel does what the reference says with the rules that hold on the kernel.
+//! The running kernel agrees with the reference, which applies the rules that hold on the kernel.
 //!
-//! Where the kernel cannot be driven (a container without pidfds, say) each test says so and passes;
-//! with `VMADIFF_KERNEL=required` it fails. `VMADIFF_RECORD=1` writes `corpus/kernel/recorded` anew.
+//! If vmadiff cannot run programs on the kernel, for example in a container without pidfds, each
+//! test prints the reason and passes. With `VMADIFF_KERNEL=required` it fails. `VMADIFF_RECORD=1`
+//! writes the files of `corpus/kernel/recorded` again.
 #![cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 
 mod common;
@@ -35,7 +36,7 @@ fn corpus(folder: &str) -> Vec<(String, Program)> {
     programs
 }
 
-/// Returns the running kernel with its rules, or says why the test is skipped.
+/// Returns the running kernel with its rules, or prints why the test is skipped.
 fn beside() -> Option<Beside> {
     match Kernel::new(Options::default()) {
         Ok(kernel) => {
@@ -53,7 +54,7 @@ fn beside() -> Option<Beside> {
     }
 }
 
-/// Runs programs, prints how many were cut short and why, and returns how many were run whole.
+/// Runs programs, prints how many ended early and why, and returns how many ran to their end.
 fn all_agree(beside: &mut Beside, programs: impl IntoIterator<Item = (String, Program)>) -> u32 {
     let (mut whole, mut lacks) = (0, BTreeMap::new());
     for (name, program) in programs {
@@ -104,7 +105,7 @@ fn each_rule_holds_or_does_not_or_says_why_it_is_unknown() {
     }
 }
 
-/// Runs a program and returns the rules that were applied, the end, and the last observation.
+/// Runs a program and returns the applied rules, the reason of the end, and the last observation.
 fn last(beside: &mut Beside, program: &Program) -> (Rules, End, Observation) {
     let (mut met, mut seen) = (Rules::NONE, Observation::default());
     let run = beside.run_with(program, |Step { shown, applied, .. }| {
@@ -206,7 +207,7 @@ fn an_operation_that_blocks_is_killed_and_says_so() {
     assert_eq!(run.agree, 4, "{report}");
     assert!(report.contains("operation 3 blocks"), "{report}");
     assert!(began.elapsed() < Duration::from_secs(30));
-    // The machine is not the worse for it.
+    // The machine can run another program afterwards.
     let (run, report) =
         beside.report(&"mmap 0 0 2 rw anon_private\n".parse().expect("a program"), Look::default());
     assert!(matches!(run.end, End::Whole), "{report}");

@@ -1,5 +1,5 @@
-//! Machines in shared libraries: the example in C and the candidate agree with the reference, and
-//! whatever else a library does is an error or a finding.
+//! Machines in shared libraries. The example in C and the candidate agree with the reference. A
+//! library that misbehaves is an error or a finding.
 
 mod common;
 
@@ -19,8 +19,8 @@ use vmadiff_reference::Reference;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Compiles C into a shared library, as examples/machine.c says; `None`, and a line that says so,
-/// where there is no C compiler.
+/// Compiles C into a shared library with the command of examples/machine.c. Without a C compiler it
+/// prints a line and returns `None`.
 fn compile(folder: &Path, name: &str, flags: &[&str], source: &Path) -> Option<PathBuf> {
     let library = folder.join(format!("{name}.so"));
     let output = Command::new("cc")
@@ -45,7 +45,7 @@ fn in_process(library: &Path) -> Box<dyn Machine> {
     MachineName::in_process(&name, Path::new("")).expect("a machine").build()
 }
 
-/// A machine behind the C interface, without a library around it.
+/// A machine that is called through the C interface, without a shared library.
 struct Behind(Exported, Box<abi::Observation>, Vec<Opcode>);
 
 impl Behind {
@@ -112,7 +112,7 @@ fn the_machine_in_c_agrees_with_the_reference() {
         assert!(found.is_none(), "{found:?}\n{program}");
     }
     assert!(operations > 100_000, "{operations} operations that the machine has");
-    // The same with limits: every error of mmap and munmap.
+    // Programs with limits: they show every error of mmap and munmap.
     let mut errors = std::collections::BTreeSet::new();
     for n in 0..30_000u32 {
         let limit =
@@ -160,7 +160,7 @@ fn the_candidate_is_a_library_by_one_line() {
     assert!(output.contains("differ=0 bug=0 skipped=0"), "{output}");
 }
 
-/// The C example, with a statement in place of what it does at `munmap 0 9`.
+/// The C example with another statement for `munmap 0 9`.
 const MISBEHAVING: &str = "
 #include <stdio.h>
 #define vmadiff_step good_step
@@ -200,7 +200,7 @@ impl Misbehaving {
             .map(|library| format!("lib:{}", library.display()))
     }
 
-    /// The example that does `statement` at `munmap 0 9`.
+    /// Builds the example that executes `statement` at `munmap 0 9`.
     fn doing(&self, name: &str, statement: &str) -> Option<String> {
         self.library(name, &MISBEHAVING.replace("DO", statement), &["-Wno-infinite-recursion"])
     }
@@ -225,7 +225,7 @@ fn a_library_that_misbehaves_is_a_finding_with_its_program() {
         ("abort", "abort();", "SIGABRT"),
         ("null", "*(volatile int *)8 = 1;", "SIGSEGV"),
         ("trap", "__builtin_trap();", "SIGILL"),
-        // Rust's own handler tells an overflow from other faults, and aborts.
+        // The signal handler of Rust recognizes a stack overflow, and aborts.
         ("stack", "int one = 1; seen->value = deep(&one);", "SIGABRT"),
         ("exit", "exit(3);", "exited"),
         ("exit-0", "exit(0);", "exited"),
@@ -261,7 +261,7 @@ fn a_library_that_misbehaves_is_a_finding_with_its_program() {
             output.contains("good.txt") && output.contains("no divergence"),
             "{name}: {output}"
         );
-        // The next program has a new process, so the program can be minimized.
+        // The next program runs in a new process, so the program can be minimized.
         let small = format!("{name}.txt");
         let minimize = ["minimize", "bad.txt", "-o", &small, "--right", &library];
         let (status, output, errors) = with.vmadiff(&minimize, none);

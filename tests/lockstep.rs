@@ -1,4 +1,4 @@
-//! Random programs in lockstep: no false alarms, and no bug under many names.
+//! Random programs in lockstep: no false alarms, and few signatures for one bug.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ fn lockstep(right: &str) -> Lockstep<Box<dyn Machine>, Box<dyn Machine>> {
     )
 }
 
-/// The signatures that `programs` programs of a walk show, with one program each.
+/// Runs `programs` programs of a walk and returns the signatures that they show, each with one
+/// program.
 fn signatures(right: &str, seed: u64, programs: usize) -> BTreeMap<String, Program> {
     let mut lockstep = lockstep(right).checked();
     let mut walk = Walk::new(seed);
@@ -40,7 +41,7 @@ fn original_and_fixed_never_diverge_from_the_reference() {
     }
 }
 
-/// The list of what is known of `v2`: each signature with the letter of its bug.
+/// Returns the known divergences of `v2`: each signature with the letter of its bug.
 fn known() -> Vec<(String, char)> {
     let list = include_str!("../corpus/known-v2.txt");
     Known::parse(list).expect("a list");
@@ -62,12 +63,14 @@ fn what_random_programs_find_at_v2_is_known_and_each_bug_has_few_signatures() {
     }
     for right in ["candidate:v2", "candidate:rfc"] {
         let found = signatures(right, 1, 100_000);
-        // The first version does not know FIXED_NOREPLACE, and refuses I/O memory otherwise.
+        // The first version of the patch does not know FIXED_NOREPLACE, and refuses I/O memory with
+        // another errno.
         let rfc = |s: &str| right == "candidate:rfc" && s.starts_with("errno/copy/EINVAL-for-");
         let strange = |s: &&String| !rfc(s) && known.iter().all(|(name, _)| name != *s);
         let strange: Vec<_> = found.keys().filter(strange).collect();
         assert!(strange.is_empty(), "{right}: {strange:?}");
-        // E takes a family of five: feedback finds it, chance does not.
+        // Bug E needs a family of five processes. Fuzzing with feedback finds it, random programs
+        // do not.
         for bug in 'A'..='D' {
             let met = known.iter().any(|(name, letter)| *letter == bug && found.contains_key(name));
             assert!(met, "{right}: {bug} was not found");

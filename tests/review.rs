@@ -1,11 +1,12 @@
-//! The review in docs: the claims of its programs, and that it says what they show.
+//! The review in `docs/`: the claims of its programs hold, and its pages show these programs.
 //!
 //! `ci/review` writes docs/review.md and docs/review.html from docs/review.in.md and the programs
-//! in corpus/review; here it is an error if they are not what it would write.
+//! in corpus/review. A test fails if the pages differ from the output of `ci/review`.
 //!
-//! A program's first line is a sentence. Then come claims, `# MACHINE: CLAIM, CLAIM…`: of the
-//! machine beside the reference (`agrees`, `diverges SIGNATURE`), and of what it shows after the
-//! last operation, in lockstep or, with `alone`, whatever the reference thinks of it.
+//! The first line of a program is a sentence. The claims follow: `# MACHINE: CLAIM, CLAIM…`. A
+//! claim is about the comparison of the machine with the reference (`agrees`, `diverges
+//! SIGNATURE`), or about the state of the machine after the last operation. The machine runs in
+//! lockstep with the reference; with `alone` it runs without the reference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,9 +37,9 @@ fn read(path: &Path) -> String {
 struct Reviewed {
     text: String,
     program: Program,
-    /// What it shows, in a sentence.
+    /// A sentence that says what the program shows.
     sentence: String,
-    /// Machine, whether alone, and claims.
+    /// The machine, whether it runs alone, and the claims.
     claims: Vec<(String, bool, Vec<String>)>,
 }
 
@@ -76,7 +77,7 @@ fn run(program: &Program, right: MachineName) -> Run {
     Run::of(&mut Lockstep::new(MachineName::Reference.build(), right.build()), program)
 }
 
-/// Whether a claim holds of what a machine shows after the last operation.
+/// Returns whether a claim holds for the state of a machine after the last operation.
 fn holds(claim: &str, program: &Program, seen: &[Observation]) -> bool {
     let last = seen.last().expect("an operation");
     let copy = || last.copy.expect("copy_vma() ran");
@@ -152,7 +153,7 @@ fn has_fault(machine: &str) -> bool {
     machine.contains('+')
 }
 
-/// Checks the claims of the machines that are chosen.
+/// Checks the claims about the chosen machines.
 fn show_what_they_claim(chosen: fn(&str) -> bool) {
     let mut checked = 0;
     for (name, reviewed) in reviewed() {
@@ -192,7 +193,7 @@ fn show_what_they_claim(chosen: fn(&str) -> bool) {
 
 #[test]
 fn how_many_entries_the_chains_of_the_five_bugs_have() {
-    // Question 5: what a restriction to one entry would refuse.
+    // Question 5: a restriction to one entry would refuse the programs with longer chains.
     for (name, process, page, entries) in [
         ("aliasing", 0, 4, 0),
         ("aliasing-overlap", 0, 1, 0),
@@ -214,14 +215,14 @@ fn how_many_entries_the_chains_of_the_five_bugs_have() {
     }
 }
 
-/// Whether a page or a plain text is written.
+/// The format of the written review.
 #[derive(Clone, Copy, PartialEq)]
 enum Form {
     Markdown,
     Html,
 }
 
-/// The review with its programs put in.
+/// Returns the review with its programs inserted.
 fn render(form: Form, programs: &BTreeMap<String, Reviewed>, used: &mut Vec<String>) -> String {
     let source = read(&root().join("docs/review.in.md"));
     let mut out = String::new();
@@ -249,7 +250,7 @@ fn link(name: &str) -> String {
     format!("[{name}](../corpus/review/{name}.txt)")
 }
 
-/// A cell of the table: whether it merges, and what the rule says.
+/// Returns a cell of the table: whether the VMAs merge, and the reason of the merge rule.
 fn cell(name: &str, of: &Reviewed) -> String {
     let run = run(&of.program, machine("fixed"));
     let copy = run.steps.last().and_then(|step| step.left.copy).expect("copy_vma() ran");
@@ -263,13 +264,13 @@ fn cell(name: &str, of: &Reviewed) -> String {
     format!("{word}: {} ({})", conditions.join("; "), link(name))
 }
 
-/// The program with its claims.
+/// Returns the program with its claims.
 fn listed(name: &str, of: &Reviewed) -> String {
     let body: Vec<&str> = of.text.lines().skip(1).collect();
     format!("{} ({})\n\n```text\n{}\n```", of.sentence, link(name), body.join("\n"))
 }
 
-/// The program as `vmadiff replay` shows it, at one revision.
+/// Returns the program as `vmadiff replay` shows it for one revision.
 fn shown(name: &str, of: &Reviewed, right: MachineName, form: Form) -> String {
     let finding = Finding::of(run(&of.program, right));
     let mut text = format!("{} ({})\n\n", of.sentence, link(name));
@@ -280,7 +281,7 @@ fn shown(name: &str, of: &Reviewed, right: MachineName, form: Form) -> String {
         Form::Html => {
             let program = render::program(&finding, Look::default());
             let _ = write!(text, "```text\n{program}```\n\n");
-            // A block of HTML ends at an empty line; there is none in it.
+            // In Markdown an empty line ends a block of HTML. The divergence has no empty line.
             text.push_str(&page::divergence(&finding));
         }
     }
@@ -290,7 +291,7 @@ fn shown(name: &str, of: &Reviewed, right: MachineName, form: Form) -> String {
 fn html(markdown: &str) -> String {
     use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag};
     let events: Vec<Event<'_>> = Parser::new_ext(markdown, Options::ENABLE_TABLES).collect();
-    // Headings have the names that a link to them has where Markdown is shown.
+    // Headings have the same names as in a Markdown viewer, so that links to them work.
     let mut titles = Vec::new();
     for (at, event) in events.iter().enumerate() {
         if let Event::Start(Tag::Heading { .. }) = event {

@@ -1,7 +1,8 @@
-//! The rules of later kernels, on any machine: each accepts the behaviour of the later kernel and
-//! nothing else. `corpus/kernel` has a program just inside each rule, `corpus/kernel/outside` one just
-//! outside, and `corpus/kernel/recorded` what a running kernel showed after the last operation of the
-//! first. `tests/kernel.rs` runs them on the kernel of this machine.
+//! The rules of later kernels, tested without a kernel: each rule accepts the behaviour of the
+//! later kernel and no other behaviour. For each rule `corpus/kernel` has a program that the rule
+//! changes, and `corpus/kernel/outside` has a similar program that the rule does not change.
+//! `corpus/kernel/recorded` has the observation of a running kernel after the last operation of the
+//! first program. `tests/kernel.rs` runs the programs on the running kernel.
 
 mod common {
     pub(crate) mod rules;
@@ -18,12 +19,12 @@ use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags, Vma};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{About, Bug, Rule, Rules, Version};
 
-/// The rules whose behaviour no kernel at hand has shown yet: kernels before 6.17 have the first
-/// three, and the last one depends on the processor.
+/// The rules without a recorded observation, because no available kernel has them. Kernels before
+/// 6.17 have the first three; the last one depends on the processor.
 const NOT_RECORDED: [Rule; 4] =
     [Rule::MremapUnmappedFirst, Rule::MadviseCutEagain, Rule::MmapMergesNext, Rule::ExecuteOnly];
 
-/// Runs a program, and returns each observation with the rules that the operation applied.
+/// Runs a program and returns each observation with the rules that the operation applied.
 fn run(program: &Program, rules: Rules) -> Vec<(Observation, Rules)> {
     let mut reference = Reference::with_rules(rules);
     reference.reset(&program.limits);
@@ -53,7 +54,8 @@ fn inside_a_rule_the_last_operation_alone_shows_a_difference_from_5_2_1() {
             let same = shown(later) == shown(original);
             assert_eq!(same, at != last, "{}: operation {at}", rule.name());
         }
-        // The anon_vma of a child is not shown: these two are applied by the fork before.
+        // The observation of a fork does not show the anon_vma of the child. The fork before the
+        // last operation applies these two rules.
         let hidden = matches!(rule, Rule::WipeonforkAnonVma | Rule::AnonVmaReuse);
         let applied: Vec<_> = (0..=last).filter(|&at| later[at].1 == only(rule)).collect();
         assert_eq!(applied, [if hidden { last - 1 } else { last }], "{}", rule.name());
@@ -92,20 +94,20 @@ fn a_rule_gives_what_a_running_kernel_showed() {
     }
 }
 
-/// A change of what is shown after the last operation of a program.
+/// A change of the observation after the last operation of a program.
 #[derive(Debug)]
 enum Edit {
-    /// Another result.
+    /// The operation has this result.
     Answers(Result<u8, Errno>),
-    /// The VMAs on both sides of the page are one.
+    /// The VMAs on both sides of the page are one VMA.
     Joined(u8, u8),
     /// The VMA is cut in two at the page.
     Cut(u8, u8),
     /// The VMA of the page has these flags changed.
     Flags(u8, u8, VmFlags),
-    /// The VMA of the page begins so many pages later in its file.
+    /// The page offset of the VMA is this many pages larger.
     Offset(u8, u8, i64),
-    /// The anon_vma of the page's VMA is no more than the last one of its chain.
+    /// The anon_vma of the page's VMA is the last one of its chain.
     Reused(u8, u8),
 }
 
@@ -171,7 +173,8 @@ impl Edit {
     }
 }
 
-/// The behaviours next to a rule, in its program inside (`true`) or outside, that it must not accept.
+/// Returns behaviours next to a rule, which the rule must not accept. Each changes the program that
+/// the rule changes (`true`) or the program in `outside` (`false`).
 fn near(rule: Rule) -> Vec<(bool, Edit)> {
     use Edit::*;
     let account = VmFlags::VM_ACCOUNT;
@@ -206,7 +209,7 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         Rule::MremapGrowMerges => vec![(true, Offset(0, 1, 1)), (false, Joined(0, 3))],
         Rule::AnonVmaReuse => vec![(true, Joined(0, 1)), (false, Reused(1, 0))],
         Rule::MmapMergesNext => vec![(true, Joined(1, 2)), (false, Cut(0, 2))],
-        // The offset of 5.2.1, and offsets on both sides of the right one.
+        // The offset of 5.2.1, and offsets below and above the right one.
         Rule::UffdOffset => vec![
             (true, Offset(0, 14, -2)),
             (true, Offset(0, 14, -1)),
@@ -252,7 +255,8 @@ fn a_rule_does_not_accept_what_is_near_it() {
 
 #[test]
 fn uffd_offset_also_joins_where_the_offset_of_the_range_fits() {
-    // Beyond the program of the rule, where the offset of the VMA fits and that of the range does not.
+    // In the program of the rule the offset of the VMA fits and the offset of the range does not.
+    // Here the offset of the range fits.
     let program: Program = "mmap 0 0 2 rw anon_private\nmmap 0 2 2 rw anon_private\n\
                             uffd_register 0 2 2 0\nuffd_register 0 1 1 0\n"
         .parse()
@@ -294,7 +298,7 @@ fn rules_go_by_version_from_the_first_to_the_last_that_has_them() {
     }
 }
 
-/// The table of docs/rules.md.
+/// Returns the table of docs/rules.md.
 fn table() -> String {
     let version = |version: Option<Version>| version.map_or("-".into(), |v| v.to_string());
     let rows = Rule::ALL.iter().map(|rule| {

@@ -1,4 +1,5 @@
-//! The seeds: text that people write, in step with the corpus files, each true to what it claims.
+//! The seeds: the text that people write has the same programs as the corpus files, and each seed
+//! shows the behaviour that it claims.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,14 @@ fn corpus_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// Name, text and program of every seed that people wrote.
+/// Returns name, text and program of every seed that people wrote.
 fn seeds() -> Vec<(String, String, Program)> {
     let seeds = programs("seeds");
     assert!(seeds.len() >= 100);
     seeds
 }
 
-/// Those that were made of real programs.
+/// Returns name, text and program of every seed that was made from a real program.
 fn real() -> Vec<(String, String, Program)> {
     let real = programs("real");
     assert!(real.len() >= 50);
@@ -54,7 +55,7 @@ fn diverges(program: &Program, right: &str) -> Option<Divergence> {
     Lockstep::new(build("reference"), build(right)).run(program)
 }
 
-/// What the reference shows after the last operation.
+/// Returns the observation of the reference after the last operation.
 fn last(program: &Program) -> Observation {
     let mut machine = build("reference");
     let mut seen = Observation::default();

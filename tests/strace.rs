@@ -1,4 +1,5 @@
-//! Logs of strace: what is read from them, and the programs that come of them.
+//! Logs of strace: the system calls that are read from a log, and the programs that are made from
+//! them.
 
 mod common;
 
@@ -16,7 +17,7 @@ fn programs_with(text: &str, touch: bool) -> Import {
     import(&log(text), Options { touch, operations: 64 })
 }
 
-/// The only program that comes of a log.
+/// Returns the only program that is made from a log.
 fn program(text: &str) -> String {
     let import = programs_with(text, false);
     assert_eq!(import.programs.len(), 1, "{import:?}");
@@ -41,7 +42,7 @@ fn every_way_to_write_a_line_says_the_same() {
     ] {
         let text: String = THREE.lines().map(|line| format!("{before}{line}{after}\n")).collect();
         if before.contains("(+") {
-            // Two columns of time are not strace's.
+            // strace never writes two columns of time.
             assert!(matches!(read(text.as_bytes()), Err(StraceError::Garbage { .. })), "{text}");
             continue;
         }
@@ -56,7 +57,7 @@ fn every_way_to_write_a_line_says_the_same() {
         };
         assert_eq!(calls(&events), calls(&plain), "{prefix}");
     }
-    // Numbers, as -X raw and -X verbose write flags.
+    // `-X raw` and `-X verbose` write flags as numbers.
     let raw = THREE.replace("PROT_READ", "0x1").replace("MAP_PRIVATE|MAP_ANONYMOUS", "0x22");
     assert_eq!(log(&raw).events, plain);
     let verbose = THREE.replace("PROT_READ", "0x1 /* PROT_READ */");
@@ -94,7 +95,8 @@ mremap(0x20000000, 131072, 65536, MREMAP_MAYMOVE) = 0x20000000
     let text = program(text);
     let words: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
     let n = |line: usize, word: usize| words[line][word].parse::<u8>().expect("a number");
-    // mmap 0 page len; mremap 0 page old new flags to; mprotect 0 page len; mremap in place.
+    // The lines: `mmap 0 page len`, `mremap 0 page old new flags to`, `mprotect 0 page len`, and an
+    // `mremap` in place.
     assert_eq!((n(0, 2), n(0, 3)), (n(1, 2), n(1, 3)), "{text}");
     assert!(n(1, 4) > n(1, 3) && words[1][5] == "MAYMOVE|FIXED", "{text}");
     let to = n(1, 6);
@@ -122,14 +124,15 @@ fn processes_fork_threads_share_and_vfork_shares_until_exec() {
     };
     let text = [
         mmap(1, 1),
-        // A thread: the same address space.
+        // A thread has the same address space.
         "1 clone3({flags=CLONE_VM|CLONE_FS|CLONE_THREAD|CLONE_SETTLS, stack=0x1}, 88) = 2\n".into(),
         mmap(2, 3),
-        // A child that is heard of before its parent returns.
+        // The log has a call of the child before the clone() of its parent returns.
         "1 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n".into(),
         mmap(3, 5),
         "1 <... clone resumed>, child_tidptr=0x7f) = 3\n".into(),
-        // vfork: the parent's address space, then one of its own, which is another family.
+        // A child of vfork has the address space of its parent, and later one of its own, which
+        // belongs to another family.
         "1 vfork( <unfinished ...>\n".into(),
         mmap(4, 7),
         "4 execve(\"/bin/true\", [\"true\"], 0x1 /* 2 vars */) = 0\n".into(),
@@ -166,7 +169,7 @@ fn on_a_terminal_a_thread_has_a_number_only_where_there_are_several() {
     };
     let text = [
         mmap(1),
-        // The remark begins in the midst of a line, which goes on after it.
+        // The message of strace interrupts a line, which continues after it.
         "clone(child_stack=NULL, flags=SIGCHLDstrace: Process 8 attached\n".into(),
         ", child_tidptr=0x7f) = 8\n".into(),
         "[pid 7] ".into(),
@@ -225,7 +228,7 @@ fn a_long_log_is_cut_into_windows_that_stand_alone() {
         last = imported.lines.1;
         let text = program.to_string();
         assert!(text.starts_with("mmap 0 ") && program.ops.len() <= 64, "{text}");
-        // What succeeded for a real program succeeds in each piece.
+        // A call that succeeded in the real program succeeds in each piece.
         let mut machine = vmadiff::machines::MachineName::Reference.build();
         machine.reset(&program.limits);
         let mut seen = Observation::default();
@@ -317,11 +320,11 @@ fn what_is_no_log_is_refused_with_the_line() {
     assert!(
         error(b"exit(0) = ?\nroses\nviolets\n").contains("line 2: not a line of strace: `roses`")
     );
-    // However long or deep a line is.
+    // A very long line and a deeply nested line give an error.
     assert!(error(&b"(".repeat(3 << 20)).contains("line 1"));
     let deep = format!("mmap({} = 0\n", "[".repeat(1 << 19));
     assert!(error(deep.as_bytes()).contains("line 1"));
-    // A log cut anywhere is read up to the cut, or refused; it never panics.
+    // A log that is cut at any byte is read up to the cut, or refused. Reading never panics.
     let whole = "1 clone3({flags=CLONE_VM, a=\"x\\\"\"}, 88) = 2\n2 mmap(NULL, 4096, PROT_READ, \
                  MAP_SHARED, 3</a>, 0) = 0xfffffffffffff000\n1 brk(0xffffffffffffffff) = \
                  0xffffffffffffffff\n2 munmap(0xfffffffffffff000, 18446744073709551615) = 0\n";

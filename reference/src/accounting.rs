@@ -22,12 +22,12 @@ fn is_locked(vma: &&Vma) -> bool {
 }
 
 impl Mm {
-    /// `total_vm`, in pages.
+    /// Returns `total_vm`, in pages.
     fn total_vm(&self) -> u32 {
         pages(self.vmas())
     }
 
-    /// `locked_vm`, in pages.
+    /// Returns `locked_vm`, in pages.
     pub(crate) fn locked_vm(&self) -> u32 {
         let counted = i64::from(pages(self.vmas().iter().filter(is_locked)));
         (counted + self.locked_excess).max(0) as u32
@@ -55,21 +55,21 @@ impl Mm {
         self.all_in(range).iter().map(move |vma| vma.part(range))
     }
 
-    /// The number of pages of `range` that are mapped (`count_vma_pages_range()`).
+    /// Returns the number of mapped pages of `range` (`count_vma_pages_range()`).
     pub(crate) fn mapped_in(&self, range: Range) -> u32 {
         self.parts_in(range).map(|vma| u32::from(vma.range.len())).sum()
     }
 
-    /// The number of pages of `range` that are locked (`count_mm_mlocked_page_nr()`).
+    /// Returns the number of locked pages of `range` (`count_mm_mlocked_page_nr()`).
     pub(crate) fn locked_in(&self, range: Range) -> u32 {
         let locked = self.parts_in(range).filter(|vma| is_locked(&vma));
         locked.map(|vma| u32::from(vma.range.len())).sum()
     }
 }
 
-/// The rule that forbids `more` under a limit; none where the limit allows it.
+/// Returns the limit `max` with its values if `have + more` passes it, else `None`.
 fn past(have: u32, more: u32, max: u32) -> Option<Limit> {
-    // A limit is a byte of the program, or the kernel's default: less than 2^16. So is a count.
+    // A limit is a byte of the program or the kernel's default. Limits and counts are below 2^16.
     (have + more > max).then_some(Limit { have: have as u16, more: more as u16, max: max as u16 })
 }
 

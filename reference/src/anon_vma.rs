@@ -27,7 +27,7 @@ struct AnonVma {
 }
 
 impl AnonVma {
-    /// The count that 5.2.1 keeps (`anon_vma->degree`), which does not tell the two apart.
+    /// Returns the count that 5.2.1 keeps (`anon_vma->degree`): VMAs and children together.
     fn degree(&self) -> u32 {
         self.active + self.children
     }

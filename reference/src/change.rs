@@ -104,7 +104,7 @@ impl Syscall<'_> {
     /// it does not merge either.
     ///
     /// # Errors
-    /// As [`Syscall::change`].
+    /// The errors of [`Syscall::change`].
     pub(crate) fn change_flags(
         &mut self,
         at: usize,

@@ -156,7 +156,7 @@ impl World {
     /// The source is the merged VMA where it was redirected.
     ///
     /// # Errors
-    /// Those of [`World::permitted`].
+    /// The errors of [`World::permitted`].
     fn copy_range(&mut self, copy: &Copy, report: &mut Option<CopyReport>) -> Result<u8, Refusal> {
         let range = match self.permitted(copy) {
             Ok(range) => range,

@@ -143,7 +143,7 @@ impl Syscall<'_> {
     /// index of the first one inside.
     ///
     /// # Errors
-    /// `ENOMEM` as [`Syscall::munmap`].
+    /// `ENOMEM` for the same reason as in [`Syscall::munmap`].
     fn cut_out(&mut self, range: Range) -> Result<usize, Refusal> {
         let mut at = self.mm.first_ending_after(range.start);
         let first = self.mm.vmas()[at].range;

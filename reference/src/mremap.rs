@@ -52,7 +52,7 @@ impl Syscall<'_> {
         }
         let at = self.may_resize(page, old_len, new_len)?;
         let grown = Range { start: page.plus(old_len), end: page.plus(new_len) };
-        // `vma_expandable()`: the VMA itself may go on past the old length.
+        // `vma_expandable()`: the VMA itself may continue after the old length.
         if let Some(there) = self.mm.all_in(grown).first() {
             let occupied = there.range;
             if !flags.may_move() {
@@ -66,7 +66,8 @@ impl Syscall<'_> {
         let vma = self.mm.vmas()[at];
         let new = Vma { range: grown, pgoff: vma.pgoff_of(grown.start), ..vma };
         if self.later.applies(later::Rule::MremapGrowMerges, || {
-            // With the VMA itself it would merge on any kernel.
+            // Only the right neighbour counts: on any kernel the new range joins the VMA that
+            // grows.
             self.neighbours(&new, Origin::Grown).1.is_some()
         }) {
             self.join(&new, Origin::Grown);
@@ -194,8 +195,8 @@ impl Syscall<'_> {
     /// [`Syscall::may_resize`] of a move, with the checks of `DONTUNMAP`.
     ///
     /// # Errors
-    /// Those of [`Syscall::may_resize`]. With `DONTUNMAP`, `EINVAL` for memory that the kernel does not
-    /// take.
+    /// The errors of [`Syscall::may_resize`]. With `DONTUNMAP`, `EINVAL` for memory that the kernel
+    /// does not take.
     fn may_move_to(
         &self,
         page: Page,

@@ -54,7 +54,7 @@ impl Syscall<'_> {
         fault.map(|()| 0).map_err(|fault| self.failed(fault, at, page, Errno::SIGBUS))
     }
 
-    /// The refusal of a call by a fault; `sigbus` is the error for a page beyond the file.
+    /// Returns the refusal of a call by a fault; `sigbus` is the error for a page beyond the file.
     fn failed(&self, fault: Fault, at: usize, page: Page, sigbus: Errno) -> Refusal {
         let vma = self.mm.vmas()[at].range;
         let (errno, function, rule) = match fault {

@@ -160,7 +160,7 @@ pub enum Progress {
 }
 
 impl Refusal {
-    /// The same refusal, of a call that had done so much.
+    /// Returns the refusal with the work that was done before.
     #[inline]
     pub(crate) fn after(self, progress: Progress) -> Refusal {
         Refusal { progress, ..self }

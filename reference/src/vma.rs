@@ -34,12 +34,12 @@ impl Vma {
         self.file == Some(shmem::DEVICE)
     }
 
-    /// The offset of `page`, which is a page of the VMA.
+    /// Returns the offset of `page`, which is a page of the VMA.
     pub(crate) fn pgoff_of(&self, page: Page) -> PageOffset {
         self.pgoff.plus(page.0 - self.range.start.0)
     }
 
-    /// The part of the VMA that lies in `range`.
+    /// Returns the part of the VMA that lies in `range`.
     pub(crate) fn part(&self, range: Range) -> Vma {
         let range = self.range.intersection(range);
         Vma { range, pgoff: self.pgoff_of(range.start), ..*self }
@@ -50,13 +50,13 @@ impl Vma {
         self.flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED) == VmFlags::VM_WRITE
     }
 
-    /// The VMA loses its userfaultfd context.
+    /// Removes the userfaultfd context of the VMA.
     pub(crate) fn drop_uffd(&mut self) {
         self.uffd = None;
         self.flags -= VmFlags::UFFD;
     }
 
-    /// The VMA as an observation shows it, without its chain.
+    /// Returns the VMA as an observation shows it, without its chain.
     #[inline]
     pub(crate) fn shown(&self) -> observation::Vma {
         observation::Vma::new(

@@ -27,17 +27,17 @@ fn neighbours_that_differ_in_protection_alone_share_one() {
             &format!("{cut}touch 0 5 1\ntouch 0 3 1"),
             "1..3 rw- @1, 3..5 rwx @3 A[A], 5..7 rw- @5 A[A]",
         ),
-        // The next is asked before the previous.
+        // The next VMA is asked before the previous one.
         (
             &format!("{cut}touch 0 1 1\ntouch 0 5 1\ntouch 0 3 1"),
             "1..3 rw- @1 A[A], 3..5 rwx @3 B[B], 5..7 rw- @5 B[B]",
         ),
-        // Any other flag, and no one shares.
+        // VMAs that differ in any other flag do not share an anon_vma.
         (
             "mmap 0 1 4 rw anon_private\nmadvise 0 3 2 RANDOM\ntouch 0 1 1\ntouch 0 3 1",
             "1..3 rw- @1 A[A], 3..5 rw- @3 RAND_READ B[B]",
         ),
-        // A chain of two is not shared either.
+        // The anon_vma of a VMA whose chain has two entries is not shared.
         (
             "mmap 0 1 4 rw anon_private\nmprotect 0 3 2 rwx\ntouch 0 1 1\nfork 0\ntouch 1 3 1",
             "1..3 rw- @1 A[A], 3..5 rwx @3\n1..3 rw- @1 B[BA], 3..5 rwx @3 C[C]",
@@ -63,17 +63,18 @@ fn a_child_hangs_on_its_parents_chain_and_one_more() {
 
 #[test]
 fn an_anon_vma_without_vma_and_with_one_child_is_taken_again() {
-    // 1's own, B, has no VMA any more when 2 forks. A, the root, never is: it counts itself.
+    // B, the anon_vma of process 1, has no VMA any more when process 2 forks, so it is reused. The
+    // root A is never reused: it counts itself as a child.
     ends_with(&[(
         "mmap 0 1 1 rw anon_private\ntouch 0 1 1\nfork 0\nfork 1\nexit 1\nfork 2",
         "1..2 rw- @1 A[A]\n1..2 rw- @1 B[CBA]\n1..2 rw- @1 C[CBA]",
     )]);
-    // While 1 lives, B has a VMA and a child.
+    // While process 1 lives, B has a VMA and a child, so it is not reused.
     ends_with(&[(
         "mmap 0 1 1 rw anon_private\ntouch 0 1 1\nfork 0\nfork 1\nfork 2",
         "1..2 rw- @1 A[A]\n1..2 rw- @1 B[BA]\n1..2 rw- @1 C[CBA]\n1..2 rw- @1 D[DCBA]",
     )]);
-    // With two children it is not: rmap walks would meet both.
+    // With two children B is not reused: reverse-map walks would meet both.
     ends_with(&[(
         "mmap 0 1 1 rw anon_private\ntouch 0 1 1\nfork 0\nfork 1\nfork 1\nexit 1\nfork 2",
         "1..2 rw- @1 A[A]\n1..2 rw- @1 B[BCDA]\n1..2 rw- @1 C[CDA]\n1..2 rw- @1 E[EDA]",
@@ -93,7 +94,7 @@ fn for_ever_forking_does_not_make_the_chain_longer() {
 
 #[test]
 fn an_anon_vma_goes_with_the_last_vma_that_hangs_on_it() {
-    // The new one is not the old one, whatever its number.
+    // The new anon_vma is not the old one, even if it has the same number.
     let outcome = run("mmap 0 1 1 rw anon_private\ntouch 0 1 1\nfork 0\nmunmap 0 1 1\n\
          mmap 0 1 1 rw anon_private\ntouch 0 1 1");
     assert_eq!(outcome.maps(), "1..2 rw- @1 A[A]\n1..2 rw- @1 B[BC]");

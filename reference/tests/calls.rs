@@ -78,14 +78,15 @@ fn holes_stop_some_walks_and_not_others() {
         ("uffd_register 0 0 9", Ok(0), "1..3 rw- @1 uffd0, 5..7 rw- @5 uffd0"),
         ("mbind 0 0 9 BIND", Err(Errno::EFAULT), "1..3 rw- @1, 5..7 rw- @5"),
         ("mbind 0 1 6 BIND", Err(Errno::EFAULT), "1..3 rw- @1, 5..7 rw- @5"),
-        // A hole at the end is not noticed; between, the default policy does not mind.
+        // mbind does not notice a hole at the end. With the default policy it accepts a hole
+        // between two VMAs.
         ("mbind 0 1 3 BIND", Ok(0), "1..3 rw- @1 BIND, 5..7 rw- @5"),
         ("mbind 0 1 6 BIND\nmbind 0 1 6 DEFAULT", Ok(0), "1..3 rw- @1, 5..7 rw- @5"),
     ] {
         let outcome = after(op);
         assert_eq!((outcome.last(), outcome.maps().as_str()), (result, maps), "{op}");
     }
-    // What mbind passes over, because its pages cannot migrate, is a hole to it.
+    // mbind treats a VMA whose pages cannot migrate as a hole.
     returns(&[
         (
             "mmap 0 1 1 rw anon_private\nmmap 0 2 1 rw special\nmmap 0 3 1 rw anon_private\nmbind 0 1 3 BIND",
@@ -197,7 +198,7 @@ fn a_refusal_says_how_far_the_walk_came() {
         let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
         reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
     };
-    // The file may not be written, so the walk ends at its mapping.
+    // The file is open for reading only, so the walk ends at its mapping.
     let two = "mmap 0 1 2 r anon_private\nmmap 0 3 2 r readonly_shared\n";
     for (op, expected) in [
         ("mprotect 0 1 1 rw", None),

@@ -14,7 +14,7 @@ const PAIR: &str = "fork 0\nmmap 0 1 4 rw anon_private\ntouch 0 2 1\n";
 fn point_1_exactly_the_range_is_mapped_with_the_sources_attributes() {
     ends_with(&[
         (&format!("{PAIR}copy 1 2 2 0 10 FIXED"), "1..5 rw- @1 A[A]\n10..12 rw- @2 A[A]"),
-        // Never faulted: the offset fits the new address.
+        // The source was never faulted, so the copy has the offset of its new address.
         (
             "mmap 0 1 4 rw anon_private\nfork 0\ncopy 1 2 2 0 10 FIXED",
             "1..5 rw- @1\n1..5 rw- @1, 10..12 rw- @10",
@@ -23,12 +23,12 @@ fn point_1_exactly_the_range_is_mapped_with_the_sources_attributes() {
             "mmap 0 1 4 rw file1_private - 7\nmbind 0 1 4 BIND\nfork 0\ncopy 1 2 2 0 10 FIXED",
             "1..5 rw- 7 file1 BIND\n1..5 rw- 7 file1 BIND, 10..12 rw- 8 file1 BIND",
         ),
-        // As in a move, not as in a fork: the whole chain, and no new anon_vma.
+        // The copy gets the whole chain and no new anon_vma, as in a move and unlike in a fork.
         (
             "mmap 0 1 1 rw anon_private\ntouch 0 1 1\nfork 0\ncopy 0 1 1 1 10 FIXED",
             "1..2 rw- @1 A[A], 10..11 rw- @1 B[BA]\n1..2 rw- @1 B[BA]",
         ),
-        // What was mapped there is not any more.
+        // The copy replaces the mappings at its destination.
         (
             &format!("{PAIR}mmap 1 9 4 r file0_shared\ncopy 1 2 2 0 10 FIXED"),
             "1..5 rw- @1 A[A]\n9..10 r-- 0 file0, 10..12 rw- @2 A[A], 12..13 r-- 3 file0",
@@ -95,13 +95,13 @@ fn point_3_with_flags_cleared_a_copy_is_not_what_only_the_source_is() {
 #[test]
 fn point_4_the_copy_merges_where_the_rule_lets_it() {
     for (text, maps) in [
-        // One half and then the other.
+        // Two halves are copied one after the other.
         (format!("{PAIR}copy 1 1 2 0 10 FIXED\ncopy 1 3 2 0 12 FIXED"), "1..5 rw- @1 A[A]\n10..14 rw- @1 A[A]"),
-        // Between two halves.
+        // A range is copied between two copies.
         (format!("{PAIR}copy 1 1 1 0 10 FIXED\ncopy 1 4 1 0 13 FIXED\ncopy 1 2 2 0 11 FIXED"), "1..5 rw- @1 A[A]\n10..14 rw- @1 A[A]"),
-        // The offsets do not run on.
+        // The offset of the second copy is not the one after the first copy.
         (format!("{PAIR}copy 1 1 2 0 10 FIXED\ncopy 1 1 2 0 12 FIXED"), "1..5 rw- @1 A[A]\n10..12 rw- @1 A[A], 12..14 rw- @1 A[A]"),
-        // With the flags it will have, not with the source's.
+        // The merge rule compares the flags of the copy, not those of the source.
         ("mmap 0 1 4 rw anon_private LOCKED\nmmap 0 9 1 rw file0_private\nmmap 0 10 2 rw anon_private\nmunmap 0 1 4\nmmap 0 1 4 rw anon_private\nmlock 0 1 4 1\ncopy 0 1 2 0 12 FIXED".into(),
          "1..5 rw- @1 LOCKED LOCKONFAULT, 9..10 rw- 0 file0, 10..14 rw- @10"),
     ] {
@@ -111,7 +111,7 @@ fn point_4_the_copy_merges_where_the_rule_lets_it() {
 
 #[test]
 fn point_4_chains_are_the_same_if_their_entries_are() {
-    // Neighbours share an anon_vma, each by a chain of its own.
+    // Neighbours share an anon_vma, and each has a chain of its own.
     let outcome = run("mmap 0 1 2 rw anon_private\nmprotect 0 2 1 rwx\ntouch 0 1 1\ntouch 0 2 1\n\
          copy 0 1 1 0 10 FIXED\ncopy 0 2 1 0 20 FIXED\nmprotect 0 20 1 rw\n\
          copy 0 20 1 0 11 FIXED");
@@ -126,17 +126,17 @@ fn point_5_the_source_is_redirected_only_within_one_address_space() {
     let redirected = |text: &str| run(text).copies.last().map(|c| (c.merged, c.source_redirected));
     // The copy joins its source.
     assert_eq!(redirected("mmap 0 1 4 rw anon_private\ncopy 0 3 2 0 5 FIXED"), Some((true, true)));
-    // Previous, copy and source become one.
+    // The previous VMA, the copy and the source become one VMA.
     assert_eq!(
         redirected("mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\ncopy 0 5 2 0 3 FIXED"),
         Some((true, true))
     );
-    // The same addresses in another address space.
+    // The copy has the same addresses, but in another address space.
     assert_eq!(
         redirected("mmap 0 1 4 rw anon_private\nfork 0\ncopy 1 3 2 0 5 FIXED"),
         Some((true, false))
     );
-    // A merge elsewhere.
+    // The copy merges with a VMA that is not the source.
     assert_eq!(
         redirected("mmap 0 1 4 rw anon_private\nmmap 0 9 2 rw anon_private\ncopy 0 3 2 0 11 FIXED"),
         Some((true, false))
@@ -169,14 +169,14 @@ fn point_7_accounting_adds_up() {
         counters(&format!("{locked}copy_vma 1 1 4 0 10 0\nmunmap 1 10 4"), 1),
         (4, 0, 4, 1, 8)
     );
-    // Over what was mapped.
+    // The copy replaces mapped pages.
     assert_eq!(counters(&format!("{locked}copy 1 1 2 0 2 FIXED"), 1), (4, 0, 4, 3, 8));
-    // Nothing is charged for what is not.
+    // A copy of memory that is not charged is not charged.
     assert_eq!(
         counters("mmap 0 1 4 rw anon_private NORESERVE\ncopy 0 1 4 0 10 FIXED", 0),
         (8, 0, 8, 2, 0)
     );
-    // Where flags are kept, the limit on locked pages is.
+    // If the copy keeps its flags, the limit on locked pages is checked.
     returns(&[(
         "limits lock=4\nmmap 0 1 4 rw anon_private LOCKED\ncopy_vma 0 1 1 0 10 0",
         Err(Errno::EAGAIN),
@@ -195,7 +195,8 @@ fn point_8_the_rmap_locks_are_taken_where_they_are_needed() {
 
 #[test]
 fn point_9_a_copy_hangs_on_all_that_its_pages_may_hang_on() {
-    // The page is the grandparent's, the parent's or the child's.
+    // Each of the three pages was made by another process: the grandparent, the parent or the
+    // child.
     ends_with(&[(
         "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nfork 0\ntouch 1 2 1\nfork 1\ntouch 2 3 1\nfork 0\ncopy 3 1 3 2 10 FIXED",
         "1..4 rw- @1 A[A]\n1..4 rw- @1 B[BA]\n1..4 rw- @1 C[CBA]\n1..4 rw- @1 D[DA], 10..13 rw- @1 C[CBA]",
@@ -222,12 +223,13 @@ fn point_9_goes_before_point_4() {
 
 #[test]
 fn point_9_goes_before_point_4_within_an_address_space() {
-    // Process 0's VMAs, halves of one, come by one anon_vma again, each by a chain of its own.
+    // The two VMAs of process 0 are halves of one VMA. Both get the same anon_vma again, but each
+    // has a chain of its own.
     let halves = "mmap 0 1 2 rw anon_private\ntouch 0 1 1\nfork 0\nfork 0\nexit 1\nfork 2\nexit 0\n\
                   fork 1\nexit 1\nexit 2\nmprotect 0 1 1 r\nfork 0\nfork 1\nexit 0\n\
                   touch 2 2 1      # a page of the upper half's chain alone\n\
                   fork 2\nmremap 0 1 1 1 MAYMOVE|FIXED 9\nmprotect 0 9 1 rw\n";
-    // A copy is not joined with the other half; the original kernel's move is.
+    // A copy does not merge with the other half. A move of the original kernel does.
     for (last, expected) in [
         (
             "copy 0 2 1 0 10 FIXED",
@@ -260,7 +262,8 @@ fn point_10_a_call_that_fails_has_changed_nothing() {
         ("copy 1 1 2 0 9 FIXED|FIXED_NOREPLACE", Errno::EEXIST),
         ("copy 0 1 2 0 2 FIXED", Errno::EINVAL),
         ("copy_vma 0 1 2 0 2 1", Errno::EINVAL),
-        // 4 + 2 + 1 pages, and room for 12.
+        // The process has 7 mapped pages, mmap adds 4, and the limit of 12 leaves no room for 2
+        // more.
         ("mmap 0 20 4 rw file0_shared\ncopy 0 1 2 0 30 FIXED", Errno::ENOMEM),
     ] {
         let outcome = run(&format!("{world}{op}"));
@@ -353,7 +356,8 @@ fn point_9_every_part_of_a_copy_keeps_the_chain() {
         ("exit 1\nexit 0", "1..5 rw- @1 B[BA], 10..14 rw- @1 C[CA]"),
     ] {
         let maps = run(&format!("{grandchild}{op}")).maps();
-        // Letters count from the first process that is left: compare the shape of the chains.
+        // Letters are given in the order of the remaining processes, so only the shape of the
+        // chains is compared.
         let shape = |line: &str| {
             let mut seen = Vec::new();
             let letters = line.chars().map(|c| match c {

@@ -33,7 +33,7 @@ fn wiped_memory_has_an_anon_vma_at_once_and_no_pages() {
     let outcome = run("mmap 0 1 2 rw anon_private\ntouch 0 1 1\nmadvise 0 1 2 WIPEONFORK\nfork 0");
     assert_eq!(outcome.maps(), "1..3 rw- @1 WIPEONFORK A[A]\n1..3 rw- @1 WIPEONFORK B[B]");
     assert_eq!((outcome.anon_pages(0), outcome.anon_pages(1)), ("1".into(), String::new()));
-    // Even where the parent has none.
+    // The child gets an anon_vma even if the parent has none.
     ends_with(&[(
         "mmap 0 1 2 rw anon_private\nmadvise 0 1 2 WIPEONFORK\nfork 0",
         "1..3 rw- @1 WIPEONFORK\n1..3 rw- @1 WIPEONFORK A[A]",
@@ -47,7 +47,7 @@ fn wiped_memory_may_share_the_anon_vma_of_its_parents_neighbour() {
         "1..3 rw- @1 WIPEONFORK A[A], 3..5 r-- @3 WIPEONFORK\n\
          1..3 rw- @1 WIPEONFORK B[B], 3..5 r-- @3 WIPEONFORK A[A]",
     )]);
-    // It is compared with the neighbour while it is still locked as that one is.
+    // The child's VMA is compared with the neighbour while both still have the lock flags.
     ends_with(&[(
         "mmap 0 1 4 rw anon_private\nmadvise 0 1 4 WIPEONFORK\nmprotect 0 3 2 r\nmlock 0 1 4\nfork 0",
         "1..3 rw- @1 LOCKED WIPEONFORK A[A], 3..5 r-- @3 LOCKED WIPEONFORK\n\

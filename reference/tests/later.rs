@@ -52,11 +52,11 @@ fn a_rule_that_does_not_hold_changes_nothing_and_is_not_applied() {
 
 /// Programs that come near a rule, and whose last operation the rule must not change.
 const NEAR: &[(Rule, &str)] = &[
-    // A hole that 5.2.1 refuses as well, and a range without any.
+    // A hole that 5.2.1 refuses as well, and a range without holes.
     (Rule::MbindHoles, "mmap 0 1 1 rw anon_private\nmbind 0 0 2 PREFERRED"),
     (Rule::MbindHoles, "mmap 0 0 2 rw anon_private\nmbind 0 0 2 PREFERRED"),
     (Rule::WipeonforkAnonVma, "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nfork 0"),
-    // A move without the flag, with resizing, or of a file.
+    // A move without the flag, a move with resizing, and a move of a file mapping.
     (
         Rule::MremapDontunmap,
         "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED 8",
@@ -80,12 +80,12 @@ const NEAR: &[(Rule, &str)] = &[
     (Rule::MremapUnmappedFirst, "mmap 0 0 1 rw anon_private\nmremap 0 0 1 1 MAYMOVE|FIXED 0"),
     (Rule::MremapUnmapped, "mmap 0 0 2 rw anon_private\nmremap 0 0 2 1"),
     (Rule::MremapUnmapped, "mremap 0 0 1 1 MAYMOVE|FIXED 0"),
-    // ENOMEM for a hole stays ENOMEM, and so does that of another call.
+    // ENOMEM for a hole stays ENOMEM, and so does the ENOMEM of another call.
     (Rule::MadviseCutEagain, "mmap 0 0 3 rw anon_private\nmadvise 0 1 4 RANDOM"),
     (Rule::MadviseCutEagain, "limits map_count=2\nmmap 0 0 3 rw anon_private\nmprotect 0 1 1 r"),
     (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 1 0"),
     (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 2 1"),
-    // The next mapping differs, or does not touch.
+    // The next mapping has other flags, or is not adjacent.
     (
         Rule::MremapGrowMerges,
         "mmap 0 0 1 rw anon_private\nmmap 0 2 1 r anon_private\nmremap 0 0 1 2",
@@ -96,7 +96,7 @@ const NEAR: &[(Rule, &str)] = &[
     ),
     (Rule::AnonVmaReuse, "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1"),
     (Rule::AnonVmaReuse, "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1\nexit 1\nfork 2"),
-    // The first child's anon_vma has no VMA of its own any more, but two children.
+    // The first child's anon_vma no longer has a VMA of its own, but it has two children.
     (
         Rule::AnonVmaReuse,
         "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1\nfork 1\nexit 1\nfork 2",
@@ -110,7 +110,7 @@ const NEAR: &[(Rule, &str)] = &[
         "mmap 0 0 2 rw anon_private\nmmap 0 2 2 rw anon_private\nuffd_register 0 2 2 0\n\
          uffd_register 0 0 2 0",
     ),
-    // Faulted, or of a file, or still writable.
+    // The memory was faulted, is of a file, or stays writable.
     (Rule::MprotectUncharge, "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nmprotect 0 0 1 r"),
     (Rule::MprotectUncharge, "mmap 0 0 1 rw file0_private\nmprotect 0 0 1 r"),
     (Rule::MprotectUncharge, "mmap 0 0 1 rw anon_private\nmprotect 0 0 1 rwx"),
@@ -119,7 +119,7 @@ const NEAR: &[(Rule, &str)] = &[
         Rule::MmapCutsFirst,
         "limits map_count=1\nmmap 0 0 3 rw anon_private\nmmap 0 1 1 r file0_shared",
     ),
-    // Both were faulted; a range that descends from a fork.
+    // Both ranges were faulted, or the range descends from a fork.
     (
         Rule::MergeUnfaulted,
         "mmap 0 0 1 r anon_private\nmmap 0 1 1 rw anon_private\nmprotect 0 0 1 rw\n\

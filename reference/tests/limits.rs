@@ -30,7 +30,7 @@ fn no_cut_makes_one_vma_too_many() {
         ("uffd_register 0 2 1", ENOMEM, "1..5 rw- @1"),
         ("munmap 0 2 1", ENOMEM, "1..5 rw- @1"),
         ("mmap 0 2 1 r anon_private", ENOMEM, "1..5 rw- @1"),
-        // Here there are as many after as before.
+        // These calls leave as many VMAs as before.
         ("munmap 0 1 2", Ok(0), "3..5 rw- @3"),
         ("mprotect 0 1 4 r", Ok(0), "1..5 r-- @1"),
         ("madvise 0 1 4 RANDOM", Ok(0), "1..5 rw- @1 RAND_READ"),
@@ -89,11 +89,11 @@ fn locking_has_a_limit_of_its_own() {
     returns(&[
         (&format!("{limited}mlock 0 1 4"), Ok(0)),
         (&format!("{limited}mlock 0 1 5"), ENOMEM),
-        // What is locked already is not counted twice.
+        // Pages that are locked already are not counted twice.
         (&format!("{limited}mlock 0 1 4\nmlock 0 1 4 1"), Ok(0)),
         (&format!("{limited}mlock 0 1 3\nmlock 0 3 2"), Ok(0)),
         (&format!("{limited}mlock 0 1 3\nmlock 0 3 3"), ENOMEM),
-        // mmap counts it, even if it is going to be replaced.
+        // mmap counts locked pages even if it replaces them.
         (&format!("{limited}mlock 0 1 4\nmmap 0 1 1 rw anon_private LOCKED"), EAGAIN),
         (&format!("{limited}mmap 0 10 5 rw anon_private LOCKED"), EAGAIN),
         ("limits lock=4\nmmap 0 1 3 rw anon_private LOCKED\nmremap 0 1 3 4 -", Ok(1)),

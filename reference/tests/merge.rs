@@ -9,7 +9,7 @@ const TWO: &str = "mmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private";
 fn neighbours_that_agree_in_everything_are_one() {
     ends_with(&[
         (TWO, "1..5 rw- @1"),
-        // On both sides of a hole, and whichever comes first.
+        // Neighbours merge on both sides of a hole, in any order of the calls.
         (
             "mmap 0 5 2 rw anon_private\nmmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private",
             "1..7 rw- @1",
@@ -23,24 +23,24 @@ fn neighbours_that_agree_in_everything_are_one() {
 #[test]
 fn neighbours_that_differ_in_anything_stay_two() {
     ends_with(&[
-        // The page offset does not run on.
+        // The page offset of the right VMA is not the one after the left VMA.
         (
             "mmap 0 1 2 rw file0_shared - 7\nmmap 0 3 2 rw file0_shared - 8",
             "1..3 rw- 7 file0, 3..5 rw- 8 file0",
         ),
-        // Flags.
+        // The flags differ.
         ("mmap 0 1 2 rw anon_private\nmmap 0 3 2 r anon_private", "1..3 rw- @1, 3..5 r-- @3"),
         (
             "mmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private NORESERVE",
             "1..3 rw- @1, 3..5 rw- @3 NORESERVE",
         ),
         ("mmap 0 1 4 rw anon_private\nmadvise 0 3 2 DONTFORK", "1..3 rw- @1, 3..5 rw- @3 DONTCOPY"),
-        // VM_ACCOUNT alone: what was written once is charged for ever.
+        // Only VM_ACCOUNT differs: memory that was writable once stays charged.
         (
             "mmap 0 1 2 r anon_private\nmmap 0 3 2 rw anon_private\nmprotect 0 3 2 r",
             "1..3 r-- @1, 3..5 r-- @3",
         ),
-        // File: each shared anonymous mapping has its own.
+        // The files differ: each shared anonymous mapping has a file of its own.
         (
             "mmap 0 1 2 rw file0_shared - 7\nmmap 0 3 2 rw file1_shared - 9",
             "1..3 rw- 7 file0, 3..5 rw- 9 file1",
@@ -49,17 +49,17 @@ fn neighbours_that_differ_in_anything_stay_two() {
             "mmap 0 1 2 rw anon_shared\nmmap 0 3 2 rw anon_shared",
             "1..3 rw- 0 file4, 3..5 rw- 0 file5",
         ),
-        // userfaultfd context.
+        // The userfaultfd contexts differ.
         (
             "mmap 0 1 4 rw anon_private\nuffd_register 0 1 2 0\nuffd_register 0 3 2 1",
             "1..3 rw- @1 uffd0, 3..5 rw- @3 uffd1",
         ),
-        // Policy.
+        // The policies differ.
         (
             "mmap 0 1 4 rw anon_private\nmbind 0 1 2 BIND\nmbind 0 3 2 PREFERRED",
             "1..3 rw- @1 BIND, 3..5 rw- @3 PREFERRED",
         ),
-        // VM_SPECIAL, vm_ops->close.
+        // The VMAs are special (VM_SPECIAL) and have a vm_ops->close handler.
         (
             "mmap 0 1 2 rw special - 7\nmmap 0 3 2 rw special - 9",
             "1..3 rw- 7 PFNMAP IO DONTEXPAND file3, 3..5 rw- 9 PFNMAP IO DONTEXPAND file3",
@@ -82,25 +82,26 @@ fn soft_dirty_is_on_every_vma() {
 fn anon_vmas_must_be_the_same_or_one_missing() {
     let apart = "mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\ntouch 0 1 1\n";
     ends_with(&[
-        // A range never faulted on joins one that is faulted, on either side.
+        // A range that was never faulted joins a faulted neighbour on either side.
         ("mmap 0 1 2 rw anon_private\ntouch 0 1 1\nmmap 0 3 2 rw anon_private", "1..5 rw- @1 A[A]"),
         ("mmap 0 3 2 rw anon_private\ntouch 0 3 1\nmmap 0 1 2 rw anon_private", "1..5 rw- @1 A[A]"),
-        // Both sides of it faulted, with anon_vmas of their own: the left one wins.
+        // Both neighbours were faulted and have different anon_vmas: the range joins the left one.
         (
             &format!("{apart}touch 0 5 1\nmmap 0 3 2 rw anon_private"),
             "1..5 rw- @1 A[A], 5..7 rw- @5 B[B]",
         ),
-        // The left one has none: it takes over that of the right.
+        // The left neighbour has no anon_vma, so it takes the anon_vma of the right one.
         (
             "mmap 0 5 2 rw anon_private\ntouch 0 5 1\nmmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private",
             "1..7 rw- @1 A[A]",
         ),
-        // A faulted range does not join a neighbour never faulted on: its chain is empty.
+        // A faulted range does not join a neighbour that was never faulted: the neighbour's chain
+        // is empty.
         (
             "mmap 0 1 4 rw anon_private\nmprotect 0 3 2 r\ntouch 0 1 1\nmprotect 0 1 2 r",
             "1..3 r-- @1 A[A], 3..5 r-- @3",
         ),
-        // One that is not faulted does join a faulted neighbour.
+        // A range that was never faulted joins a faulted neighbour.
         (
             "mmap 0 1 4 rw anon_private\nmprotect 0 3 2 r\ntouch 0 1 1\nmprotect 0 3 2 rw",
             "1..5 rw- @1 A[A]",
@@ -110,13 +111,13 @@ fn anon_vmas_must_be_the_same_or_one_missing() {
 
 #[test]
 fn a_vma_that_descends_from_a_fork_takes_in_nothing_unfaulted() {
-    // Its chain has two entries; the parent's has one.
+    // The chain of the child's VMA has two entries; the chain of the parent's VMA has one.
     ends_with(&[(
         "mmap 0 1 2 rw anon_private\ntouch 0 1 1\nfork 0\n\
          mmap 0 3 2 rw anon_private\nmmap 1 3 2 rw anon_private",
         "1..5 rw- @1 A[A]\n1..3 rw- @1 B[BA], 3..5 rw- @3",
     )]);
-    // With the same anon_vma it merges for all that.
+    // A VMA with two entries merges with a neighbour that has the same anon_vma.
     ends_with(&[(
         "mmap 0 1 4 rw anon_private\ntouch 0 1 1\nfork 0\nmprotect 1 3 2 r\nmprotect 1 3 2 rw",
         "1..5 rw- @1 A[A]\n1..5 rw- @1 B[BA]",
@@ -127,12 +128,13 @@ fn a_vma_that_descends_from_a_fork_takes_in_nothing_unfaulted() {
 fn a_changed_part_joins_a_neighbour_or_is_cut_out() {
     let whole = "mmap 0 1 6 rw anon_private\n";
     ends_with(&[
-        // In the middle.
+        // The middle of a VMA changes.
         (&format!("{whole}mprotect 0 3 2 r"), "1..3 rw- @1, 3..5 r-- @3, 5..7 rw- @5"),
-        // The boundary to the left neighbour moves up, to the right one down.
+        // The boundary to the left neighbour moves up, and the boundary to the right neighbour
+        // moves down.
         (&format!("{whole}mprotect 0 1 2 r\nmprotect 0 3 2 r"), "1..5 r-- @1, 5..7 rw- @5"),
         (&format!("{whole}mprotect 0 5 2 r\nmprotect 0 3 2 r"), "1..3 rw- @1, 3..7 r-- @3"),
-        // All of a VMA goes to the left, to the right, or to both.
+        // The whole VMA joins the left neighbour, the right neighbour, or both.
         (&format!("{whole}mprotect 0 3 2 r\nmprotect 0 3 2 rw"), "1..7 rw- @1"),
         (
             &format!("{whole}mprotect 0 5 2 r\nmprotect 0 1 2 x\nmprotect 0 3 2 r"),
@@ -147,7 +149,7 @@ fn a_changed_part_joins_a_neighbour_or_is_cut_out() {
 
 #[test]
 fn what_is_as_wanted_already_is_left_alone_and_does_not_merge() {
-    // Growing in place and DONTFORK undone leave neighbours that could merge, and stay two.
+    // Growing in place, and undoing DONTFORK, leave two neighbours that could merge but do not.
     let grown = "mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\nmremap 0 1 2 4 -\n";
     let two = "1..5 rw- @1, 5..7 rw- @5";
     ends_with(&[

@@ -8,7 +8,7 @@ use vmadiff_machine::Errno;
 fn shrinking_in_place_is_unmapping() {
     ends_with(&[
         ("mmap 0 1 4 rw anon_private\nmremap 0 1 4 2 -", "1..3 rw- @1"),
-        // Whatever is mapped there.
+        // The call also succeeds where nothing or only a part is mapped.
         ("mmap 0 3 2 rw anon_private\nmremap 0 1 4 2 -", ""),
     ]);
     returns(&[("mremap 0 1 4 4 -", Ok(1)), ("mremap 0 1 4 0 -", Err(Errno::EINVAL))]);
@@ -48,13 +48,13 @@ fn memory_never_faulted_takes_the_offset_of_its_new_address() {
 #[test]
 fn the_source_is_redirected_where_the_merge_takes_it_in() {
     for (text, maps, copy) in [
-        // Previous, hole and source become one: bug A's program.
+        // The previous VMA, the hole and the source become one VMA. This is the program of bug A.
         (
             "mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2",
             "1..4 rw- @1, 6..7 rw- @6",
             (true, true, true),
         ),
-        // The source itself is widened, up or down.
+        // The source itself grows, up or down.
         (
             "mmap 0 1 4 rw anon_private\nmremap 0 1 2 2 MAYMOVE|FIXED 5",
             "3..7 rw- @3",
@@ -65,7 +65,8 @@ fn the_source_is_redirected_where_the_merge_takes_it_in() {
             "3..7 rw- @3",
             (true, true, true),
         ),
-        // Another neighbour is: the lower offset comes first in reverse-map order.
+        // A neighbour that is not the source grows: the lower offset comes first in reverse-map
+        // order.
         (
             "mmap 0 1 2 rw anon_private\nmmap 0 9 2 rw anon_private\nmremap 0 9 2 2 MAYMOVE|FIXED 3",
             "1..5 rw- @1",
@@ -125,7 +126,7 @@ fn no_pages_of_a_shared_mapping_are_a_duplicate() {
 fn a_move_that_fails_has_unmapped_already() {
     let two = "mmap 0 1 4 rw anon_private\nmmap 0 9 2 rw anon_private\n";
     for (op, error, maps) in [
-        // Overlap is looked for before.
+        // The overlap is checked before anything is unmapped.
         ("mremap 0 1 4 4 MAYMOVE|FIXED 3", Errno::EINVAL, "1..5 rw- @1, 9..11 rw- @9"),
         ("mremap 0 1 5 5 MAYMOVE|FIXED 9", Errno::EFAULT, "1..5 rw- @1"),
         ("mremap 0 6 2 2 MAYMOVE|FIXED 9", Errno::EFAULT, "1..5 rw- @1"),
@@ -145,7 +146,7 @@ fn the_device_moves_but_does_not_grow() {
             "mmap 0 1 4 rw special\nmremap 0 2 2 2 MAYMOVE|FIXED 9",
             "1..2 rw- 0 PFNMAP IO DONTEXPAND file3, 4..5 rw- 3 PFNMAP IO DONTEXPAND file3, 9..11 rw- 1 PFNMAP IO DONTEXPAND file3",
         ),
-        // Less is unmapped before it is looked at.
+        // A move to a smaller length unmaps the end of the source before it checks the source.
         (
             "mmap 0 1 4 rw special\nmremap 0 1 4 2 MAYMOVE|FIXED 9",
             "9..11 rw- 0 PFNMAP IO DONTEXPAND file3",

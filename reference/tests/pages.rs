@@ -23,7 +23,7 @@ fn an_access_needs_permission_and_a_page_of_the_file() {
         ("mmap 0 1 1 rx anon_private\ntouch 0 1 1", Err(Errno::EFAULT)),
         ("mmap 0 1 1 w special\ntouch 0 1 1", Ok(0)),
         ("mmap 0 1 1 w special\ntouch 0 1 0", Ok(0)),
-        // Grown beyond the object.
+        // The mapping grew beyond its shmem object.
         ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\ntouch 0 2", Err(Errno::SIGBUS)),
         ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\ntouch 0 1", Ok(0)),
     ]);
@@ -63,7 +63,8 @@ fn locking_writes_private_writable_memory_and_reads_any_other() {
         ("mmap 0 1 2 rw file0_private LOCKED", "1 2"),
         ("mmap 0 1 2 r anon_private LOCKED", ""),
         ("mmap 0 1 2 rw anon_private\nmlock 0 1 2 1", ""),
-        // Read already, written now; of what is locked on fault not even that.
+        // A page that was read is written by mlock, and every page gets an anonymous page. With
+        // lock on fault, no page is populated.
         ("mmap 0 1 2 rw anon_private\ntouch 0 1\nmlock 0 1 2", "1 2"),
         ("mmap 0 1 2 rw anon_private\ntouch 0 1\nmlock 0 1 2 1", ""),
         ("mmap 0 1 2 r anon_private LOCKED\nmprotect 0 2 1 rw", "2"),
@@ -87,6 +88,6 @@ fn mlock_says_where_populating_fails_and_mmap_does_not() {
         ("mmap 0 1 1 rw anon_shared LOCKED\nmremap 0 1 1 2 -", Ok(1)),
         ("mmap 0 1 2 rw special\nmlock 0 1 2", Ok(0)),
     ]);
-    // It is locked for all that.
+    // The range is locked although populating failed.
     ends_with(&[("mmap 0 1 2 - anon_private\nmlock 0 1 2", "1..3 --- @1 LOCKED")]);
 }

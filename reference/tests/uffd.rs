@@ -27,13 +27,13 @@ fn what_cannot_be_watched_is_refused_before_anything_is() {
             "mmap 0 1 2 rw anon_private\nuffd_register 0 1 2\nuffd_register 0 2 1 1",
             Err(Errno::EBUSY),
         ),
-        // The first VMA that is wrong says how.
+        // The first VMA that does not fit decides the errno.
         (
             "mmap 0 1 2 r readonly_shared\nmmap 0 3 2 rw special\nuffd_register 0 1 4",
             Err(Errno::EPERM),
         ),
         ("uffd_unregister 0 1 2", Err(Errno::EBADF)),
-        // Trying opens it.
+        // A failed registration opens the context, too.
         ("uffd_register 0 1 2\nuffd_unregister 0 1 2", Err(Errno::EINVAL)),
         ("uffd_register 0 1 2\nuffd_unregister 0 1 2 1", Err(Errno::EBADF)),
         (
@@ -58,23 +58,24 @@ fn any_context_of_the_process_unregisters_any() {
 #[test]
 fn the_merge_rule_is_asked_with_the_offset_of_the_vmas_start() {
     ends_with(&[
-        // The part 3..5 fits the watched VMA after it, and does not join it.
+        // The part 3..5 fits the watched VMA after it, but does not join it.
         (
             "mmap 0 1 6 rw anon_private\nuffd_register 0 5 2\nuffd_register 0 3 2",
             "1..3 rw- @1, 3..5 rw- @3 uffd0, 5..7 rw- @5 uffd0",
         ),
-        // From the start of the VMA on, the offset is right.
+        // A part that begins at the start of its VMA is compared with the right offset.
         (
             "mmap 0 1 6 rw anon_private\nuffd_register 0 5 2\nuffd_register 0 1 4",
             "1..7 rw- @1 uffd0",
         ),
-        // It does join one that is off by as much, and then shows other pages of the file.
+        // The part joins a VMA whose offset is wrong by the same distance. The part then shows
+        // other pages of the file.
         (
             "mmap 0 1 4 rw file0_shared - 7\nmmap 0 5 2 rw file0_shared - 9\n\
              uffd_register 0 5 2\nuffd_register 0 3 2",
             "1..3 rw- 7 file0, 3..7 rw- 7 file0 uffd0",
         ),
-        // The left neighbour is asked with the part's start, which is the VMA's.
+        // The left neighbour is compared with the start of the part, which is the start of its VMA.
         (
             "mmap 0 1 6 rw anon_private\nuffd_register 0 1 2\nuffd_register 0 3 2",
             "1..5 rw- @1 uffd0, 5..7 rw- @5",
@@ -93,12 +94,12 @@ fn a_move_and_what_it_merges_with_is_not_watched_any_more() {
             "mmap 0 1 4 rw anon_private\nuffd_register 0 1 4\nmremap 0 3 2 2 MAYMOVE|FIXED 9",
             "1..3 rw- @1 uffd0, 9..11 rw- @9",
         ),
-        // Never faulted, it joins itself, and all of it is lost.
+        // Memory that was never faulted joins its own source, and the whole VMA loses the context.
         (
             "mmap 0 1 4 rw anon_private\nuffd_register 0 1 4\nmremap 0 1 2 2 MAYMOVE|FIXED 5",
             "3..7 rw- @3",
         ),
-        // Growing in place is no move.
+        // Growing in place is not a move, so the context stays.
         ("mmap 0 1 4 rw anon_private\nuffd_register 0 1 4\nmremap 0 1 4 6 -", "1..7 rw- @1 uffd0"),
     ]);
 }
@@ -125,22 +126,22 @@ fn populating_waits_for_what_is_missing_and_keeps_what_it_did() {
     assert_eq!(outcome.last(), Err(Errno::EAGAIN));
     assert_eq!(outcome.maps(), "1..3 rw- @1 LOCKED uffd0 A[A], 3..4 rw- @3 LOCKED A[A]");
     assert_eq!(outcome.anon_pages(0), "1");
-    // The anon_vma comes before the wait.
+    // The VMA gets an anon_vma before the fault waits.
     ends_with(&[(
         "mmap 0 1 2 rw anon_private\nuffd_register 0 1 2\nmlock 0 1 2",
         "1..3 rw- @1 LOCKED uffd0 A[A]",
     )]);
     returns(&[
-        // The zero page is there, for reading and for writing.
+        // The zero page is present, for reading and for writing.
         ("mmap 0 1 1 rw anon_private\ntouch 0 1 0\nuffd_register 0 1 1\nmlock 0 1 1", Ok(0)),
-        // So is all of a memfd, and what of another object was touched.
+        // All pages of a memfd are present, and the touched pages of a shared anonymous object.
         ("mmap 0 1 1 rw file0_shared\nuffd_register 0 1 1\nmlock 0 1 1", Ok(0)),
         ("mmap 0 1 1 rw anon_shared\ntouch 0 1 0\nuffd_register 0 1 1\nmlock 0 1 1", Ok(0)),
         (
             "mmap 0 1 2 rw anon_shared\ntouch 0 1 0\nuffd_register 0 1 2\nmlock 0 1 2",
             Err(Errno::EAGAIN),
         ),
-        // By another process, too.
+        // Another process touched the page.
         ("mmap 0 1 1 rw anon_shared\nfork 0\ntouch 1 1 0\nuffd_register 0 1 1\nmlock 0 1 1", Ok(0)),
         ("mmap 0 1 2 rw anon_private\nuffd_register 0 1 2\nmlock 0 1 2 1", Ok(0)),
         (
@@ -157,7 +158,8 @@ fn mprotect_populates_but_does_not_wait() {
          uffd_register 0 1 2\nmlock 0 1 2 1\nmprotect 0 1 2 rw",
     );
     assert_eq!(outcome.last(), Ok(0));
-    // Locked on fault: nothing to populate. Locked outright, the fault fails, and is not told.
+    // Above, the memory is locked on fault, so nothing is populated. Here mprotect populates the
+    // memory. The fault fails, and mprotect ignores the failure.
     let text = "mmap 0 1 2 r anon_private\nuffd_register 0 1 2\nmlock 0 1 2\nmprotect 0 1 2 rw";
     let outcome = run(text);
     assert_eq!(outcome.results[2..], [Err(Errno::EAGAIN), Ok(0)]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use vmadiff_machine::{Observation, Program, VmFlags};
 use vmadiff_reference::later::Rule;
 
-/// A folder of `corpus/kernel`.
+/// Returns a folder of `corpus/kernel`.
 pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/kernel").join(name)
 }
@@ -19,7 +19,7 @@ pub(crate) fn program(folder_name: &str, rule: Rule) -> Program {
     text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Renders what a running kernel shows of an observation, where it shows page frames.
+/// Renders the part of an observation that a running kernel can show, if it shows page frames.
 pub(crate) fn shown(seen: &Observation) -> String {
     let mut text = match seen.result {
         Ok(value) => format!("result {value}\n"),

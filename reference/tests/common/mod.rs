@@ -1,4 +1,4 @@
-//! Programs in, a line for each address space out.
+//! Runs programs, and renders each address space as a line of text.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::fmt::Write;
