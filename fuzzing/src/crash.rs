@@ -1,24 +1,26 @@
-//! Where a fuzz target ends that has found something: in a function named after what it found.
+//! Functions that end the process after a finding, each named after the family of the finding.
 //!
-//! ClusterFuzz takes crashes for one bug where the three uppermost frames of their stacks are the
-//! same, frames of the panic machinery left out. A harness that panics in one place has all its
+//! ClusterFuzz treats crashes as one bug if the three uppermost frames of their stacks are the
+//! same. Frames of the panic machinery do not count. A harness that panics in one place therefore
+//! has all its
 //! bugs filed as one. Here each family of signatures has a function of its own, which is not
 //! inlined: `vmadiff_fuzzing::crash::flags::copy` for `flags/copy/…`,
 //! `vmadiff_fuzzing::crash::use_after_free::copy_vma` for `aliasing/use-after-free/copy_vma/…`.
 //!
-//! No name here has the word that assertions have in C: ClusterFuzz skips such frames as machinery.
+//! No name here contains the word "assert": ClusterFuzz skips frames that contain it.
 
 use vmadiff_lockstep::divergence::Signature;
 
 /// A function that ends the process with a report.
 type End = fn(&str) -> !;
 
-/// A module for each class of divergence, and in it a function for each family.
+/// Makes a module for each class of divergence, with a function for each family.
 macro_rules! families {
     ($($module:ident $class:literal: $names:ident;)*) => {
         $($names! { $module $class })*
 
-        /// Where divergences of a class and a part end, and whether that is for their family alone.
+        /// Returns the function for a class and a part, and whether no other family shares the
+        /// function.
         fn end_of(class: &str, part: &str) -> (End, bool) {
             match class {
                 $($class => $module::end_of(part),)*
@@ -30,7 +32,7 @@ macro_rules! families {
     };
 }
 
-/// The module of a class: a function for each part, and `other` for one that has none.
+/// Makes the module of a class: a function for each part, and `other` for every other part.
 macro_rules! functions {
     ($module:ident $class:literal; $($name:ident $part:literal)*) => {
         mod $module {
@@ -49,13 +51,13 @@ macro_rules! functions {
         #[cold]
         #[inline(never)]
         pub(super) fn $name(report: &str) -> ! {
-            // Each names itself, or a linker may fold functions with the same body into one.
+            // Each body has a different text. Otherwise a linker may fold the functions into one.
             panic!("{}\n{report}", std::hint::black_box($what));
         }
     };
 }
 
-/// The operations, and what signatures call code that several of them share.
+/// The parts of signatures that are operations, or code that several operations share.
 macro_rules! parts {
     ($module:ident $class:literal) => {
         functions! { $module $class;
@@ -184,7 +186,7 @@ families! {
     bug_on "assertion": places;
 }
 
-/// Where divergences of a signature end, and whether that is for their family alone.
+/// Returns the function for a signature, and whether no other family shares the function.
 fn end(signature: &str) -> (End, bool) {
     let mut words = signature.split('/');
     let (class, part) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
@@ -194,7 +196,7 @@ fn end(signature: &str) -> (End, bool) {
     end_of(class, part)
 }
 
-/// Ends the process, in the function of the signature's family.
+/// Ends the process in the function of the signature's family.
 ///
 /// # Panics
 /// Always, with the report.
@@ -214,7 +216,7 @@ mod tests {
     use vmadiff_lockstep::known::Known;
     use vmadiff_machine::Opcode;
 
-    /// Families whose divergences end in a function of their own.
+    /// Returns the families, by the address of the function that no other family shares.
     fn own(families: impl IntoIterator<Item = String>) -> BTreeMap<usize, String> {
         let mut ends = BTreeMap::new();
         for family in families {
@@ -226,7 +228,7 @@ mod tests {
         ends
     }
 
-    /// Every text between `before` and `after` in the candidate's source.
+    /// Returns every text between `before` and `after` in the candidate's source.
     fn in_candidate(before: &str, after: char) -> Vec<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../candidate/src");
         let mut found: Vec<String> = Vec::new();

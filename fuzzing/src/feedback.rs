@@ -1,9 +1,11 @@
-//! What a fuzzing engine is told beside the edges it counts itself: which situations a program
+//! The feedback for a fuzzing engine beside its own edge coverage: the situations that a program
 //! has met.
 //!
-//! Edges say that a copy merged with its neighbour and that a source was locked, not that both
-//! were so at once. A *situation* is a short list of such facts about one operation; each is
-//! hashed to one of [`SITUATIONS`] counters. It is taken from what the reference shows, so that it
+//! Edge coverage shows that a copy merged with its neighbour and that a source was locked. It does
+//! not show that both happened in one operation. A *situation* is a short list of such facts about
+//! one operation; each situation is hashed to one of [`SITUATIONS`] counters. The facts are taken
+//! from the observations of the reference, so a situation means the same at every revision of the
+//! candidate.
 //! means the same at every revision.
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,45 +14,46 @@ use vmadiff_machine::operand::{MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Observation, Op, VmFlags, Vma};
 use vmadiff_reference::CLEARED;
 
-/// Counters: many times the situations that a short run meets, and few enough to be cleared and
-/// read before and after each program.
+/// The number of counters: many more than the situations that a short run meets, and few enough to
+/// be cleared and read for each program.
 pub const SITUATIONS: usize = 4096;
 
-/// A counter for each situation. In a fuzz target they lie where libFuzzer looks for them
-/// (`__libfuzzer_extra_counters`), and it clears them before each program.
+/// One counter for each situation. A fuzz target places the counters in the section
+/// `__libfuzzer_extra_counters`; libFuzzer clears them before each program.
 pub type Counters = [AtomicU8; SITUATIONS];
 
-/// No situation yet.
+/// Returns counters that have seen no situation.
 pub const fn counters() -> Counters {
     [const { AtomicU8::new(0) }; SITUATIONS]
 }
 
-/// Flags that a copy treats in a way of their own, or that keep VMAs from merging.
+/// The flags that a copy treats specially, or that keep VMAs from merging.
 const TELLING: VmFlags = CLEARED.union(VmFlags::VM_SHARED).union(VmFlags::VM_ACCOUNT);
 
-/// Families of processes that are told apart: enough that each step towards an odd one is new.
+/// The number of process families that have different counters. It is large enough that each step
+/// towards a rare family is a new situation.
 const FAMILIES: u32 = 1024;
 
 /// Counts the situations of a program.
 #[derive(Debug)]
 pub struct Feedback {
     counters: &'static Counters,
-    /// VMAs of each process before the operation.
+    /// The number of VMAs of each process before the operation.
     vmas: [usize; MAX_PROCESSES],
 }
 
 impl Feedback {
-    /// Feedback by these counters.
+    /// Returns feedback that counts in `counters`.
     pub fn new(counters: &'static Counters) -> Feedback {
         Feedback { counters, vmas: [0; MAX_PROCESSES] }
     }
 
-    /// A program begins.
+    /// Begins a program.
     pub fn reset(&mut self) {
         self.vmas = [0; MAX_PROCESSES];
     }
 
-    /// An operation was performed, and this is what followed.
+    /// Counts the situations of the operation `op` and its observation.
     pub fn see(&mut self, op: &Op, seen: &Observation) {
         let process = usize::from(op.process().0);
         let vmas = seen.spaces[process].vmas().len();
@@ -78,7 +81,8 @@ impl Feedback {
         }
     }
 
-    /// Pages were moved or copied: the merge, the decision on the source, the flags.
+    /// Counts the facts of a move or a copy of pages: the merge, the decision on the source, the
+    /// flags.
     fn copied(&self, opcode: u32, seen: &Observation, src: Process, dst: Process, to: Page) {
         let space = &seen.spaces[usize::from(dst.0)];
         let Some(vma) = space.vma_at(to) else { return };
@@ -93,8 +97,8 @@ impl Feedback {
         self.count([128 + opcode, answer, sides, flags(vma)]);
     }
 
-    /// Who shares which anon_vma, and reaches its pages by which chain: one family is another's
-    /// situation if the same processes in another order make it up.
+    /// Counts the facts of a process family: the processes that share an anon_vma, and the length
+    /// and equality of their chains. The order of the processes makes no difference.
     fn related(&self, opcode: u32, seen: &Observation, process: Process) {
         let space = &seen.spaces[usize::from(process.0)];
         let Some(vma) = space.vmas().first() else { return };
@@ -135,7 +139,8 @@ mod tests {
     use vmadiff_lockstep::lockstep::Lockstep;
     use vmadiff_machine::Program;
 
-    /// How many situations a program meets that those before it did not.
+    /// Returns the number of situations that `text` meets and that the programs before it did not
+    /// meet.
     fn new_situations(counters: &'static Counters, text: &str) -> usize {
         let program: Program = text.parse().expect("a program");
         let mut feedback = Feedback::new(counters);
@@ -153,8 +158,8 @@ mod tests {
     fn a_program_meets_what_is_new_once() {
         static COUNTERS: Counters = counters();
         let copy = "mmap 0 0 2 rw anon_private\ncopy 0 0 1 0 4 FIXED\n";
-        // Locked, to another process, and beside what it merges with: each is another situation,
-        // although each alone takes no edge that is new beside the others.
+        // The copy is of a locked source, to another process, and beside a range with which it
+        // merges. Each combination is a new situation, although no fact alone takes a new edge.
         let programs = [
             copy,
             "mmap 0 0 2 rw anon_private LOCKED\ncopy 0 0 1 0 4 FIXED\n",

@@ -1,4 +1,4 @@
-//! Random programs of a given length, each from nothing.
+//! Random programs of a given length, made without a corpus.
 
 use arbitrary::Unstructured;
 use rand_pcg::Pcg64;
@@ -8,11 +8,11 @@ use vmadiff_machine::{Op, Program};
 use crate::generate::{limits, operation};
 use crate::layout::Layout;
 
-/// The most bytes that an operation is made from.
+/// The number of random bytes from which one operation is made.
 const BYTES: usize = 64;
 
-/// Returns program `number` of those that `seed` makes, which are the same on every machine. An
-/// operation that is not `wanted` is drawn anew.
+/// Returns program number `number` of the seed `seed`. The same arguments make the same program on
+/// every machine. An operation that is not `wanted` is drawn again.
 pub fn program(seed: u64, number: u64, operations: usize, wanted: impl Fn(&Op) -> bool) -> Program {
     let mut rng = Pcg64::new(u128::from(seed) << 64 | u128::from(number), 0);
     let mut fill = || {
@@ -26,7 +26,7 @@ pub fn program(seed: u64, number: u64, operations: usize, wanted: impl Fn(&Op) -
     }
     let mut layout = Layout::of(&[]);
     while program.ops.len() < operations {
-        // Bytes that run out read as zeros: it never fails.
+        // `Unstructured` reads zeros after its last byte, so this does not fail.
         if let Ok(op) = operation(&layout, &mut Unstructured::new(&fill()))
             && wanted(&op)
         {

@@ -9,21 +9,21 @@ use serde::Serialize;
 use vmadiff_machine::corpus::{self, CorpusError};
 use vmadiff_machine::{Program, TextError};
 
-/// The longest file that can be a program: text with ample comments.
+/// The size limit of an input file. A program as text with long comments stays below it.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The two forms a program can have in a file.
+/// The two forms that a program can have in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// What people read and write.
+    /// The text form, for people.
     Text,
-    /// What the fuzzer mutates.
+    /// The corpus format, for the fuzzer.
     Corpus,
 }
 
 impl Format {
-    /// The program in this form.
+    /// Returns the bytes of the program in this form.
     pub fn encode(self, program: &Program) -> Vec<u8> {
         match self {
             Format::Text => program.to_string().into_bytes(),
@@ -32,43 +32,43 @@ impl Format {
     }
 }
 
-/// Why a file is not a program.
+/// The reason why a file is not a program.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// It could not be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] std::io::Error),
-    /// It is longer than [`MAX_FILE_BYTES`].
+    /// The file is longer than [`MAX_FILE_BYTES`].
     #[error("longer than any program: expected at most {MAX_FILE_BYTES} bytes")]
     TooLong,
-    /// It has no bytes.
+    /// The file is empty.
     #[error("the file is empty: expected a corpus file (it begins with VMAD) or text")]
     Empty,
-    /// It is neither form.
+    /// The bytes at this offset are neither a corpus file nor UTF-8 text.
     #[error("offset {0}: neither a corpus file (it begins with VMAD) nor text (UTF-8)")]
     Neither(usize),
-    /// It begins as a corpus file and is none.
+    /// The file begins like a corpus file, but it cannot be decoded.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
-    /// It is text, but not of a program.
+    /// The file is text, but the text is not a program.
     #[error(transparent)]
     Text(#[from] TextError),
 }
 
-/// Reads a program and says which form it had.
+/// Reads a program from a file and returns it with its form.
 ///
 /// # Errors
-/// [`InputError`] with the offset, or line and column, of what is wrong.
+/// [`InputError`] with the offset, or the line and column, of the mistake.
 pub fn load(path: &Path) -> Result<(Program, Format), InputError> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     parse(&bytes)
 }
 
-/// Reads a program from the bytes of a file and says which form it had.
+/// Reads a program from the bytes of a file and returns it with its form.
 ///
 /// # Errors
-/// [`InputError`] with the offset, or line and column, of what is wrong.
+/// [`InputError`] with the offset, or the line and column, of the mistake.
 pub fn parse(bytes: &[u8]) -> Result<(Program, Format), InputError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(InputError::TooLong);
@@ -83,11 +83,11 @@ pub fn parse(bytes: &[u8]) -> Result<(Program, Format), InputError> {
     Ok((text.parse()?, Format::Text))
 }
 
-/// The files at `paths`: each file, and below each folder all of them, in the order of their
-/// names. Hidden files are left out.
+/// Returns the files at `paths`: each path that is a file, and all files below each path that is a
+/// folder, in the order of their names. Hidden files are left out.
 ///
 /// # Errors
-/// Where a folder cannot be read, or a path does not exist.
+/// An error of the system if a folder cannot be read or a path does not exist.
 pub fn files(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut left: Vec<PathBuf> = paths.iter().rev().cloned().collect();
@@ -111,7 +111,8 @@ pub fn files(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What a fuzz target takes: a program in the corpus format, shown in the text form.
+/// The input of a fuzz target: a program, decoded from the corpus format and shown in the text
+/// form.
 #[derive(Clone)]
 pub struct Input(pub Program);
 

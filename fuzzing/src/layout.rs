@@ -1,7 +1,7 @@
-//! The layout that a program has built so far, as far as making further operations needs it.
+//! The layout that a program has probably built so far, from which further operations are made.
 //!
-//! A shadow, not a model: each operation is taken to succeed, and nothing merges by more than its
-//! place. Wrong guesses cost a wasted operation, never a wrong verdict.
+//! The layout is an estimate, not a model. It assumes that each operation succeeds, and that VMAs
+//! do not merge. A wrong estimate wastes an operation; it does not change a verdict.
 
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::operand::{
@@ -9,12 +9,13 @@ use vmadiff_machine::operand::{
 };
 use vmadiff_machine::{Op, PageSet, Part, Placement, Range};
 
-/// A page alone, or the edge before it; the edge at the end of the arena is in no set.
+/// Returns the set of one page. In a set of edges it stands for the edge before the page; the edge
+/// at the end of the arena is in no set.
 fn bit(page: Page) -> PageSet {
     PageSet::from(true).unbounded_shl(page.0.into())
 }
 
-/// One of the pages of a set; `None` where it is empty.
+/// Returns a random page of a set; `None` if the set is empty.
 fn any(mut set: PageSet, u: &mut Unstructured) -> Result<Option<Page>> {
     if set == 0 {
         return Ok(None);
@@ -25,7 +26,7 @@ fn any(mut set: PageSet, u: &mut Unstructured) -> Result<Option<Page>> {
     Ok(Some(Page(set.trailing_zeros() as u8)))
 }
 
-/// What an operand can name.
+/// Returns the page as an operand: the remainder if `page` is past the arena.
 fn operand(page: u8) -> Page {
     Page(page % ARENA_PAGES as u8)
 }
@@ -34,9 +35,9 @@ fn operand(page: u8) -> Page {
 #[derive(Clone, Copy, Debug, Default)]
 struct Space {
     mapped: PageSet,
-    /// The pages that a VMA begins with, or that follow the last of one.
+    /// The first page of each VMA, and the first page after each VMA.
     edges: PageSet,
-    /// Mapped pages that were written.
+    /// The mapped pages that were written.
     written: PageSet,
 }
 
@@ -60,7 +61,7 @@ impl Space {
         self.split(range);
     }
 
-    /// Takes away edges with nothing mapped on either side.
+    /// Removes the edges that have no mapped page on either side.
     fn drop_loose_edges(&mut self) {
         self.edges &= self.mapped | self.mapped << 1;
     }
@@ -69,14 +70,14 @@ impl Space {
         self.mapped & range.set() == 0
     }
 
-    /// The end of the highest hole of the arena that is long enough.
+    /// Returns the highest hole of the arena that has room for `len` pages.
     fn highest_hole(&self, len: Len) -> Option<Range> {
         let last = END_PAGES as u8 - len.0;
         (0..=last).rev().map(|start| Range::new(Page(start), len)).find(|hole| self.is_free(*hole))
     }
 
-    /// The place at which the kernel probably puts the destination of an operation; `None` where
-    /// the operation has none, or where there is no room.
+    /// Returns the range that the kernel probably gives the destination of an operation; `None` if
+    /// the operation has no destination or if there is no room.
     fn destination(&self, op: &Op) -> Option<Range> {
         let asked = op.range(Part::Destination)?;
         let chosen = || self.highest_hole(op.length(Part::Destination));
@@ -92,7 +93,7 @@ impl Space {
         }
     }
 
-    /// The first edge past `page`, or the page after it.
+    /// Returns the first edge after `page`, or the page after it if there is no such edge.
     fn next_edge(&self, page: Page) -> Page {
         match self.edges & (!1 << page.0) {
             0 => Page(page.0 + 1),
@@ -101,21 +102,22 @@ impl Space {
     }
 }
 
-/// What a sequence of operations has probably built.
+/// The layout that a sequence of operations has probably built.
 #[derive(Clone, Debug)]
 pub struct Layout {
     spaces: [Space; MAX_PROCESSES],
-    /// Bit `n`: process `n` is there.
+    /// The living processes: bit `n` stands for process `n`.
     alive: u8,
-    /// How far the last pages that moved were moved.
+    /// The distance, in pages, of the last move.
     shift: i8,
 }
 
-/// Pages that are named without reason lie below this: a crowded arena has more neighbours.
+/// The bound of pages that are chosen at random. Random pages are low, because VMAs in a crowded
+/// arena have more neighbours.
 const SPREAD: u8 = 20;
 
 impl Layout {
-    /// What `ops` have probably built.
+    /// Returns the layout that `ops` have probably built.
     pub fn of(ops: &[Op]) -> Layout {
         let mut layout = Layout { spaces: [Space::default(); MAX_PROCESSES], alive: 1, shift: 0 };
         for op in ops {
@@ -156,7 +158,7 @@ impl Layout {
                     space.written |= target.set() & space.mapped;
                 }
             }
-            // Refused.
+            // Linux 5.2.1 refuses `MREMAP_DONTUNMAP`.
             Op::Mremap { flags, .. } if flags.get().keeps_source() => {}
             Op::Mremap { .. } => {
                 let Some((from, to)) = self.moved(op) else { return };
@@ -205,16 +207,17 @@ impl Layout {
         &self.spaces[usize::from(process.0)]
     }
 
-    /// A process: one that is there, but for one time in 32.
+    /// Returns a process: a living one, or in one of 32 cases any process.
     ///
     /// # Errors
-    /// Never in practice, here and below: bytes that run out read as zeros.
+    /// Never in practice, also for the methods below: `Unstructured` reads zeros after its last
+    /// byte.
     pub fn process(&self, u: &mut Unstructured) -> Result<Process> {
         let among = if self.alive == 0 || u.ratio(1, 32)? { u8::MAX } else { self.alive };
         Ok(Process(any(among.into(), u)?.map_or(0, |n| n.0)))
     }
 
-    /// Where a VMA of any process begins or ends.
+    /// Returns a page at which a VMA of any process begins or ends.
     pub fn edge(&self, u: &mut Unstructured) -> Result<Page> {
         let edges = self.spaces.iter().fold(0, |edges, space| edges | space.edges);
         match any(edges, u)? {
@@ -223,7 +226,7 @@ impl Layout {
         }
     }
 
-    /// A page for no reason: mostly a low one, now and then the last.
+    /// Returns a page that does not depend on the layout: mostly a low one, sometimes the last one.
     fn anywhere(&self, u: &mut Unstructured) -> Result<Page> {
         Ok(Page(match u.int_in_range(0..=31u8)? {
             0 => ARENA_PAGES as u8 - 1,
@@ -232,7 +235,7 @@ impl Layout {
         }))
     }
 
-    /// A page: mostly an edge, or a little beside one.
+    /// Returns a page: mostly an edge, or a page close to one.
     pub fn page(&self, u: &mut Unstructured) -> Result<Page> {
         let edge = self.edge(u)?.0;
         Ok(operand(match u.int_in_range(0..=7u8)? {
@@ -243,7 +246,8 @@ impl Layout {
         }))
     }
 
-    /// A length for no reason: mostly a short one, now and then none or the longest.
+    /// Returns a length that does not depend on the layout: mostly a short one, sometimes 0 or the
+    /// longest.
     pub fn len(&self, u: &mut Unstructured) -> Result<Len> {
         Ok(Len(match u.int_in_range(0..=63u8)? {
             0 => 0,
@@ -253,13 +257,14 @@ impl Layout {
         }))
     }
 
-    /// A range to do something with: mostly a VMA of the process, several, or a part of one.
+    /// Returns the range for an operation: mostly one VMA of the process, several VMAs, or part of
+    /// one.
     pub fn range(&self, process: Process, u: &mut Unstructured) -> Result<(Page, Len)> {
         let space = self.space(process);
         let from = match u.int_in_range(0..=15u8)? {
             0..=8 => any(space.mapped & space.edges, u)?,
             9..=13 => any(space.mapped, u)?,
-            // What begins in a hole.
+            // A range that begins in a hole.
             14 => any(space.edges & !space.mapped, u)?,
             _ => None,
         };
@@ -276,7 +281,7 @@ impl Layout {
         Ok((from, Len(len % ARENA_PAGES as u8)))
     }
 
-    /// A page to touch: mostly one that is mapped and was not written.
+    /// Returns a page to access: mostly a mapped page that was not written.
     pub fn untouched(&self, process: Process, u: &mut Unstructured) -> Result<Page> {
         let space = self.space(process);
         let fresh = if u.ratio(3, 4)? { space.mapped & !space.written } else { space.mapped };
@@ -286,7 +291,7 @@ impl Layout {
         }
     }
 
-    /// Where `len` pages could be put: mostly beside a VMA, on either side, or over one.
+    /// Returns a place for `len` pages: mostly beside a VMA, on either side, or over a VMA.
     pub fn place(&self, process: Process, len: Len, u: &mut Unstructured) -> Result<Page> {
         let space = self.space(process);
         let first = space.mapped & !(space.mapped << 1);
@@ -305,7 +310,8 @@ impl Layout {
         }
     }
 
-    /// A hole behind a VMA, up to the next one or to the end of the arena.
+    /// Returns a hole behind a VMA: its start, and its length up to the next VMA or to the end of
+    /// the arena.
     fn hole(&self, process: Process, u: &mut Unstructured) -> Result<Option<(Page, Len)>> {
         let mapped = self.space(process).mapped;
         let from = any(!mapped & (mapped << 1), u)?;
@@ -315,15 +321,16 @@ impl Layout {
         }))
     }
 
-    /// A length that just fits a hole of the process, or just does not.
+    /// Returns the length of a hole of the process, or a length one page shorter or longer; `None`
+    /// if there is no hole or if no operand can have the length.
     pub fn fitting(&self, process: Process, u: &mut Unstructured) -> Result<Option<Len>> {
         let Some((_, hole)) = self.hole(process, u)? else { return Ok(None) };
         let len = hole.0 + u.int_in_range(0..=2)?;
         Ok(Some(Len(len - 1)).filter(|len| usize::from(len.0) < ARENA_PAGES))
     }
 
-    /// Where something new could be mapped: beside a VMA, over one, or so that it fills the hole
-    /// behind one, or all of it but a page.
+    /// Returns a range for a new mapping: beside a VMA, over a VMA, or in the hole behind a VMA,
+    /// which it fills completely or up to one page.
     pub fn fresh(&self, process: Process, u: &mut Unstructured) -> Result<(Page, Len)> {
         if u.ratio(1, 4)?
             && let Some((from, len)) = self.hole(process, u)?
@@ -336,9 +343,9 @@ impl Layout {
         Ok((self.place(process, len, u)?, len))
     }
 
-    /// Where pages of `src` from `from` could be moved or copied: mostly beside a VMA, or as far
-    /// as the last ones were moved, or to their own address in another process: then page offsets
-    /// line up.
+    /// Returns a destination for pages that are moved or copied from `from` in `src`: mostly beside
+    /// a VMA, or at the distance of the last move, or at the same address in another process. The
+    /// page offsets of neighbours then match.
     pub fn destination(
         &self,
         (src, from, len): (Process, Page, Len),
@@ -347,11 +354,11 @@ impl Layout {
     ) -> Result<Page> {
         match u.int_in_range(0..=15u8)? {
             0..=1 => Ok(operand(from.0.saturating_add_signed(self.shift))),
-            // Where source and destination meet, if they are in one address space: what was mapped
-            // there may have been the source itself.
+            // The destination begins at the end of the source. In one address space, the neighbour
+            // of the destination may then be the source itself.
             2 => Ok(operand(from.0 + len.0)),
             3..=4 => Ok(operand(from.0.saturating_sub(len.0))),
-            // Where they overlap.
+            // The destination overlaps the source.
             5 => Ok(operand((from.0 + u.int_in_range(0..=2 * len.0)?).saturating_sub(len.0))),
             6..=9 if src != dst => Ok(from),
             _ => self.place(dst, len, u),
@@ -378,7 +385,7 @@ mod tests {
 
     #[test]
     fn operations_leave_pages_edges_and_written_pages() {
-        // What is mapped, its edges, and what was written.
+        // The mapped pages, their edges, and the written pages.
         let cases: [(&str, [&[u8]; 3]); 12] = [
             ("mmap 0 1 3 rw anon_private", [&[1, 2, 3], &[1, 4], &[]]),
             ("mmap 0 1 3 rw anon_private\ntouch 0 2 1", [&[1, 2, 3], &[1, 4], &[2]]),

@@ -1,7 +1,8 @@
-//! The structure-aware mutator: decode, mutate the program, encode.
+//! The structure-aware mutator: decodes a program, mutates it and encodes it.
 //!
-//! It works on programs with `mutatis`; fresh operations come from `arbitrary`. It knows nothing of the
-//! fuzzing engine: [`mutate`] and [`crossover`] have the shape that libFuzzer's hooks want.
+//! `mutatis` drives the mutations of a program; `arbitrary` makes new operations. The module is
+//! independent of the fuzzing engine: [`mutate`] and [`crossover`] have the signatures of
+//! libFuzzer's hooks.
 
 use arbitrary::Unstructured;
 use mutatis::{Candidates, Context, Mutate, Session};
@@ -19,17 +20,17 @@ pub struct ProgramMutator;
 /// A small change of a program.
 type Mutation = fn(&mut Program, &mut Unstructured) -> arbitrary::Result<()>;
 
-/// What a program must have for a mutation.
+/// The condition under which a mutation applies to a program.
 #[derive(Clone, Copy)]
 enum Needs {
     Nothing,
     Operations,
-    /// Room for more operations: it makes the program longer.
+    /// The program has room for more operations: the mutation makes it longer.
     Room,
     OperationsAndRoom,
 }
 
-/// The mutations by name, how often each is wanted, and what it needs.
+/// The mutations: the name, the weight in the random choice, the condition, and the function.
 const MUTATIONS: [(&str, u32, Needs, Mutation); 17] = [
     ("insert", 8, Needs::Room, insert),
     ("append", 6, Needs::Room, append),
@@ -76,8 +77,8 @@ impl Mutate<Program> for ProgramMutator {
     }
 }
 
-/// What one mutation may draw on: a fresh operation takes some twenty bytes, a family four a
-/// member.
+/// Returns the random bytes for one mutation. A new operation takes about twenty bytes; a family
+/// takes four bytes a member.
 fn random_bytes(context: &mut Context) -> [u8; 96] {
     let mut bytes = [0; 96];
     context.rng().gen_bytes(&mut bytes);
@@ -90,7 +91,8 @@ fn position(program: &Program, u: &mut Unstructured) -> arbitrary::Result<usize>
 
 fn insert(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = u.choose_index(program.ops.len() + 1)?;
-    // Mostly what was built before; the edges of what comes later matter as well.
+    // Mostly the layout before this operation; sometimes the layout at the end, so that edges of
+    // later operations are met as well.
     let seen = if u.ratio(3, 4)? { at } else { program.ops.len() };
     let op = generate::operation(&Layout::of(&program.ops[..seen]), u)?;
     program.ops.insert(at, op);
@@ -124,14 +126,14 @@ fn change_operand(program: &mut Program, u: &mut Unstructured) -> arbitrary::Res
     Ok(())
 }
 
-/// The places of the operands of an operation with such a role.
+/// Returns the indexes of the operands of an operation whose role is `wanted`.
 fn operands(op: &Op, wanted: fn(Role) -> bool) -> impl Iterator<Item = usize> {
     let types = op.opcode().operands();
     (0..types.len()).filter(move |n| wanted(types[*n].role))
 }
 
-/// Changes one operand of one operation that has such a role to the value that `change` makes of
-/// the old value and the number of values.
+/// Changes one operand whose role is wanted. `change` gets the old value and the number of values,
+/// and returns the new value.
 fn change_by_role(
     program: &mut Program,
     u: &mut Unstructured,
@@ -153,7 +155,7 @@ fn change_by_role(
     Ok(())
 }
 
-/// A range begins where another one begins or ends.
+/// Moves the start of a range to a page at which another range begins or ends.
 fn retarget(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let layout = Layout::of(&program.ops);
     let starts = |role| matches!(role, Role::Start(_));
@@ -169,7 +171,7 @@ fn move_process(program: &mut Program, u: &mut Unstructured) -> arbitrary::Resul
     change_by_role(program, u, is_process, |_, _, u| Ok(layout.process(u)?.0))
 }
 
-/// A mapping of a file shows the page that another mapping of it would show there.
+/// Changes the page offset of a file mapping so that it continues another mapping of the same file.
 fn align_pgoff(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let (at, like) = (position(program, u)?, position(program, u)?);
     let like = program.ops[like];
@@ -192,13 +194,13 @@ fn flip_flag(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<(
         if size.is_power_of_two() {
             return Ok(value ^ 1 << u.int_in_range(0..=size.trailing_zeros() - 1)?);
         }
-        // Some combinations of flags only: another one.
+        // Not every combination of flags is a value. The value is replaced by another one.
         let further = u.int_in_range(1..=size - 1)?;
         Ok(((usize::from(value) + further) % size) as u8)
     })
 }
 
-/// Takes a fork away, or puts one somewhere.
+/// Removes a fork, or inserts a fork at a random place.
 fn toggle_fork(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
     if matches!(program.ops[at], Op::Fork { .. }) {
@@ -210,10 +212,9 @@ fn toggle_fork(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
     Ok(())
 }
 
-/// Forks, generations that pass on (a process forks and ends), writes, and mostly a copy from one
-/// relative to another over the same pages: which anon_vmas are shared, which are used again
-/// (`anon_vma_clone`) and by which chains pages are reached depends on who was forked by whom and
-/// who is left.
+/// Inserts forks, generations (a process forks and exits), writes, and mostly a copy between
+/// relatives over the same pages. The order of forks and exits decides which anon_vmas are shared,
+/// which are reused (`anon_vma_clone()`), and by which chains pages are reached.
 fn grow_family(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = u.choose_index(program.ops.len() + 1)?;
     let mut layout = Layout::of(&program.ops[..at]);
@@ -244,8 +245,9 @@ fn grow_family(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
     Ok(())
 }
 
-/// A copy of mapped pages, or of some of them, to where a relative has them too: beside what is left
-/// of its own mapping, with which it would merge if nothing told the two apart.
+/// Returns a copy of mapped pages, or of some of them, to the same pages of a relative. The copy
+/// then lies beside the rest of the relative's own mapping, with which it merges unless the
+/// anon_vmas differ.
 fn relatives_copy(layout: &Layout, u: &mut Unstructured) -> arbitrary::Result<Op> {
     let src = layout.process(u)?;
     let (page, mut len) = layout.range(src, u)?;
@@ -287,7 +289,7 @@ fn duplicate(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<(
     Ok(())
 }
 
-/// Two processes change places in every operation from some point on.
+/// Exchanges two processes in every operation from a random one on.
 fn exchange_processes(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
     let layout = Layout::of(&program.ops);
     let (a, b) = (layout.process(u)?.0, layout.process(u)?.0);
@@ -307,7 +309,7 @@ fn change_limits(program: &mut Program, u: &mut Unstructured) -> arbitrary::Resu
     Ok(())
 }
 
-/// Encodes as much of `program` as fits.
+/// Encodes as many operations of `program` as fit in `bytes`, and returns the length.
 fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
     loop {
         if let Some(len) = corpus::encode_into(program, bytes) {
@@ -319,16 +321,16 @@ fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
     }
 }
 
-/// More rounds of mutations than this are not tried to make another program.
+/// The limit of rounds in which a mutation is repeated until the program changes.
 const MOST_ROUNDS: u32 = 12;
 
 /// Mutates the corpus file in the first `size` bytes of `data` in place, up to `max_size` bytes,
-/// and returns the new length. What is not a program is replaced by a new one.
+/// and returns the new length. Bytes that are not a program are replaced by a new program.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     mutate_what_is_run(data, size, max_size, seed, |program| program)
 }
 
-/// The same for a target that does not run all of a program, but what `run` makes of it.
+/// Mutates as [`mutate`] does, for a target that runs the program that `run` makes of its input.
 pub fn mutate_what_is_run(
     data: &mut [u8],
     size: usize,
@@ -338,12 +340,12 @@ pub fn mutate_what_is_run(
 ) -> usize {
     let mut program = run(corpus::decode(&data[..size]).unwrap_or_default());
     let mut session = Session::new().seed(seed.into());
-    // Several small changes in a row reach what one cannot, and a short program is far from
-    // everything.
+    // Several small changes in a row reach programs that one change cannot reach. A short program
+    // needs more changes.
     let rounds = 1 + (seed.trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
     let before = program.clone();
     for round in 0..MOST_ROUNDS {
-        // One in ten changes nothing, and the same program says nothing new.
+        // One mutation in ten changes nothing. Running the same program again shows nothing new.
         if round >= rounds && program != before {
             break;
         }
@@ -356,7 +358,7 @@ pub fn mutate_what_is_run(
     encode(&mut program, &mut data[..room])
 }
 
-/// Splices two corpus files: the first operations of one, then the last of the other.
+/// Splices two corpus files: the first operations of one, then the last operations of the other.
 pub fn crossover(data1: &[u8], data2: &[u8], out: &mut [u8], seed: u32) -> usize {
     let (Ok(mut program), Ok(other)) = (corpus::decode(data1), corpus::decode(data2)) else {
         return 0;
@@ -376,7 +378,7 @@ mod tests {
     use super::*;
     use crate::oracle::without_copies;
 
-    /// Mutates from nothing `rounds` times and returns each program as it was encoded.
+    /// Mutates `rounds` times, beginning with no program, and returns each program after encoding.
     fn chain(rounds: u32) -> Vec<Program> {
         let mut data = vec![0; corpus::MAX_BYTES];
         let mut size = 0;

@@ -1,13 +1,13 @@
-//! Files are written whole or not at all, and never over another.
+//! Writes files whole or not at all, and overwrites none unasked.
 
 use std::io::{Error, ErrorKind, Write as _};
 use std::path::Path;
 
-/// Writes a file: under another name first, then moved into place.
+/// Writes a file: first under a temporary name, then moved to `path`.
 ///
 /// # Errors
-/// `AlreadyExists` where there is one and `force` is not given; and where writing fails, in which
-/// case nothing has changed.
+/// `AlreadyExists` if the file exists and `force` is not given; the error of the system if writing
+/// fails. After an error the folder is as before.
 pub fn write(path: &Path, bytes: &[u8], force: bool) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -27,7 +27,7 @@ pub fn write(path: &Path, bytes: &[u8], force: bool) -> std::io::Result<()> {
     file.write_all(bytes)?;
     #[cfg(unix)]
     {
-        // A temporary file is its owner's alone; what it becomes is as readable as any other.
+        // A temporary file can be read by its owner only. The finished file has the usual mode.
         use std::os::unix::fs::PermissionsExt as _;
         file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
     }
