@@ -158,8 +158,9 @@ mod tests {
     fn a_program_meets_what_is_new_once() {
         static COUNTERS: Counters = counters();
         let copy = "mmap 0 0 2 rw anon_private\ncopy 0 0 1 0 4 FIXED\n";
-        // The copy is of a locked source, to another process, and beside a range with which it
-        // merges. Each combination is a new situation, although no fact alone takes a new edge.
+        // The copies differ by one fact each: a locked source, another process, a neighbour to
+        // merge with. Each copy is a new situation, although it takes no edge that the other copies
+        // leave out.
         let programs = [
             copy,
             "mmap 0 0 2 rw anon_private LOCKED\ncopy 0 0 1 0 4 FIXED\n",

@@ -1,7 +1,8 @@
-//! Fresh operations, from `arbitrary`'s unstructured bytes.
+//! New operations, made from the unstructured bytes of `arbitrary`.
 //!
-//! Operands that matter are not uniform: ranges begin and end where VMAs do, sources lie beside
-//! destinations, processes exist. A [`Layout`] of the operations so far says where that is.
+//! The operands that matter are not uniform: most ranges begin and end where VMAs do, most sources
+//! lie beside destinations, and most processes exist. A [`Layout`] of the operations so far gives
+//! these places.
 
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
@@ -13,7 +14,7 @@ use vmadiff_machine::{Limits, Op, Part, Role};
 
 use crate::layout::Layout;
 
-/// Operations by how often they are wanted, in sixty-fourths.
+/// The weights of the operations, in sixty-fourths.
 const WEIGHTS: [(Opcode, u8); 15] = [
     (Opcode::Mmap, 14),
     (Opcode::Copy, 10),
@@ -40,13 +41,13 @@ fn any<T: Domain>(u: &mut Unstructured) -> Result<T> {
     Ok(T::nth(u.int_in_range(0..=(T::SIZE - 1) as u8)?))
 }
 
-/// The usual value half of the time, any value otherwise.
+/// Returns the usual value in half of the cases, and any value in the others.
 fn mostly<T: Domain>(usual: T, u: &mut Unstructured) -> Result<T> {
     if u.arbitrary()? { Ok(usual) } else { any(u) }
 }
 
-/// The flags of an `mremap`: mostly a move to a given page. `DONTUNMAP`, which does nothing on
-/// Linux 5.2.1, is rare.
+/// Returns the flags of an `mremap()`: mostly a move to a given page. `MREMAP_DONTUNMAP` is rare,
+/// because Linux 5.2.1 refuses it.
 fn mremap_flags(u: &mut Unstructured) -> Result<MremapFlags> {
     Ok(match u.int_in_range(0..=31u8)? {
         0 => MremapFlags::MaymoveDontunmap,
@@ -57,8 +58,8 @@ fn mremap_flags(u: &mut Unstructured) -> Result<MremapFlags> {
     })
 }
 
-/// The new length of an `mremap` of `len` pages: mostly the same, as a move has it. Where the kernel
-/// may choose the place, a longer one, or one that just fits a hole.
+/// Returns the new length of an `mremap()` of `len` pages: mostly the old length, as for a move. If
+/// the kernel may choose the place, it is a longer length or the length of a hole.
 fn new_len(
     flags: MremapFlags,
     (process, len): (Process, Len),
@@ -73,10 +74,10 @@ fn new_len(
     Ok(fitting.unwrap_or(longer))
 }
 
-/// A fresh operation that could follow those of `layout`.
+/// Returns a new operation to follow the operations of `layout`.
 ///
 /// # Errors
-/// Never in practice: bytes that run out read as zeros.
+/// Never in practice: `Unstructured` reads zeros after its last byte.
 pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
     let mut at = u.int_in_range(0..=63u8)?;
     let opcode = WEIGHTS
@@ -99,7 +100,8 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
         Opcode::Fork | Opcode::Exit => (Page(0), Len(0)),
         _ => layout.range(src, u)?,
     };
-    // Where a copy goes that may choose depends on what its length fits.
+    // If the kernel chooses the destination of a copy, the choice depends on the holes that have
+    // room.
     if opcode == Opcode::Copy
         && u.ratio(1, 8)?
         && let Some(fitting) = layout.fitting(process, u)?
@@ -120,7 +122,8 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
             prot: mostly(Prot::R | Prot::W, u)?.into(),
             kind: mostly(Kind::AnonPrivate, u)?.into(),
             flags: if u.ratio(3, 4)? { MmapFlags::empty() } else { any(u)? }.into(),
-            // A page offset that lines up with every such mapping beside it, or any.
+            // Mostly the page offset with which neighbours from the same file match; sometimes any
+            // page offset.
             pgoff: FilePage(if u.ratio(3, 4)? { page.0 } else { u.int_in_range(0..=40)? }).into(),
         },
         Opcode::Munmap => {
@@ -204,10 +207,10 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
     Ok(operation)
 }
 
-/// Limits: mostly none, or one that a short program reaches.
+/// Returns limits: mostly no limits, sometimes limits that a short program reaches.
 ///
 /// # Errors
-/// Never in practice: bytes that run out read as zeros.
+/// Never in practice: `Unstructured` reads zeros after its last byte.
 pub fn limits(u: &mut Unstructured) -> Result<Limits> {
     let mut limits = Limits::default();
     match u.int_in_range(0..=5u8)? {
@@ -220,10 +223,10 @@ pub fn limits(u: &mut Unstructured) -> Result<Limits> {
     Ok(limits)
 }
 
-/// The operation with one operand changed, to a value that `layout` suggests or to any.
+/// Returns the operation with one operand changed, to a value from `layout` or to any value.
 ///
 /// # Errors
-/// Never in practice: bytes that run out read as zeros.
+/// Never in practice: `Unstructured` reads zeros after its last byte.
 pub fn change_operand(op: &Op, layout: &Layout, u: &mut Unstructured) -> Result<Op> {
     let types = op.opcode().operands();
     let mut bytes: [u8; MAX_OPERANDS] = op.bytes();
@@ -237,9 +240,8 @@ pub fn change_operand(op: &Op, layout: &Layout, u: &mut Unstructured) -> Result<
     Ok(Op::from_bytes(op.opcode(), bytes))
 }
 
-/// The operation that goes on where `op` ended: the next part of the same range to the next part
-/// of the same destination. Copying one half and then the other is what the patch's mail
-/// advertises.
+/// Returns the operation that continues `op`: its ranges begin where the ranges of `op` end. The
+/// patch's mail advertises copies in parts: first one half, then the other.
 pub fn continued(op: &Op) -> Op {
     op.with_operands(|role, value| match role {
         Role::Start(part) => (value + op.length(part).0) % ARENA_PAGES as u8,

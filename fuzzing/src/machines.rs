@@ -1,4 +1,4 @@
-//! The machines by name.
+//! The names of the machines.
 
 use std::env;
 use std::fmt;
@@ -14,11 +14,11 @@ use vmadiff_reference::Reference;
 /// A machine: `reference`, `candidate:REVISION`, `candidate:fixed+FAULT`, or `lib:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachineName {
-    /// The original semantics, and for copies the contract.
+    /// The reference: Linux 5.2.1, and for copies the contract.
     Reference,
-    /// The kernel's code, at a revision.
+    /// The candidate, which follows the kernel's code, at a revision.
     Candidate(Revision),
-    /// The kernel's code at [`Revision::Fixed`], with a seeded fault: a library that is built of the
+    /// The candidate at [`Revision::Fixed`] with a seeded fault: a library that is built from the
     /// patched candidate.
     Faulty {
         /// The name of the fault.
@@ -30,25 +30,26 @@ pub enum MachineName {
     Library(Library),
 }
 
-/// The hidden subcommand of `vmadiff` that runs a library for another `vmadiff`.
+/// The hidden subcommand of `vmadiff` that runs a library in a process of its own for another
+/// `vmadiff`.
 pub const LIBRARY_WORKER: &str = "library-worker";
 
-/// No machine has that name.
+/// The error of a name that is no machine's.
 #[derive(Debug, thiserror::Error)]
 pub enum UnknownMachine {
-    /// It is neither `reference` nor a candidate.
+    /// The name is neither `reference` nor a candidate's.
     #[error("no machine is called `{0}`: expected reference, lib:PATH, or candidate: and one of {known}", known = revisions())]
     Name(String),
-    /// It is a revision that has no faults.
+    /// The name has a fault at a revision other than `fixed`.
     #[error("no machine is called `{0}`: only candidate:fixed can have a fault")]
     Revision(String),
-    /// No fault has that name, or it is not built.
+    /// No fault has this name, or the fault is not built.
     #[error(transparent)]
     Fault(#[from] FaultError),
-    /// It names no library.
+    /// The name has no path of a library.
     #[error("`lib:` names no file: expected lib:PATH")]
     NoPath,
-    /// The file is not a machine.
+    /// The library cannot be loaded, or it is not a machine.
     #[error(transparent)]
     Library(#[from] LoadError),
 }
@@ -58,7 +59,7 @@ fn revisions() -> String {
 }
 
 impl MachineName {
-    /// A machine of that name, at the start of a program without limits.
+    /// Returns a machine of this name, at the start of a program without limits.
     pub fn build(&self) -> Box<dyn Machine> {
         match *self {
             MachineName::Reference => Box::new(Reference::new()),
@@ -70,11 +71,12 @@ impl MachineName {
         }
     }
 
-    /// The machine of that name; a library runs in this process. For fuzz targets and benchmarks:
-    /// a crash of the library is a crash of the process. A path is relative to `folder`.
+    /// Returns the machine of this name. A library runs in this process, so a crash of the library
+    /// is a crash of the process: fuzz targets and benchmarks use it so. A path is relative to
+    /// `folder`.
     ///
     /// # Errors
-    /// [`UnknownMachine`] where no machine has that name, or the file is not a machine.
+    /// [`UnknownMachine`] if no machine has this name, or if the file is not a machine.
     pub fn in_process(name: &str, folder: &Path) -> Result<MachineName, UnknownMachine> {
         match name.strip_prefix("lib:") {
             Some("") => Err(UnknownMachine::NoPath),
@@ -83,15 +85,15 @@ impl MachineName {
         }
     }
 
-    /// The machine of the name `candidate:fixed+FAULT`, with the seeded fault `fault`.
+    /// Returns the machine `candidate:fixed+FAULT` for the seeded fault `fault`.
     ///
     /// # Errors
-    /// [`UnknownMachine`] where there is no such fault, or it is not built.
+    /// [`UnknownMachine`] if there is no such fault, or if it is not built.
     pub fn faulty(fault: &str) -> Result<MachineName, UnknownMachine> {
         format!("candidate:{}+{fault}", Revision::Fixed).parse()
     }
 
-    /// Reads every name but `lib:PATH`; `load` loads the library of a seeded fault.
+    /// Reads a name, except `lib:PATH`. `load` loads the library of a seeded fault.
     fn parse(
         name: &str,
         load: impl FnOnce(&Path) -> Result<Library, LoadError>,
@@ -108,7 +110,8 @@ impl MachineName {
         match (revision.parse().map_err(|_| unknown())?, fault) {
             (revision, None) => Ok(MachineName::Candidate(revision)),
             (Revision::Fixed, Some(fault)) => {
-                // The targets of `cargo fuzz` see the coverage of what was built with their flags.
+                // A target of `cargo fuzz` sees the coverage of a library that was built with its
+                // flags.
                 let flavour = if cfg!(fuzzing) { Flavour::Fuzz } else { Flavour::Plain };
                 let library = load(&Faults::find()?.library(fault, flavour)?)?;
                 Ok(MachineName::Faulty { fault: fault.to_owned(), library })
@@ -118,7 +121,7 @@ impl MachineName {
     }
 }
 
-/// A machine under another name.
+/// A machine that shows another name.
 struct Named {
     name: String,
     machine: Box<dyn Machine>,
@@ -142,7 +145,7 @@ impl Machine for Named {
     }
 }
 
-/// Loads a library for a process of its own: this program, started with [`LIBRARY_WORKER`].
+/// Loads a library to run in a process of its own: this program, started with [`LIBRARY_WORKER`].
 fn isolated(path: &Path) -> Result<Library, LoadError> {
     let program = env::current_exe().unwrap_or_else(|_| "vmadiff".into());
     Library::isolated(path, &program, &[LIBRARY_WORKER])
@@ -151,8 +154,8 @@ fn isolated(path: &Path) -> Result<Library, LoadError> {
 impl FromStr for MachineName {
     type Err = UnknownMachine;
 
-    /// The machine of that name; a library runs in a process of its own, so that a crash or an
-    /// endless loop of the library is a finding. That process is this program, started with the
+    /// Reads the name of a machine. A library runs in a process of its own, so that a crash or an
+    /// endless loop of the library is a finding. The process is this program, started with the
     /// subcommand [`LIBRARY_WORKER`].
     fn from_str(name: &str) -> Result<MachineName, UnknownMachine> {
         match name.strip_prefix("lib:") {

@@ -1,4 +1,4 @@
-//! Groups programs by the signature of their divergence and minimizes one of each.
+//! Triage: groups programs by the signature of their divergence and minimizes them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,26 +9,26 @@ use vmadiff_machine::{Machine, Program};
 
 use crate::minimize::{minimize, size};
 
-/// Programs of a group that are minimized; the simplest result is kept. Where shrinking begins
-/// decides where it gets stuck.
+/// The number of programs of a group that are minimized. The simplest result is kept. Several are
+/// tried because minimization can get stuck, and its start decides how early.
 const TRIES: usize = 4;
 
-/// All programs of one signature.
+/// A group: all programs that have the same signature.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// What the machines disagree about.
+    /// The class of the divergence.
     pub class: Class,
-    /// What makes them the same bug.
+    /// The signature that the programs have in common.
     pub signature: Signature,
-    /// The simplest program found.
+    /// The simplest program that triage found.
     pub program: Program,
-    /// The files whose programs show it.
+    /// The files of the group's programs.
     pub files: Vec<PathBuf>,
 }
 
-/// Groups programs by signature, in the order of classes, and minimizes the shortest of each.
-/// Programs on which the machines agree are in no group. `tick` is called once a program and once
-/// a group.
+/// Groups programs by signature, in the order of classes, and minimizes the shortest programs of
+/// each group. A program on which the machines agree is in no group. `tick` is called once for each
+/// program and once for each group.
 pub fn triage<L: Machine, R: Machine>(
     lockstep: &mut Lockstep<L, R>,
     programs: impl IntoIterator<Item = (PathBuf, Program)>,
