@@ -1,9 +1,10 @@
 //! Answers the questions of `ci/corpus` about programs.
 //!
-//! `canonical OUT FILE…` writes each file that is a program to the folder OUT, in the corpus format
-//! and under its old name. `cases FILE…` prints the merge cases that each file reaches. `stats
-//! TITLE FILE…` prints the figures of a corpus. `check CORPUS` prints the errors of a corpus, or
-//! nothing.
+//! - `canonical OUT FILE…` writes each file that is a program to the folder OUT, in the corpus
+//!   format and under its old name.
+//! - `cases FILE…` prints the merge cases that each file reaches.
+//! - `stats TITLE FILE…` prints the figures of a corpus.
+//! - `check CORPUS` prints the errors of a corpus, one line for each.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -41,8 +42,8 @@ fn canonical(out: &Path, files: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns a word for each case that was reached: its number, and `x` if the source is in another
-/// address space.
+/// Prints the merge cases that each file reaches, a word for each case: its number, and `x` if the
+/// source is in another address space.
 fn cases(files: &[PathBuf]) -> Result<(), Failure> {
     for file in files {
         let (within, across) = merge_cases(&load(file)?);
@@ -98,7 +99,8 @@ fn stats(title: &str, files: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the files of a folder in the order of their names; none if the folder does not exist.
+/// Returns the files of a folder in the order of their names; no files if the folder does not
+/// exist.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -109,7 +111,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Returns the errors of a corpus, a line each.
+/// Returns the errors of a corpus, one line for each.
 fn check(folder: &Path) -> Result<Vec<String>, Failure> {
     let mut wrong = Vec::new();
     let at = |revision| {

@@ -1,6 +1,6 @@
-//! The coverage of the seeds without fuzzing, as a table: the merge cases, and the seeded faults
-//! found.
-//! `ci/measure-seeds` adds libFuzzer's coverage and writes docs/seeds.md.
+//! Prints the coverage of the seeds without fuzzing, as a table: the merge cases, and the seeded
+//! faults that the seeds find. `ci/measure-seeds` adds libFuzzer's coverage and writes
+//! docs/seeds.md.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -21,7 +21,8 @@ fn programs(folder: &str) -> Result<Vec<Program>, Box<dyn Error>> {
     files.iter().map(|file| Ok(fs::read_to_string(file)?.parse()?)).collect()
 }
 
-/// Counts the cases that programs reach, within an address space and by copies from another one.
+/// Counts the merge cases that programs reach: first within an address space, then by copies from
+/// another address space.
 fn merges(programs: &[Program]) -> (Cases, Cases) {
     let mut sums = ([0; CASES], [0; CASES]);
     for (within, across) in programs.iter().map(merge_cases) {
@@ -33,7 +34,7 @@ fn merges(programs: &[Program]) -> (Cases, Cases) {
     sums
 }
 
-/// A seeded fault: its name, and the machine that has it.
+/// A seeded fault: its name, and the machine that has the fault.
 type Faulty = (String, MachineName);
 
 /// Loads the libraries of all seeded faults.
@@ -45,7 +46,7 @@ fn faulty() -> Result<Vec<Faulty>, Box<dyn Error>> {
     Faults::find()?.all()?.into_iter().map(|fault| load(fault.name)).collect()
 }
 
-/// Returns the seeded faults that programs show without being mutated.
+/// Returns the seeded faults that programs show without mutation.
 fn shown<'a>(faults: &'a [Faulty], programs: &[Program]) -> BTreeSet<&'a str> {
     faults
         .iter()

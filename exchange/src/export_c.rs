@@ -1,15 +1,15 @@
-//! A program as C: one file, system calls only, that runs it on the kernel it is started on and
-//! says whether that kernel does what the reference expects.
+//! The export to C: a single file that runs the program by system calls and reports whether the
+//! running kernel does what the reference expects.
 //!
-//! The file is a small runtime (`export_runtime.c`, the parts that the program needs), then the
-//! program as one table with the text form beside each entry.
+//! The file has a small runtime (the needed parts of `export_runtime.c`), and then the program as a
+//! table, with the text form beside each entry.
 //!
-//! What is expected of each operation is its result, and what every process has mapped then: page
-//! by page, with permissions and flags, whatever VMAs the pages belong to. So a kernel that merges
-//! otherwise than 5.2.1, as those since 6.1 do, does not differ by that alone.
+//! The expectation of an operation is its result and the pages that every process has mapped
+//! afterwards, with permissions and flags. The VMAs of the pages do not matter. So a kernel whose
+//! merge rules differ from 5.2.1, such as 6.1 and later, does not differ by that alone.
 //!
-//! Where a rule of later kernels changes a result or a page, its behaviour is accepted as well, and
-//! the C names the rule.
+//! If a rule of later kernels changes a result or a page, the C accepts this behaviour as well and
+//! names the rule.
 
 use std::fmt::Write as _;
 
@@ -27,14 +27,14 @@ use vmadiff_reference::later::{Rule, Rules};
 
 use crate::later::{Kernel, kernels};
 
-/// The C that does not depend on the program. What stands between `#if USES_…` and `#endif` is
-/// left out where the program does without.
+/// The C that is the same for all programs. The lines between `#if USES_…` and `#endif` are left
+/// out if the program does not need them.
 const RUNTIME: &str = include_str!("export_runtime.c");
 
 /// The flags that are compared, as `/proc/PID/smaps` abbreviates them.
 ///
-/// Not `VM_ACCOUNT` and `VM_NORESERVE`: whether memory is charged depends on the system's
-/// overcommit mode.
+/// `VM_ACCOUNT` and `VM_NORESERVE` are not compared, because the accounting of memory depends on
+/// the system's overcommit mode.
 const FLAGS: [(VmFlags, &str); 8] = [
     (VmFlags::VM_LOCKED, "lo"),
     (VmFlags::VM_SEQ_READ, "sr"),
@@ -46,11 +46,11 @@ const FLAGS: [(VmFlags, &str); 8] = [
     (VmFlags::VM_MERGEABLE, "mg"),
 ];
 
-/// Why the C ends before the program does.
+/// Returns the reason why the C ends before this operation, if there is one.
 fn end(op: &Op, result: Result<u8, Errno>) -> Option<&'static str> {
     match op {
         Op::CopyVma { .. } => Some("a direct call of copy_vma() is no system call"),
-        // Of a process that is not there nothing is called at all.
+        // A call of a process that does not exist is not made at all.
         Op::Mmap { kind, .. } if kind.get() == Kind::Special && result != Err(Errno::ESRCH) => {
             Some("no kernel has the device that is mapped here")
         }
@@ -58,17 +58,17 @@ fn end(op: &Op, result: Result<u8, Errno>) -> Option<&'static str> {
     }
 }
 
-/// What a program needs of the runtime.
+/// The parts of the runtime that a program needs.
 struct Uses<'a> {
     program: &'a Program,
-    /// Those that the C has.
+    /// The operations that the C has.
     ops: &'a [Op],
-    /// Whether a rule of later kernels changes what is expected.
+    /// A rule of later kernels changes an expectation.
     rules: bool,
 }
 
 impl Uses<'_> {
-    /// Whether it needs the part called `name`.
+    /// Returns whether the program needs the part called `name`.
     fn has(&self, name: &str) -> bool {
         let any = |wanted: fn(&Op) -> bool| self.ops.iter().any(wanted);
         let limits = &self.program.limits;
@@ -101,7 +101,7 @@ impl Uses<'_> {
             }),
             "RULES" => self.rules,
             "CHOICE" => any(|op| match op {
-                // Linux 5.2.1 refuses MREMAP_DONTUNMAP, later kernels choose.
+                // Linux 5.2.1 refuses MREMAP_DONTUNMAP. Later kernels choose an address.
                 Op::Mremap { .. } => op.placement().is_some_and(Placement::is_choice),
                 Op::Copy { .. } => op.placement() == Some(Placement::Hint),
                 _ => false,
@@ -119,17 +119,18 @@ impl Uses<'_> {
         }
     }
 
-    /// The runtime without the parts that are not needed.
+    /// Returns the runtime without the parts that are not needed.
     fn runtime(&self) -> String {
         let mut kept = String::new();
-        // Whether each open `#if` keeps what follows; `None` for one that is the compiler's.
+        // For each open `#if`, whether its lines are kept; `None` for an `#if` that is left to the
+        // compiler.
         let mut open: Vec<Option<bool>> = Vec::new();
         for line in RUNTIME.lines() {
             let keeps = open.iter().all(|keep| keep.unwrap_or(true));
             if let Some(name) = line.strip_prefix("#if USES_") {
                 open.push(Some(self.has(name)));
             } else if line == "#endif" && open.pop().flatten().is_some() {
-                // Written for this function: left out.
+                // The `#if` was for this function and is left out.
             } else if keeps {
                 if line.starts_with("#if") {
                     open.push(None);
@@ -144,7 +145,7 @@ impl Uses<'_> {
     }
 }
 
-/// The C name of the descriptor of the file that `kind` maps.
+/// Returns the C name of the descriptor of the file that `kind` maps.
 fn file(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::AnonPrivate | Kind::AnonShared | Kind::Special => None,
@@ -154,7 +155,7 @@ fn file(kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// The names in `given` joined by `|`; `0` where there are none.
+/// Returns the names of `given` whose condition holds, joined by `|`; `0` if no condition holds.
 fn joined(given: impl IntoIterator<Item = (bool, &'static str)>) -> String {
     let names: Vec<_> = given.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
     if names.is_empty() { "0".into() } else { names.join(" | ") }
@@ -185,7 +186,7 @@ fn mmap_flags(kind: Kind, flags: MmapFlags) -> String {
     ])
 }
 
-/// The call and its arguments, as the initializer of an array.
+/// Returns the call and its arguments as the initializer of an array.
 fn call(op: &Op) -> String {
     match *op {
         Op::Mmap { page, len, prot: protection, kind, flags, pgoff, .. } => {
@@ -215,7 +216,7 @@ fn call(op: &Op) -> String {
                 ]);
                 call = format!("{call}, {flags}");
             }
-            // The new address counts with MREMAP_FIXED and MREMAP_DONTUNMAP only.
+            // The kernel reads the new address only with MREMAP_FIXED or MREMAP_DONTUNMAP.
             if flags.is_fixed() || flags.keeps_source() {
                 call = format!("{call}, PAGE({new_page})");
             }
@@ -257,10 +258,10 @@ fn call(op: &Op) -> String {
     }
 }
 
-/// What is expected, as a C expression.
+/// Returns the expected result as a C expression.
 fn result(op: &Op, result: Result<u8, Errno>) -> String {
     match (op, result) {
-        // The recorded kernels have no transparent huge pages; most others do.
+        // The recorded kernels have no transparent huge pages; most other kernels have them.
         (Op::Madvise { advice, .. }, result)
             if matches!(advice.get(), Advice::Hugepage | Advice::Nohugepage)
                 && result != Err(Errno::ESRCH) =>
@@ -272,7 +273,7 @@ fn result(op: &Op, result: Result<u8, Errno>) -> String {
         }
         (_, Ok(value)) => value.to_string(),
         (_, Err(Errno::SIGBUS)) => "BUS_ERROR".into(),
-        // The kernel's own number, which no header of a program has.
+        // This number is internal to the kernel; the headers of user space do not have it.
         (_, Err(Errno::ENOTSUPP)) => format!("-{}", Errno::ENOTSUPP.number()),
         (_, Err(errno)) => format!("-{}", errno.name()),
     }
@@ -297,7 +298,7 @@ fn page_text(vma: &Vma) -> String {
     text
 }
 
-/// What a process has mapped, in the words of the runtime's `layout_of()`.
+/// Returns the mappings of a process in the form of the runtime's `layout_of()`.
 fn layout(space: &AddressSpace) -> String {
     let mut runs: Vec<(u8, u8, String)> = Vec::new();
     for vma in space.vmas() {
@@ -311,15 +312,15 @@ fn layout(space: &AddressSpace) -> String {
     runs.join(", ")
 }
 
-/// The name of a file as far as it can stand in a comment of any language; in another file's name
-/// too.
+/// Returns the name of a file with every character replaced that may not stand in a comment or in
+/// the name of another file, cut to 100 characters.
 pub fn harmless(name: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     name.chars().map(safe).take(100).collect()
 }
 
-/// The program in C. `name` is what it is called in the comment at the top, usually its file's
-/// name; characters that do not belong in a comment become `_`.
+/// Returns the program in C. `name` is the program's name in the comment at the top, usually its
+/// file's name; characters that do not belong in a comment become `_`.
 pub fn export_c(program: &Program, name: &str) -> String {
     let mut reference = Reference::new();
     reference.reset(&program.limits);
@@ -335,7 +336,7 @@ pub fn export_c(program: &Program, name: &str) -> String {
         count += 1;
     }
     let ops = &program.ops[..count];
-    // The C takes every protection key, so that memory that may be executed can be read.
+    // The C allocates every protection key, so memory that may only be executed can be read.
     let unseen = Rules::NONE.with(Rule::ExecuteOnly);
     let kernels = kernels(ops, &program.limits, unseen, |a, b| {
         ops.iter().zip(a).zip(b).all(|((op, a), b)| expectation(op, a) == expectation(op, b))
@@ -389,7 +390,7 @@ pub fn export_c(program: &Program, name: &str) -> String {
     text
 }
 
-/// The comment at the top.
+/// Returns the comment at the top.
 fn head(program: &Program, name: &str) -> String {
     let name = harmless(name);
     let mut text = format!(
@@ -423,7 +424,8 @@ fn head(program: &Program, name: &str) -> String {
     text
 }
 
-/// An entry of the table. `shown` is what each process is expected to have mapped before it.
+/// Returns an entry of the table. `shown` has the expected mappings of each process before the
+/// operation.
 fn entry(
     text: &mut String,
     op: &Op,
@@ -454,13 +456,13 @@ fn entry(
     text.push_str("\t},\n");
 }
 
-/// Returns what a C program expects of an operation: the result, and what each process has mapped.
+/// Returns the expectation of an operation: the result, and the mappings of each process.
 fn expectation(op: &Op, seen: &Observation) -> (String, Vec<(usize, String)>) {
     let alive = seen.spaces.iter().enumerate().filter(|(_, space)| space.alive);
     (result(op, seen.result), alive.map(|(process, space)| (process, layout(space))).collect())
 }
 
-/// Returns the member of an entry with what kernels after 5.2.1 do otherwise.
+/// Returns the member of an entry that lists the other behaviours of kernels after 5.2.1.
 fn later(op: &Op, at: usize, kernels: &[Kernel]) -> String {
     let original = expectation(op, &kernels[0].steps[at]);
     let mut groups: Vec<(_, Vec<usize>)> = Vec::new();

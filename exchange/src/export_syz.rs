@@ -1,16 +1,17 @@
-//! A program as syzkaller's: its text form, to be run by `syz-execprog` or put into a corpus.
+//! The export to syzkaller's text form, for `syz-execprog` or a corpus.
 //!
-//! A syzkaller program is one process. Operations of process 0 become calls; a `fork` of it becomes
-//! `syz_clone`, whose child sleeps a little and ends, so that what fork does to the parent's
-//! mappings is there. What other processes do has no counterpart, nor have copies, which were
-//! never merged, the device of [`Kind::Special`], and limits: each is a comment where it would be,
-//! and they are counted in the last line.
+//! A syzkaller program is one process. Operations of process 0 become calls. A `fork` of process 0
+//! becomes `syz_clone`, whose child sleeps a little and ends, so that the effects of fork on the
+//! parent's mappings are there. Comments replace everything without a counterpart: operations of
+//! other processes, copies (which were never merged), the device of [`Kind::Special`], and limits.
+//! The last line has the number of the operations that are left out.
 //!
-//! `mremap` with `MREMAP_MAYMOVE` alone stays as it is: the kernel may choose an address outside the
-//! arena there, so that later calls meet a hole where the program has the mapping.
+//! An `mremap` with `MREMAP_MAYMOVE` alone stays as it is. The kernel may then choose an address
+//! outside the arena, and later calls meet a hole in place of the program's mapping.
 //!
-//! The arena is the start of syzkaller's data area, which is mapped from the beginning and is
-//! unmapped first; what pointers point to lies beyond it. The values of flags are x86-64's.
+//! The arena is the start of syzkaller's data area. The data area is mapped at the beginning, so
+//! the arena is unmapped first. The memory for pointers lies beyond the arena. The values of flags
+//! are those of x86-64.
 
 use std::fmt::Write as _;
 
@@ -21,10 +22,10 @@ use vmadiff_machine::{Limits, Op, Placement, Program};
 
 use crate::export_c::harmless;
 
-/// Where syzkaller's text form has its data area.
+/// The address of the data area in syzkaller's text form.
 const DATA: u64 = 0x7f00_0000_0000;
 const PAGE_SIZE: u64 = 4096;
-/// Where the memory lies that pointers point to: beyond the arena, with a hole between.
+/// The address of the memory for pointers: beyond the arena, with a hole between.
 const POINTERS: u64 = DATA + 4 * END_PAGES as u64 * PAGE_SIZE;
 
 const MAP_SHARED: u32 = 0x1;
@@ -40,23 +41,24 @@ fn bytes(len: Len) -> u64 {
     u64::from(len.0) * PAGE_SIZE
 }
 
-/// A range of memory as an argument; one of no pages is written as one of a page, which says where.
+/// Returns a range of memory as an argument. A range without pages is written as one page, so that
+/// the address is not lost.
 fn vma(page: Page, len: Len) -> String {
     let length = bytes(len).max(PAGE_SIZE);
     format!("&(0x{:x}/0x{length:x})=nil", DATA + u64::from(page.0) * PAGE_SIZE)
 }
 
-/// A range, and its length as the argument after it.
+/// Returns a range, and its length as the next argument.
 fn range(page: Page, len: Len) -> String {
     format!("{}, 0x{:x}", vma(page, len), bytes(len))
 }
 
-/// The calls of a program, and the resources that they have made so far.
+/// The calls of a program, and the resources that the calls have made so far.
 #[derive(Default)]
 struct Calls {
     lines: Vec<String>,
     resources: usize,
-    /// The three files of a program, in the order of [`Kind`], made where one is needed first.
+    /// The three files of a program, in the order of [`Kind`]. A file is made before its first use.
     files: [Option<usize>; 3],
     /// The userfaultfd contexts of process 0.
     contexts: [Option<usize>; 2],
@@ -68,7 +70,7 @@ impl Calls {
         self.lines.push(line.into());
     }
 
-    /// A call that makes a resource, which is returned.
+    /// Adds a call that makes a resource, and returns the number of the resource.
     fn make(&mut self, call: &str) -> usize {
         let resource = self.resources;
         self.resources += 1;
@@ -76,12 +78,13 @@ impl Calls {
         resource
     }
 
-    /// A file of which all pages that a program can reach are there.
+    /// Makes a file in which all pages that a program can reach exist, and returns its number.
     fn file(&mut self, which: usize) -> usize {
         if let Some(file) = self.files[which] {
             return file;
         }
-        // Two memfds; what can be opened again for reading only has to have a name.
+        // Two files are memfds. The third must have a name, because it is opened again for reading
+        // only.
         let file = self.make(&match which {
             2 => format!("open(&(0x{POINTERS:x})='./file0\\x00', 0x42, 0x1ff)"),
             n => format!("memfd_create(&(0x{POINTERS:x})='file{n}\\x00', 0x0)"),
@@ -108,7 +111,7 @@ impl Calls {
         context
     }
 
-    /// What has no counterpart.
+    /// Adds a comment in place of an operation or limit without a counterpart.
     fn comment(&mut self, what: &impl std::fmt::Display, why: &str) {
         self.left_out += 1;
         self.call(format!("# {what}: {why}"));
@@ -158,7 +161,7 @@ impl Calls {
                 self.call(format!("mprotect({range}, 0x{prot:x})"));
             }
             Op::Mremap { page, old_len, new_len, flags, new_page, .. } => {
-                // The new address counts with MREMAP_FIXED and MREMAP_DONTUNMAP only.
+                // The kernel reads the new address only with MREMAP_FIXED or MREMAP_DONTUNMAP.
                 let to = match flags.get().placement() {
                     Placement::InPlace | Placement::InPlaceOrChosen => page.get(),
                     Placement::Given | Placement::Hint => new_page.get(),
@@ -190,7 +193,8 @@ impl Calls {
                 let (range, mode) = (range(page.get(), len.get()), mode.get().number());
                 self.call(format!("mbind({range}, 0x{mode:x}, {nodes}, 0x0)"));
             }
-            // A program has no plain accesses; a call that writes or reads one byte makes one.
+            // syzkaller has no plain accesses. A system call that writes or reads one byte makes
+            // the access.
             Op::Touch { page, access, .. } => {
                 let address = DATA + u64::from(page.get().0) * PAGE_SIZE;
                 match access.get() {
@@ -229,11 +233,11 @@ impl Calls {
     }
 }
 
-/// The program for syzkaller. `name` is what it is called in the comment at the top, usually its
-/// file's name; characters that do not belong in a comment become `_`.
+/// Returns the program for syzkaller. `name` is the program's name in the comment at the top,
+/// usually its file's name; characters that do not belong in a comment become `_`.
 pub fn export_syz(program: &Program, name: &str) -> String {
     let mut calls = Calls::default();
-    // With a hole behind it, so that nothing merges with the rest of the data area.
+    // The arena ends with a hole, so nothing merges with the rest of the data area.
     let arena = (END_PAGES as u64 + 1) * PAGE_SIZE;
     calls.call(format!("munmap(&(0x{DATA:x}/0x{arena:x})=nil, 0x{arena:x})"));
     if program.limits != Limits::default() {

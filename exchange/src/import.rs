@@ -1,22 +1,23 @@
-//! Programs made of what real programs did: a log of `strace`, cut into pieces that stand alone.
+//! The import of real programs' behaviour: a log of `strace` becomes programs that each run alone.
 //!
 //! A log has few processes with large address spaces and many calls; a program has 64 pages and at
-//! most [`MAX_OPS`] operations. So
+//! most [`MAX_OPS`] operations. Therefore:
 //!
-//! - processes that come of each other by fork are a *family*; `execve` begins another, because
-//!   nothing of the old address space is left;
-//! - a family's calls are cut into *windows*, each as long as it fits. A window begins with
-//!   operations that map what was mapped then where its own calls reach, children by fork;
-//! - within a window the edges of all ranges are laid out over the arena in their order. What was
-//!   adjacent is adjacent, what was apart is apart, what was longer is not shorter, and a range that
-//!   `mremap` moves has the same length on both sides.
+//! - Processes that descend from one another by fork are a *family*. `execve()` begins another
+//!   family, because nothing of the old address space is left.
+//! - The calls of a family are cut into *windows*, each as long as fits. A window begins with
+//!   operations that set up its start: mappings in the reach of its calls, and children by fork.
+//! - Within a window, the edges of all ranges are laid out over the arena in their order. Adjacent
+//!   ranges stay adjacent, separate ranges stay separate, a longer range does not become the
+//!   shorter one, and a range that `mremap` moves has the same length at both places.
 //!
-//! A move is imported with the address that it had in the log, also where the kernel chose it. One
-//! with `MREMAP_DONTUNMAP` stays one, although Linux 5.2.1 refuses it: the program is for later
-//! kernels then.
+//! A move is imported with its address in the log, also if the kernel chose the address. A call
+//! with `MREMAP_DONTUNMAP` stays such a call although Linux 5.2.1 refuses it: the program is then
+//! for later kernels.
 //!
-//! What a log does not tell is left out or guessed: the kernel's own mappings after `execve` are
-//! taken to be anonymous where a call meets them, and of the files of a window two are told apart.
+//! Some facts are not in a log. The kernel's own mappings after `execve()` are assumed to be
+//! anonymous if a call meets them. A program has only two files, so further files of a window share
+//! these two.
 
 mod attributes;
 mod change;
@@ -39,30 +40,31 @@ use window::Window;
 
 pub use window::Options;
 
-/// A program, and where in the log it is from.
+/// A program, and its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     /// The program.
     pub program: Program,
-    /// The first and the last line of the log that it has a call of, counted from 1.
+    /// The first and the last line of the log from which the program has a call, counted from 1.
     pub lines: (usize, usize),
-    /// The number of calls of the log that it has.
+    /// The number of calls of the log that the program has.
     pub calls: usize,
 }
 
-/// What came of a log.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub struct Import {
-    /// The programs, each once, in the order of the log.
+    /// The programs in the order of the log, without duplicates.
     pub programs: Vec<Imported>,
-    /// Calls that are in none, by the reason, with their count. With the calls of the programs and
-    /// those that the log's reader ignored, they are all [calls of the log](Log::calls).
+    /// The number of calls that are in no program, by the reason. These calls, the calls of the
+    /// programs and the calls that the log's reader ignored are together all [calls of the
+    /// log](Log::calls).
     pub left_out: BTreeMap<String, usize>,
-    /// Mappings that no call had made, and that were guessed.
+    /// The number of mappings that no call made and that were guessed.
     pub guessed: usize,
 }
 
-/// Makes programs of a log.
+/// Makes programs from a log.
 pub fn import(log: &Log, options: Options) -> Import {
     let options = Options { operations: options.operations.min(MAX_OPS), ..options };
     let mut tracker = Tracker::new(options.touch);
@@ -95,7 +97,7 @@ fn leave_out(left_out: &mut BTreeMap<String, usize>, reason: &str, calls: usize)
     }
 }
 
-/// Cuts what a family did into windows.
+/// Cuts the steps of a family into windows.
 fn windows(
     steps: &[Step],
     options: Options,

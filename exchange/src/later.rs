@@ -1,22 +1,23 @@
 //! The behaviours that a C program accepts: Linux 5.2.1, and 5.2.1 with rules of later kernels.
 //!
-//! A C program does not probe the kernel. It keeps the set of kernels that would have done what it
-//! saw so far, and differs where none is left.
+//! A C program does not probe the kernel. It keeps the set of kernels that agree with all results
+//! so far, and reports a difference if the set is empty.
 
 use vmadiff_machine::{Limits, Machine as _, Observation, Op};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{Rule, Rules};
 
-/// The most rules of which every combination is a kernel. With more, the kernels are the releases.
+/// The limit of rules up to which every combination of rules is a kernel. With more rules, only the
+/// releases are kernels.
 const COMBINED: usize = 5;
 
-/// A kernel, and what the reference with its rules shows after each operation.
+/// A kernel, and the observations of the reference with the kernel's rules after each operation.
 pub(crate) struct Kernel {
     pub(crate) rules: Rules,
     pub(crate) steps: Vec<Observation>,
 }
 
-/// Runs the operations under rules, and returns the rules that were applied.
+/// Runs the operations under rules, and returns the rules that applied with the observations.
 fn run(ops: &[Op], limits: &Limits, rules: Rules) -> (Rules, Vec<Observation>) {
     let mut reference = Reference::with_rules(rules);
     reference.reset(limits);
@@ -30,9 +31,9 @@ fn run(ops: &[Op], limits: &Limits, rules: Rules) -> (Rules, Vec<Observation>) {
     (applied, steps)
 }
 
-/// Returns the kernels that a C program can tell apart: 5.2.1 first, then those with few rules before
-/// those with many. Of kernels whose observations are the `same` to the program, the first stands for
-/// all. `unseen` are rules that make no difference to a C program.
+/// Returns the kernels that a C program can tell apart: first 5.2.1, then kernels with few rules,
+/// then kernels with many. If several kernels give the `same` observations, only the first one is
+/// returned. `unseen` are rules that make no difference to a C program.
 pub(crate) fn kernels(
     ops: &[Op],
     limits: &Limits,
@@ -40,7 +41,7 @@ pub(crate) fn kernels(
     same: impl Fn(&[Observation], &[Observation]) -> bool,
 ) -> Vec<Kernel> {
     let all: Rules = Rule::ALL.iter().copied().filter(|rule| !unseen.has(*rule)).collect();
-    // A rule can hide another one, so each is asked alone, too.
+    // One rule can hide another rule, so each rule is also run alone.
     let met = all
         .iter()
         .map(|rule| Rules::NONE.with(rule))

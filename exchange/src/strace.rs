@@ -1,9 +1,9 @@
-//! Logs of `strace -f`: the calls that make, change and end address spaces.
+//! Logs of `strace -f`: the calls that create, change and end address spaces.
 //!
-//! Understood are logs written to a file (`-o`, each line begins with the thread's number) and to
-//! a terminal (`[pid N]` where there are several), with any of `-t -tt -ttt -r -T -y -X raw`, and
-//! calls that another thread's line interrupts (`<unfinished ...>`, `<... resumed>`). What a line
-//! says that is of no use here is counted by the call's name.
+//! The reader understands logs that are written to a file (`-o`: each line begins with the thread's
+//! number) and to a terminal (`[pid N]` if there are several threads), with any of the options `-t
+//! -tt -ttt -r -T -y -X raw`. It joins the parts of interrupted calls (`<unfinished ...>`, `<...
+//! resumed>`). Other calls are counted by name.
 
 mod arguments;
 mod call;
@@ -18,38 +18,39 @@ use reader::Reader;
 
 pub use log::{Call, Event, FileName, Log, Pages};
 
-/// The most calls that are kept of a log.
+/// The limit of calls that are kept of a log.
 const MAX_EVENTS: usize = 1 << 20;
-/// Why a file is not a log.
+
+/// The reason why a file is not a log.
 #[derive(Debug, thiserror::Error)]
 pub enum StraceError {
-    /// Reading failed.
+    /// Reading fails.
     #[error("line {line}")]
     Read {
         /// The line, counted from 1.
         line: usize,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// It has no bytes.
+    /// The file is empty.
     #[error("the file is empty: expected what `strace -f` writes")]
     Empty,
-    /// Most of it is not what strace writes.
+    /// At least half of the lines are not lines of strace.
     #[error(
         "line {line}: not a line of strace: `{text}`, nor are {others} of {lines} lines: expected \
          what `strace -f` writes"
     )]
     Garbage {
-        /// The first such line, counted from 1.
+        /// The first line that is not a line of strace, counted from 1.
         line: usize,
-        /// Its beginning.
+        /// The beginning of this line.
         text: String,
-        /// How many lines are none.
+        /// The number of lines that are not lines of strace.
         others: usize,
-        /// How many there are.
+        /// The number of lines that were read.
         lines: usize,
     },
-    /// It is more than is kept.
+    /// The log has more calls than the limit.
     #[error("line {line}: the log goes on past {MAX_EVENTS} calls: expected a shorter one")]
     TooLong {
         /// The line, counted from 1.
@@ -60,14 +61,15 @@ pub enum StraceError {
 /// Reads a log.
 ///
 /// # Errors
-/// [`StraceError`] with the line, where reading fails, where the log is too long, and where half
-/// of the lines or more are not what strace writes. (A few are where a program writes between.)
+/// [`StraceError`] with the line if reading fails, if the log is too long, or if at least half of
+/// its lines are not lines of strace. Fewer such lines are accepted: a traced program may write to
+/// the same file.
 pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
     let mut reader = Reader::default();
     let mut first_other: Option<(usize, String)> = None;
     let (mut others, mut understood) = (0, 0);
     let mut bytes = Vec::new();
-    // The beginning of a line that strace itself wrote into: the next line goes on.
+    // The beginning of a line into which strace wrote a message. The next line is the rest.
     let mut begun = String::new();
     for at in 1.. {
         bytes.clear();
@@ -91,7 +93,7 @@ pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
             continue;
         }
         let (told, rest) = thread(text);
-        // A stack that `-k` shows begins with a blank.
+        // The lines of a stack trace (`-k`) begin with a blank.
         let shown = if text.starts_with(" > ") { text } else { without_time(rest) };
         match line(shown) {
             Some(line) => {
@@ -120,7 +122,7 @@ pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
     for (_, (name, ..)) in std::mem::take(&mut reader.unfinished) {
         reader.count(format!("{name} (never resumed)"));
     }
-    // Calls that were interrupted count where they took effect.
+    // An interrupted call counts at the line where it took effect.
     reader.log.events.sort_by_key(|event| event.line);
     Ok(reader.log)
 }

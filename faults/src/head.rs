@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How much has to come together before a fault shows.
+/// The number of rare conditions that must come together before a fault shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// One situation.
@@ -12,7 +12,7 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// Every tier, the easier first.
+    /// All tiers, the easier tier first.
     pub const ALL: [Tier; 2] = [Tier::Plain, Tier::TwoSituations];
 
     /// The tier's name in the head of a patch.
@@ -39,7 +39,7 @@ pub struct Fault {
     pub class: String,
     /// The kernel function that is wrong.
     pub function: String,
-    /// How much has to come together before it shows.
+    /// The tier: how many rare conditions must come together before the fault shows.
     pub tier: Tier,
     /// The mistake, in one line.
     pub wrong: String,

@@ -5,8 +5,8 @@
 //! the comparison. `ci/faults build NAME` makes a shared library of the patched candidate, which is
 //! the machine `candidate:fixed+NAME`.
 //!
-//! [`OracleFault`]s are the same for the oracle: `faults/oracle/NAME.patch` weakens the reference or
-//! the harness, and a test has to notice it.
+//! [`OracleFault`]s do the same for the oracle: `faults/oracle/NAME.patch` weakens the reference or
+//! the harness, and a test must fail with it.
 
 mod head;
 mod oracle;
@@ -18,19 +18,20 @@ use std::path::{Path, PathBuf};
 pub use head::{Fault, HeadError, Tier};
 pub use oracle::{OracleFault, Test};
 
-/// How a library was built.
+/// The flavour of a library: how it was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// For the command line.
     Plain,
-    /// With the flags of the fuzz targets: only a fuzz target can load it, and sees its coverage.
+    /// With the flags of the fuzz targets. Only a fuzz target can load the library, and sees its
+    /// coverage.
     Fuzz,
     /// With optimization, for measurements.
     Release,
 }
 
 impl Flavour {
-    /// The name of the folder that has the libraries.
+    /// Returns the name of the folder of the libraries.
     pub const fn folder(self) -> &'static str {
         match self {
             Flavour::Plain => "plain",
@@ -39,7 +40,7 @@ impl Flavour {
         }
     }
 
-    /// The command that builds the library of `fault`.
+    /// Returns the command that builds the library of `fault`.
     pub fn command(self, fault: &str) -> String {
         match self {
             Flavour::Plain => format!("ci/faults build {fault}"),
@@ -49,7 +50,7 @@ impl Flavour {
     }
 }
 
-/// A fault that cannot be listed or used.
+/// The reason why a fault cannot be listed or used.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultError {
     /// There is no folder of patches.
@@ -67,7 +68,7 @@ pub enum FaultError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         error: io::Error,
     },
     /// The head of a patch is wrong.
@@ -78,10 +79,10 @@ pub enum FaultError {
         /// The line and the mistake.
         error: HeadError,
     },
-    /// No patch has that name.
+    /// No patch has this name.
     #[error("no fault is called `{0}`: `vmadiff faults` lists them")]
     Unknown(String),
-    /// No patch that weakens the oracle has that name.
+    /// No patch that weakens the oracle has this name.
     #[error("no fault of the oracle is called `{0}`: docs/oracle-faults.md lists them")]
     UnknownOracle(String),
     /// The library was never built.
@@ -89,7 +90,7 @@ pub enum FaultError {
     NotBuilt {
         /// The fault.
         name: String,
-        /// The library that is missing.
+        /// The flavour of the missing library.
         flavour: Flavour,
     },
     /// The patch has changed since the library was built.
@@ -97,7 +98,7 @@ pub enum FaultError {
     Stale {
         /// The fault.
         name: String,
-        /// The library that is out of date.
+        /// The flavour of the outdated library.
         flavour: Flavour,
     },
 }
@@ -123,10 +124,11 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Finds the project's folder: the current folder or one above it, else one above this program.
+    /// Finds the project's folder: first the current folder and the folders above it, then the
+    /// folders above this program.
     ///
     /// # Errors
-    /// [`FaultError::NoFolder`] where no such folder has `candidate/faults`.
+    /// [`FaultError::NoFolder`] if none of these folders has `candidate/faults`.
     pub fn find() -> Result<Faults, FaultError> {
         let from = std::env::current_dir().unwrap_or_default();
         let program = std::env::current_exe().unwrap_or_default();
@@ -138,7 +140,7 @@ impl Faults {
         root.map(Faults::of).ok_or(FaultError::NoFolder { from })
     }
 
-    /// The faults of the project in the folder `root`.
+    /// Returns the faults of the project in the folder `root`.
     pub fn of(root: PathBuf) -> Faults {
         Faults { root }
     }
@@ -146,7 +148,7 @@ impl Faults {
     /// Reads the heads of all patches, in the order of their names.
     ///
     /// # Errors
-    /// [`FaultError`] where the folder or a patch cannot be read, or a head is wrong.
+    /// [`FaultError`] if the folder or a patch cannot be read, or if a head is wrong.
     pub fn all(&self) -> Result<Vec<Fault>, FaultError> {
         let names = patches(&self.root.join("candidate/faults"))?;
         names.iter().map(|name| self.named(name)).collect()
@@ -155,10 +157,10 @@ impl Faults {
     /// Reads the head of one patch.
     ///
     /// # Errors
-    /// [`FaultError`] where there is no such patch, or its head is wrong.
+    /// [`FaultError`] if there is no such patch, or if its head is wrong.
     pub fn named(&self, name: &str) -> Result<Fault, FaultError> {
         let path = self.patch(name);
-        // A name is never a path.
+        // A name with a separator must not become a path.
         if !head::is_name(name) || !path.is_file() {
             return Err(FaultError::Unknown(name.to_owned()));
         }
@@ -167,26 +169,27 @@ impl Faults {
         Fault::parse(name, &text).map_err(|error| FaultError::Head { path, error })
     }
 
-    /// The patch of a fault.
+    /// Returns the path of a fault's patch.
     pub fn patch(&self, name: &str) -> PathBuf {
         self.root.join("candidate/faults").join(format!("{name}.patch"))
     }
 
-    /// The program in `corpus/faults` that shows a fault.
+    /// Returns the path of the program in `corpus/faults` that shows a fault.
     pub fn program(&self, name: &str) -> PathBuf {
         self.root.join("corpus/faults").join(format!("{name}.txt"))
     }
 
-    /// The place of the library of a fault, and of the copy of the patch that it was built from.
+    /// Returns the path of a fault's library, and the path of the copy of the patch from which it
+    /// was built.
     pub fn built(&self, name: &str, flavour: Flavour) -> (PathBuf, PathBuf) {
         let folder = self.root.join("target/faults").join(flavour.folder());
         (folder.join(format!("{name}.so")), folder.join(format!("{name}.patch")))
     }
 
-    /// The library of a fault, which `ci/faults build` has made.
+    /// Returns the path of a fault's library, which `ci/faults build` has made.
     ///
     /// # Errors
-    /// [`FaultError`] where there is no such fault, or its library is missing or out of date.
+    /// [`FaultError`] if there is no such fault, or if its library is missing or out of date.
     pub fn library(&self, name: &str, flavour: Flavour) -> Result<PathBuf, FaultError> {
         self.named(name)?;
         let read =

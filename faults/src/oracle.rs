@@ -1,5 +1,5 @@
-//! Faults of the oracle: patches that weaken the reference or the harness, each with the test that
-//! notices it.
+//! The faults of the oracle: patches that weaken the reference or the harness, each with the test
+//! that notices the fault.
 
 use std::fmt;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::head::{self, HeadError, Lines};
 use crate::{FaultError, Faults};
 
-/// The class in the head of every such patch.
+/// The class in the head of every patch of the oracle.
 const CLASS: &str = "oracle";
 
-/// A test, as `cargo test` finds it.
+/// A test, named as `cargo test` names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
     /// The package.
@@ -45,7 +45,8 @@ impl OracleFault {
     /// Reads the head of the patch `text`.
     ///
     /// # Errors
-    /// [`HeadError`] where a line of the head is missing or wrong, or the patch changes another file.
+    /// [`HeadError`] if a line of the head is missing or wrong, or if the patch changes another
+    /// file.
     pub fn parse(name: &str, text: &str) -> Result<OracleFault, HeadError> {
         let mut lines = Lines::of(text);
         let (class, line) = lines.field("class")?;
@@ -76,12 +77,12 @@ impl OracleFault {
 }
 
 impl Faults {
-    /// The folder of the patches that weaken the oracle.
+    /// Returns the folder of the patches that weaken the oracle.
     fn oracle_folder(&self) -> PathBuf {
         self.root.join("faults/oracle")
     }
 
-    /// The patch of a fault of the oracle.
+    /// Returns the path of the patch of a fault of the oracle.
     pub fn oracle_patch(&self, name: &str) -> PathBuf {
         self.oracle_folder().join(format!("{name}.patch"))
     }
@@ -89,7 +90,7 @@ impl Faults {
     /// Reads the heads of all patches that weaken the oracle, in the order of their names.
     ///
     /// # Errors
-    /// [`FaultError`] where the folder or a patch cannot be read, or a head is wrong.
+    /// [`FaultError`] if the folder or a patch cannot be read, or if a head is wrong.
     pub fn oracle(&self) -> Result<Vec<OracleFault>, FaultError> {
         let names = crate::patches(&self.oracle_folder())?;
         names.iter().map(|name| self.oracle_named(name)).collect()
@@ -98,10 +99,10 @@ impl Faults {
     /// Reads the head of one patch that weakens the oracle.
     ///
     /// # Errors
-    /// [`FaultError`] where there is no such patch, or its head is wrong.
+    /// [`FaultError`] if there is no such patch, or if its head is wrong.
     pub fn oracle_named(&self, name: &str) -> Result<OracleFault, FaultError> {
         let path = self.oracle_patch(name);
-        // A name is never a path.
+        // A name with a separator must not become a path.
         if !head::is_name(name) || !path.is_file() {
             return Err(FaultError::UnknownOracle(name.to_owned()));
         }

@@ -1,9 +1,8 @@
 //! Functions that end the process after a finding, each named after the family of the finding.
 //!
-//! ClusterFuzz treats crashes as one bug if the three uppermost frames of their stacks are the
-//! same. Frames of the panic machinery do not count. A harness that panics in one place therefore
-//! has all its
-//! bugs filed as one. Here each family of signatures has a function of its own, which is not
+//! ClusterFuzz treats crashes as one bug if the three uppermost frames of their stacks are the same.
+//! Frames of the panic machinery do not count. A harness that panics in one place therefore has all
+//! its bugs filed as one. Here each family of signatures has a function of its own, which is not
 //! inlined: `vmadiff_fuzzing::crash::flags::copy` for `flags/copy/…`,
 //! `vmadiff_fuzzing::crash::use_after_free::copy_vma` for `aliasing/use-after-free/copy_vma/…`.
 //!

@@ -6,7 +6,6 @@
 //! one operation; each situation is hashed to one of [`SITUATIONS`] counters. The facts are taken
 //! from the observations of the reference, so a situation means the same at every revision of the
 //! candidate.
-//! means the same at every revision.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,22 +1,22 @@
-//! Shrinks a program to the fewest and simplest operations that still show the same bug.
+//! Minimization: shrinks a program to the fewest and simplest operations that show the same bug.
 //!
-//! Every change is kept only if the signature stays the same, so the result is never another bug.
-//! Changes are tried in a fixed order until none helps: the result depends on the program alone.
+//! A change is kept only if the signature stays the same, so the result shows the same bug. Changes
+//! are tried in a fixed order until no change helps, so the result depends on the program alone.
 
 use vmadiff_lockstep::divergence::{Divergence, Signature};
 use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
 use vmadiff_machine::operand::{ARENA_PAGES, CopyFlags, Domain as _, END_PAGES, MremapFlags, Prot};
 use vmadiff_machine::{Limits, Op, Opcode, Part, Program, Range, Role};
 
-/// The smallest program found that `run` answers with `program`'s signature; `None` where `run`
-/// finds no divergence in `program` at all.
+/// Returns the smallest program found for which `run` gives the same signature as for `program`;
+/// `None` if `run` finds no divergence in `program`.
 pub fn minimize(
     program: &Program,
     run: impl FnMut(&Program) -> Option<Divergence>,
 ) -> Option<(Program, Divergence)> {
     let mut shrink = Shrink::new(program, run)?;
-    // Each pass either makes the program simpler by the measure below or leaves it alone, so
-    // this ends.
+    // Each pass makes the program simpler by the measure below or leaves it unchanged, so the loop
+    // ends.
     while shrink.drop_operations()
         || shrink.drop_limits()
         || shrink.join_mappings()
@@ -30,7 +30,8 @@ pub fn minimize(
     Some((shrink.best, shrink.divergence))
 }
 
-/// What is simpler: fewer operations, then fewer limits, then plainer calls, then simpler operands.
+/// Returns the size of a program, the measure of the minimization. It counts, in this order of
+/// weight: operations, limits, unusual calls, and the cost of operands.
 pub fn size(program: &Program) -> (usize, usize, usize, usize) {
     let limits = program.limits.to_array().iter().flatten().count();
     let operands = program.ops.iter().map(|op| {
@@ -41,7 +42,8 @@ pub fn size(program: &Program) -> (usize, usize, usize, usize) {
             .map(|(ty, value)| cost(ty, value))
             .sum::<usize>()
     });
-    // Anyone can make a system call; the patch adds one; nobody can call copy_vma() as such.
+    // Every process can make the system calls of Linux 5.2.1. The patch adds a system call, and no
+    // process can call copy_vma() directly.
     let strange = program.ops.iter().map(|op| match op {
         Op::CopyVma { .. } => 2,
         Op::Copy { .. } => 1,
@@ -50,15 +52,17 @@ pub fn size(program: &Program) -> (usize, usize, usize, usize) {
     (program.ops.len(), limits, strange.sum(), operands.sum())
 }
 
-/// The longest program of which pairs of operands are tried: there are many pairs.
+/// The limit of operations up to which pairs of operands are tried. A longer program has too many
+/// pairs.
 const MAX_PAIRED_OPS: usize = 6;
 
-/// How far a value is from the simplest: from zero, or from what a reader expects.
+/// Returns the distance of a value from the simplest value: zero, or the value that a reader
+/// expects.
 fn cost(ty: &OperandType, value: u8) -> usize {
     let usual = match ty.role {
         Role::Protection => (Prot::R | Prot::W).index(),
         Role::Flags if ty.is::<CopyFlags>() => CopyFlags::FIXED.index(),
-        // A short range somewhere is simpler than a long one at the start.
+        // A short range in the middle of the arena is simpler than a long range at its start.
         Role::Length(_) => return 2 * usize::from(value),
         _ => return value.into(),
     };
@@ -79,11 +83,11 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         let ops = program.ops.iter().take(divergence.step + 1);
         let ops = ops.map(|op| Op::from_bytes(op.opcode(), op.values())).collect();
         let best = Program { limits: program.limits, ops };
-        // Nothing after the divergence is run, and reduced operands mean the same.
+        // Operations after the divergence are not run. Reduced operands have the same meaning.
         Some(Shrink { best, divergence, signature, run })
     }
 
-    /// Keeps `program` if it is simpler and shows the same bug.
+    /// Keeps `program` if it is simpler and has the same signature.
     fn keep(&mut self, mut program: Program) -> bool {
         if size(&program) >= size(&self.best) {
             return false;
@@ -99,7 +103,8 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         }
     }
 
-    /// Leaves out operations: halves first, then ever shorter runs, down to one.
+    /// Removes operations: first half of the program at once, then shorter and shorter runs, down
+    /// to one operation.
     fn drop_operations(&mut self) -> bool {
         let mut dropped = false;
         let mut length = self.best.ops.len().div_ceil(2);
@@ -116,7 +121,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
             }
             length /= 2;
         }
-        // Two that need each other, such as a fork and the exit of the child.
+        // Pairs of operations that need each other, such as a fork and the exit of the child.
         let mut first = 0;
         while first < self.best.ops.len() {
             let mut second = first + 1;
@@ -146,8 +151,8 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         dropped
     }
 
-    /// Replaces two mappings by one that spans both: a hole between them may be made by what
-    /// comes later.
+    /// Replaces two mappings by one mapping that spans both. A hole between the two is needless if
+    /// a later operation can make it.
     fn join_mappings(&mut self) -> bool {
         let mut joined = false;
         let mut second = 1;
@@ -170,7 +175,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         joined
     }
 
-    /// Makes copies by a plainer call.
+    /// Replaces copies by simpler calls.
     fn plainer(&mut self) -> bool {
         let mut plainer = false;
         for at in 0..self.best.ops.len() {
@@ -184,7 +189,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         plainer
     }
 
-    /// Exchanges two pages wherever they are named: what is copied may lie below its copy.
+    /// Exchanges two pages in all operations. The source of a copy can then lie below the copy.
     fn exchange_pages(&mut self) -> bool {
         let mut exchanged = false;
         let pages = self.places(|ty, _| matches!(ty.role, Role::Start(_)));
@@ -201,8 +206,9 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         exchanged
     }
 
-    /// Takes one page, or two, out of the arena: every range that had it becomes shorter, and
-    /// what lay above moves down. Two, because what is copied and where to shrink together.
+    /// Removes one page or two pages from the arena: every range over a removed page becomes
+    /// shorter, and the pages above move down. Two pages are needed where the source and the
+    /// destination of a copy must shrink together.
     fn squeeze(&mut self) -> bool {
         let mut squeezed = false;
         let mut first = END_PAGES as u8;
@@ -222,8 +228,8 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         squeezed
     }
 
-    /// Lowers all operands that range over the same thing and have the same value: both lengths
-    /// of an `mremap`, one process in every operation, one page wherever it is an edge.
+    /// Lowers all operands of one kind that have the same value: both lengths of an `mremap()`, one
+    /// process in every operation, or one page wherever it is an edge.
     fn lower_together(&mut self) -> bool {
         let mut lowered = false;
         let domains: Vec<(&str, usize)> = {
@@ -244,7 +250,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         lowered
     }
 
-    /// Lowers single operands, to the simplest value that will do.
+    /// Lowers single operands to the simplest value that keeps the signature.
     fn lower_operands(&mut self) -> bool {
         let mut lowered = false;
         for op in 0..self.best.ops.len() {
@@ -262,14 +268,14 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         lowered
     }
 
-    /// Lowers two operands of one operation at a time, also where another operation then becomes
-    /// needless: a copy to another process may become one to another page, without the fork.
+    /// Lowers two operands of one operation at a time, also if another operation is then needless:
+    /// a copy to another process can become a copy to another page, without the fork.
     fn lower_pairs(&mut self) -> bool {
         let ops = self.best.ops.len();
         if ops > MAX_PAIRED_OPS {
             return false;
         }
-        // Pages past the last one that is named are all alike: the first of them will do.
+        // All pages past the last named page are alike, so the first of them is enough.
         let beyond = 1 + self
             .places(|ty, _| matches!(ty.role, Role::Start(_)))
             .into_iter()
@@ -313,7 +319,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         })
     }
 
-    /// The places of the operands whose type and value satisfy `wanted`.
+    /// Returns the places of the operands whose type and value satisfy `wanted`.
     fn places(&self, wanted: impl Fn(&OperandType, u8) -> bool) -> Vec<(usize, usize)> {
         self.operands()
             .filter(|(op, operand, ty)| wanted(ty, self.best.ops[*op].values()[*operand]))
@@ -333,7 +339,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
     }
 }
 
-/// The move that a copy within one process resembles.
+/// Returns the `mremap()` that resembles a copy within one process.
 fn by_mremap(op: &Op) -> Option<Op> {
     match *op {
         Op::Copy { process, page, len, src, dst_page, .. }
@@ -354,7 +360,7 @@ fn by_mremap(op: &Op) -> Option<Op> {
     }
 }
 
-/// The system call for a direct call of `copy_vma()`.
+/// Returns the system call `process_vm_mmap()` in place of a direct call of `copy_vma()`.
 fn by_process_vm_mmap(op: &Op) -> Option<Op> {
     match *op {
         Op::CopyVma { process, page, len, src, dst_page, .. } => {
@@ -364,7 +370,7 @@ fn by_process_vm_mmap(op: &Op) -> Option<Op> {
     }
 }
 
-/// The operation in an arena that lacks two pages (one, if they are the same).
+/// Returns the operation in an arena without two pages, or without one page if both are the same.
 fn without_pages(op: &Op, first: u8, second: u8) -> Op {
     let moved =
         |page: u8| page - u8::from(page > first) - u8::from(second != first && page > second);
@@ -378,7 +384,7 @@ fn without_pages(op: &Op, first: u8, second: u8) -> Op {
     })
 }
 
-/// A mapping like `like` that spans two mappings of one process.
+/// Returns a mapping with the attributes of `like` that spans two mappings of one process.
 fn span(first: &Op, second: &Op, like: &Op) -> Option<Op> {
     if [first, second, like].iter().any(|op| op.opcode() != Opcode::Mmap) {
         return None;

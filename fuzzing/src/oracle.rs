@@ -1,4 +1,5 @@
-//! What a fuzz target asks of a program. It knows nothing of the fuzzing engine.
+//! The oracle of the fuzz targets: runs a program on both machines and decides whether fuzzing
+//! stops. It is independent of the fuzzing engine.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -14,23 +15,23 @@ use crate::machines::MachineName;
 use crate::settings::Settings;
 use crate::{crash, output};
 
-/// Why a run ends at a program.
+/// The reason why a run stops at a program.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    /// The machines diverge, in a way that the run does not go on past.
+    /// The machines diverge, and the divergence is not a known one.
     #[error("{report}")]
     Divergence {
-        /// What makes it the same bug as another one.
+        /// The signature, which other programs that show the same bug have as well.
         signature: Signature,
         /// The program, and both observations side by side.
         report: String,
     },
-    /// The program of a signature could not be written to the folder of findings.
+    /// The program of a signature cannot be written to the folder of findings.
     #[error("{}: {error}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         error: std::io::Error,
     },
 }
@@ -38,10 +39,11 @@ pub enum Stop {
 /// The two machines of an oracle.
 pub type Machines = Lockstep<Box<dyn Machine>, Box<dyn Machine>>;
 
-/// Renders the divergence of a program as the text that a fuzz target ends with.
+/// The function that renders the report of a program's divergence. The fuzz target ends with the
+/// report.
 pub type Render = fn(&mut Machines, &Program) -> String;
 
-/// Runs programs on the reference and the candidate and judges what follows.
+/// The oracle: runs programs on the reference and the candidate, and judges the divergences.
 pub struct Oracle {
     lockstep: Machines,
     render: Render,
@@ -51,7 +53,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// The oracle of a run, which counts the situations that programs meet.
+    /// Returns the oracle of a run. It counts the situations that programs meet in `counters`.
     pub fn new(settings: Settings, counters: &'static Counters, render: Render) -> Oracle {
         let candidate = match &settings.candidate {
             Some(machine) => machine.clone(),
@@ -62,10 +64,11 @@ impl Oracle {
         Oracle { lockstep, render, settings, met: BTreeSet::new(), feedback }
     }
 
-    /// Whether the machines agree on `program`, or differ in a way the run goes on past.
+    /// Runs `program` on both machines. The result is `Ok` if the machines agree, if the divergence
+    /// is known, or if the settings have a folder of findings to which the program is written.
     ///
     /// # Errors
-    /// [`Stop`] for a divergence that the run does not go on past.
+    /// [`Stop`] for any other divergence, and if a finding cannot be written.
     pub fn check(&mut self, program: &Program) -> Result<(), Stop> {
         let feedback = &mut self.feedback;
         feedback.reset();
@@ -81,8 +84,8 @@ impl Oracle {
             return Err(Stop::Divergence { signature: divergence.signature, report });
         };
         if self.met.insert(divergence.signature.clone()) {
-            // One file a signature and process, so that runs side by side do not wait for each
-            // other: triage takes the simplest.
+            // Each process writes one file for a signature, so processes that run in parallel do
+            // not wait for each other. Triage takes the simplest program.
             let name = format!("{}.{}.vmad", divergence.signature.file_stem(), std::process::id());
             let path = folder.join(name);
             if let Err(error) = output::write(&path, &corpus::encode(program), true) {
@@ -93,20 +96,21 @@ impl Oracle {
     }
 }
 
-/// The program without its copies between address spaces: what is left is the regression
-/// question, whether the patch changes anything for those who do not use it.
+/// Returns the program without its copies between address spaces. The rest tests for regressions:
+/// the patch must change nothing for processes that do not use it.
 pub fn without_copies(mut program: Program) -> Program {
     program.ops.retain(|op| !matches!(op, Op::Copy { .. } | Op::CopyVma { .. }));
     program
 }
 
 thread_local! {
-    /// The oracle of this process, once it is prepared.
+    /// The oracle of this thread; `None` before [`prepare`].
     static ORACLE: RefCell<Option<Oracle>> = const { RefCell::new(None) };
 }
 
-/// What a fuzz target does before the first program: wrong settings end the process with status 2.
-/// Later, libFuzzer would take the end for a finding. `counters` are told what programs meet.
+/// Prepares the oracle of a fuzz target before the first program. Wrong settings end the process
+/// with exit status 2: after the first program, libFuzzer would report the end as a finding.
+/// `counters` count the situations of programs.
 pub fn prepare(counters: &'static Counters, render: Render) {
     match Settings::of_process() {
         Ok(settings) => ORACLE.set(Some(Oracle::new(settings, counters, render))),
@@ -117,12 +121,11 @@ pub fn prepare(counters: &'static Counters, render: Render) {
     }
 }
 
-/// What a fuzz target does with a program: nothing where it is as it should be.
+/// Checks a program for a fuzz target. Returns if [`Oracle::check`] accepts the program.
 ///
 /// # Panics
-/// With the report, where the machines diverge in a way the run does not go on past, in a function
-/// that is named after the divergence ([`crash`]); where a finding cannot be written; and before
-/// [`prepare`].
+/// With the report if the machines diverge in an unknown way: in a function named after the
+/// divergence ([`crash`]). Also if a finding cannot be written, and before [`prepare`].
 pub fn check_or_panic(program: &Program) {
     let checked =
         ORACLE.with_borrow_mut(|at| at.as_mut().expect("prepare() comes first").check(program));
@@ -133,17 +136,19 @@ pub fn check_or_panic(program: &Program) {
     }
 }
 
-/// Any bytes decode or are refused; what decodes is bounded, encodes to the same bytes, up to
-/// where they were cut short, and reads back from its text form.
+/// Checks the codecs with any bytes. The bytes decode or are refused. A decoded program is bounded,
+/// encodes to the same bytes (up to the place where they are cut short), and reads back from its
+/// text form.
 ///
 /// # Panics
-/// Where that is not so.
+/// If one of these claims is false.
 pub fn check_codec(bytes: &[u8]) {
     match corpus::decode(bytes) {
         Err(error) => assert!(error.offset < bytes.len(), "the error is beyond the end: {error}"),
         Ok(program) => {
             let encoded = corpus::encode(&program);
-            // Of a file cut short, only what is cut through is lost: an operation, or the limits.
+            // From a file that is cut short, only the incomplete part is lost: an operation, or the
+            // limits.
             let header = corpus::encode(&Program::default()).len() + Limits::NAMES.len();
             if bytes.len() >= header {
                 let same = &bytes[..encoded.len().min(bytes.len())];

@@ -1,7 +1,7 @@
-//! Random programs without feedback: a walk through the mutator's programs.
+//! Random programs without feedback: a walk through the programs of the mutator.
 //!
-//! What a soak test runs, and what a fuzzing engine has to beat. The same seed makes the same
-//! programs.
+//! A soak test runs such a walk, and a guided fuzzer is compared with it. The same seed makes the
+//! same programs.
 
 use mutatis::Session;
 use vmadiff_machine::Program;
@@ -9,28 +9,29 @@ use vmadiff_machine::program::MAX_OPS;
 
 use crate::mutate::ProgramMutator;
 
-/// An endless walk: each program is the one before it, mutated; now and then it starts over.
+/// An endless walk: each program is a mutation of the program before it. Sometimes the walk starts
+/// again from an empty program.
 pub struct Walk {
     session: Session,
     program: Program,
-    /// Mutations until it starts over.
+    /// The number of mutations until the walk starts again.
     left: usize,
 }
 
 impl Walk {
-    /// The walk of that seed.
+    /// Returns the walk of a seed.
     pub fn new(seed: u64) -> Walk {
         Walk { session: Session::new().seed(seed), program: Program::default(), left: 0 }
     }
 
-    /// The next program.
+    /// Returns the next program.
     pub fn step(&mut self) -> &Program {
         if self.left == 0 {
             self.left = 4 * MAX_OPS;
             self.program.ops.clear();
         }
         self.left -= 1;
-        // The mutator fails only where nothing can be mutated; then the program stays.
+        // The mutator fails only if no mutation applies. The program then stays unchanged.
         let _ = self.session.mutate_with(&mut ProgramMutator, &mut self.program);
         &self.program
     }

@@ -1,9 +1,10 @@
-//! The settings of a fuzz target: its arguments are the fuzzing engine's.
+//! The settings of a fuzz target. They are environment variables, because the arguments of the
+//! target belong to the fuzzing engine.
 //!
-//! They are environment variables. Where a service starts the target, and nobody can set any, they
-//! are read from the file `TARGET.settings` beside the binary, a line `NAME=VALUE` each with the
-//! names of the variables, `#` beginning a comment; paths are relative to that file. A binary under
-//! another name is another target, with other settings. A variable goes before the file.
+//! A fuzzing service starts the target without these variables. For a service the settings are in
+//! the file `TARGET.settings` beside the binary: one line `NAME=VALUE` for each variable, comments
+//! after `#`, paths relative to the file. A copy of the binary under another name has a settings
+//! file of its own. A variable takes precedence over the file.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -21,13 +22,13 @@ use crate::machines::MachineName;
 pub struct Settings {
     /// The revision of the candidate: `VMADIFF_REVISION`, by default `v2`.
     pub revision: Revision,
-    /// Another machine in place of the candidate, such as `lib:PATH`: `VMADIFF_CANDIDATE`, or the
-    /// seeded fault that `VMADIFF_FAULT` names. A library runs in this process.
+    /// A machine in place of the candidate: the machine that `VMADIFF_CANDIDATE` names, such as
+    /// `lib:PATH`, or the seeded fault that `VMADIFF_FAULT` names. A library runs in this process.
     pub candidate: Option<MachineName>,
-    /// Divergences that the run goes on past: the file named by `VMADIFF_KNOWN`.
+    /// The known divergences, which do not end the run: the file that `VMADIFF_KNOWN` names.
     pub known: Known,
-    /// A folder for the first program of each signature; the run then goes on past all of them:
-    /// `VMADIFF_FINDINGS`.
+    /// The folder for the first program of each signature: `VMADIFF_FINDINGS`. With such a folder
+    /// no divergence ends the run.
     pub findings: Option<PathBuf>,
 }
 
@@ -36,10 +37,10 @@ const FAULT: &str = "VMADIFF_FAULT";
 const CANDIDATE: &str = "VMADIFF_CANDIDATE";
 const KNOWN: &str = "VMADIFF_KNOWN";
 const FINDINGS: &str = "VMADIFF_FINDINGS";
-/// Every setting by its name.
+/// The names of all settings.
 const NAMES: [&str; 5] = [REVISION, FAULT, CANDIDATE, KNOWN, FINDINGS];
 
-/// A setting that says something else than what it may.
+/// The error of a setting that has a wrong value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}")]
 pub struct SettingsError {
@@ -48,12 +49,12 @@ pub struct SettingsError {
     what: String,
 }
 
-/// A value, and where it was found.
+/// A value, and the place where it is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Given {
     value: String,
     place: String,
-    /// What a path is relative to.
+    /// The folder to which a path is relative.
     folder: PathBuf,
 }
 
@@ -68,15 +69,15 @@ impl Given {
 }
 
 impl Settings {
-    /// The settings of this process: of its environment, then of the file beside its binary.
+    /// Reads the settings of this process from its environment and from the file beside its binary.
     ///
     /// # Errors
-    /// [`SettingsError`] where a setting does not name a revision, a fault, a list or a folder, or
-    /// a line of the file is none.
+    /// [`SettingsError`] if a setting does not name a revision, a machine, a fault, a list of known
+    /// divergences or a folder, or if a line of the file is not a setting.
     pub fn of_process() -> Result<Settings, SettingsError> {
         let mut given = match env::current_exe() {
             Ok(binary) => beside(&binary)?,
-            // Nothing is beside a binary that cannot be found.
+            // Without the path of the binary there is no file beside it.
             Err(_) => BTreeMap::new(),
         };
         for name in NAMES {
@@ -113,7 +114,7 @@ impl Settings {
     }
 }
 
-/// What the file beside a binary gives; nothing where there is none.
+/// Reads the settings from the file beside a binary. Without such a file the result is empty.
 fn beside(binary: &Path) -> Result<BTreeMap<&'static str, Given>, SettingsError> {
     let mut name = binary.file_name().unwrap_or_default().to_owned();
     name.push(".settings");
@@ -157,7 +158,7 @@ fn parse(file: &Path, text: &str) -> Result<BTreeMap<&'static str, Given>, Setti
     Ok(given)
 }
 
-/// Returns the machine in place of the linked candidate, if the settings name one.
+/// Returns the machine in place of the linked candidate; `None` if the settings name no machine.
 fn candidate(
     given: &BTreeMap<&str, Given>,
     revision: Option<Revision>,

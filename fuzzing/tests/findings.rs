@@ -1,4 +1,5 @@
-//! The way of a finding from the oracle to its group: no finding is lost, and none becomes another.
+//! The path of a finding from the oracle to its group: no finding is lost, and its signature stays
+//! the same.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,8 +16,8 @@ use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::{Program, corpus};
 use vmadiff_reference::Reference;
 
-/// Programs for `v2`: the title is the signature. Each has more than one of the bugs in it, or
-/// operations that do not belong to the bug.
+/// Programs for `v2`, each under the signature that it shows. Each program has a second bug as
+/// well, or operations that are not part of the bug.
 const PROGRAMS: &[(&str, &str)] = &[
     (
         "flags/copy/VM_LOCKED-kept",
@@ -67,7 +68,7 @@ fn triage_has_every_signature_once_and_every_file() {
     let mut files = Vec::new();
     for copies in 1..=7 {
         for (n, (_, text)) in PROGRAMS.iter().enumerate() {
-            // The program is longer, the more often it comes.
+            // Each further copy of a program is longer.
             let longer = format!("{}{text}", "mmap 0 40 1 r file0_private\n".repeat(copies));
             files.push((PathBuf::from(format!("{n}-{copies}")), program(&longer)));
         }
@@ -89,7 +90,7 @@ fn triage_has_every_signature_once_and_every_file() {
     }
 }
 
-/// The oracle of a run at `v2`.
+/// Returns the oracle of a run at `v2`.
 fn oracle(known: &str, findings: Option<PathBuf>) -> Oracle {
     static COUNTERS: Counters = feedback::counters();
     let known = Known::parse(known).expect("a list");

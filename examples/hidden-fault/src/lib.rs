@@ -1,5 +1,6 @@
-//! The candidate with a fault behind branches that depend on nothing which is observed: only the
-//! library's own coverage leads there. `ci/test-library` shows that fuzzing finds it.
+//! The candidate with a fault behind branches that change nothing in the observations. Only the
+//! coverage of the library itself leads a fuzzer to the fault; `ci/test-library` shows that fuzzing
+//! finds it.
 //!
 //! It is also an example of a machine that wraps another one.
 
@@ -8,14 +9,15 @@ use std::hint::black_box;
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
 
-/// The operations that have to follow one another, with others between them, until the fault shows.
-/// For each one there is a branch of its own: the optimizer cannot make one comparison of them.
+/// The path to the fault: operations that must follow in this order, with any others between them.
+/// Each operation has a branch of its own, which the optimizer cannot join with the other branches.
 macro_rules! way {
     ($($at:literal $opcode:ident)*) => {
-        /// The number of operations of the way.
+        /// The number of operations of the path.
         const LENGTH: usize = [$($at),*].len();
 
-        /// The number of operations of the way that are performed, after one more operation.
+        /// Returns the number of operations of the path that are performed, after one more
+        /// operation.
         fn next(depth: usize, opcode: Opcode) -> usize {
             match depth {
                 $($at if opcode == Opcode::$opcode => black_box($at + 1),)*
@@ -32,7 +34,7 @@ way! {
 
 struct Hidden {
     candidate: Candidate,
-    /// How many operations of the way the program has performed.
+    /// The number of operations of the path that the program has performed.
     depth: usize,
 }
 

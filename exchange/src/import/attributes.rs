@@ -1,13 +1,13 @@
-//! The attributes of a mapping, as far as a log tells them.
+//! The attributes of a mapping, as far as a log gives them.
 
 use vmadiff_machine::operand::{Advice, Mode, Prot};
 
-/// What a mapping shows. Objects are shown with the distance of address and page offset, which a
-/// cut does not change.
+/// The contents of a mapping. For objects and files they include the distance between address and
+/// page offset, which stays the same if the mapping is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shows {
     Private,
-    /// Anonymous shared memory, each a new object.
+    /// Shared anonymous memory; each `mmap()` makes a new object.
     Object {
         object: usize,
         distance: i64,
@@ -20,13 +20,14 @@ pub(super) enum Shows {
     },
 }
 
-/// Everything that neighbours must have in common to be one mapping.
+/// The attributes that two neighbours must have in common to be one mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub(super) shows: Shows,
     pub(super) prot: Prot,
     pub(super) noreserve: bool,
-    /// Locked, and if so on fault.
+    /// The lock: `Some(true)` with `MLOCK_ONFAULT`, `Some(false)` without, `None` if the mapping is
+    /// not locked.
     pub(super) locked: Option<bool>,
     /// `DONTFORK`, `DONTDUMP`, `WIPEONFORK`, `MERGEABLE`, and one of `RANDOM`, `SEQUENTIAL`.
     pub(super) advice: [Option<Advice>; 5],
@@ -67,7 +68,7 @@ impl Attributes {
         private && self.prot.contains(Prot::W)
     }
 
-    /// The same, `pages` further on.
+    /// Returns the attributes of the mapping after a move by `pages`.
     pub(super) fn moved(mut self, pages: i64) -> Attributes {
         if let Shows::Object { distance, .. } | Shows::File { distance, .. } = &mut self.shows {
             *distance = distance.wrapping_add(pages);

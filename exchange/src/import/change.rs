@@ -5,7 +5,7 @@ use vmadiff_machine::operand::{Advice, Mode, Prot};
 use super::attributes::Attributes;
 use crate::strace::Pages;
 
-/// A call, by what it does to an address space.
+/// The effect of a call on an address space.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
     Map(Pages, Attributes),
@@ -20,7 +20,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// The ranges that it names.
+    /// Returns the ranges that the change names.
     pub(super) fn ranges(&self) -> Vec<Pages> {
         match *self {
             Change::Map(range, _)
@@ -44,6 +44,6 @@ pub(super) struct Step {
     pub(super) change: Change,
     /// The step is a call of the log, not a guess.
     pub(super) is_call: bool,
-    /// The page that is written next, if any.
+    /// The page that is written after the step, if any.
     pub(super) touch: Option<u64>,
 }

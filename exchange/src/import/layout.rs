@@ -1,4 +1,4 @@
-//! The layout of a window: which pages of the arena its addresses become.
+//! The layout of a window: the pages of the arena for the addresses of the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,30 +6,30 @@ use vmadiff_machine::operand::{Len, Page};
 
 use crate::strace::Pages;
 
-/// Pages of the arena that a window is laid out over: all but the first and the last.
+/// The pages of the arena over which a window is laid out: all pages except the first and the last.
 const ROOM: u64 = 62;
 
-/// How the addresses of a window lie in the arena.
+/// The map from the addresses of a window to the arena.
 #[derive(Default)]
 pub(super) struct Layout {
-    /// Each edge's page in the arena.
+    /// The page in the arena of each edge.
     pages: BTreeMap<u64, u8>,
 }
 
 impl Layout {
-    /// The page of an edge.
+    /// Returns the page of an edge.
     pub(super) fn page(&self, edge: u64) -> Page {
         Page(self.pages.get(&edge).copied().unwrap_or(0))
     }
 
-    /// The range of the arena that a range of the log is laid out on.
+    /// Returns the range of the arena for a range of the log.
     pub(super) fn range(&self, range: Pages) -> (Page, Len) {
         let (start, end) = (self.page(range.start), self.page(range.end));
         (start, Len(end.0.saturating_sub(start.0)))
     }
 }
 
-/// A range that moves: the old start, the new start, and the length that both have.
+/// A move: the old start, the new start, and the length of both ranges.
 pub(super) struct Move {
     old: u64,
     new: u64,
@@ -37,20 +37,20 @@ pub(super) struct Move {
 }
 
 impl Move {
-    /// The move of one range onto another.
+    /// Returns the move of one range onto another.
     pub(super) fn new(old: Pages, new: Pages) -> Move {
         let len = (old.end - old.start).min(new.end - new.start);
         Move { old: old.start, new: new.start, len }
     }
 }
 
-/// Lays the edges of `ranges` out over the arena; `None` where they are too many.
+/// Lays the edges of `ranges` out over the arena; `None` if there are too many edges.
 pub(super) fn layout(ranges: &[Pages], moves: &[Move]) -> Option<Layout> {
     let edges = edges(ranges, moves)?;
     let cells: Vec<Pages> =
         edges.windows(2).map(|pair| Pages { start: pair[0], end: pair[1] }).collect();
     let like = alike(&edges, &cells, moves);
-    // A hole is as short as can be, what is mapped is the longer the longer it was.
+    // A hole gets one page. A longer mapping gets at least as many pages as a shorter one.
     let log2 = |cell: &Pages| match ranges.iter().any(|range| range.overlaps(*cell)) {
         true => u64::from((cell.end - cell.start).ilog2()),
         false => 0,
@@ -69,8 +69,8 @@ pub(super) fn layout(ranges: &[Pages], moves: &[Move]) -> Option<Layout> {
     Some(Layout { pages })
 }
 
-/// Returns the edges of `ranges`, ascending; `None` where they are too many. A range that moves has
-/// the same edges on both sides.
+/// Returns the edges of `ranges`, ascending; `None` if there are too many. A moved range has the
+/// same inner edges at its old and its new place.
 fn edges(ranges: &[Pages], moves: &[Move]) -> Option<Vec<u64>> {
     let mut edges: BTreeSet<u64> = ranges.iter().flat_map(|r| [r.start, r.end]).collect();
     loop {
@@ -90,8 +90,8 @@ fn edges(ranges: &[Pages], moves: &[Move]) -> Option<Vec<u64>> {
     }
 }
 
-/// Returns for each cell between two edges the first cell that must be as long: cells that one
-/// move takes onto another are.
+/// Returns for each cell between two edges the first cell that must have the same length. Cells
+/// must have the same length if a move takes one onto the other.
 fn alike(edges: &[u64], cells: &[Pages], moves: &[Move]) -> Vec<usize> {
     let mut like: Vec<usize> = (0..cells.len()).collect();
     for &Move { old, new, len } in moves {

@@ -6,16 +6,16 @@ use super::attributes::Attributes;
 use super::change::{Change, Step};
 use crate::strace::Pages;
 
-/// An address space: what is mapped from each start to its end.
+/// An address space: the start of each mapping, with its end and attributes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Space {
     pub(super) mapped: BTreeMap<u64, (u64, Attributes)>,
-    /// Whose child it is.
+    /// The address space from which this one was forked.
     pub(super) parent: Option<usize>,
 }
 
 impl Space {
-    /// What of `range` is mapped, cut to it.
+    /// Returns the mapped parts of `range`, cut to `range`.
     pub(super) fn within(&self, range: Pages) -> Vec<(Pages, Attributes)> {
         let before = self.mapped.range(..range.start).next_back();
         before
@@ -45,7 +45,7 @@ impl Space {
         }
     }
 
-    /// Maps a hole, and joins it with equal neighbours.
+    /// Maps a hole, and joins the mapping with equal neighbours.
     fn map(&mut self, mut range: Pages, attributes: Attributes) {
         if let Some((&start, &(end, before))) = self.mapped.range(..range.start).next_back()
             && end == range.start
@@ -100,7 +100,7 @@ impl Space {
                 let shift = new.start.wrapping_sub(old.start);
                 let moved = self.within(old);
                 if keeps_source {
-                    // The kernel takes the lock away.
+                    // The kernel removes the lock.
                     self.change(old, |a| a.locked = None);
                 } else {
                     self.unmap(old);
@@ -135,7 +135,7 @@ pub(super) fn perform(spaces: &mut Spaces, step: &Step) {
             let parent = spaces.entry(step.space).or_default();
             let mut space = Space { parent: Some(step.space), ..parent.clone() };
             space.mapped.retain(|_, (_, attributes)| attributes.advice[0].is_none());
-            // Locks are not inherited.
+            // A child does not inherit locks.
             let whole = Pages { start: 0, end: u64::MAX };
             space.change(whole, |attributes| attributes.locked = None);
             spaces.insert(child, space);

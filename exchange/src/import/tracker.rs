@@ -1,4 +1,4 @@
-//! The threads of a log, followed call by call: which address space each call changes.
+//! The tracker of a log's threads: finds the address space that each call changes.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,30 @@ use super::change::{Change, Step};
 use super::space::{Spaces, perform};
 use crate::strace::{Call, FileName, Pages};
 
-/// The threads of a log, and what they have done to which family.
+/// The threads of a log, and the steps of each family.
 #[derive(Default)]
 pub(super) struct Tracker {
     /// The address space and thread group of each living thread.
     threads: BTreeMap<u32, (usize, u32)>,
     spaces: Spaces,
-    /// The family of each address space that there ever was.
+    /// The family of each address space, also of address spaces that have ended.
     family: Vec<usize>,
     pub(super) families: Vec<Vec<Step>>,
     breaks: BTreeMap<usize, u64>,
     files: Vec<FileName>,
     objects: usize,
-    /// Calls that are left out, by name and reason, with their count.
+    /// The number of calls that are left out, by name and reason.
     pub(super) left_out: BTreeMap<String, usize>,
-    /// Mappings that no call had made.
+    /// The number of mappings that no call of the log made.
     pub(super) guessed: usize,
-    /// Whether the first page of private writable memory is written.
+    /// The first page of private writable memory is written.
     touch: bool,
     /// The last event has become a step, or was left out with a reason.
     counted: bool,
 }
 
 impl Tracker {
-    /// The tracker of a log whose private writable mappings are written if `touch` is set.
+    /// Returns the tracker of a log. If `touch` is set, private writable mappings are written.
     pub(super) fn new(touch: bool) -> Tracker {
         Tracker { touch, ..Tracker::default() }
     }
@@ -63,7 +63,7 @@ impl Tracker {
         self.families[self.family[step.space]].push(step);
     }
 
-    /// Maps what must have been there, or the call would have failed.
+    /// Maps the holes of `range`: the call succeeded, so the whole range was mapped.
     fn guess(&mut self, line: usize, space: usize, range: Pages) {
         for hole in self.spaces.entry(space).or_default().holes(range) {
             let guessed = Attributes::new(Shows::Private, Prot::R | Prot::W);
@@ -73,13 +73,13 @@ impl Tracker {
         }
     }
 
-    /// Changes a range, all of which must have been mapped.
+    /// Changes a range. All of it must have been mapped, so holes are guessed first.
     fn change(&mut self, line: usize, space: usize, range: Pages, change: Change) {
         self.guess(line, space, range);
         self.step(line, space, change);
     }
 
-    /// A thread is gone from its address space, which ends with the last.
+    /// Removes a thread from its address space, which ends with its last thread.
     fn leave(&mut self, line: usize, thread: u32) {
         let Some((space, _)) = self.threads.remove(&thread) else { return };
         if !self.threads.values().any(|(other, _)| *other == space) {
@@ -121,7 +121,7 @@ impl Tracker {
         self.counted = false;
         self.track(line, thread, call);
         if !self.counted && *call != Call::Ended {
-            // A new thread, the end of one of several, or a question.
+            // A new thread, the end of one of several threads, or a call that only asks (`brk(0)`).
             self.leave_out("that change no address space");
         }
     }
@@ -130,7 +130,7 @@ impl Tracker {
         let space = match (self.threads.get(&thread), call) {
             (Some((space, _)), _) => *space,
             (None, Call::Exit { .. } | Call::Ended) => return,
-            // The first, or one that strace was attached to.
+            // The first thread, or a thread to which strace was attached.
             (None, _) => {
                 let space = self.new_space(None);
                 self.threads.insert(thread, (space, thread));
@@ -190,7 +190,7 @@ impl Tracker {
             Call::Exit { group: false } => self.leave(line, thread),
             Call::Ended => {
                 self.leave(line, thread);
-                // A step, if it is one, of no call.
+                // If the end is a step, then no call has made this step.
                 if let Some(step) = self.families[self.family[space]].last_mut()
                     && self.counted
                 {
@@ -205,7 +205,7 @@ impl Tracker {
         }
     }
 
-    /// Copies an address space; returns the number of the copy.
+    /// Copies an address space and returns the number of the copy.
     fn fork(&mut self, line: usize, space: usize) -> usize {
         let child = self.new_space(Some(self.family[space]));
         self.step(line, space, Change::Fork { child });
@@ -227,8 +227,8 @@ impl Tracker {
         }
     }
 
-    /// Has the step that was last, a change of `range`, followed by a write to its first page,
-    /// where that is private and writable.
+    /// Adds a write of the first page of `range` to the last step, if the page is private and
+    /// writable. The last step is a change of `range`.
     fn touch(&mut self, space: usize, range: Pages) {
         let first = self.spaces.entry(space).or_default().within(range).into_iter().next();
         if self.touch

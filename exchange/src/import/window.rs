@@ -11,24 +11,25 @@ use super::space::Spaces;
 use super::writer::Writer;
 use crate::strace::Pages;
 
-/// How a log is made into programs.
+/// The options of an import.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Write the first page of each private writable mapping, as a program does that wanted one;
-    /// no log has accesses.
+    /// Writes the first page of each private writable mapping. A log has no accesses, but a program
+    /// that maps such memory writes to it.
     pub touch: bool,
-    /// The most operations of a program.
+    /// The limit of a program's operations.
     pub operations: usize,
 }
 
-/// Part of what a family did, and what was there when it began.
+/// A part of a family's steps, and the address spaces at its beginning.
 pub(super) struct Window<'a> {
     pub(super) spaces: &'a Spaces,
     pub(super) steps: &'a [Step],
 }
 
 impl Window<'_> {
-    /// The address spaces that it needs of those that were there, oldest first.
+    /// Returns the address spaces that exist at the beginning and that the window needs, oldest
+    /// first.
     fn needed(&self) -> Vec<usize> {
         let mut born = BTreeSet::new();
         let mut needed = BTreeSet::new();
@@ -43,7 +44,8 @@ impl Window<'_> {
         needed.into_iter().collect()
     }
 
-    /// What is mapped in an address space where the window's calls reach, or beside it.
+    /// Returns the mappings of an address space that the window's calls reach, and their
+    /// neighbours.
     fn before(&self, space: usize, reach: &[Pages]) -> Vec<(Pages, Attributes)> {
         let Some(space) = self.spaces.get(&space) else { return Vec::new() };
         let mut starts = BTreeSet::new();
@@ -60,7 +62,7 @@ impl Window<'_> {
         starts.into_iter().map(whole).collect()
     }
 
-    /// Lays `reach` and what was mapped before out over the arena; `None` where there is no room.
+    /// Lays `reach` and the mappings of `before` out over the arena; `None` if there is no room.
     fn layout(&self, reach: Vec<Pages>, before: &[Vec<(Pages, Attributes)>]) -> Option<Layout> {
         let mut ranges = reach;
         ranges.extend(before.iter().flatten().map(|(range, _)| *range));
@@ -71,7 +73,7 @@ impl Window<'_> {
         layout(&ranges, &moves.collect::<Vec<_>>())
     }
 
-    /// The program; `None` where there is no room for it.
+    /// Returns the program of the window; `None` if there is no room for it.
     pub(super) fn program(&self, Options { touch, operations }: Options) -> Option<Program> {
         let needed = self.needed();
         let reach: Vec<Pages> = self.steps.iter().flat_map(|step| step.change.ranges()).collect();
@@ -94,7 +96,8 @@ impl Window<'_> {
         (program.ops.len() <= operations).then_some(program)
     }
 
-    /// Of those that are there already, the closest forebear, or the first.
+    /// Returns the index in `there` of the closest ancestor of `space`, or of the first address
+    /// space if no ancestor is there.
     fn forked_from(&self, space: usize, there: &[usize]) -> Option<usize> {
         let mut next = self.spaces.get(&space).and_then(|space| space.parent);
         while let Some(forebear) = next {

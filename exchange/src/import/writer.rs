@@ -11,16 +11,16 @@ use super::change::{Change, Step};
 use super::layout::Layout;
 use crate::strace::Pages;
 
-/// Writes a program.
+/// The writer of a program's operations.
 #[derive(Default)]
 pub(super) struct Writer {
     layout: Layout,
-    /// Whether what is private and writable is written.
+    /// The first page of private writable memory is written.
     touch: bool,
     ops: Vec<Op>,
     /// The address space of each process.
     processes: [Option<usize>; MAX_PROCESSES],
-    /// Files in the order of their first use, and each one's distances.
+    /// The files in the order of their first use, and the distances of each file.
     files: Vec<usize>,
     distances: Vec<(usize, i64)>,
 }
@@ -33,17 +33,17 @@ fn position<T: PartialEq>(known: &mut Vec<T>, value: T) -> usize {
 }
 
 impl Writer {
-    /// The writer of a program over a layout.
+    /// Returns a writer over a layout.
     pub(super) fn new(layout: Layout, touch: bool) -> Writer {
         Writer { layout, touch, ..Writer::default() }
     }
 
-    /// The operations that were written.
+    /// Returns the operations that were written.
     pub(super) fn into_ops(self) -> Vec<Op> {
         self.ops
     }
 
-    /// The first process.
+    /// Adds the first process.
     pub(super) fn begin(&mut self, space: usize) {
         self.processes[0] = Some(space);
     }
@@ -53,7 +53,7 @@ impl Writer {
         Some(Process(at as u8))
     }
 
-    /// The child takes the lowest free index; `None` where there is none.
+    /// Forks a child, which takes the lowest free index; `None` if no index is free.
     pub(super) fn fork(&mut self, parent: usize, child: usize) -> Option<()> {
         let process = self.process(parent)?.into();
         let free = self.processes.iter_mut().find(|process| process.is_none())?;
@@ -62,7 +62,7 @@ impl Writer {
         Some(())
     }
 
-    /// Turns what a child has inherited into what it is to have.
+    /// Turns the mappings that a child has inherited into the mappings that it must have.
     pub(super) fn build(
         &mut self,
         space: usize,
@@ -122,7 +122,8 @@ impl Writer {
                     (false, false) => Kind::File0Private,
                     (false, true) => Kind::File1Private,
                 };
-                // Offsets go on from one mapping to the next where they did, and only there.
+                // The page offsets of neighbours match in the program if and only if they match in
+                // the log.
                 let which = position(&mut self.distances, (file, distance)) % 3;
                 (kind, page.0 + 64 * which as u8)
             }
@@ -175,7 +176,7 @@ impl Writer {
             new_len: new_len.into(),
             flags: match (in_place, keeps_source) {
                 (true, _) => MremapFlags::InPlace,
-                // The log tells the address, also where the kernel chose it.
+                // The log has the address, also if the kernel chose it.
                 (false, false) => MremapFlags::MaymoveFixed,
                 (false, true) => MremapFlags::MaymoveFixedDontunmap,
             }
@@ -184,7 +185,7 @@ impl Writer {
         });
     }
 
-    /// Writes a step; `None` where there is no process for it.
+    /// Writes a step; `None` if no process is free for it.
     pub(super) fn step(&mut self, step: &Step) -> Option<()> {
         let process = self.process(step.space)?;
         match step.change {

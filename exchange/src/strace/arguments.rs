@@ -2,7 +2,7 @@
 
 use super::line::end_of;
 
-/// The arguments of a call, without their names and without comments.
+/// Returns the arguments of a call, without their names and without comments.
 pub(super) fn split(arguments: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = arguments;
@@ -26,7 +26,8 @@ pub(super) fn number(text: &str) -> Option<u64> {
     }
 }
 
-/// Flags by names and numbers; names that are not in `known` count as nothing.
+/// Reads flags given by names and numbers. A name that is not in `known` has the value 0; `None` if
+/// the text is not a list of flags.
 pub(super) fn flags(text: &str, known: &[(&str, u64)]) -> Option<u64> {
     text.split('|').try_fold(0, |all, word| {
         let word = word.trim();

@@ -1,14 +1,14 @@
-//! The calls of use, read from their arguments.
+//! The calls that change address spaces, read from their arguments.
 
 use vmadiff_machine::operand::{Advice, Mode, Prot};
 
 use super::arguments::{flags, number, split};
 use super::log::{Call, FileName, Pages};
 
-/// One past the last page that a process can map (`TASK_SIZE`), and the pages of a file offset.
+/// The bound of page numbers: the pages of a process (`TASK_SIZE`) and of a file lie below.
 const MAX_PAGE: u64 = 1 << 52;
 
-/// The calls of use here.
+/// The names of the calls that are read.
 pub(super) const CALLS: [&str; 18] = [
     "brk",
     "clone",
@@ -30,7 +30,8 @@ pub(super) const CALLS: [&str; 18] = [
     "vfork",
 ];
 
-/// The bits of `mmap`'s flags that are read, `MAP_HUGETLB` and `MAP_GROWSDOWN` to refuse them.
+/// The flags of `mmap()` that are read. `MAP_HUGETLB` and `MAP_GROWSDOWN` are read to refuse such
+/// calls.
 const MAP: [(&str, u64); 8] = [
     ("MAP_SHARED", 0x1),
     ("MAP_SHARED_VALIDATE", 0x3),
@@ -47,7 +48,7 @@ const PROT: [(&str, u64); 6] = [
     ("PROT_READ", 1),
     ("PROT_WRITE", 2),
     ("PROT_EXEC", 4),
-    // Those that mean something else are none of the three.
+    // Other protection bits have a meaning that `Prot` does not have.
     ("PROT_SEM", 8),
     ("PROT_GROWSDOWN", 0x0100_0000),
     ("PROT_GROWSUP", 0x0200_0000),
@@ -58,15 +59,16 @@ fn prot(text: &str) -> Option<Prot> {
     Prot::from_bits(u8::try_from(flags(text, &PROT)?).ok()?)
 }
 
-/// The pages of a range in bytes; `None` where it has none or is no range of a process.
+/// Returns the pages of a range in bytes; `None` if it has no page or is not in a process's address
+/// space.
 fn pages(start: u64, len: u64) -> Option<Pages> {
     let end = start.checked_add(len)?.checked_add(0xfff)? >> 12;
     let start = start >> 12;
     (start < end && end <= MAX_PAGE && len > 0).then_some(Pages { start, end })
 }
 
-/// Reads a call of those that are of use; `None` where it is not understood. `file` names the file
-/// behind a descriptor.
+/// Reads a call; `None` if its arguments are not understood. `file` returns the file of a
+/// descriptor.
 pub(super) fn call(
     name: &str,
     arguments: &str,

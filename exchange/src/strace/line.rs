@@ -1,6 +1,6 @@
 //! The lines of a log: thread, time, and the parts of a call.
 
-/// The longest line; what strace writes of a call is far shorter.
+/// The limit of a line's length. The lines of strace are far shorter.
 pub(super) const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// A line without thread and time.
@@ -23,11 +23,11 @@ pub(super) enum Line<'a> {
     Ended,
     /// `strace: Process 7 attached`.
     Attached(u32),
-    /// A signal, or a remark of strace's own.
+    /// A signal, or a message of strace itself.
     Remark,
 }
 
-/// Takes the thread's number off the beginning.
+/// Reads the thread's number at the beginning of a line, and returns the rest of the line.
 pub(super) fn thread(line: &str) -> (Option<u32>, &str) {
     let line = line.trim_start();
     let (digits, rest) = match line.strip_prefix("[pid ") {
@@ -46,7 +46,7 @@ pub(super) fn thread(line: &str) -> (Option<u32>, &str) {
     }
 }
 
-/// Takes times off the beginning: `12:34:56.789`, `1700000000.123456`, `0.000123`.
+/// Removes times from the beginning of a line: `12:34:56.789`, `1700000000.123456`, `0.000123`.
 pub(super) fn without_time(mut line: &str) -> &str {
     loop {
         let Some((word, rest)) = line.split_once(char::is_whitespace) else { return line };
@@ -61,8 +61,8 @@ pub(super) fn without_time(mut line: &str) -> &str {
     }
 }
 
-/// Where the text ends that `text` opens with: the offset of the first of `ends` outside of
-/// strings, brackets, comments and names of files.
+/// Returns the offset of the first byte of `ends` in `text` that is outside of strings, brackets,
+/// comments and the names of files.
 pub(super) fn end_of(text: &str, ends: &[u8]) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0usize);
@@ -79,7 +79,7 @@ pub(super) fn end_of(text: &str, ends: &[u8]) -> Option<usize> {
                 }
             }
             b'/' if bytes.get(at + 1) == Some(&b'*') => at = skip_to("*/", at + 2)? + 1,
-            // `3</lib/libc.so.6>`: what `-y` says of a descriptor.
+            // `3</lib/libc.so.6>`: `-y` shows the file of a descriptor.
             b'<' if at > 0 && bytes[at - 1].is_ascii_alphanumeric() => at = skip_to(">", at)?,
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.checked_sub(1)?,
@@ -95,7 +95,7 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Reads a line without thread and time; `None` where strace writes no such line.
+/// Reads a line without thread and time; `None` if strace writes no such line.
 pub(super) fn line(text: &str) -> Option<Line<'_>> {
     if text.starts_with("+++ ") {
         return Some(if text.starts_with("+++ superseded") { Line::Remark } else { Line::Ended });
@@ -108,7 +108,8 @@ pub(super) fn line(text: &str) -> Option<Line<'_>> {
     {
         return Some(Line::Attached(thread));
     }
-    // Where another program's output was cut into: `Process 7 attached` of old versions too.
+    // Old versions of strace write `Process 7 attached` without `strace:`. A message can also
+    // follow the output of another program in the same line.
     if remark || text.starts_with("Process ") || text.starts_with(" > ") {
         return Some(Line::Remark);
     }
@@ -129,7 +130,8 @@ pub(super) fn line(text: &str) -> Option<Line<'_>> {
     Some(Line::Call { name, arguments: &rest[..end], result })
 }
 
-/// A line into which strace wrote that it follows a new thread: what was there before, and which.
+/// Splits a line into which strace wrote that it follows a new thread: returns the text before the
+/// message, and the thread.
 pub(super) fn interrupted(text: &str) -> Option<(&str, u32)> {
     let (before, child) = text.strip_suffix(" attached")?.rsplit_once("strace: Process ")?;
     let is_call = before.contains('(') && text.len() as u64 <= MAX_LINE_BYTES;

@@ -9,23 +9,23 @@ use vmadiff_machine::operand::{Advice, Mode, Prot};
 pub struct Pages {
     /// The first page.
     pub start: u64,
-    /// One past the last page; above `start`.
+    /// One past the last page; greater than `start`.
     pub end: u64,
 }
 
 impl Pages {
-    /// Returns whether the two have a page in common.
+    /// Returns whether the ranges have a page in common.
     pub fn overlaps(self, other: Pages) -> bool {
         self.start < other.end && other.start < self.end
     }
 }
 
-/// What a file descriptor shows.
+/// The file of a file descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileName {
-    /// Its path, or if that is not known its number.
+    /// The path, or the number of the descriptor if the path is not known.
     pub name: String,
-    /// Whether it was seen to be opened for reading only.
+    /// The log shows that the file was opened for reading only.
     pub read_only: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct FileName {
 pub enum Call {
     /// `mmap`, at the address that it returned.
     Mmap {
-        /// Where.
+        /// The mapped range.
         range: Pages,
         /// The protection.
         prot: Prot,
@@ -44,7 +44,7 @@ pub enum Call {
         noreserve: bool,
         /// `MAP_LOCKED`.
         locked: bool,
-        /// The file, and the page of it; `None` for anonymous memory.
+        /// The file and the page offset; `None` for anonymous memory.
         file: Option<(FileName, u64)>,
     },
     /// `munmap`.
@@ -53,16 +53,16 @@ pub enum Call {
     Mprotect(Pages, Prot),
     /// `mremap`, to the address that it returned.
     Mremap {
-        /// What is resized or moved.
+        /// The old range.
         old: Pages,
-        /// What it becomes.
+        /// The new range.
         new: Pages,
         /// `MREMAP_DONTUNMAP`: the old range stays mapped, without pages.
         keeps_source: bool,
     },
     /// `madvise`.
     Madvise(Pages, Advice),
-    /// `mlock`, `mlock2`; whether with `MLOCK_ONFAULT`.
+    /// `mlock`, `mlock2`; true with `MLOCK_ONFAULT`.
     Mlock(Pages, bool),
     /// `munlock`.
     Munlock(Pages),
@@ -74,52 +74,52 @@ pub enum Call {
     Clone {
         /// The new thread.
         child: u32,
-        /// It shares the address space (`CLONE_VM`).
+        /// The child shares the address space (`CLONE_VM`).
         vm: bool,
-        /// It is of the same thread group (`CLONE_THREAD`).
+        /// The child is in the same thread group (`CLONE_THREAD`).
         thread: bool,
     },
     /// `execve`.
     Execve,
-    /// The thread ends, or with `group` all of its group.
+    /// The thread exits; with `group` all threads of its thread group exit.
     Exit {
-        /// `exit_group`.
+        /// The call is `exit_group`.
         group: bool,
     },
-    /// No call: strace says that the thread has ended.
+    /// The thread has ended: a line of strace, not a call.
     Ended,
 }
 
-/// A call in the order in which it took effect.
+/// A call. Calls are in the order in which they took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The line where it ends, counted from 1.
+    /// The line where the call ends, counted from 1.
     pub line: usize,
-    /// The thread; 0 for the first one, as long as its number is not told.
+    /// The thread's number; 0 for the first thread as long as the log has not given its number.
     pub thread: u32,
-    /// What it did.
+    /// The call and its arguments.
     pub call: Call,
 }
 
-/// What a log says.
+/// The contents of a log.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// The calls of use here.
+    /// The calls that are read.
     pub events: Vec<Event>,
-    /// Everything else, by name, with its count: other calls, failed ones, and in parentheses lines
-    /// that are no calls.
+    /// The number of other lines by name: other calls and failed calls, and in parentheses lines
+    /// that are not calls.
     pub ignored: BTreeMap<String, usize>,
     /// The number of lines.
     pub lines: usize,
 }
 
 impl Log {
-    /// The number of calls in the log that are of no use here.
+    /// Returns the number of calls in the log that are not read.
     pub fn ignored_calls(&self) -> usize {
         self.ignored.iter().filter(|(what, _)| !what.starts_with('(')).map(|(_, count)| count).sum()
     }
 
-    /// The number of calls in the log.
+    /// Returns the number of calls in the log.
     pub fn calls(&self) -> usize {
         let of_use = self.events.iter().filter(|event| event.call != Call::Ended).count();
         of_use + self.ignored_calls()

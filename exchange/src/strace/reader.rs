@@ -1,4 +1,4 @@
-//! The reader of a log: follows threads, open files and calls that are interrupted.
+//! The reader of a log: follows threads, open files and interrupted calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,21 @@ use super::call::{CALLS, call};
 use super::line::{Line, end_of};
 use super::log::{Call, Event, FileName, Log};
 
-/// What was learned of a log's threads and files on the way.
+/// The state of a log's threads and files at the current line.
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) log: Log,
-    /// Calls that are not finished: by thread, the name, the arguments and where they begin.
+    /// The unfinished call of each thread: the name, the arguments and the line where the call
+    /// begins.
     pub(super) unfinished: BTreeMap<u32, (String, String, usize)>,
-    /// Threads by number, those that have not ended.
+    /// The living threads, by number.
     living: BTreeSet<u32>,
-    /// Threads that began after the first.
+    /// The threads that were created after the first one.
     children: BTreeSet<u32>,
-    /// The number that the first thread turned out to have.
+    /// The number of the first thread, once a line has given it.
     first: Option<u32>,
-    /// Files by descriptor and thread: good enough for what a loader does.
+    /// The files by thread and descriptor. Descriptors that threads share are not followed; a
+    /// program loader needs no more.
     files: BTreeMap<(u32, u64), FileName>,
 }
 
@@ -28,8 +30,8 @@ impl Reader {
         *self.log.ignored.entry(what.into()).or_default() += 1;
     }
 
-    /// Whose line it is: one without a number is of the only thread that is left, or of the first
-    /// if it was never told apart.
+    /// Returns the thread of a line. A line without a number belongs to the only living thread, or
+    /// to the first thread if several are alive.
     fn whose(&mut self, told: Option<u32>) -> u32 {
         let thread = match told {
             None => match (self.living.first(), self.living.len()) {
@@ -39,7 +41,7 @@ impl Reader {
             Some(number) => number,
         };
         if told.is_some() && self.living.contains(&0) && !self.children.contains(&thread) {
-            // The first thread was not numbered until there were several.
+            // strace gives the number of the first thread only after there are several threads.
             self.rename_first(thread);
         }
         self.living.insert(thread);
@@ -64,7 +66,7 @@ impl Reader {
         }
     }
 
-    /// A call with its result.
+    /// Reads a finished call with its result.
     fn finished(&mut self, at: (usize, usize), thread: u32, name: &str, args: &str, result: &str) {
         let (begun, line) = at;
         let word = result.split([' ', '<']).next().unwrap_or_default();
@@ -100,7 +102,7 @@ impl Reader {
                     .map(|(k, f)| (k.1, f.clone()))
                     .collect();
                 self.files.extend(known.into_iter().map(|(d, file)| ((child, d), file)));
-                // The child may be heard of before its parent returns.
+                // The log can have lines of the child before its parent's call returns.
                 begun
             }
             _ => line,
@@ -108,7 +110,8 @@ impl Reader {
         self.log.events.push(Event { line, thread, call });
     }
 
-    /// The file behind a descriptor: as `-y` names it, or as it was opened, or its number.
+    /// Returns the file of a descriptor: the path that `-y` shows, or the path that was opened, or
+    /// the number.
     fn file(&self, thread: u32, text: &str) -> Option<FileName> {
         let (digits, path) = text.split_once('<').unwrap_or((text, ""));
         let descriptor = number(digits)?;
@@ -124,7 +127,7 @@ impl Reader {
         })
     }
 
-    /// The rest of a call that another line had interrupted.
+    /// Reads the rest of a call that was interrupted by another thread's line.
     fn resumed(&mut self, at: usize, thread: u32, name: &str, rest: &str) {
         if matches!(name, "exit" | "exit_group") {
             return;
@@ -133,7 +136,7 @@ impl Reader {
         let Some((_, mut arguments, begun)) = begun else {
             return self.count(format!("{name} (resumed, never begun)"));
         };
-        // The rest of the arguments, if any, then the result as on any line.
+        // The line has the rest of the arguments, if any, and then the result as usual.
         let Some(end) = end_of(rest, b")") else {
             return self.count(format!("{name} (not understood)"));
         };
@@ -151,7 +154,7 @@ impl Reader {
         }
     }
 
-    /// Reads a line of the log, of the thread that is `told` if any.
+    /// Reads a line of the log. `told` is the thread's number, if the line has one.
     pub(super) fn line(&mut self, at: usize, told: Option<u32>, line: &Line<'_>) {
         if let Line::Attached(child) = *line {
             self.children.insert(child);
@@ -167,7 +170,7 @@ impl Reader {
                 self.finished((at, at), thread, name, arguments, result);
             }
             Line::Unfinished { name, arguments } => {
-                // A thread that ends never returns from it.
+                // `exit` and `exit_group` never return.
                 if matches!(name, "exit" | "exit_group") {
                     return self.finished((at, at), thread, name, arguments, "?");
                 }
