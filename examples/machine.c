@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A machine in C: mmap, munmap and touch of one process, as Linux 5.2.1 has them.
+ * A machine in C: mmap, munmap and touch of one process, with the behaviour of Linux 5.2.1.
  *
  *   cc -std=c11 -O2 -Wall -Wextra -fPIC -shared -I machine/include examples/machine.c -o machine.so
  *   vmadiff random --right lib:machine.so
  *
  * The lockstep leaves out the operations that this machine does not have, so it agrees with the
- * reference on every program. Change a line and run it again: the first difference is shown.
+ * reference on every program. Change a line and run it again to see the first difference.
  *
  * Without fork and mremap the chain of a VMA is its anon_vma alone, so no chains are kept.
  */
@@ -21,14 +21,14 @@
 #define SPECIAL (VMADIFF_VM_IO | VMADIFF_VM_PFNMAP | VMADIFF_VM_DONTEXPAND)
 #define FIRST_SHMEM_FILE 5 /* files 1 to 3 are the memfds, 4 is the device */
 
-/* One address space. A VMA has the form in which it is shown. */
+/* One address space. A VMA has the same form as in an observation. */
 struct vmadiff_machine {
 	struct vmadiff_limits limits;
 	struct vmadiff_vma vmas[VMADIFF_MAX_VMAS]; /* in address order */
 	unsigned int map_count;
 	uint64_t anon_pages[2];
-	uint32_t anon_vmas;   /* anon_vmas made so far */
-	uint32_t shmem_files; /* objects of shared anonymous memory made so far */
+	uint32_t anon_vmas;   /* number of anon_vmas made so far */
+	uint32_t shmem_files; /* number of shared anonymous objects made so far */
 };
 
 static unsigned int pages(const struct vmadiff_vma *vma)
@@ -73,7 +73,7 @@ static int unmap(struct vmadiff_machine *m, unsigned int start, unsigned int end
 	unsigned int first = find_vma(m, start), last;
 
 	if (first < m->map_count && m->vmas[first].start < start) {
-		/* Only the cut that makes two VMAs of one is refused at the limit. */
+		/* At the limit, only a hole inside one VMA is refused: it makes two VMAs of one. */
 		if (end < m->vmas[first].end && m->map_count >= m->limits.map_count)
 			return ENOMEM;
 		split_vma(m, first++, start);
@@ -87,16 +87,16 @@ static int unmap(struct vmadiff_machine *m, unsigned int start, unsigned int end
 	return 0;
 }
 
-/* Returns whether `b` continues `a`: neighbours, the same file, the page offset runs on, and the
- * flags differ in `may_differ` alone. */
+/* Returns whether `b` continues `a`: they are neighbours of the same file, their page offsets
+ * match, and their flags differ only in `may_differ`. */
 static int continues(const struct vmadiff_vma *a, const struct vmadiff_vma *b, uint32_t may_differ)
 {
 	return a->end == b->start && a->file == b->file && a->pgoff + pages(a) == b->pgoff &&
 	       !((a->flags ^ b->flags) & ~may_differ);
 }
 
-/* Gives VMA `i` an anon_vma, if it has none: that of a neighbour with which it could be merged
- * after an mprotect(), or a new one (anon_vma_prepare(), find_mergeable_anon_vma()). */
+/* Gives VMA `i` an anon_vma if it has none: the anon_vma of a neighbour with which an mprotect()
+ * could merge it, or a new anon_vma (anon_vma_prepare(), find_mergeable_anon_vma()). */
 static void anon_vma_prepare(struct vmadiff_machine *m, unsigned int i)
 {
 	struct vmadiff_vma *vma = &m->vmas[i];
@@ -111,7 +111,7 @@ static void anon_vma_prepare(struct vmadiff_machine *m, unsigned int i)
 }
 
 /* Writes `page` of VMA `i`: private memory gets an anonymous page (handle_mm_fault()). Other
- * accesses change nothing that is shown. */
+ * accesses change nothing in the observation. */
 static void write_fault(struct vmadiff_machine *m, unsigned int i, unsigned int page)
 {
 	if (!private_writable(&m->vmas[i]) || m->anon_pages[page / 64] >> page % 64 & 1)
@@ -120,8 +120,8 @@ static void write_fault(struct vmadiff_machine *m, unsigned int i, unsigned int 
 	m->anon_pages[page / 64] |= 1ull << page % 64;
 }
 
-/* Maps `new` where nothing is mapped: as part of its neighbours where they are like it
- * (vma_merge()), else as a VMA of its own. */
+/* Maps `new` into a hole: as part of its neighbours if the merge rule allows it (vma_merge()), or
+ * as a VMA of its own. */
 static void vma_merge(struct vmadiff_machine *m, const struct vmadiff_vma *new)
 {
 	unsigned int i = find_vma(m, new->start);
@@ -171,7 +171,7 @@ static int do_mmap(struct vmadiff_machine *m, const struct vmadiff_mmap *op)
 
 		if (m->vmas[i].flags & VMADIFF_VM_LOCKED)
 			locked += to - from;
-		/* Pages that are replaced do not count. */
+		/* Replaced pages do not count towards the limit. */
 		for (; from < to; from++)
 			total += from < start || from >= end;
 	}
@@ -250,7 +250,7 @@ static int do_touch(struct vmadiff_machine *m, const struct vmadiff_touch *op)
 	return 0;
 }
 
-/* Shows the address space of process 0. Counters are counted. */
+/* Writes the observation of process 0, with its counters. */
 static void show(const struct vmadiff_machine *m, struct vmadiff_observation *seen)
 {
 	struct vmadiff_space *space = &seen->spaces[0];
@@ -319,7 +319,7 @@ void vmadiff_step(struct vmadiff_machine *m, const struct vmadiff_op *op,
 	memset(seen, 0, offsetof(struct vmadiff_observation, events));
 	seen->changed = 1;
 	if (op->u.process != 0) {
-		seen->error = ESRCH; /* without fork there is process 0 alone */
+		seen->error = ESRCH; /* without fork only process 0 exists */
 		goto out;
 	}
 	switch (op->opcode) {

@@ -28,61 +28,61 @@
 
 #if USES_DONTUNMAP
 #ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4 /* of Linux 5.7 */
+#define MREMAP_DONTUNMAP 4 /* since Linux 5.7 */
 #endif
 
 #endif
-/* Pages are counted from here, in every process. */
+/* The address of page 0 in every process. */
 #define ARENA 0x100000000L
 #define PAGE(n) (ARENA + 4096L * (n))
 #define PAGES(n) (4096L * (n))
 #define ARENA_PAGES 128
 #define PROCESSES 8
 
-/* What is no system call of its own, in place of the call's number. */
+/* Operations that are not one system call. They stand in place of the call's number. */
 enum { TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, COPY };
 
-/* Results that no call has. */
+/* Results that no system call returns. */
 enum {
 	BUS_ERROR = -1000,   /* the access raised SIGBUS */
 	BLOCKED = -2000,     /* the process sleeps in the call */
-	NO_UFFD = -2001,     /* this kernel gives no userfaultfd */
-	DIED = -2002,        /* the process is gone */
-	NOT_CHECKED = -2003, /* as an expectation: any result will do */
+	NO_UFFD = -2001,     /* this kernel allows no userfaultfd */
+	DIED = -2002,        /* the process has ended */
+	NOT_CHECKED = -2003, /* in an expectation: any result is right */
 };
 
 struct operation {
-	const char *text;              /* as vmadiff writes it */
-	int process;                   /* who calls */
-	long call[7];                  /* number and arguments */
-	long result;                   /* what is expected, negative for an error */
-	const char *layout[PROCESSES]; /* what is expected to be mapped then, where it changes */
+	const char *text;              /* the text form */
+	int process;                   /* the process that makes the call */
+	long call[7];                  /* the number and the arguments */
+	long result;                   /* the expected result, negative for an error */
+	const char *layout[PROCESSES]; /* the expected mappings afterwards; NULL: unchanged */
 #if USES_RULES
-	const struct later *later;     /* what later kernels do otherwise */
+	const struct later *later;     /* the other behaviours of later kernels */
 #endif
 };
 
 #if USES_RULES
 /*
- * Kernel 0 is Linux 5.2.1. Each other one is 5.2.1 with the rules of later kernels that its name
- * lists. `possible` are those that would have done what was seen so far.
+ * Kernel 0 is Linux 5.2.1. Each other kernel is 5.2.1 with the rules of later kernels that its name
+ * lists. `possible` is the set of the kernels that agree with all results so far.
  */
 #define KERNEL(n) (1u << (n))
 static const char *const kernels[] = KERNELS;
 static unsigned int possible = ~0u;
 
 struct later {
-	unsigned int kernels;          /* which ones */
+	unsigned int kernels;          /* the kernels that behave so, as a set */
 	long result;
-	const char *layout[PROCESSES]; /* of every process */
+	const char *layout[PROCESSES]; /* the mappings of every process */
 };
 
 #endif
 
 #if USES_COPY
 /*
- * process_vm_mmap(pid, src_addr, len, dst_addr, flags) was proposed in May 2019 and never merged:
- * no kernel has a number for it. Where yours has, compile with -DSYS_PROCESS_VM_MMAP=<number>.
+ * process_vm_mmap(pid, src_addr, len, dst_addr, flags) was proposed in May 2019 and never merged,
+ * so it has no number. For a kernel with the call compile with -DSYS_PROCESS_VM_MMAP=<number>.
  */
 #ifndef SYS_PROCESS_VM_MMAP
 #define SYS_PROCESS_VM_MMAP -1
@@ -92,18 +92,18 @@ struct later {
 
 #endif
 #if USES_FILES
-/* The files, as long as they need to be; every process has them under these numbers. */
+/* The descriptors of the files, the same in every process, and the length of a file. */
 enum { FILE0 = 100, FILE1, READONLY };
 #define FILE_PAGES 4096L
 
 #endif
 #if USES_NODE0
-static unsigned long node0 = 1; /* a mask of nodes */
+static unsigned long node0 = 1; /* the mask of node 0 */
 
 #endif
-/* A process takes calls from its command pipe and answers in its reply pipe. */
+/* Each process reads calls from its command pipe and writes results to its reply pipe. */
 static int command[PROCESSES][2], reply[PROCESSES][2];
-static pid_t pids[PROCESSES]; /* 0: there is no such process */
+static pid_t pids[PROCESSES]; /* 0: the process does not exist */
 
 static _Noreturn void quit(int status)
 {
@@ -119,7 +119,7 @@ static _Noreturn void cannot(const char *what)
 	quit(77);
 }
 
-/* ---- in a process of the program: nothing here allocates memory ---- */
+/* ---- in a process of the program: this code allocates no memory ---- */
 
 #if USES_TOUCH
 static sigjmp_buf fault;
@@ -218,7 +218,7 @@ static void serve(int self)
 }
 
 #if USES_FILES
-/* A file all of whose pages that a program can reach are in the page cache. */
+/* Makes a file. All of its pages that a program can reach are in the page cache. */
 static void make_file(const char *name, int number)
 {
 	int file = memfd_create(name, MFD_CLOEXEC);
@@ -238,9 +238,9 @@ static void make_file(const char *name, int number)
 #endif
 #if USES_MAP_COUNT
 /*
- * vm.max_map_count is one for the whole system: the process is given so many mappings elsewhere
- * that only `limit` are left. They are cut from a mapping that is shared, so that it merges with
- * nothing.
+ * vm.max_map_count is the same for the whole system. The process therefore gets so many mappings
+ * outside the arena that only `limit` mappings are left. They are cut from a shared mapping, which
+ * does not merge with other mappings.
  */
 static long max_map_count;
 static char *to_cut;
@@ -265,13 +265,13 @@ static void limit_map_count(long limit)
 	FILE *file = fopen("/proc/self/maps", "r");
 
 	while (file && fgets(line, sizeof(line), file))
-		now += !strstr(line, "[vsyscall]"); /* which is no VMA */
+		now += !strstr(line, "[vsyscall]"); /* [vsyscall] is not a VMA */
 	if (file)
 		fclose(file);
 	more = max_map_count - limit - now;
 	if (!now || more < 0)
 		cannot("no room for the mappings that leave only the limit");
-	/* A page at the start cuts one mapping in two, one inside in three. */
+	/* A changed page cuts a mapping in two at its start, and in three inside. */
 	for (page = more & 1 ? 0 : 1; more > 0; page += 2) {
 		if (mprotect(to_cut + PAGES(page), PAGES(1), PROT_READ))
 			cannot("no room for the mappings that leave only the limit");
@@ -297,7 +297,7 @@ static void limit_address_space(long pages)
 
 #endif
 #if USES_LOCK_LIMIT
-/* With a limit the process lacks CAP_IPC_LOCK. */
+/* Sets RLIMIT_MEMLOCK and drops CAP_IPC_LOCK, with which the kernel ignores the limit. */
 static void limit_lock(long pages)
 {
 	struct rlimit limit = { PAGES(pages), PAGES(pages) };
@@ -327,7 +327,7 @@ static void allow_lock(void)
 
 #endif
 #if USES_CHOICE
-/* All memory outside the arena is in use, so that an address that the kernel chooses lies in it. */
+/* Maps memory outside the arena, so that the kernel can only choose addresses in the arena. */
 static void fill(int file, unsigned long from, unsigned long to)
 {
 	if (from < to && mmap((void *)from, to - from, PROT_NONE,
@@ -337,7 +337,7 @@ static void fill(int file, unsigned long from, unsigned long to)
 
 static void fill_outside(void)
 {
-	/* Above vm.mmap_min_addr, below the end of what a process can have. */
+	/* Above vm.mmap_min_addr, and below the end of a process's address space. */
 	unsigned long free = 0x10000, last = 0x7ffffffff000, from, to, room;
 	int file = memfd_create("outside", MFD_CLOEXEC), maps = open("/proc/self/maps", O_RDONLY);
 	static char text[1 << 16];
@@ -352,7 +352,7 @@ static void fill_outside(void)
 	for (line = strtok(text, "\n"); free < last; line = line ? strtok(NULL, "\n") : NULL) {
 		if (!line || sscanf(line, "%lx-%lx", &from, &to) != 2)
 			from = to = last;
-		/* The kernel chooses no address close below the stack. */
+		/* The kernel does not choose an address close below the stack. */
 		room = line && strstr(line, "[stack]") ? PAGES(64) : 0;
 		if (from > last)
 			from = last;
@@ -372,7 +372,7 @@ static void fill_outside(void)
 #endif
 static void process0(void)
 {
-	/* Whoever is orphaned stays; who ends is gone at once; all end with the controller. */
+	/* Without the controller's ends of the pipes, all processes end with the controller. */
 	for (int i = 0; i < PROCESSES; i++) {
 		close(command[i][1]);
 		close(reply[i][0]);
@@ -384,7 +384,7 @@ static void process0(void)
 	sigaction(SIGBUS, &action, NULL);
 #endif
 #if USES_PKEYS
-	/* Memory that may only be executed can be read, as where there are no protection keys. */
+	/* With all protection keys in use, memory that may only be executed can be read. */
 	while (syscall(SYS_pkey_alloc, 0, 0) > 0)
 		;
 #endif
@@ -400,7 +400,7 @@ static void process0(void)
 	prepare_map_count();
 #endif
 #if USES_CHOICE
-	free(malloc(1 << 14)); /* what is allocated from now on has room */
+	free(malloc(1 << 14)); /* later allocations take this memory */
 	fill_outside();
 #endif
 #if USES_MAP_COUNT
@@ -418,8 +418,9 @@ static void process0(void)
 /* ---- in the controller ---- */
 
 /*
- * What a process has mapped in the arena, page by page, whatever VMAs it is made of: the first
- * page and one past the last, the permissions, and flags as /proc/PID/smaps abbreviates them.
+ * Returns the mappings of a process in the arena, as ranges of equal pages. The VMAs of the pages
+ * do not matter. A range has its first page and one past its last page, its permissions, and its flags
+ * as /proc/PID/smaps abbreviates them.
  */
 static const char *layout_of(int process)
 {
@@ -436,7 +437,7 @@ static const char *layout_of(int process)
 	if (!file)
 		return "cannot be read";
 	while (fgets(line, sizeof(line), file)) {
-		/* A VMA begins; other lines may begin with letters that look like an address. */
+		/* The first line of a VMA. The permissions tell it from lines that begin like an address. */
 		if (sscanf(line, "%lx-%lx %4s", &from, &to, permissions) == 3) {
 			if (from >= PAGE(ARENA_PAGES))
 				break;
@@ -470,7 +471,7 @@ static const char *layout_of(int process)
 	return text;
 }
 
-/* What a process answers; BLOCKED where it sleeps instead. */
+/* Returns the result that a process writes; BLOCKED if the process sleeps in the call. */
 static long answer(int process)
 {
 	struct pollfd ready = { .fd = reply[process][0], .events = POLLIN };
@@ -512,7 +513,7 @@ static long fork_process(int parent)
 	while (child < LIMIT_PROCESSES && pids[child])
 		child++;
 	if (child == LIMIT_PROCESSES)
-		return -EAGAIN; /* as the program has it: the kernel is not asked */
+		return -EAGAIN; /* the program's own limit: the kernel is not called */
 	call[1] = child;
 	result = ask(parent, call);
 	if (result <= 0)
@@ -537,7 +538,7 @@ static long exit_process(int process)
 
 #endif
 #if USES_WATCHED_TOUCH
-/* Whether userfaultfd watches the page: touching it might block. */
+/* Returns whether userfaultfd watches the page, so that an access might block. */
 static int watched(int process, long page)
 {
 	unsigned int from, to, at = (page - ARENA) / PAGES(1);
@@ -561,7 +562,7 @@ static long run(const struct operation *op)
 
 	memcpy(call, op->call, sizeof(call));
 	if (!pids[op->process])
-		return -ESRCH; /* as the program has it: there is nobody to call */
+		return -ESRCH; /* the process does not exist: the kernel is not called */
 #if USES_FORK
 	if (call[0] == FORK)
 		return fork_process(op->process);
@@ -619,7 +620,7 @@ static int is_as(long result, long wanted, const char *const *layout)
 	return 1;
 }
 
-/* The first of the kernels that are possible. */
+/* Returns the name of the first possible kernel. */
 static const char *kernel(void)
 {
 	int n = 0;
@@ -629,7 +630,7 @@ static const char *kernel(void)
 	return kernels[n];
 }
 
-/* Leaves the kernels that would have done this, and returns whether there is one. */
+/* Removes the kernels that disagree with the result, and returns whether a kernel is left. */
 static int is_possible(const struct operation *op, long result, const char *const *expected)
 {
 	unsigned int listed = 0, fit = 0, before = possible;
@@ -661,7 +662,7 @@ static int differs(void)
 	return 1;
 }
 
-/* Runs the program up to the first difference, and says how it went. */
+/* Runs the program up to the first difference, and prints the results. */
 static int run_all(const struct operation *program, int left_out)
 {
 	const char *expected[PROCESSES] = { "", "", "", "", "", "", "", "" };
@@ -741,8 +742,10 @@ static int start_and_run(const struct operation *program, int left_out)
 	if (sysconf(_SC_PAGESIZE) != 4096)
 		cannot("pages are not 4096 bytes long");
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	/* A process that exits is reaped at once. */
 	signal(SIGCHLD, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	/* An orphan becomes a child of the controller. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (int i = 0; i < PROCESSES; i++)
 		if (pipe(command[i]) || pipe(reply[i]))
