@@ -4,7 +4,7 @@
 //! becomes `syz_clone`, whose child sleeps a little and ends, so that the effects of fork on the
 //! parent's mappings are there. Comments replace everything without a counterpart: operations of
 //! other processes, copies (which were never merged), the device of [`Kind::Special`], and limits.
-//! The last line has the number of the operations that are left out.
+//! The last line has the number of the lines that are left out.
 //!
 //! An `mremap` with `MREMAP_MAYMOVE` alone stays as it is. The kernel may then choose an address
 //! outside the arena, and later calls meet a hole in place of the program's mapping.

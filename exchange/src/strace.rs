@@ -47,7 +47,7 @@ pub enum StraceError {
         text: String,
         /// The number of lines that are not lines of strace.
         others: usize,
-        /// The number of lines that were read.
+        /// The number of lines that are not empty.
         lines: usize,
     },
     /// The log has more calls than the limit.

@@ -1,4 +1,4 @@
-//! Writes files whole or not at all, and overwrites none unasked.
+//! Writes files completely or not at all, and overwrites a file only on request.
 
 use std::io::{Error, ErrorKind, Write as _};
 use std::path::Path;

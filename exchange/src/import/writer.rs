@@ -122,8 +122,8 @@ impl Writer {
                     (false, false) => Kind::File0Private,
                     (false, true) => Kind::File1Private,
                 };
-                // The page offsets of neighbours match in the program if and only if they match in
-                // the log.
+                // Neighbours whose page offsets match in the log match in the program. Up to three
+                // different distances stay different.
                 let which = position(&mut self.distances, (file, distance)) % 3;
                 (kind, page.0 + 64 * which as u8)
             }

@@ -1,4 +1,4 @@
-//! The calls that change address spaces, read from their arguments.
+//! Reads the calls that an import needs from their arguments.
 
 use vmadiff_machine::operand::{Advice, Mode, Prot};
 

@@ -108,8 +108,8 @@ pub(super) fn line(text: &str) -> Option<Line<'_>> {
     {
         return Some(Line::Attached(thread));
     }
-    // Old versions of strace write `Process 7 attached` without `strace:`. A message can also
-    // follow the output of another program in the same line.
+    // Old versions of strace write `Process 7 attached` without `strace:`. The lines of a stack
+    // trace (`-k`) begin with ` > `.
     if remark || text.starts_with("Process ") || text.starts_with(" > ") {
         return Some(Line::Remark);
     }

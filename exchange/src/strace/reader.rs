@@ -20,8 +20,8 @@ pub(super) struct Reader {
     children: BTreeSet<u32>,
     /// The number of the first thread, once a line has given it.
     first: Option<u32>,
-    /// The files by thread and descriptor. Descriptors that threads share are not followed; a
-    /// program loader needs no more.
+    /// The files by thread and descriptor. A new thread gets a copy of its parent's files; later
+    /// changes are not shared. A program loader needs no more.
     files: BTreeMap<(u32, u64), FileName>,
 }
 
