@@ -79,7 +79,8 @@ impl Partners {
         self.shown.iter_mut().for_each(Vec::clear);
     }
 
-    /// Whether `left` and `right`, which a process shows, are partners. Two that have none become so.
+    /// Whether `left` and `right`, which a process shows, are partners. Two that have none become
+    /// so.
     #[inline]
     fn pairs(&mut self, process: usize, left: Option<usize>, right: Option<usize>) -> bool {
         if !self.pairs.pairs(left, right) {
@@ -110,8 +111,8 @@ impl Partners {
 
 /// Compares the observations of two machines, operation by operation.
 ///
-/// An address space that neither machine has rewritten since they were found to be the same is
-/// not looked at again. All it has a say in is which objects are partners: its pairs stand, and those
+/// An address space that neither machine has rewritten since they were found to be the same is not
+/// looked at again. All it has a say in is which objects are partners: its pairs stand, and those
 /// that only others show are parted before any are paired. That gives what comparing everything
 /// would: the pairs are a set, and in which order they are entered decides nothing.
 #[derive(Debug)]

@@ -82,8 +82,8 @@ fn name(op: &str, left: &Observation, right: &Observation) -> String {
     found.signature.to_string()
 }
 
-/// Each change, and the names of the difference where the right machine has the change and where the
-/// left machine has it.
+/// Each change, and the names of the difference where the right machine has the change and where
+/// the left machine has it.
 const CASES: &[(Change, &str, &str)] = &[
     (|o| o.result = Ok(1), "layout/copy_vma/other-address", "layout/copy_vma/other-address"),
     (|o| o.result = Err(Errno::EINVAL), "errno/copy/EINVAL-for-ok", "errno/copy/ok-for-EINVAL"),

@@ -1,4 +1,5 @@
-//! Lockstep of two machines that follow a script: which operations are compared, and when a run ends.
+//! Lockstep of two machines that follow a script: which operations are compared, and when a run
+//! ends.
 
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::observation::{Event, FileId, Vma};

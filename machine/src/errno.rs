@@ -1,4 +1,4 @@
-//! The errors an operation can end with.
+//! The errors with which an operation can end.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ macro_rules! errnos {
         pub enum Errno { $($(#[$doc])* $name = $number,)* }
 
         impl Errno {
-            /// Every error, in the order of their numbers.
+            /// Every error, in the order of the numbers.
             pub const ALL: &'static [Errno] = &[$(Errno::$name,)*];
 
-            /// The kernel's name.
+            /// Returns the kernel's name of the error.
             pub const fn name(self) -> &'static str {
                 match self { $(Errno::$name => stringify!($name),)* }
             }
@@ -25,40 +25,40 @@ macro_rules! errnos {
 errnos! {
     /// Locking is not permitted (`can_do_mlock`), or a read-only shared file cannot be watched.
     EPERM = 1,
-    /// No process has that index.
+    /// No process has the given index.
     ESRCH = 3,
     /// The userfaultfd context was never opened.
     EBADF = 9,
-    /// Past a limit on lockable pages; no free process index for `fork`; or the operation would
-    /// block on a missing page that userfaultfd watches.
+    /// A limit on locked pages is exceeded, or `fork` finds no free process index, or the operation
+    /// would block on a missing page that userfaultfd watches.
     EAGAIN = 11,
-    /// Past a limit on mappings or pages, or a hole in a range that must have none.
+    /// A limit on mappings or pages is exceeded, or a range has a hole and must not have one.
     ENOMEM = 12,
     /// The file is open for reading only.
     EACCES = 13,
-    /// Nothing is mapped there, or the access is not permitted (`SIGSEGV`).
+    /// Nothing is mapped at the address, or the access is not permitted (`SIGSEGV`).
     EFAULT = 14,
     /// The mapping belongs to another userfaultfd context.
     EBUSY = 16,
-    /// Something is mapped there already.
+    /// The destination is mapped already.
     EEXIST = 17,
-    /// An operand the call does not take.
+    /// The call does not accept an operand.
     EINVAL = 22,
-    /// The machine has no such call.
+    /// The machine does not have the operation.
     ENOSYS = 38,
     /// The source has a userfaultfd context (the kernel's own number, not `EOPNOTSUPP`).
     ENOTSUPP = 524,
-    /// Not an errno: the access raised `SIGBUS`, beyond the end of the file.
+    /// Not an errno: the access raised `SIGBUS`, because it is beyond the end of the file.
     SIGBUS = 1000,
 }
 
 impl Errno {
-    /// The positive number.
+    /// Returns the positive number of the error.
     pub const fn number(self) -> u16 {
         self as u16
     }
 
-    /// The error with that positive number, if it is one that operations end with.
+    /// Returns the error with this positive number; `None` if no operation ends with such an error.
     pub fn from_number(number: u16) -> Option<Errno> {
         Errno::ALL.iter().copied().find(|e| e.number() == number)
     }

@@ -1,9 +1,9 @@
-//! Failures of a machine's own code: it gives no observation.
+//! Failures of a machine's own code. A machine that fails gives no observation.
 
 use std::fmt;
 
-/// The failure of a machine that comes as a shared library. It ends the program, as an assertion
-/// of the kernel does.
+/// A failure of a machine that is a shared library. The failure ends the run of the program, as a
+/// fatal assertion of the kernel does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The library ended its process with this signal, such as `SIGSEGV`.
@@ -12,7 +12,7 @@ pub enum Failure {
     Exited(i32),
     /// An operation did not return within the time limit.
     TimedOut,
-    /// `vmadiff_new()` gave no machine.
+    /// `vmadiff_new()` returned a null pointer.
     NoMachine,
     /// The process that runs the library could not be started, or closed its pipes.
     NoWorker,
@@ -21,7 +21,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The last part of the signature `assertion/library/…`.
+    /// Returns the last part of the signature `assertion/library/…`.
     pub fn detail(&self) -> String {
         match self {
             Failure::Signal(name) => (*name).to_owned(),
@@ -55,7 +55,7 @@ pub struct Nonsense {
     pub place: Place,
     /// The field's name in the header.
     pub field: &'static str,
-    /// The value that was written; −1 for a text.
+    /// The value that the library wrote; −1 for a text, and for a number that was not written.
     pub value: i64,
     /// The values that the rule allows.
     pub expected: &'static str,
@@ -64,13 +64,13 @@ pub struct Nonsense {
 /// A part of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The observation itself.
+    /// The fields of the observation itself, outside events and address spaces.
     Head,
-    /// An event, counted from 0.
+    /// An event, by its position, counted from 0.
     Event(u32),
     /// The address space of a process.
     Space(u8),
-    /// A VMA of a process, counted from 0.
+    /// A VMA of a process, by its position, counted from 0.
     Vma(u8, u32),
 }
 

@@ -1,4 +1,4 @@
-//! `vm_flags`, with the kernel's names and its x86-64 values (`include/linux/mm.h`, 5.2).
+//! `vm_flags`, with the kernel's names and the values on x86-64 (`include/linux/mm.h`, 5.2).
 
 use bitflags::bitflags;
 
@@ -12,15 +12,15 @@ bitflags! {
         const VM_WRITE = 0x0000_0002;
         /// Pages may be executed.
         const VM_EXEC = 0x0000_0004;
-        /// Writes reach the file and every other mapping of it.
+        /// Writes go to the file, and every other mapping of the file shows them.
         const VM_SHARED = 0x0000_0008;
-        /// `mprotect` may give `VM_READ`.
+        /// `mprotect` may set `VM_READ`.
         const VM_MAYREAD = 0x0000_0010;
-        /// `mprotect` may give `VM_WRITE`.
+        /// `mprotect` may set `VM_WRITE`.
         const VM_MAYWRITE = 0x0000_0020;
-        /// `mprotect` may give `VM_EXEC`.
+        /// `mprotect` may set `VM_EXEC`.
         const VM_MAYEXEC = 0x0000_0040;
-        /// Mapped with `MAP_SHARED`; without `VM_SHARED` where the file is open for reading only.
+        /// Mapped with `MAP_SHARED`. `VM_SHARED` is not set if the file is open for reading only.
         const VM_MAYSHARE = 0x0000_0080;
         /// userfaultfd tracks missing pages.
         const VM_UFFD_MISSING = 0x0000_0200;
@@ -36,37 +36,38 @@ bitflags! {
         const VM_SEQ_READ = 0x0000_8000;
         /// `MADV_RANDOM`.
         const VM_RAND_READ = 0x0001_0000;
-        /// `MADV_DONTFORK`: not copied by fork.
+        /// `MADV_DONTFORK`: `fork` does not copy the VMA.
         const VM_DONTCOPY = 0x0002_0000;
-        /// `mremap` may not change its length.
+        /// `mremap` may not grow the mapping.
         const VM_DONTEXPAND = 0x0004_0000;
-        /// Locked pages are faulted in when touched, not at once.
+        /// Locked pages are faulted in when they are touched, not when they are locked.
         const VM_LOCKONFAULT = 0x0008_0000;
-        /// Its pages are charged to committed memory.
+        /// The pages are charged to committed memory.
         const VM_ACCOUNT = 0x0010_0000;
-        /// `MAP_NORESERVE`: its pages are not charged.
+        /// `MAP_NORESERVE`: the pages are not charged to committed memory.
         const VM_NORESERVE = 0x0020_0000;
         /// Backed by hugetlbfs.
         const VM_HUGETLB = 0x0040_0000;
-        /// `MADV_WIPEONFORK`: empty in the child.
+        /// `MADV_WIPEONFORK`: the child gets the VMA without its pages.
         const VM_WIPEONFORK = 0x0200_0000;
         /// `MADV_DONTDUMP`.
         const VM_DONTDUMP = 0x0400_0000;
-        /// New or changed since soft-dirty was last cleared; ignored when merging.
+        /// The VMA is new or changed since soft-dirty was last cleared. The merge rule ignores this
+        /// flag.
         const VM_SOFTDIRTY = 0x0800_0000;
-        /// `MADV_MERGEABLE`: KSM may merge its pages.
+        /// `MADV_MERGEABLE`: KSM may merge the pages.
         const VM_MERGEABLE = 0x8000_0000;
     }
 }
 
 impl VmFlags {
-    /// The three permissions.
+    /// `VM_READ`, `VM_WRITE` and `VM_EXEC`.
     pub const ACCESS: VmFlags = VmFlags::VM_READ.union(VmFlags::VM_WRITE).union(VmFlags::VM_EXEC);
     /// `VM_SPECIAL`: mappings that never merge and cannot be locked.
     pub const VM_SPECIAL: VmFlags =
         VmFlags::VM_IO.union(VmFlags::VM_DONTEXPAND).union(VmFlags::VM_PFNMAP);
-    /// The flags that say a userfaultfd context watches the mapping.
+    /// The flags of a VMA that a userfaultfd context watches.
     pub const UFFD: VmFlags = VmFlags::VM_UFFD_MISSING.union(VmFlags::VM_UFFD_WP);
-    /// The flags that say the mapping is locked.
+    /// The flags of a locked VMA.
     pub const LOCK: VmFlags = VmFlags::VM_LOCKED.union(VmFlags::VM_LOCKONFAULT);
 }

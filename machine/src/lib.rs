@@ -1,9 +1,9 @@
 //! The interface of vmadiff's machines: [operations](op), [programs](program) and
 //! [observations](observation). No kernel logic.
 //!
-//! A [`Machine`] is anything that takes operations and shows its state: the reference, the
-//! candidate at a revision, a recorded kernel trace. The harness drives two of them in lockstep
-//! and reports the first difference. The machines share this crate and nothing else.
+//! A [`Machine`] performs operations and shows its state. Examples are the reference, the candidate
+//! at a revision, and a running kernel. The lockstep drives two machines and reports the first
+//! difference. The reference and the candidate share this crate and nothing else.
 //!
 //! ```
 //! use vmadiff_machine::{Program, corpus};
@@ -16,27 +16,28 @@
 //!
 //! # The world of a program
 //!
-//! What every machine takes for granted, whatever its code:
+//! All machines agree on these rules:
 //!
-//! - A program begins with process 0, with nothing mapped in the arena. An operation of a process
-//!   that is not there answers `ESRCH` and does nothing; `copy` and `copy_vma` also where the
-//!   source is not there.
-//! - The process's own mappings lie far below and far above the arena: a kernel function that
-//!   looks for the next VMA past the arena finds one, which is never adjacent and never merges.
+//! - A program begins with process 0, and nothing is mapped in the arena. An operation answers
+//!   `ESRCH` and does nothing if its process does not exist. `copy` and `copy_vma` also answer
+//!   `ESRCH` if the source process does not exist.
+//! - The process's own mappings (text, stack, heap) lie far below and far above the arena. A kernel
+//!   function that looks for the next VMA past the arena finds one of these mappings. They are never
+//!   adjacent to a VMA of the arena, and never merge with one.
 //! - The kernel is 5.2.1 with `CONFIG_DEBUG_VM`, userfaultfd, KSM, swap and one NUMA node, without
-//!   transparent huge pages. Memory never runs out. Without a lock limit the caller has
-//!   `CAP_IPC_LOCK`; with one it has not.
-//! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long and all their pages are in the page
-//!   cache from the start: golden traces populate watched mappings of them without blocking. An
-//!   object behind a shared anonymous mapping is as long as the mapping was when it was made, and
-//!   empty. The memfds and those objects are shmem; the device of
+//!   transparent huge pages. Memory never runs out. The caller has `CAP_IPC_LOCK` if
+//!   the program sets no lock limit, and lacks it otherwise.
+//! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long. All their pages are in the page
+//!   cache from the start, so populating a mapping of a memfd never blocks, even if userfaultfd
+//!   watches the mapping. The object behind a shared anonymous mapping is as long as the mapping was
+//!   when it was made, and begins empty. The memfds and these objects are shmem; the device of
 //!   [`Kind::Special`](operand::Kind) is not.
-//! - All memory outside the arena is in use. Where the kernel has to choose an address (`copy`
-//!   without `FIXED`, with a hint that is not free; `mremap` with `MAYMOVE` alone, where the mapping
-//!   cannot grow in place), it takes the highest hole in the arena that is long enough, below
-//!   [`END_PAGES`](operand::END_PAGES); `ENOMEM` if there is none.
-//! - Where populating locked memory meets a missing page that userfaultfd watches, the call would
-//!   block for ever. It answers `EAGAIN` instead; what it did before stays done.
+//! - All memory outside the arena is in use. The kernel chooses an address for `copy` without
+//!   `FIXED` if the hint is not free, and for `mremap` with `MAYMOVE` alone if the mapping cannot
+//!   grow in place. The kernel then takes the highest hole of the arena that is long enough, below
+//!   [`END_PAGES`](operand::END_PAGES). The call answers `ENOMEM` if there is no such hole.
+//! - A call that populates locked memory would block for ever at a missing page that userfaultfd
+//!   watches. The call answers `EAGAIN` instead, and its changes up to this page stay.
 //! - `touch` on a VMA that userfaultfd watches answers `EAGAIN` and does nothing.
 
 pub mod abi;
@@ -66,28 +67,29 @@ pub use range::Range;
 pub use role::{OpRange, Part, Placement, Role};
 pub use text::TextError;
 
-/// Anything that takes operations and shows its state.
+/// A model or a kernel that performs operations and shows its state after each of them.
 pub trait Machine {
-    /// What it is called in reports and on the command line, such as `candidate:v2`.
+    /// Returns the machine's name in reports and on the command line, such as `candidate:v2`.
     fn name(&self) -> &str;
 
-    /// Whether it has the operation at all. Lockstep leaves out what one of two machines lacks;
-    /// a machine answers `ENOSYS` to it and does nothing.
+    /// Returns whether the machine has the operation at all. The lockstep leaves out operations
+    /// that one of the two machines lacks. A machine answers `ENOSYS` to an operation that it
+    /// lacks, and does nothing.
     fn has(&self, _opcode: Opcode) -> bool {
         true
     }
 
-    /// Back to the start of a program that runs under `limits`.
+    /// Goes back to the start of a program, which runs under `limits`.
     fn reset(&mut self, limits: &Limits);
 
-    /// Performs one operation and shows what follows.
+    /// Performs one operation and writes the observation that follows into `seen`.
     ///
-    /// `seen` is what this machine's previous step of the same program left there, or
-    /// [`Observation::reset`] for the first. The machine calls [`Observation::begin_step`] and
-    /// then need only write what the operation changed.
+    /// Before the call `seen` holds the observation of this machine's previous step of the same
+    /// program, or the state after [`Observation::reset`] for the first step. The machine calls
+    /// [`Observation::begin_step`], and then writes only the parts that the operation changed.
     ///
-    /// After an observation that [is fatal](Observation::is_fatal) only [`Machine::reset`] may
-    /// follow.
+    /// Only [`Machine::reset`] may be called after an observation that
+    /// [is fatal](Observation::is_fatal).
     fn step(&mut self, op: &Op, seen: &mut Observation);
 }
 

@@ -1,4 +1,4 @@
-//! Observations: what a machine shows after an operation.
+//! Observations: the state that a machine shows after an operation.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,21 +13,23 @@ macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
         ///
-        /// Two are equal exactly where they are the same object at the same time. Which number a
-        /// machine gives is its own affair: observations are compared up to renumbering.
-        /// Numbers should be small: comparing uses them as indices.
+        /// In one observation, equal numbers mean the same object and different numbers mean
+        /// different objects. A machine is free to choose the numbers: observations are compared up
+        /// to renumbering. Numbers should be small, because the comparison uses them as indices.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(NonZeroU32);
 
         impl $name {
-            /// The object numbered `index`, counting from 0.
+            /// Returns the object with the number `index`, counted from 0.
             #[inline]
             pub const fn new(index: u32) -> $name {
-                // The top of the range folds onto one object: 2^32 objects are never reached.
+                // `u32::MAX - 1` and `u32::MAX` give the same object. No machine has so many
+                // objects.
                 $name(NonZeroU32::MIN.saturating_add(index))
             }
 
-            /// The object with this number in the C interface, counting from 1; `None` for 0.
+            /// Returns the object with this number in the C interface, counted from 1; `None` for
+            /// 0.
             #[inline]
             pub(crate) const fn from_number(number: u32) -> Option<$name> {
                 match NonZeroU32::new(number) {
@@ -36,13 +38,13 @@ macro_rules! ids {
                 }
             }
 
-            /// The number in the C interface, counting from 1.
+            /// Returns the number in the C interface, counted from 1.
             #[inline]
             pub(crate) const fn number(self) -> u32 {
                 self.0.get()
             }
 
-            /// The number, counting from 0.
+            /// Returns the number, counted from 0.
             #[inline]
             pub const fn index(self) -> usize {
                 self.0.get() as usize - 1
@@ -52,7 +54,8 @@ macro_rules! ids {
 }
 
 ids! {
-    /// An `anon_vma`: what the anonymous pages of a mapping, and of its copies, hang on.
+    /// An `anon_vma`: the reverse map finds the anonymous pages of a mapping, and of its copies,
+    /// through this object.
     AnonVmaId
     /// A file: one of the memfds, the device, or the object behind a shared anonymous mapping.
     FileId
@@ -60,7 +63,7 @@ ids! {
     UffdId
 }
 
-/// A VMA as it is shown.
+/// A VMA in an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vma {
     /// The first page.
@@ -71,7 +74,7 @@ pub struct Vma {
     pub pgoff: PageOffset,
     /// `vm_flags`.
     pub flags: VmFlags,
-    /// Where new anonymous pages go; `None` before the first.
+    /// `vma->anon_vma`, to which new anonymous pages belong; `None` before the first page.
     pub anon_vma: Option<AnonVmaId>,
     /// `vm_file`.
     pub file: Option<FileId>,
@@ -79,14 +82,15 @@ pub struct Vma {
     pub uffd: Option<UffdId>,
     /// The mode of `vm_policy`.
     pub policy: Mode,
-    /// Whether `vm_ops->close` exists.
+    /// Says whether the VMA has a `vm_ops->close` handler.
     pub close: bool,
-    /// Where the chain is in [`AddressSpace::chain`]; set by [`AddressSpace::push`].
+    /// The start and the end of the VMA's chain in the field `chains` of [`AddressSpace`]. Set by
+    /// [`AddressSpace::push`].
     chain: (u32, u32),
 }
 
 impl Vma {
-    /// A VMA with these attributes; its chain is given to [`AddressSpace::push`].
+    /// Returns a VMA with these attributes. The chain is given to [`AddressSpace::push`].
     #[allow(clippy::too_many_arguments)]
     #[inline]
     pub const fn new(
@@ -102,18 +106,18 @@ impl Vma {
         Vma { start, end, pgoff, flags, anon_vma, file, uffd, policy, close, chain: (0, 0) }
     }
 
-    /// The pages of the VMA.
+    /// Returns the pages of the VMA.
     #[inline]
     pub const fn range(&self) -> Range {
         Range { start: self.start, end: self.end }
     }
 }
 
-/// The counters of an address space, in pages (`map_count`: in VMAs), of what is in the arena.
-/// Signed: a buggy kernel may count below zero.
+/// The counters of an address space. They count the arena only, in pages (`map_count` in VMAs). The
+/// counters are signed, because a buggy kernel may count below zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Pages mapped.
+    /// Mapped pages.
     pub total_vm: i64,
     /// Pages of `VM_LOCKED` mappings.
     pub locked_vm: i64,
@@ -126,22 +130,23 @@ pub struct Counters {
 /// A set of page numbers, bit `n` for page `n`.
 pub type PageSet = u128;
 
-/// An address space as it is shown.
+/// An address space in an observation.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSpace {
-    /// Whether there is a process with this index; where not, the rest is empty.
+    /// Says whether a process with this index exists. If not, all other fields are empty.
     pub alive: bool,
     /// The counters.
     pub counters: Counters,
-    /// The pages whose page table entry maps an anonymous page: private memory that was written.
-    /// The zero page and pages of files are not among them.
+    /// The pages whose page table entry maps an anonymous page, that is, private memory that was
+    /// written. The zero page and pages of files are not in the set.
     pub anon_pages: PageSet,
     vmas: Vec<Vma>,
     chains: Vec<AnonVmaId>,
 }
 
 impl AddressSpace {
-    /// Forgets everything: no process has this index. Keeps its memory for reuse.
+    /// Makes the address space empty: no process has this index. Allocated memory is kept for
+    /// reuse.
     pub fn clear(&mut self) {
         self.alive = false;
         self.counters = Counters::default();
@@ -150,8 +155,8 @@ impl AddressSpace {
         self.chains.clear();
     }
 
-    /// Appends a VMA, in address order, and the anon_vma of each of its `anon_vma_chain`
-    /// entries, newest first.
+    /// Appends a VMA and its `anon_vma_chain`: the anon_vma of each entry, newest first. The caller
+    /// appends VMAs in address order.
     #[inline]
     pub fn push(&mut self, mut vma: Vma, chain: impl IntoIterator<Item = AnonVmaId>) {
         let from = self.chains.len() as u32;
@@ -160,7 +165,8 @@ impl AddressSpace {
         self.vmas.push(vma);
     }
 
-    /// Appends VMAs, each with the length of its chain, and the chains of all of them.
+    /// Appends VMAs, each with the length of its chain. `chains` has the chains of all these VMAs,
+    /// one after the other.
     #[inline]
     pub(crate) fn extend(
         &mut self,
@@ -176,45 +182,46 @@ impl AddressSpace {
         }));
     }
 
-    /// The chains of all VMAs, one after the other.
+    /// Returns the chains of all VMAs, one after the other.
     #[inline]
     pub(crate) fn chains(&self) -> &[AnonVmaId] {
         &self.chains
     }
 
-    /// The VMAs in address order.
+    /// Returns the VMAs in address order.
     #[inline]
     pub fn vmas(&self) -> &[Vma] {
         &self.vmas
     }
 
-    /// The chain of one of this address space's VMAs: the anon_vma of each entry, newest first.
+    /// Returns the `anon_vma_chain` of a VMA of this address space: the anon_vma of each entry,
+    /// newest first.
     #[inline]
     pub fn chain(&self, vma: &Vma) -> &[AnonVmaId] {
         &self.chains[vma.chain.0 as usize..vma.chain.1 as usize]
     }
 
-    /// The VMA that maps `page`.
+    /// Returns the VMA that maps `page`; `None` if the page is not mapped.
     pub fn vma_at(&self, page: Page) -> Option<&Vma> {
         self.vmas.iter().find(|v| v.start <= page && page < v.end)
     }
 }
 
-/// What `copy_vma()` answered, where it ran.
+/// The answer of `copy_vma()`, if the function ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyReport {
     /// The new range was merged with a neighbour.
     pub merged: bool,
     /// `*need_rmap_locks` after the call.
     pub need_rmap_locks: bool,
-    /// The caller took the locks if it was told to. `false` only where `need_rmap_locks` was
-    /// thrown away.
+    /// The caller took the rmap locks if `need_rmap_locks` says so. `false` only if the caller
+    /// ignored `need_rmap_locks`.
     pub honoured: bool,
-    /// The caller's source pointer was redirected to the merged mapping.
+    /// The caller's source pointer was redirected to the merged VMA.
     pub source_redirected: bool,
 }
 
-/// What kind of kernel object was read after it had been freed.
+/// The kind of a kernel object that was read after it had been freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Object {
     /// A `vm_area_struct`.
@@ -225,50 +232,51 @@ pub enum Object {
     Mm,
 }
 
-/// Which kernel assertion failed.
+/// The kind of a kernel assertion that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Assertion {
-    /// `VM_BUG_ON` or `BUG_ON`: the kernel stops there.
+    /// `VM_BUG_ON` or `BUG_ON`: the kernel stops.
     BugOn,
     /// `VM_WARN_ON` or `WARN_ON`: the kernel goes on.
     WarnOn,
 }
 
-/// Something that must never happen.
+/// A failure that a correct kernel never shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Freed memory was read.
     UseAfterFree {
-        /// What was freed.
+        /// The kind of the freed object.
         object: Object,
         /// The kernel function that read it.
         function: &'static str,
-        /// The field it read.
+        /// The field that was read.
         field: &'static str,
     },
     /// An assertion failed.
     Assertion {
-        /// Whether the kernel goes on.
+        /// The kind of the assertion.
         assertion: Assertion,
-        /// The kernel function it is in.
+        /// The kernel function that has the assertion.
         function: &'static str,
-        /// What it says must not be.
+        /// The condition that the assertion forbids.
         condition: &'static str,
     },
-    /// An anonymous page that a reverse-map walk from its anon_vma does not find where it is
+    /// A reverse-map walk from the anon_vma of an anonymous page does not find the page where it is
     /// mapped (point 9 of the contract).
     UnreachablePage {
-        /// The process that maps it.
+        /// The process that maps the page.
         process: Process,
-        /// Where.
+        /// The page number at which the page is mapped.
         page: Page,
     },
-    /// The machine, a shared library, failed: there is no observation.
+    /// The machine is a shared library and failed: there is no observation.
     Library(Failure),
 }
 
 impl Event {
-    /// Whether the kernel does not survive it: the run of the program ends here.
+    /// Returns whether the event ends the run of the program: the kernel does not survive it, or
+    /// the machine's library failed.
     pub const fn is_fatal(&self) -> bool {
         matches!(
             self,
@@ -308,27 +316,27 @@ impl fmt::Display for Event {
 /// A set of processes, bit `n` for process `n`.
 pub type ProcessSet = u8;
 
-/// What a machine shows after an operation.
+/// The state that a machine shows after an operation.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// What the operation returned: 0, or the page that `mmap`, `mremap` and `copy` return, or
-    /// the index of the child that `fork` returns; or the error.
+    /// The value that the operation returned, or the error. The value is the page for `mmap`,
+    /// `mremap` and `copy`, the index of the child for `fork`, and otherwise 0.
     pub result: Result<u8, Errno>,
-    /// What `copy_vma()` answered, where it ran to its end.
+    /// The answer of `copy_vma()`; `None` if the function did not run to its end.
     pub copy: Option<CopyReport>,
-    /// What must never happen, in the order it happened.
+    /// The failures that the operation met, in the order in which they happened.
     pub events: Vec<Event>,
-    /// Pages charged to committed memory by the `VM_ACCOUNT` mappings of all processes. What
-    /// shmem charges for its objects is left out.
+    /// Pages charged to committed memory by the `VM_ACCOUNT` mappings of all processes. The charges
+    /// of shmem for its objects are left out.
     pub committed: i64,
     /// The address space of each process.
     pub spaces: [AddressSpace; MAX_PROCESSES],
-    /// The address spaces that the last operation may have changed; the others are as they were.
+    /// The address spaces that the last operation may have changed. The others are unchanged.
     pub changed: ProcessSet,
 }
 
 impl Default for Observation {
-    /// The start of every program: process 0, with nothing mapped.
+    /// Returns the state at the start of every program: process 0 exists, and nothing is mapped.
     fn default() -> Self {
         let mut spaces: [AddressSpace; MAX_PROCESSES] = Default::default();
         spaces[0].alive = true;
@@ -344,8 +352,8 @@ impl Default for Observation {
 }
 
 impl Observation {
-    /// Back to the start of a program: process 0, with nothing mapped. Keeps its memory for
-    /// reuse.
+    /// Goes back to the start of a program: process 0 exists, and nothing is mapped. Allocated
+    /// memory is kept for reuse.
     pub fn reset(&mut self) {
         self.begin_step();
         self.committed = 0;
@@ -356,8 +364,9 @@ impl Observation {
         self.changed = !0;
     }
 
-    /// Forgets what belongs to one operation only: the result, the copy, the events, the set of
-    /// changed processes. The first thing a machine does in [`Machine::step`](crate::Machine::step).
+    /// Clears the fields that belong to one operation only: the result, the copy, the events, the
+    /// set of changed processes. A machine calls this first in
+    /// [`Machine::step`](crate::Machine::step).
     pub fn begin_step(&mut self) {
         self.result = Ok(0);
         self.copy = None;
@@ -365,7 +374,7 @@ impl Observation {
         self.changed = 0;
     }
 
-    /// The address space of `process`, empty and marked as changed, to be filled.
+    /// Returns the address space of `process`, emptied and marked as changed. The caller fills it.
     pub fn rewrite(&mut self, process: Process) -> &mut AddressSpace {
         self.changed |= 1 << process.0;
         let space = &mut self.spaces[usize::from(process.0)];
@@ -373,7 +382,8 @@ impl Observation {
         space
     }
 
-    /// Whether the kernel did not survive the operation: the program ends here.
+    /// Returns whether the operation ends the run of the program: one of its events
+    /// [is fatal](Event::is_fatal).
     pub fn is_fatal(&self) -> bool {
         self.events.iter().any(Event::is_fatal)
     }

@@ -1,8 +1,8 @@
-//! Operations: one system call each, or a direct call of `copy_vma()`.
+//! Operations. Each is one system call, one access to memory, or a direct call of `copy_vma()`.
 //!
-//! The table below is the one place that says which operations there are, what they are called
-//! in the text form, which number they have in the corpus format, which operands they take and
-//! which [role](crate::role) each operand has.
+//! The table below is the only list of the operations. It gives the name of each operation in the
+//! text form, its number in the corpus format, its operands, and the [role](crate::role) of each
+//! operand.
 
 use std::any::TypeId;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::operand::{
 };
 use crate::role::{Part, Role};
 
-/// The most operands an operation has.
+/// The largest number of operands of an operation.
 pub const MAX_OPERANDS: usize = 7;
 
 /// The role and the values of an operand, for code that handles operands without knowing the
@@ -28,7 +28,8 @@ pub struct OperandType {
     pub size: usize,
     /// The description of a value in messages: "a page, 0 to 63".
     pub expected: &'static str,
-    /// Says that the text form leaves the operand out where it is zero and nothing follows.
+    /// Says whether the text form leaves the operand out if it is zero and no operand is written
+    /// after it.
     pub optional: bool,
     domain: fn() -> TypeId,
     parse: fn(&str) -> Option<u8>,
@@ -54,7 +55,7 @@ impl OperandType {
         (self.domain)() == TypeId::of::<T>()
     }
 
-    /// The byte of the value whose text form is `text`.
+    /// Returns the byte of the value whose text form is `text`; `None` if there is no such value.
     pub fn parse(&self, text: &str) -> Option<u8> {
         (self.parse)(text)
     }
@@ -64,7 +65,7 @@ impl OperandType {
         (self.write)(byte, f)
     }
 
-    /// The least byte that means what `byte` means.
+    /// Returns the smallest byte with the same meaning as `byte`.
     pub fn reduce(&self, byte: u8) -> u8 {
         (usize::from(byte) % self.size) as u8
     }
@@ -80,21 +81,21 @@ macro_rules! operations {
             $($(#[$doc])* $variant { $($(#[$fdoc])* $field: Arg<$type>,)* },)*
         }
 
-        /// The operation with a given number, without its operands.
+        /// The kind of an operation, without operands. Its number is the one in the corpus format.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum Opcode { $($(#[$doc])* $variant = $opcode,)* }
 
         impl Opcode {
-            /// Every operation, in the order of their numbers.
+            /// Every operation, in the order of the numbers.
             pub const ALL: &'static [Opcode] = &[$(Opcode::$variant,)*];
 
-            /// Its name in the text form.
+            /// Returns the operation's name in the text form.
             pub const fn name(self) -> &'static str {
                 match self { $(Opcode::$variant => $name,)* }
             }
 
-            /// Its operands, in the order of the text form; the process is the first.
+            /// Returns the operands, in the order of the text form. The process is the first.
             pub const fn operands(self) -> &'static [OperandType] {
                 match self {
                     $(Opcode::$variant => const { &[$(OperandType::of::<$type>(stringify!($field), $role),)*] },)*
@@ -103,18 +104,18 @@ macro_rules! operations {
         }
 
         impl Op {
-            /// The operation without its operands.
+            /// Returns the kind of the operation, without operands.
             pub const fn opcode(&self) -> Opcode {
                 match self { $(Op::$variant { .. } => Opcode::$variant,)* }
             }
 
-            /// Who performs it; in a copy the destination.
+            /// Returns the process that makes the call. For a copy this is the destination.
             #[inline]
             pub fn process(&self) -> Process {
                 match self { $(Op::$variant { process, .. } => process.get(),)* }
             }
 
-            /// The bytes of the operands; as many as the opcode has operands count.
+            /// Returns the bytes of the operands. Bytes past the opcode's operands are 0.
             pub fn bytes(&self) -> [u8; MAX_OPERANDS] {
                 let mut bytes = [0; MAX_OPERANDS];
                 match *self {
@@ -127,8 +128,8 @@ macro_rules! operations {
                 bytes
             }
 
-            /// The values of the operands: of each the least byte that means the same, 0 for those
-            /// that the operation does not have.
+            /// Returns the values of the operands, each as the smallest byte with the same meaning.
+            /// Values past the opcode's operands are 0.
             #[inline]
             pub fn values(&self) -> [u8; MAX_OPERANDS] {
                 let mut values = [0; MAX_OPERANDS];
@@ -142,7 +143,7 @@ macro_rules! operations {
                 values
             }
 
-            /// The operation with these operands; all bytes are valid, those beyond the
+            /// Returns the operation with these operands. Every byte is valid. Bytes past the
             /// opcode's operands are ignored.
             pub fn from_bytes(opcode: Opcode, bytes: [u8; MAX_OPERANDS]) -> Op {
                 let mut bytes = bytes.into_iter();
@@ -168,8 +169,7 @@ operations! {
         prot: Prot as Role::Protection,
         /// The kind of memory that is mapped.
         kind: Kind as Role::Kind,
-        /// Flags beside `MAP_/// The first page of the destination; ignored with `-` and `MAYMOVE`, a hint with
-        /// `MAYMOVE|DONTUNMAP`.
+        /// Flags in addition to `MAP_FIXED`. `MAP_FIXED_NOREPLACE` replaces `MAP_FIXED`.
         flags: MmapFlags as Role::Flags,
         /// Offset into the file; ignored for anonymous memory.
         pgoff: FilePage as Role::Offset,
@@ -204,7 +204,7 @@ operations! {
         old_len: Len as Role::Length(Part::Source),
         /// The length of the result.
         new_len: Len as Role::Length(Part::Destination),
-        /// The flags: stay, may move or must move.
+        /// The flags: resize in place, may move or must move.
         flags: MremapFlags as Role::Flags,
         /// The first page of the destination; ignored with `-` and `MAYMOVE`, a hint with
         /// `MAYMOVE|DONTUNMAP`.
@@ -229,7 +229,7 @@ operations! {
         page: Page as Role::Start(Part::Target),
         /// The length.
         len: Len as Role::Length(Part::Target),
-        /// Whether `MLOCK_ONFAULT` is given.
+        /// Says whether `MLOCK_ONFAULT` is given.
         onfault: Onfault as Role::Flags,
     }
     /// `munlock(page, len)`.
@@ -252,18 +252,19 @@ operations! {
         /// The policy.
         mode: Mode as Role::Policy,
     }
-    /// One byte of a page is read or written. `EFAULT` where that raises `SIGSEGV`, `SIGBUS`
-    /// beyond the end of the file, `EAGAIN` where the VMA is watched by userfaultfd (the access
-    /// is not made: it might block).
+    /// Reads or writes one byte of a page. The result is `EFAULT` if the access raises `SIGSEGV`,
+    /// `SIGBUS` if the page is beyond the end of the file, and `EAGAIN` if userfaultfd watches the
+    /// VMA. In the last case the access is not made, because it might block.
     8 Touch "touch" {
         /// The caller.
         process: Process as Role::Caller,
-        /// The first page.
+        /// The page.
         page: Page as Role::Start(Part::Target),
         /// Read or write.
         access: Access as Role::Access,
     }
-    /// `UFFDIO_REGISTER` in missing mode on one of the caller's contexts, opened on first use.
+    /// `UFFDIO_REGISTER` in missing mode on one of the caller's contexts. The context is opened on
+    /// first use.
     9 UffdRegister "uffd_register" {
         /// The caller.
         process: Process as Role::Caller,
@@ -274,7 +275,8 @@ operations! {
         /// The context.
         ctx: Ctx as Role::Context,
     }
-    /// `UFFDIO_UNREGISTER` on one of the caller's contexts; `EBADF` where it was never opened.
+    /// `UFFDIO_UNREGISTER` on one of the caller's contexts. The result is `EBADF` if the context
+    /// was never opened.
     10 UffdUnregister "uffd_unregister" {
         /// The caller.
         process: Process as Role::Caller,
@@ -285,8 +287,8 @@ operations! {
         /// The context.
         ctx: Ctx as Role::Context,
     }
-    /// `fork()`: the child takes the lowest free index, which is the result; `EAGAIN` where
-    /// there is none.
+    /// `fork()`. The child gets the lowest free process index, which is the result. The result is
+    /// `EAGAIN` if no index is free.
     11 Fork "fork" {
         /// The parent.
         process: Process as Role::Caller,
@@ -304,49 +306,51 @@ operations! {
         page: Page as Role::Start(Part::Source),
         /// The length.
         len: Len as Role::Length(Part::Source),
-        /// The source.
+        /// The source process.
         src: Process as Role::SourceProcess,
         /// The first page of the destination.
         dst_page: Page as Role::Start(Part::Destination),
-        /// Whether `dst_page` is a hint.
+        /// The flags. Without any flag `dst_page` is a hint.
         flags: CopyFlags as Role::Flags,
     }
-    /// A direct call of the function under test: what `copy` does with `FIXED`, but with
-    /// `clear_flags_ctx` as given, and not refused for a userfaultfd context of the source.
+    /// A direct call of `copy_vma()`, the function under test. The operation does the same as
+    /// `copy` with `FIXED`, with two exceptions: `clear_flags_ctx` is an operand, and a source with
+    /// a userfaultfd context is not refused.
     14 CopyVma "copy_vma" {
-        /// The destination.
+        /// The destination process.
         process: Process as Role::Caller,
         /// The first page of the source.
         page: Page as Role::Start(Part::Source),
         /// The length.
         len: Len as Role::Length(Part::Source),
-        /// The source.
+        /// The source process.
         src: Process as Role::SourceProcess,
         /// The first page of the destination.
         dst_page: Page as Role::Start(Part::Destination),
-        /// The argument of `copy_vma()`.
+        /// The argument `clear_flags_ctx` of `copy_vma()`.
         clear_flags_ctx: ClearFlagsCtx as Role::Flags,
     }
 }
 
 impl Opcode {
-    /// The operation with that number.
+    /// Returns the operation with this number in the corpus format.
     pub fn from_number(number: u8) -> Option<Opcode> {
         Opcode::ALL.get(usize::from(number)).copied()
     }
 
-    /// The operation with that name.
+    /// Returns the operation with this name in the text form.
     pub fn from_name(name: &str) -> Option<Opcode> {
         Opcode::ALL.iter().copied().find(|o| o.name() == name)
     }
 }
 
 impl fmt::Display for Op {
-    /// The text form. Trailing operands that are zero are left out where they may be.
+    /// Writes the text form. Optional operands at the end of the line are left out if they are
+    /// zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let opcode = self.opcode();
         let (types, bytes) = (opcode.operands(), self.bytes());
-        // The process, which is first, is always shown.
+        // The process is the first operand and is always written.
         let left_out = (1..types.len())
             .rev()
             .take_while(|&n| types[n].optional && types[n].reduce(bytes[n]) == 0)

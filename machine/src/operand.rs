@@ -1,8 +1,8 @@
-//! The operands of an operation: what they range over, and the byte each is stored in.
+//! The operands of an operation: the values of each, and the byte that stores a value.
 //!
-//! An operand is one byte, and every byte means something: it is reduced to the operand's range
-//! where it is read ([`Arg::get`]). The byte itself is kept, so that encoding a decoded program
-//! gives the same bytes, and a fuzzer that flips bits is never refused for it.
+//! An operand is one byte, and every byte is valid: [`Arg::get`] reduces the byte to the operand's
+//! range. So a fuzzer may flip any bit. The byte itself is kept, so that encoding a decoded program
+//! gives the same bytes.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -12,45 +12,47 @@ use bitflags::bitflags;
 
 use crate::role::Placement;
 
-/// Processes a program may have at one time. Reverse-map trees get interesting at three
-/// generations; eight leaves room for two families.
+/// The largest number of processes of a program at one time. Reverse-map trees get interesting at
+/// three generations of processes. Eight processes leave room for two such families.
 pub const MAX_PROCESSES: usize = 8;
 
-/// Pages an operand can name: the arena. Two VMAs and the holes beside them fit many times over,
-/// and a set of pages with what runs past its end ([`END_PAGES`]) is one `u128`.
+/// The number of pages that an operand can name: the length of the arena. Two VMAs and the holes
+/// beside them fit many times. A set of all pages up to [`END_PAGES`] fits into one `u128`.
 pub const ARENA_PAGES: usize = 64;
 
-/// One past the last page that can ever be mapped: a range begins inside the arena and is less
-/// than [`ARENA_PAGES`] long.
+/// One past the last page that can be mapped. A range begins inside the arena and is shorter than
+/// [`ARENA_PAGES`].
 pub const END_PAGES: usize = 2 * ARENA_PAGES;
 
-/// The address of page 0, in pages: an anonymous private mapping made at page `p` has this plus
-/// `p` as its page offset (`addr >> PAGE_SHIFT`, `do_mmap`).
+/// The address of page 0, in pages. An anonymous private mapping made at page `p` has the page
+/// offset `ARENA_START + p` (`addr >> PAGE_SHIFT`, `do_mmap`).
 pub const ARENA_START: u64 = 0x10_0000;
 
 /// The length of each file, in pages.
 pub const FILE_PAGES: u64 = 4096;
 
-/// A value an operand byte stands for: one of [`Domain::SIZE`] in a fixed order.
+/// The values of a type of operand: [`Domain::SIZE`] values in a fixed order.
 pub trait Domain: Copy + Eq + fmt::Debug + 'static {
-    /// How many values there are; at least 1, at most 256.
+    /// The number of values, from 1 to 256.
     const SIZE: usize;
-    /// What messages call one: "a page, 0 to 63".
+    /// The description of a value in messages: "a page, 0 to 63".
     const EXPECTED: &'static str;
-    /// Whether the text form may leave out a trailing zero: not where a reader would miss it.
+    /// Says whether the text form leaves the operand out if it is zero and the last of the line.
+    /// Not set for an operand that a reader would miss.
     const OPTIONAL: bool;
 
-    /// The value at `index`, which is below [`Domain::SIZE`].
+    /// Returns the value at `index`, which is below [`Domain::SIZE`].
     fn nth(index: u8) -> Self;
-    /// The inverse of [`Domain::nth`].
+    /// Returns the index of the value: the inverse of [`Domain::nth`].
     fn index(self) -> u8;
     /// Writes the text form.
     fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
-    /// Reads the text form; `None` where it is not one.
+    /// Reads the text form; returns `None` if `text` is not the text form of a value.
     fn parse(text: &str) -> Option<Self>;
 }
 
-/// An operand: a byte, read as one of `T`'s values. Two are equal if they mean the same.
+/// An operand: a byte that is read as a value of `T`. Two operands are equal if their values are
+/// equal.
 #[derive(Clone, Copy)]
 pub struct Arg<T> {
     byte: u8,
@@ -58,17 +60,17 @@ pub struct Arg<T> {
 }
 
 impl<T: Domain> Arg<T> {
-    /// The operand stored in `byte`; every byte is one.
+    /// Returns the operand that `byte` stores. Every byte is valid.
     pub const fn from_byte(byte: u8) -> Self {
         Arg { byte, domain: PhantomData }
     }
 
-    /// The byte, as it was given.
+    /// Returns the byte as it was given.
     pub const fn byte(self) -> u8 {
         self.byte
     }
 
-    /// What the byte means.
+    /// Returns the value that the byte stands for.
     #[inline]
     pub fn get(self) -> T {
         T::nth((usize::from(self.byte) % T::SIZE) as u8)
@@ -107,7 +109,7 @@ impl<T: Domain> fmt::Display for Arg<T> {
     }
 }
 
-/// A decimal or `0x` number.
+/// Reads a decimal number, or a hexadecimal number after `0x`.
 pub(crate) fn parse_number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if !digits.starts_with(['+', '-']) => u32::from_str_radix(digits, 16).ok(),
@@ -152,12 +154,12 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// The index of a process. An operation of a process that is not there answers `ESRCH`.
+    /// The index of a process. An operation answers `ESRCH` if the process does not exist.
     Process: MAX_PROCESSES, true, "a process, 0 to 7";
-    /// A page number, counted from the start of the arena: where an operation's range begins, or
-    /// an edge of a VMA. As an operand below [`ARENA_PAGES`]; an edge may be up to [`END_PAGES`].
+    /// A page number, counted from the start of the arena: the first page of an operation's range,
+    /// or an edge of a VMA. An operand is below [`ARENA_PAGES`]. An edge is at most [`END_PAGES`].
     Page: ARENA_PAGES, true, "a page, 0 to 63";
-    /// The length of a range, in pages; zero is a length that most calls refuse.
+    /// The length of a range, in pages. Most calls refuse the length 0 or do nothing.
     Len: ARENA_PAGES, false, "a length in pages, 0 to 63";
     /// An offset into a file, in pages.
     FilePage: 256, true, "an offset into the file in pages, 0 to 255";
@@ -166,26 +168,27 @@ numbers! {
 }
 
 impl Page {
-    /// The page `len` pages on.
+    /// Returns the page that is `len` pages after this one.
     #[inline]
     pub const fn plus(self, len: Len) -> Page {
         Page(self.0 + len.0)
     }
 
-    /// The page offset of an anonymous private mapping that starts here.
+    /// Returns the page offset of an anonymous private mapping that is made at this page.
     #[inline]
     pub const fn linear_offset(self) -> PageOffset {
         PageOffset(ARENA_START + self.0 as u64)
     }
 }
 
-/// A page offset (`vm_pgoff`): the page of the file, or for anonymous private memory of the
-/// address space it was first mapped in, that a VMA's first page shows.
+/// A page offset (`vm_pgoff`) of the first page of a VMA. For a file this is the offset into the
+/// file, in pages. For anonymous private memory this is the address of the page, in pages, at which
+/// it was first mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageOffset(pub u64);
 
 impl PageOffset {
-    /// The offset `pages` on.
+    /// Returns the offset that is `pages` pages after this one, modulo 2^64.
     #[inline]
     pub const fn plus(self, pages: u8) -> PageOffset {
         PageOffset(self.0.wrapping_add(pages as u64))
@@ -194,7 +197,7 @@ impl PageOffset {
 
 impl fmt::Display for PageOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As far as an arena could reach; what lies beyond is no page's offset, but a wrapped one.
+        // Offsets of anonymous memory are in this range. A larger offset can only be a wrapped one.
         if (ARENA_START..2 * ARENA_START).contains(&self.0) {
             write!(f, "@{}", self.0 - ARENA_START)
         } else {
@@ -212,17 +215,17 @@ macro_rules! names {
         pub enum $type { $($(#[$vdoc])* $variant,)* }
 
         impl $type {
-            /// Every value, in the order of their bytes.
+            /// Every value, in the order of the bytes.
             pub const ALL: &'static [$type] = &[$($type::$variant,)*];
             const NAMES: &'static [&'static str] = &[$($text,)*];
             const NUMBERS: &'static [u32] = &[$($number,)*];
 
-            /// The kernel's number for it.
+            /// Returns the kernel's number of the value.
             pub const fn number(self) -> u32 {
                 Self::NUMBERS[self as usize]
             }
 
-            /// Its name in the text form.
+            /// Returns the value's name in the text form.
             pub const fn name(self) -> &'static str {
                 Self::NAMES[self as usize]
             }
@@ -255,7 +258,7 @@ macro_rules! names {
 }
 
 names! {
-    /// What `mmap` maps.
+    /// The kind of memory that `mmap` maps.
     Kind: false, "a kind: anon_private, anon_shared, file0_private, file0_shared, file1_private, file1_shared, readonly_shared or special" {
         /// `MAP_PRIVATE | MAP_ANONYMOUS`.
         AnonPrivate = 0 "anon_private",
@@ -272,35 +275,35 @@ names! {
         /// `MAP_SHARED` of a third memfd, opened for reading only: `VM_MAYSHARE` without
         /// `VM_SHARED` and without `VM_MAYWRITE`.
         ReadonlyShared = 6 "readonly_shared",
-        /// `MAP_SHARED` of a device that maps all its pages at once and wants to be told when a
-        /// mapping goes: `VM_IO | VM_PFNMAP | VM_DONTEXPAND`, and `vm_ops->close` exists.
+        /// `MAP_SHARED` of a device that maps all its pages at once: `VM_IO | VM_PFNMAP |
+        /// VM_DONTEXPAND`, with a `vm_ops->close` handler.
         Special = 7 "special",
     }
     /// The advice of `madvise`, by the kernel's names and numbers.
     Advice: false, "an advice, such as DONTFORK" {
-        /// Undoes `RANDOM` and `SEQUENTIAL`.
+        /// Clears `VM_RAND_READ` and `VM_SEQ_READ`.
         Normal = 0 "NORMAL",
         /// Sets `VM_RAND_READ`.
         Random = 1 "RANDOM",
         /// Sets `VM_SEQ_READ`.
         Sequential = 2 "SEQUENTIAL",
-        /// Reads ahead; changes nothing that is observed.
+        /// Reads ahead. Changes nothing in observations.
         Willneed = 3 "WILLNEED",
         /// Drops the pages.
         Dontneed = 4 "DONTNEED",
-        /// Lets anonymous pages go under memory pressure, of which there is none.
+        /// Allows the kernel to drop anonymous pages under memory pressure, which never occurs.
         Free = 8 "FREE",
         /// Sets `VM_DONTCOPY`.
         Dontfork = 10 "DONTFORK",
         /// Clears `VM_DONTCOPY`.
         Dofork = 11 "DOFORK",
-        /// Sets `VM_MERGEABLE` where KSM takes the mapping.
+        /// Sets `VM_MERGEABLE` if KSM accepts the mapping.
         Mergeable = 12 "MERGEABLE",
         /// Clears `VM_MERGEABLE`.
         Unmergeable = 13 "UNMERGEABLE",
-        /// Refused: the kernels recorded have no transparent huge pages.
+        /// Refused: the recorded kernels have no transparent huge pages.
         Hugepage = 14 "HUGEPAGE",
-        /// Refused, likewise.
+        /// Refused: the recorded kernels have no transparent huge pages.
         Nohugepage = 15 "NOHUGEPAGE",
         /// Sets `VM_DONTDUMP`.
         Dontdump = 16 "DONTDUMP",
@@ -311,9 +314,9 @@ names! {
         /// Clears `VM_WIPEONFORK`.
         Keeponfork = 19 "KEEPONFORK",
     }
-    /// The mode of `mbind`, always on node 0.
+    /// The mode of `mbind`. The node is always node 0.
     Mode: false, "a memory policy: DEFAULT, PREFERRED, BIND or INTERLEAVE" {
-        /// No policy of its own.
+        /// `MPOL_DEFAULT`: the VMA has no policy of its own.
         Default = 0 "DEFAULT",
         /// `MPOL_PREFERRED`.
         Preferred = 1 "PREFERRED",
@@ -322,31 +325,32 @@ names! {
         /// `MPOL_INTERLEAVE`.
         Interleave = 3 "INTERLEAVE",
     }
-    /// The flags of `mremap`. `MREMAP_FIXED` and `MREMAP_DONTUNMAP` without `MREMAP_MAYMOVE`, which
-    /// every kernel refuses, are left out. New combinations are added at the end, so that the bytes
-    /// of stored programs keep their meaning.
+    /// The flags of `mremap`. `MREMAP_FIXED` and `MREMAP_DONTUNMAP` without `MREMAP_MAYMOVE` are
+    /// left out, because every kernel refuses them. New combinations are added at the end, so that
+    /// the bytes of stored programs keep their meaning.
     MremapFlags: true, "mremap flags: -, MAYMOVE, MAYMOVE|FIXED, MAYMOVE|DONTUNMAP or MAYMOVE|FIXED|DONTUNMAP" {
-        /// Resize in place or fail.
+        /// No flags: resize in place or fail.
         InPlace = 0 "-",
-        /// `MREMAP_MAYMOVE | MREMAP_FIXED`: move to the page given.
+        /// `MREMAP_MAYMOVE | MREMAP_FIXED`: move to the given page.
         MaymoveFixed = 3 "MAYMOVE|FIXED",
-        /// `MREMAP_MAYMOVE`: resize in place, or move to where the kernel chooses.
+        /// `MREMAP_MAYMOVE`: resize in place, or move to a page that the kernel chooses.
         Maymove = 1 "MAYMOVE",
-        /// `MREMAP_MAYMOVE | MREMAP_DONTUNMAP`: move the pages to the page given if that is free,
-        /// otherwise to where the kernel chooses, and keep the old mapping, without pages. Linux
-        /// 5.2.1 refuses `MREMAP_DONTUNMAP`, which is of Linux 5.7.
+        /// `MREMAP_MAYMOVE | MREMAP_DONTUNMAP`: move the pages to the given page if it is free,
+        /// otherwise to a page that the kernel chooses. The old mapping stays, without pages. Linux
+        /// 5.2.1 refuses `MREMAP_DONTUNMAP`, which Linux 5.7 introduced.
         MaymoveDontunmap = 5 "MAYMOVE|DONTUNMAP",
-        /// `MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP`: the same, always to the page given.
+        /// `MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP`: move the pages to the given page.
+        /// The old mapping stays, without pages.
         MaymoveFixedDontunmap = 7 "MAYMOVE|FIXED|DONTUNMAP",
     }
-    /// Whether `mlock2` has `MLOCK_ONFAULT`.
+    /// The flag `MLOCK_ONFAULT` of `mlock2`.
     Onfault: true, "0, or 1 for MLOCK_ONFAULT" {
         /// Lock and populate.
         No = 0 "0",
         /// `MLOCK_ONFAULT`: lock pages when they are touched.
         Yes = 1 "1",
     }
-    /// What `touch` does.
+    /// The access of `touch`.
     Access: true, "0 to read or 1 to write" {
         /// Reads one byte.
         Read = 0 "0",
@@ -355,9 +359,9 @@ names! {
     }
     /// The `clear_flags_ctx` argument of the extended `copy_vma()`.
     ClearFlagsCtx: true, "clear_flags_ctx, 0 or 1" {
-        /// `false`: flags and userfaultfd context are copied.
+        /// `false`: the flags and the userfaultfd context are copied.
         Keep = 0 "0",
-        /// `true`: the flags of the mask and the context are dropped.
+        /// `true`: the userfaultfd context and the flags of the clear mask are dropped.
         Clear = 1 "1",
     }
 }
@@ -378,7 +382,7 @@ impl MremapFlags {
         matches!(self, MremapFlags::MaymoveDontunmap | MremapFlags::MaymoveFixedDontunmap)
     }
 
-    /// The place to which the mapping goes.
+    /// Returns the place to which the mapping goes.
     pub const fn placement(self) -> Placement {
         match self {
             MremapFlags::InPlace => Placement::InPlace,
@@ -401,7 +405,7 @@ bitflags! {
         const X = 4;
     }
 
-    /// The flags of `mmap` beside `MAP_FIXED`, by the numbers of the golden traces.
+    /// The flags of `mmap` in addition to `MAP_FIXED`, with the numbers of the golden traces.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct MmapFlags: u8 {
         /// `MAP_NORESERVE`.
@@ -415,9 +419,10 @@ bitflags! {
     /// The flags of `process_vm_mmap` (`PVMMAP_…`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct CopyFlags: u8 {
-        /// `PVMMAP_FIXED`: the destination is taken as given; without, it is a hint.
+        /// `PVMMAP_FIXED`: the copy goes to the given page. Without a flag, the page is a hint.
         const FIXED = 1;
-        /// `PVMMAP_FIXED_NOREPLACE`: taken as given, and refused over a mapping.
+        /// `PVMMAP_FIXED_NOREPLACE`: the copy goes to the given page, and is refused if something
+        /// is mapped there.
         const FIXED_NOREPLACE = 2;
     }
 }
@@ -486,7 +491,7 @@ impl Domain for Prot {
         Ok(())
     }
     fn parse(text: &str) -> Option<Self> {
-        // The eight texts are few enough to be tried.
+        // A search of eight texts is fast enough.
         const TEXTS: [&str; 8] = ["-", "r", "w", "rw", "x", "rx", "wx", "rwx"];
         let bits = TEXTS
             .iter()

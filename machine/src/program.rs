@@ -4,59 +4,61 @@ use std::fmt;
 
 use crate::op::Op;
 
-/// Operations a program may have: room for every bug known so far ten times over, and few enough
-/// that a report is read and not searched.
+/// The largest number of operations of a program: ten times as many as any known bug needs, and few
+/// enough that a person can read a whole report.
 pub const MAX_OPS: usize = 64;
 
-/// What a program may use up; `None` is the kernel's default, which no program reaches.
+/// The limits of a program. `None` is the kernel's default, which no program reaches.
 ///
-/// Counts are those of the arena: the process's own text, stack and heap are left out, as in the
+/// Limits apply to the arena. The process's own text, stack and heap are left out, as in the
 /// observations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Mappings a process may have (`sysctl_max_map_count`).
+    /// The largest number of VMAs of a process (`sysctl_max_map_count`).
     pub map_count: Option<u8>,
-    /// Pages a process may have mapped (`RLIMIT_AS`).
+    /// The largest number of mapped pages of a process (`RLIMIT_AS`).
     pub address_space: Option<u8>,
-    /// Pages a process may have locked (`RLIMIT_MEMLOCK`); if given, the process lacks
-    /// `CAP_IPC_LOCK`.
+    /// The largest number of locked pages of a process (`RLIMIT_MEMLOCK`). A process with this
+    /// limit lacks `CAP_IPC_LOCK`.
     pub lock: Option<u8>,
-    /// Processes there may be at one time, counting from 1; above
-    /// [`MAX_PROCESSES`](crate::operand::MAX_PROCESSES) it means that.
+    /// The largest number of processes at one time. A value outside 1 to
+    /// [`MAX_PROCESSES`](crate::operand::MAX_PROCESSES) means the nearest number in this range.
     pub processes: Option<u8>,
 }
 
 impl Limits {
-    /// The names in the text form, in the order they are written.
+    /// The names of the limits in the text form, in the order in which they are written.
     pub const NAMES: [&'static str; 4] = ["map_count", "address_space", "lock", "processes"];
 
-    /// The limits in the order of [`Limits::NAMES`].
+    /// Returns the limits in the order of [`Limits::NAMES`].
     pub const fn to_array(&self) -> [Option<u8>; 4] {
         [self.map_count, self.address_space, self.lock, self.processes]
     }
 
-    /// The inverse of [`Limits::to_array`].
+    /// Returns the limits from an array in the order of [`Limits::NAMES`].
     pub const fn from_array(limits: [Option<u8>; 4]) -> Limits {
         let [map_count, address_space, lock, processes] = limits;
         Limits { map_count, address_space, lock, processes }
     }
 
-    /// Mappings a process may have: `sysctl_max_map_count`.
+    /// Returns the largest number of VMAs of a process; 65530 (`sysctl_max_map_count`) without a
+    /// limit.
     pub fn max_map_count(&self) -> u32 {
         self.map_count.map_or(65_530, u32::from)
     }
 
-    /// Pages a process may have mapped.
+    /// Returns the largest number of mapped pages of a process.
     pub fn max_address_space(&self) -> u32 {
         self.address_space.map_or(u32::MAX, u32::from)
     }
 
-    /// Pages a process may have locked.
+    /// Returns the largest number of locked pages of a process.
     pub fn max_locked(&self) -> u32 {
         self.lock.map_or(u32::MAX, u32::from)
     }
 
-    /// Processes there may be at one time, 1 to [`MAX_PROCESSES`](crate::operand::MAX_PROCESSES).
+    /// Returns the largest number of processes at one time, from 1 to
+    /// [`MAX_PROCESSES`](crate::operand::MAX_PROCESSES).
     pub fn max_processes(&self) -> usize {
         self.processes.map_or(crate::operand::MAX_PROCESSES, |n| {
             usize::from(n).clamp(1, crate::operand::MAX_PROCESSES)
@@ -64,17 +66,17 @@ impl Limits {
     }
 }
 
-/// A sequence of operations, and the limits they run under.
+/// A sequence of operations, and the limits under which they run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Program {
-    /// What it may use up.
+    /// The limits.
     pub limits: Limits,
-    /// At most [`MAX_OPS`] operations; readers refuse more.
+    /// The operations, at most [`MAX_OPS`]. The readers of programs refuse more.
     pub ops: Vec<Op>,
 }
 
 impl fmt::Display for Limits {
-    /// `limits map_count=8 lock=4`; nothing where there is none.
+    /// Writes the text form: `limits map_count=8 lock=4`, or nothing if no limit is set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = || Limits::NAMES.iter().zip(self.to_array()).filter_map(|(n, l)| Some((n, l?)));
         if given().next().is_some() {
@@ -85,7 +87,7 @@ impl fmt::Display for Limits {
 }
 
 impl fmt::Display for Program {
-    /// The text form, one operation a line.
+    /// Writes the text form, one operation a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.limits != Limits::default() {
             writeln!(f, "{}", self.limits)?;

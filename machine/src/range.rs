@@ -5,7 +5,7 @@ use std::fmt;
 use crate::observation::PageSet;
 use crate::operand::{Len, Page};
 
-/// A range of pages of the arena: from `start` up to, and without, `end`.
+/// A range of pages of the arena: the pages from `start` up to `end`, without `end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Range {
     /// The first page.
@@ -15,7 +15,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// The range of `len` pages from `start` on.
+    /// Returns the range of `len` pages that begins at `start`.
     #[inline]
     pub const fn new(start: Page, len: Len) -> Range {
         Range { start, end: start.plus(len) }
@@ -27,42 +27,42 @@ impl Range {
         self.start >= self.end
     }
 
-    /// The number of pages; 0 for an end before the start.
+    /// Returns the number of pages; 0 if the end is before the start.
     #[inline]
     pub const fn len(self) -> u8 {
         self.end.0.saturating_sub(self.start.0)
     }
 
-    /// Returns whether `page` is one of its pages.
+    /// Returns whether `page` is in the range.
     #[inline]
     pub fn contains(self, page: Page) -> bool {
         self.start <= page && page < self.end
     }
 
-    /// Returns whether every page between the ends of `other` is between its own.
+    /// Returns whether `other` neither begins before this range nor ends after it.
     #[inline]
     pub fn covers(self, other: Range) -> bool {
         self.start <= other.start && other.end <= self.end
     }
 
-    /// Returns whether the two have a page in common. An empty range has none.
+    /// Returns whether the two ranges have a page in common. An empty range overlaps nothing.
     #[inline]
     pub fn overlaps(self, other: Range) -> bool {
         !self.intersection(other).is_empty()
     }
 
-    /// The pages that both have; empty where the two do not overlap.
+    /// Returns the pages that are in both ranges; an empty range if they do not overlap.
     #[inline]
     pub fn intersection(self, other: Range) -> Range {
         Range { start: self.start.max(other.start), end: self.end.min(other.end) }
     }
 
-    /// The page numbers in order.
+    /// Returns the page numbers in order.
     pub fn pages(self) -> impl DoubleEndedIterator<Item = Page> + Clone {
         (self.start.0..self.end.0).map(Page)
     }
 
-    /// The pages as a set.
+    /// Returns the pages as a set.
     #[inline]
     pub const fn set(self) -> PageSet {
         PageSet::MAX.unbounded_shl(self.start.0 as u32)
@@ -71,7 +71,7 @@ impl Range {
 }
 
 impl fmt::Display for Range {
-    /// `[4,6)`.
+    /// Writes the range as `[4,6)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{},{})", self.start, self.end)
     }

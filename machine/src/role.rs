@@ -1,19 +1,19 @@
 //! Roles of operands, and the ranges of pages that an operation names by them.
 //!
-//! Code that handles operations without knowing each of them (mutation, minimizing, drawing, the
-//! shadow of the layout) asks an [`Op`] for its ranges and its processes, and an
-//! [`OperandType`](crate::op::OperandType) for its role. The roles stand in the one table of
-//! operations, [`crate::op`].
+//! Mutation, minimizing, drawing and the layout of the generator handle every operation alike. This
+//! code asks an [`Op`] for its ranges and its processes, and an
+//! [`OperandType`](crate::op::OperandType) for its role. The table of operations in [`crate::op`]
+//! gives the roles.
 
 use crate::errno::Errno;
 use crate::op::{MAX_OPERANDS, Op};
 use crate::operand::{CopyFlags, Len, Page, Process};
 use crate::range::Range;
 
-/// The part that a range has in an operation.
+/// The part of a range in an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The range that the operation acts on, such as the one that `mprotect` changes.
+    /// The range on which the operation acts, such as the range that `mprotect` changes.
     Target,
     /// The range that is moved or copied.
     Source,
@@ -29,22 +29,23 @@ impl Part {
 /// The role of an operand in its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The process that makes the call. The destination and the target are in its address space.
+    /// The process that makes the call. The target and the destination are in its address space.
     Caller,
-    /// The process that the source is in, where that can be another one than the caller.
+    /// The process whose address space has the source, for operations in which this process can
+    /// differ from the caller.
     SourceProcess,
     /// The first page of a range.
     Start(Part),
-    /// The length of a range. A destination without a length of its own is as long as the source;
-    /// a target without one is a single page.
+    /// The length of a range. A destination without a length of its own is as long as the source. A
+    /// target without a length is a single page.
     Length(Part),
-    /// The protection that pages get.
+    /// The protection of the pages.
     Protection,
     /// The kind of memory that is mapped.
     Kind,
     /// The page offset into a file.
     Offset,
-    /// A flag of the call, or several.
+    /// The flags of the call.
     Flags,
     /// Read or write.
     Access,
@@ -59,22 +60,22 @@ pub enum Role {
 /// The place at which the kernel puts the destination of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Placement {
-    /// The page that is given.
+    /// The given page.
     Given,
-    /// The page that is given where nothing is mapped there, otherwise the kernel's choice.
+    /// The given page if the destination is free there, otherwise the kernel's choice.
     Hint,
-    /// The page where the source begins: it stays where it is.
+    /// The first page of the source: the mapping stays in its place.
     InPlace,
-    /// The page where the source begins if it need not move, otherwise the kernel's choice.
+    /// The first page of the source if the mapping need not move, otherwise the kernel's choice.
     InPlaceOrChosen,
 }
 
 /// A range that an operation names, in the address space of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpRange {
-    /// The process.
+    /// The process whose address space has the range.
     pub process: Process,
-    /// The part that the range has in the operation.
+    /// The part of the range in the operation.
     pub part: Part,
     /// The pages. The range may be empty.
     pub range: Range,
@@ -88,14 +89,16 @@ impl Placement {
 }
 
 impl Op {
-    /// The value of the operand with this role; `None` where the operation has none.
+    /// Returns the value of the operand with this role; `None` if the operation has no such
+    /// operand.
     pub fn operand(&self, role: Role) -> Option<u8> {
         let types = self.opcode().operands();
         let at = types.iter().position(|ty| ty.role == role)?;
         Some(self.values()[at])
     }
 
-    /// The operation with every operand as `change` makes it of its role and its value.
+    /// Returns the operation with changed operands: `change` gets the role and the value of each
+    /// operand, and returns its new byte.
     pub fn with_operands(&self, mut change: impl FnMut(Role, u8) -> u8) -> Op {
         let mut bytes: [u8; MAX_OPERANDS] = self.values();
         for (ty, byte) in self.opcode().operands().iter().zip(&mut bytes) {
@@ -104,18 +107,19 @@ impl Op {
         Op::from_bytes(self.opcode(), bytes)
     }
 
-    /// The process that the source is in: the caller where the operation names no other.
+    /// Returns the process whose address space has the source: the caller if the operation names no
+    /// other process.
     pub fn source_process(&self) -> Process {
         self.operand(Role::SourceProcess).map_or(self.process(), Process)
     }
 
-    /// The processes that the operation names, the caller first, each once.
+    /// Returns the processes that the operation names, each once, the caller first.
     pub fn processes(&self) -> impl Iterator<Item = Process> {
         let (caller, source) = (self.process(), self.source_process());
         std::iter::once(caller).chain((source != caller).then_some(source))
     }
 
-    /// The place of the destination; `None` where the operation has none.
+    /// Returns the place of the destination; `None` if the operation has no destination.
     pub fn placement(&self) -> Option<Placement> {
         match *self {
             Op::Mmap { .. } | Op::CopyVma { .. } => Some(Placement::Given),
@@ -139,15 +143,16 @@ impl Op {
         }
     }
 
-    /// The length of the range with this part: its own operand, or else that of the source; a page
-    /// where there is neither.
+    /// Returns the length of the range with this part. Without an operand for this length, the
+    /// result is the length of the source. Without a source it is one page.
     pub fn length(&self, part: Part) -> Len {
         let own = self.operand(Role::Length(part));
         Len(own.or_else(|| self.operand(Role::Length(Part::Source))).unwrap_or(1))
     }
 
-    /// The range with this part, before the operation is performed; `None` where the operation
-    /// has none. A destination that the kernel chooses is taken to be where the caller asks for it.
+    /// Returns the range with this part, before the operation is performed; `None` if the operation
+    /// has no such range. For a destination that the kernel chooses, the result is the place that
+    /// the caller asks for.
     pub fn range(&self, part: Part) -> Option<Range> {
         let part_of_start = match (part, self.placement()) {
             (Part::Destination, Some(Placement::InPlace | Placement::InPlaceOrChosen)) => {
@@ -159,8 +164,8 @@ impl Op {
         Some(Range::new(Page(start), self.length(part)))
     }
 
-    /// The ranges that the operation names, the source before the destination. `result` is the
-    /// answer of the machine, which says where a destination is that the kernel chose.
+    /// Returns the ranges that the operation names, the source before the destination. `result` is
+    /// the answer of the machine. It gives the first page of a destination that the kernel chose.
     pub fn ranges(&self, result: Result<u8, Errno>) -> impl Iterator<Item = OpRange> {
         let op = *self;
         Part::ALL.into_iter().filter_map(move |part| {
@@ -178,7 +183,8 @@ impl Op {
         })
     }
 
-    /// The range that the operation maps, in the caller; `None` where it maps none.
+    /// Returns the range that the operation maps in the caller's address space; `None` if the
+    /// operation has no destination.
     pub fn destination(&self, result: Result<u8, Errno>) -> Option<Range> {
         self.ranges(result).find(|named| named.part == Part::Destination).map(|named| named.range)
     }
@@ -194,7 +200,7 @@ mod tests {
         text.parse::<Program>().expect("a program").ops[0]
     }
 
-    /// The ranges of an operation that the machine answers with `result`.
+    /// Returns the ranges of an operation that the machine answers with `result`.
     fn ranges(text: &str, result: Result<u8, Errno>) -> Vec<(Part, u8, String)> {
         let named = |n: OpRange| (n.part, n.process.0, n.range.to_string());
         op(text).ranges(result).map(named).collect()

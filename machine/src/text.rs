@@ -1,8 +1,8 @@
-//! The text form of programs: what people read, write and put in a mail.
+//! The text form of programs, which people read, write and send by mail.
 //!
-//! One operation a line: its name and the process, then the operands in the order of
-//! [`crate::op`]; trailing ones that are zero may be left out. `#` begins a comment. A line
-//! `limits map_count=8 lock=4` may come first.
+//! Each line is one operation: the name, the process, then the other operands in the order of
+//! [`crate::op`]. Operands that are zero may be left out at the end of a line. `#` begins a
+//! comment. The first line may set limits: `limits map_count=8 lock=4`.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use crate::op::{MAX_OPERANDS, Op, Opcode};
 use crate::operand::parse_number;
 use crate::program::{Limits, MAX_OPS, Program};
 
-/// Why a text is not a program, and where.
+/// The reason why a text is not a program, and the place of the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {what}")]
 pub struct TextError {
@@ -18,15 +18,15 @@ pub struct TextError {
     pub line: usize,
     /// The column in characters, counted from 1.
     pub column: usize,
-    /// What is wrong and what was expected.
+    /// The error and the expected text.
     pub what: String,
 }
 
-/// The words of a line before the comment, each with its column.
+/// Returns the words of a line before the comment, each with its column.
 fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
     let code = line.split('#').next().unwrap_or("");
     code.split_whitespace().map(move |word| {
-        // Both are slices of one string: the distance between them is the byte offset.
+        // `word` is a slice of `line`, so the distance of the pointers is the byte offset.
         let offset = word.as_ptr() as usize - line.as_ptr() as usize;
         (1 + line[..offset].chars().count(), word)
     })
@@ -67,7 +67,7 @@ fn parse_op<'a>(
                     (column, format!("`{word}` is not {} ({})", ty.expected, ty.name))
                 })?;
             }
-            // Nothing happens nowhere: the process is never left out.
+            // Every operation needs its process, so the process is never left out.
             None if n == 0 => {
                 return Err((
                     end,
@@ -92,8 +92,8 @@ impl FromStr for Program {
     /// Reads the text form.
     ///
     /// # Errors
-    /// [`TextError`] with the line and column of the first thing that is not understood, or of
-    /// the operation past [`MAX_OPS`].
+    /// [`TextError`] with the line and the column of the first word that is not valid, or of the first
+    /// operation past [`MAX_OPS`].
     fn from_str(text: &str) -> Result<Program, TextError> {
         let mut program = Program::default();
         let mut begun = false;
