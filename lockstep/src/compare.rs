@@ -1,41 +1,43 @@
-//! Whether two observations show the same, up to how objects are numbered.
+//! The comparison of two observations, up to renumbering of objects.
 //!
-//! This runs after every operation of every program: cheapest first, no strings, no allocation
-//! once its tables have grown.
+//! The comparison runs after every operation of every program. So the cheapest checks come first,
+//! there are no strings, and nothing is allocated once the tables have grown.
 
 use vmadiff_machine::observation::ProcessSet;
 use vmadiff_machine::operand::MAX_PROCESSES;
 use vmadiff_machine::{AddressSpace, Observation, Vma};
 
-/// Which parts of an observation are compared: a recorded kernel shows less than a model.
+/// The parts of an observation that are compared. A recorded kernel shows less than a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything.
+    /// All parts.
     Models,
-    /// What golden traces record: neither committed memory, nor anonymous pages, nor events, nor
-    /// whether the rmap locks were taken.
+    /// The parts that golden traces record. Left out are committed memory, anonymous pages, events,
+    /// and whether the caller took the rmap locks.
     Recorded,
 }
 
 /// A one-to-one correspondence between the object numbers of two machines.
 #[derive(Debug, Default)]
 pub(crate) struct Bijection {
-    /// For each number of the left its partner, or [`ALONE`]; and the reverse.
+    /// The partner of each number of the left machine, or [`ALONE`].
     forward: Vec<u32>,
+    /// The partner of each number of the right machine, or [`ALONE`].
     backward: Vec<u32>,
 }
 
-/// The partner of a number that has none.
+/// The entry of a number that has no partner.
 const ALONE: u32 = u32::MAX;
 
 impl Bijection {
-    /// Forgets all pairs.
+    /// Removes all pairs.
     fn clear(&mut self) {
         self.forward.clear();
         self.backward.clear();
     }
 
-    /// Whether `left` and `right` are partners. Two that have none become so.
+    /// Returns whether `left` and `right` are partners. Two numbers without partners become
+    /// partners.
     #[inline]
     pub(crate) fn pairs(&mut self, left: Option<usize>, right: Option<usize>) -> bool {
         let (left, right) = match (left, right) {
@@ -55,20 +57,21 @@ impl Bijection {
         *to as usize == right
     }
 
-    /// Parts `left` and its partner.
+    /// Removes the pair of `left` and its partner.
     fn part(&mut self, left: usize) {
         let right = std::mem::replace(&mut self.forward[left], ALONE);
         self.backward[right as usize] = ALONE;
     }
 }
 
-/// The partners among objects that are numbered anew for every observation, and who shows them.
+/// The pairs of objects that are numbered anew for every observation, and the address spaces that
+/// show each pair.
 #[derive(Debug, Default)]
 struct Partners {
     pairs: Bijection,
-    /// For each number of the left, the address spaces that show it.
+    /// The address spaces that show each number of the left machine.
     shown_by: Vec<ProcessSet>,
-    /// For each address space, the numbers of the left that it shows.
+    /// The numbers of the left machine that each address space shows.
     shown: [Vec<usize>; MAX_PROCESSES],
 }
 
@@ -79,8 +82,8 @@ impl Partners {
         self.shown.iter_mut().for_each(Vec::clear);
     }
 
-    /// Whether `left` and `right`, which a process shows, are partners. Two that have none become
-    /// so.
+    /// Returns whether `left` and `right`, shown by a process, are partners. Two numbers without
+    /// partners become partners.
     #[inline]
     fn pairs(&mut self, process: usize, left: Option<usize>, right: Option<usize>) -> bool {
         if !self.pairs.pairs(left, right) {
@@ -98,7 +101,8 @@ impl Partners {
         true
     }
 
-    /// Parts the partners that only this process shows: it may show others now.
+    /// Removes the pairs that only this process shows, because the process may show other objects
+    /// now.
     fn part(&mut self, process: usize) {
         for left in self.shown[process].drain(..) {
             self.shown_by[left] &= !(1 << process);
@@ -111,21 +115,21 @@ impl Partners {
 
 /// Compares the observations of two machines, operation by operation.
 ///
-/// An address space that neither machine has rewritten since they were found to be the same is not
-/// looked at again. All it has a say in is which objects are partners: its pairs stand, and those
-/// that only others show are parted before any are paired. That gives what comparing everything
-/// would: the pairs are a set, and in which order they are entered decides nothing.
+/// An address space is not compared again if neither machine has rewritten it since it was found
+/// equal. Its pairs of objects stay. Pairs that only changed address spaces show are removed before
+/// new pairs are entered. The result is the same as that of a full comparison, because the pairs
+/// are a set: the order in which they are entered has no effect.
 #[derive(Debug)]
 pub struct Comparer {
     scope: Scope,
     anon_vmas: Partners,
     uffds: Partners,
-    /// Files keep their identity over a whole program.
+    /// The pairs of files. A file keeps its identity over a whole program.
     files: Bijection,
 }
 
 impl Comparer {
-    /// A comparer for the first operation of a program.
+    /// Returns a comparer for the first operation of a program.
     pub fn new(scope: Scope) -> Comparer {
         Comparer {
             scope,
@@ -135,20 +139,21 @@ impl Comparer {
         }
     }
 
-    /// Starts over, for another program.
+    /// Goes back to the start, for another program.
     pub fn reset(&mut self) {
         self.anon_vmas.clear();
         self.uffds.clear();
         self.files.clear();
     }
 
-    /// Whether both show the same, where they did before the last operation.
+    /// Returns whether both observations are equal. They must have been equal before the last
+    /// operation.
     pub fn same(&mut self, left: &Observation, right: &Observation) -> bool {
         self.same_spaces(left, right, left.changed | right.changed)
     }
 
-    /// Whether both show the same, whatever they did before: [`Comparer::same`] without its short
-    /// cut, to check it by.
+    /// Returns whether both observations are equal, without any condition on the state before. This
+    /// is the full comparison, by which [`Comparer::same`] is checked.
     pub fn same_in_full(&mut self, left: &Observation, right: &Observation) -> bool {
         self.same_spaces(left, right, !0)
     }
@@ -171,14 +176,14 @@ impl Comparer {
             .all(|process| self.same_space(process, &left.spaces[process], &right.spaces[process]))
     }
 
-    /// Whether they show the same beside the address spaces.
+    /// Returns whether everything but the address spaces is equal.
     fn same_step(&self, left: &Observation, right: &Observation) -> bool {
         if left.result != right.result {
             return false;
         }
         match self.scope {
             Scope::Models => {
-                // Few operations have events: that is asked first, without a loop.
+                // Few operations have events, so the cheap check for any event comes first.
                 let events = !left.events.is_empty() || !right.events.is_empty();
                 left.copy == right.copy
                     && left.committed == right.committed
@@ -243,7 +248,8 @@ mod tests {
     use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
     use vmadiff_machine::{Errno, VmFlags};
 
-    /// An observation in which each process has one-page VMAs with these anon_vmas, all changed.
+    /// Returns an observation in which each process has one-page VMAs with these anon_vmas. Both
+    /// address spaces are marked as changed.
     fn shows(anon_vmas: [&[u32]; 2], uffd: Option<u32>) -> Observation {
         let mut seen = Observation::default();
         seen.begin_step();
@@ -309,7 +315,8 @@ mod tests {
             comparer.reset();
             let (mut left, mut right) = (shows([&[], &[]], None), shows([&[], &[]], None));
             for _ in 0..6 {
-                // The right machine has other numbers, now and then for another object.
+                // The right machine has other numbers. Now and then a number stands for another
+                // object.
                 let shift = below(3);
                 let mut ids = [[0; 2]; 2];
                 for id in ids.iter_mut().flatten() {
@@ -338,7 +345,7 @@ mod tests {
         assert!(agreed.iter().all(|&count| count > 1000), "{agreed:?}");
     }
 
-    /// An observation with one VMA of a file, with every field set.
+    /// Returns an observation with one VMA of a file, with every field set.
     fn full() -> Observation {
         let mut seen = Observation::default();
         seen.begin_step();
@@ -376,7 +383,7 @@ mod tests {
         }
     }
 
-    /// A change of one field of an observation, and whether a recorded kernel shows the field.
+    /// The name of a field, whether a recorded kernel shows the field, and a change of the field.
     type Field = (&'static str, bool, fn(&mut Observation));
 
     const FIELDS: &[Field] = &[

@@ -1,8 +1,8 @@
 //! The first difference between two machines: its class, and its signature.
 //!
-//! A difference is judged page by page, not VMA by VMA, so that a flag that is wrong is a `flags`
-//! divergence although it also keeps the VMA from merging: only where every page shows the same
-//! and the VMAs still end elsewhere did the merge go wrong.
+//! Attributes are compared page by page, not VMA by VMA. So a wrong flag is a `flags` divergence,
+//! even if the flag also prevents a merge. A difference is a `merge` divergence only if all pages
+//! have the same attributes and the VMAs have other edges.
 
 use std::fmt;
 
@@ -12,35 +12,39 @@ use vmadiff_machine::{AddressSpace, Errno, Op, Opcode, VmFlags};
 
 use crate::compare::Bijection;
 
-/// What two machines disagree about.
+/// The class of a divergence: the part of the state in which two machines differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// Where VMAs begin and end, the pages showing the same.
+    /// The edges of VMAs differ, and all pages have the same attributes; or `copy_vma()` merged on
+    /// one machine only.
     Merge,
     /// `vm_flags`.
     Flags,
     /// userfaultfd contexts.
     Uffd,
-    /// The aliasing check: source redirection, a stale source, a use-after-free.
+    /// The aliasing check: the redirection of the source, a use-after-free, or a call of
+    /// `copy_vma()` on one machine only.
     Aliasing,
-    /// Which pages are mapped, and what is mapped there.
+    /// The processes, the mapped pages, the address that the call returned, or the file, the memory
+    /// policy or the `vm_ops` of a page.
     Layout,
     /// Page offsets.
     Offset,
-    /// The anon_vma of a mapping, its chain, or the anonymous pages that hang on it.
+    /// The anon_vma of a VMA, the chain of a VMA, the anonymous pages, or a page that the reverse
+    /// map does not find.
     AnonVma,
-    /// Whether the rmap locks are needed, or were taken.
+    /// The rmap locks: needed or not, or taken or not.
     RmapLocks,
-    /// Counters.
+    /// The counters of an address space, or committed memory.
     Accounting,
-    /// What the call answers.
+    /// The error of the call.
     Errno,
-    /// A kernel assertion; or a machine in a shared library failed (`assertion/library/…`).
+    /// A kernel assertion, or a failure of a machine in a shared library (`assertion/library/…`).
     Assertion,
 }
 
 impl Class {
-    /// Every class, the four that were asked for by name first.
+    /// Every class. The four classes that the project was first asked to find come first.
     pub const ALL: [Class; 11] = [
         Class::Merge,
         Class::Flags,
@@ -55,7 +59,7 @@ impl Class {
         Class::Assertion,
     ];
 
-    /// Its name in signatures and tables.
+    /// Returns the class's name in signatures and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Class::Merge => "merge",
@@ -79,21 +83,23 @@ impl fmt::Display for Class {
     }
 }
 
-/// What makes a divergence the same bug as another one: `class/part/detail`, the part being the
-/// operation or what it shares with others, or `class/event` where an event names the place.
+/// The signature of a divergence. Divergences with equal signatures are taken to be the same bug.
 ///
-/// It says which way the right machine is off from the left, and nothing of where in the address
-/// space, in which process, or in which program.
+/// The form is `class/part/detail`. The part is an operation, or the kernel code that several
+/// operations share. The form is `class/detail` if the difference is an event, because an event
+/// names its kernel function. The detail says in which direction the right machine differs from the
+/// left. A signature does not depend on addresses, processes or the program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Signature(String);
 
 impl Signature {
-    /// As text, for lists and tables.
+    /// Returns the signature as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// As the stem of a file name.
+    /// Returns the signature as the stem of a file name: `-` replaces other characters than ASCII
+    /// letters, digits, `-`, `_` and `.`.
     pub fn file_stem(&self) -> String {
         self.0
             .chars()
@@ -108,24 +114,25 @@ impl fmt::Display for Signature {
     }
 }
 
-/// The first operation after which two machines show different things.
+/// The first difference between two machines in a run.
 #[derive(Clone, Debug)]
 pub struct Divergence {
-    /// The operation, counted from 0.
+    /// The position in the program, counted from 0, of the operation after which the machines
+    /// differ.
     pub step: usize,
-    /// What they disagree about.
+    /// The class.
     pub class: Class,
-    /// What makes it the same bug as another one.
+    /// The signature.
     pub signature: Signature,
 }
 
 impl Divergence {
-    /// The divergence of two observations that were found to differ after `op`.
+    /// Returns the divergence of two observations that differ after `op`.
     pub fn of(step: usize, op: &Op, left: &Observation, right: &Observation) -> Divergence {
         let Finding { class, detail, of_operation } = find(left, right);
         let part = part(op.opcode(), class);
         let detail = match (class, part) {
-            // Which flags they are depends on what was asked for.
+            // The flags depend on the operands, so they do not tell bugs apart.
             (Class::Flags, _) if changes_in_place(op.opcode()) => "other".into(),
             _ => detail,
         };
@@ -138,16 +145,16 @@ impl Divergence {
     }
 }
 
-/// Operations that change what is mapped already, by the same functions: `vma_merge()` and
-/// `split_vma()`.
+/// Returns whether the operation changes existing mappings. All these operations use `vma_merge()`
+/// and `split_vma()`.
 fn changes_in_place(opcode: Opcode) -> bool {
     use Opcode::{Madvise, Mbind, Mlock, Mprotect, Munlock, UffdRegister, UffdUnregister};
     matches!(opcode, Mprotect | Madvise | Mlock | Munlock | Mbind | UffdRegister | UffdUnregister)
 }
 
-/// The part of the kernel that a signature names. What operations do by the same functions has the
-/// same name where those functions are what goes wrong, so that a bug in one of them is not met
-/// under the name of every operation.
+/// Returns the part of the kernel that a signature names. Operations that share kernel functions
+/// share a name in the classes in which these functions are at fault. So one bug in a shared
+/// function does not get a signature for each operation.
 fn part(opcode: Opcode, class: Class) -> &'static str {
     use Opcode::{Copy, CopyVma, Mmap, Mremap, Munmap};
     let shared = matches!(
@@ -158,16 +165,18 @@ fn part(opcode: Opcode, class: Class) -> &'static str {
         Copy | CopyVma | Mremap if shared => "copy_vma",
         Mmap | Munmap if shared => "map",
         opcode if shared && changes_in_place(opcode) => "change",
-        // A direct call is made as the system call makes it.
+        // A direct call of `copy_vma()` has the name of the system call that makes the same call.
         CopyVma => Copy.name(),
         opcode => opcode.name(),
     }
 }
 
+/// The class and the detail of a difference.
 struct Finding {
     class: Class,
     detail: String,
-    /// Whether the operation belongs in the signature: not where an event names its place.
+    /// Says whether the operation belongs in the signature. Not set for an event, which names its
+    /// kernel function.
     of_operation: bool,
 }
 
@@ -175,7 +184,7 @@ fn finding(class: Class, detail: impl Into<String>) -> Option<Finding> {
     Some(Finding { class, detail: detail.into(), of_operation: true })
 }
 
-/// What differs, by the first of these that does. The order puts causes before consequences.
+/// Returns the first difference in an order that puts causes before consequences.
 fn find(left: &Observation, right: &Observation) -> Finding {
     events(left, right, Event::is_fatal)
         .or_else(|| results(left, right))
@@ -188,22 +197,22 @@ fn find(left: &Observation, right: &Observation) -> Finding {
         .or_else(|| accounting(left, right))
         .unwrap_or(Finding {
             class: Class::Layout,
-            // Comparer found a difference that no question above asks about: a defect of this
-            // file, shown rather than hidden.
+            // `Comparer` found a difference that no function above finds. This is a defect of this
+            // file. It is reported and not hidden.
             detail: "unclassified".into(),
             of_operation: true,
         })
 }
 
-/// An event that one of them has and the other has not, of those that `wanted` wants: one that
-/// the kernel does not survive explains any result, but one that it survives may be the result
-/// of a call that should have been refused.
+/// Returns the first event that differs and for which `wanted` holds. A fatal event comes before
+/// the results, because it explains any result. An event that the kernel survives comes after the
+/// results, because it may follow from a call that should have been refused.
 fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -> Option<Finding> {
     let n = (0..left.events.len().max(right.events.len())).find(|&n| {
         let (l, r) = (left.events.get(n), right.events.get(n));
         l != r && l.into_iter().chain(r).any(wanted)
     })?;
-    // An event of the left alone is as much a difference as one of the right alone.
+    // An event of the left machine alone is a difference, too.
     let (event, side) = match (right.events.get(n), left.events.get(n)) {
         (Some(event), _) => (event, ""),
         (None, Some(event)) => (event, "missing-"),
@@ -214,7 +223,7 @@ fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -
             (Class::Aliasing, format!("{side}use-after-free/{function}/{field}"))
         }
         Event::Assertion { function, condition, .. } => {
-            // A signature is one word: a list has it before the reason.
+            // A signature has no spaces: in the list of known divergences a space ends it.
             (Class::Assertion, format!("{side}{function}/{}", condition.replace(' ', "")))
         }
         Event::UnreachablePage { .. } => (Class::AnonVma, format!("{side}unreachable-page")),
@@ -238,7 +247,7 @@ fn results(left: &Observation, right: &Observation) -> Option<Finding> {
     }
 }
 
-/// What each page of an address space is mapped by.
+/// Returns the VMA that maps each page of an address space.
 fn by_page(space: &AddressSpace) -> [Option<&Vma>; END_PAGES] {
     let mut pages = [None; END_PAGES];
     for vma in space.vmas() {
@@ -270,8 +279,8 @@ fn layout(left: &Observation, right: &Observation) -> Option<Finding> {
     if differ { finding(Class::Layout, "overlap") } else { None }
 }
 
-/// Flags in the order in which a difference in several is named: what has the gravest effect
-/// first.
+/// The flags with grave effects, the gravest first. If several flags differ, the first of them is
+/// named.
 const GRAVEST_FIRST: [VmFlags; 8] = [
     VmFlags::VM_LOCKED,
     VmFlags::VM_LOCKONFAULT,
@@ -293,8 +302,8 @@ fn flag_difference(left: VmFlags, right: VmFlags) -> Option<String> {
     Some(format!("{name}-{}", if right.contains(flag) { "kept" } else { "lost" }))
 }
 
-/// Attributes that every page of a mapping has, whatever VMA it is in. Each question is asked of
-/// all pages before the next.
+/// Compares the attributes of pages that are mapped on both machines. Each attribute is compared
+/// for all pages before the next attribute.
 fn pages(left: &Observation, right: &Observation) -> Option<Finding> {
     let (mut files, mut uffds) = (Bijection::default(), Bijection::default());
     let each = |question: &mut dyn FnMut(u8, &Vma, &Vma) -> Option<Finding>| {
@@ -306,7 +315,7 @@ fn pages(left: &Observation, right: &Observation) -> Option<Finding> {
                 .find_map(|((l, r), page)| question(page, l?, r?))
         })
     };
-    // Modulo 2^64, as the kernel subtracts.
+    // The arithmetic is modulo 2^64, as in the kernel.
     let offset = |page: u8, vma: &Vma| {
         vma.pgoff.0.wrapping_sub(vma.start.0.into()).wrapping_add(page.into())
     };
@@ -362,7 +371,7 @@ fn merge(left: &Observation, right: &Observation) -> Option<Finding> {
             return finding(Class::Aliasing, detail);
         }
     }
-    // The pages are mapped alike: it is by their edges alone that VMAs can differ.
+    // All pages have the same attributes, so VMAs can differ only by their edges.
     left.spaces.iter().zip(&right.spaces).find_map(|(l, r)| {
         let starts = |space: &AddressSpace| {
             space.vmas().iter().fold(0u128, |set, v| set | 1 << (v.start.0 % END_PAGES as u8))

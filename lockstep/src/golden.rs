@@ -1,7 +1,7 @@
-//! Golden traces: what a real kernel did, operation by operation.
+//! Golden traces: recordings of a real kernel, operation by operation.
 //!
-//! A file has one program a line, as JSON; it may be compressed with gzip. [`read`] gives the
-//! programs, [`conform`] replays one on a machine.
+//! A file has one trace a line, as JSON, and may be compressed with gzip. [`read`] returns the
+//! traces. [`conform`] replays a trace on a machine.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -17,10 +17,10 @@ use vmadiff_machine::{
 
 use crate::compare::{Comparer, Scope};
 
-/// The processes a program of the golden traces may have.
+/// The largest number of processes of a program in the golden traces.
 const PROCESSES: u8 = 4;
 
-/// Why a golden file could not be read.
+/// The reason why a golden file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
     /// Reading failed.
@@ -28,7 +28,7 @@ pub enum GoldenError {
     Read {
         /// The line, counted from 1.
         line: usize,
-        /// Why.
+        /// The error of the system, or of the decompression.
         source: std::io::Error,
     },
     /// The line is not a trace.
@@ -38,7 +38,7 @@ pub enum GoldenError {
         line: usize,
         /// The column, counted from 1.
         column: usize,
-        /// What is wrong and what was expected.
+        /// The error and the expected text.
         what: String,
     },
     /// The line is a trace that cannot be replayed.
@@ -48,21 +48,21 @@ pub enum GoldenError {
         line: usize,
         /// The step, counted from 0.
         step: usize,
-        /// What is wrong and what was expected.
+        /// The error and the expected text.
         what: String,
     },
 }
 
-/// A program and what the kernel showed after each of its operations.
+/// A program, and the kernel's observation after each of its operations.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// What the file calls it.
+    /// The name of the trace in the file.
     pub id: String,
-    /// The kernel it ran on.
+    /// The kernel that was recorded.
     pub kernel: String,
-    /// The operations, under the limits of the recording.
+    /// The program, with the limits of the recording.
     pub program: Program,
-    /// What the kernel showed after each.
+    /// The kernel's observation after each operation.
     pub observations: Vec<Observation>,
 }
 
@@ -111,11 +111,11 @@ struct Mapping {
     close: u8,
 }
 
-/// Reads a golden file, compressed or not.
+/// Reads a golden file, compressed or not, and returns its traces.
 ///
 /// # Errors
-/// [`GoldenError`] with the line, and the column or step, of the first thing that is not part of
-/// a trace; and for a file without any.
+/// [`GoldenError`] with the line, and the column or the step, of the first text that is not part of
+/// a trace. A file without any trace is an error, too.
 pub fn read(mut file: impl BufRead) -> Result<Vec<Trace>, GoldenError> {
     let start = file.fill_buf().map_err(|source| GoldenError::Read { line: 1, source })?;
     let plain: Box<dyn Read + '_> = if start.starts_with(&[0x1f, 0x8b]) {
@@ -131,7 +131,7 @@ pub fn read(mut file: impl BufRead) -> Result<Vec<Trace>, GoldenError> {
             continue;
         }
         let parsed: Line = serde_json::from_str(&text).map_err(|error| {
-            // Its own place counts from this line.
+            // The place in the message of `serde_json` counts lines from this line, so it is cut.
             let message = error.to_string();
             let what = message.split(" at line ").next().unwrap_or_default().to_owned();
             GoldenError::Json { line, column: error.column(), what }
@@ -187,7 +187,7 @@ fn operation(json: &serde_json::Map<String, serde_json::Value>) -> Result<Op, St
         Opcode::from_name(name).ok_or_else(|| format!("no operation is called `{name}`"))?;
     let mut bytes = [0; MAX_OPERANDS];
     for (ty, byte) in opcode.operands().iter().zip(&mut bytes) {
-        // The keys of the traces are the names of the operands, with two exceptions.
+        // The keys of the traces are the names of the operands, with these two exceptions.
         let key = match ty.role {
             Role::Caller => "pid",
             Role::Access => "write",
@@ -246,35 +246,36 @@ fn fill(shown: &mut AddressSpace, space: Space, files: &mut Vec<String>) -> Resu
     Ok(())
 }
 
-/// The number of an object. Comparing uses it as an index, so it is bounded here.
+/// Checks the number of an object. The number is bounded, because the comparison uses it as an
+/// index.
 fn id(number: u32) -> Result<u32, String> {
     if number < 1 << 16 { Ok(number) } else { Err(format!("{number} is no object's number")) }
 }
 
-/// How far a machine agrees with one trace.
+/// The result of replaying a trace on a machine.
 #[derive(Debug)]
 pub enum Conformity {
-    /// In every step.
+    /// The machine agrees with the trace in every step.
     Agrees,
-    /// Up to a step, after which it shows something else.
+    /// The machine agrees up to a step, after which its observation differs.
     Differs {
         /// The step, counted from 0.
         step: usize,
-        /// What the machine shows.
+        /// The machine's observation after the step.
         shown: Box<Observation>,
     },
-    /// Up to a step that the machine's kernel does not survive.
+    /// The machine agrees up to a step, which ends with a fatal event.
     Bug {
         /// The step, counted from 0.
         step: usize,
-        /// What the machine shows.
+        /// The machine's observation after the step.
         shown: Box<Observation>,
     },
 }
 
 /// Replays a trace on a machine.
 ///
-/// Events that the kernel survives are not compared: a trace does not record them.
+/// Events that the kernel survives are not compared, because a trace does not record them.
 pub fn conform(trace: &Trace, machine: &mut dyn Machine) -> Conformity {
     machine.reset(&trace.program.limits);
     let mut comparer = Comparer::new(Scope::Recorded);

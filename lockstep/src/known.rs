@@ -1,20 +1,21 @@
-//! The list of known divergences: signatures that a run goes on past.
+//! The list of known divergences. A known divergence does not end fuzzing.
 //!
-//! A text file, one divergence a line: the signature, then why it is known. `#` begins a comment.
+//! The list is a text file with one divergence a line: the signature, then the reason why it is
+//! known. `#` begins a comment.
 
 use std::collections::BTreeMap;
 
-/// Known divergences, with why each is known.
+/// The known divergences: the reason of each, by signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known(BTreeMap<String, String>);
 
-/// A line that names no divergence.
+/// The error of a list: a line that is not a signature and a reason, or repeats a signature.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct KnownError {
     /// The line, counted from 1.
     pub line: usize,
-    /// What is wrong and what was expected.
+    /// The error and the expected text.
     pub what: String,
 }
 
@@ -41,7 +42,7 @@ impl Known {
         Ok(Known(known))
     }
 
-    /// Why the divergence is known, if it is.
+    /// Returns the reason why the divergence is known; `None` if it is not.
     pub fn why(&self, signature: &str) -> Option<&str> {
         self.0.get(signature).map(String::as_str)
     }

@@ -1,24 +1,25 @@
-//! Lockstep: two machines, the same operations, and the first difference.
+//! The lockstep: runs the same operations on two machines up to the first difference.
 
 use vmadiff_machine::{Machine, Observation, Program};
 
 use crate::compare::{Comparer, Scope};
 use crate::divergence::Divergence;
 
-/// Two machines that are driven together, and what they showed last.
+/// Two machines that are driven together, and their last observations.
 ///
-/// It is made once and runs any number of programs: machines, observations and tables are reused.
+/// One lockstep runs any number of programs, and reuses machines, observations and tables.
 pub struct Lockstep<L: Machine, R: Machine> {
     left: L,
     right: R,
     seen: (Observation, Observation),
     comparer: Comparer,
-    /// Compares everything, always: what the other is checked by.
+    /// The full comparison, by which `comparer` is checked.
     full: Option<Comparer>,
 }
 
 impl<L: Machine, R: Machine> Lockstep<L, R> {
-    /// Drives `left`, which is taken to be right, and `right`, which is judged by it.
+    /// Returns a lockstep of two machines. `left` is taken to be correct, and `right` is judged by
+    /// it.
     pub fn new(left: L, right: R) -> Lockstep<L, R> {
         Lockstep {
             left,
@@ -29,23 +30,24 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         }
     }
 
-    /// Has every comparison made in full as well, to check the short cut by: twice the work.
+    /// Checks every comparison by a full comparison ([`Comparer::same_in_full`]). This doubles the
+    /// work of comparing.
     pub fn checked(mut self) -> Lockstep<L, R> {
         self.full = Some(Comparer::new(Scope::Models));
         self
     }
 
-    /// Runs a program up to the first difference. Operations that one of the machines lacks are
-    /// left out.
+    /// Runs a program up to the first difference, and returns the divergence. Operations that one
+    /// of the machines lacks are left out.
     pub fn run(&mut self, program: &Program) -> Option<Divergence> {
         self.run_with(program, |_, _, _| ())
     }
 
-    /// Runs a program up to the first difference and shows `watch` each operation that was
-    /// performed, by its position, with both observations.
+    /// Runs a program as [`Lockstep::run`] does. After each performed operation `watch` is called
+    /// with the operation's position in the program and both observations.
     ///
     /// # Panics
-    /// Where [checking](Lockstep::checked) finds the comparison wrong.
+    /// Panics if the [check](Lockstep::checked) by a full comparison finds the comparison wrong.
     pub fn run_with(
         &mut self,
         program: &Program,
@@ -75,19 +77,19 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
                 return Some(Divergence::of(step, op, left, right));
             }
             if left.is_fatal() {
-                // Both kernels die of the same thing here: there is nothing further to compare.
+                // Neither kernel survives this operation, so nothing is left to compare.
                 return None;
             }
         }
         None
     }
 
-    /// What the machines showed after the last operation that was performed.
+    /// Returns the observations of both machines after the last performed operation.
     pub fn seen(&self) -> (&Observation, &Observation) {
         (&self.seen.0, &self.seen.1)
     }
 
-    /// The machines' names.
+    /// Returns the names of the machines, left and right.
     pub fn names(&self) -> (&str, &str) {
         (self.left.name(), self.right.name())
     }

@@ -1,4 +1,4 @@
-//! The name of each difference: class, part and detail.
+//! The signature of each difference: class, part and detail.
 
 use vmadiff_lockstep::divergence::{Class, Divergence};
 use vmadiff_machine::observation::{CopyReport, Event, FileId, UffdId, Vma};
@@ -55,7 +55,7 @@ fn copy(seen: &mut Observation, change: impl Fn(&mut CopyReport)) {
     }
 }
 
-/// Two processes, of which the first has two VMAs, after a copy.
+/// Returns an observation after a copy: two processes, and the first has two VMAs.
 fn base() -> Observation {
     let mut seen = Observation { committed: 5, ..Observation::default() };
     seen.begin_step();
@@ -128,7 +128,8 @@ const CASES: &[(Change, &str, &str)] = &[
         "flags/copy/VM_LOCKED-kept",
         "flags/copy/VM_LOCKED-lost",
     ),
-    // Of several flags the gravest is named, and any flag is better than none.
+    // If several flags differ, the gravest is named. A flag that is not in the list of grave flags
+    // is named, too.
     (
         |o| second(o, |v| v.flags |= VmFlags::VM_LOCKED | VmFlags::VM_DONTCOPY),
         "flags/copy/VM_LOCKED-kept",
@@ -249,14 +250,14 @@ fn each_difference_is_named_by_class_part_and_direction() {
         assert_eq!(name(COPY, &plain, &changed), *right_has_it);
         assert_eq!(name(COPY, &changed, &plain), *left_has_it);
     }
-    // Every class is among the cases.
+    // The cases have every class.
     for class in Class::ALL {
         let prefix = format!("{class}/");
         assert!(CASES.iter().any(|(_, name, _)| name.starts_with(&prefix)), "{class}");
     }
 }
 
-/// Differences that one bug can cause together, each before those that it causes.
+/// Differences that one bug can cause together. Each cause comes before its consequences.
 const CAUSES_FIRST: &[(&str, Change)] = &[
     ("aliasing/use-after-free/f/x", |o| {
         o.events.insert(0, Event::UseAfterFree { object: Object::Vma, function: "f", field: "x" });

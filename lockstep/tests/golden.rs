@@ -1,10 +1,10 @@
-//! A recorded kernel and a machine: every field that a trace records is compared, in every step.
+//! A trace is compared with a machine: in every step, every recorded field.
 
 use vmadiff_lockstep::golden::{self, Conformity, Trace};
 use vmadiff_machine::observation::Event;
 use vmadiff_machine::{Limits, Machine, Object, Observation, Op};
 
-/// A trace of two operations; the second records everything.
+/// A trace of two operations. The second operation has every field that a trace can record.
 const TRACE: &str = r#"{"id":"x","kernel":"k","steps":[{"op":{"op":"fork","pid":0},"ret":1,"mms":{"1":{"total_vm":0,"locked_vm":0,"data_vm":0,"map_count":0,"vmas":[]}},"copy_vma":null},{"op":{"op":"fork","pid":0},"ret":2,"mms":{"2":{"total_vm":2,"locked_vm":1,"data_vm":3,"map_count":4,"vmas":[{"start":1,"end":3,"pgoff":7,"flags":"2003","anon_vma":5,"chain":[5,6],"file":"a","uffd":8,"policy":0,"close":0},{"start":4,"end":5,"pgoff":8,"flags":"2003","anon_vma":5,"chain":[5],"file":"b","uffd":8,"policy":0,"close":0}]}},"copy_vma":{"merged":false,"need_rmap_locks":false,"source_replaced":false}}]}"#;
 
 /// A machine that shows the observations of a trace.
@@ -75,7 +75,7 @@ fn each_field_of_a_trace_is_read_and_compared() {
         assert_eq!(differs(TRACE, &other), Some(1), "{from} as {to}");
         assert_eq!(differs(&other, TRACE), Some(1), "{from} as {to}");
     }
-    // The first step is compared, too.
+    // A difference in the first step is found, too.
     let other = TRACE.replacen(r#""ret":1"#, r#""ret":2"#, 1);
     assert_eq!(differs(TRACE, &other), Some(0));
 }

@@ -1,5 +1,4 @@
-//! Lockstep of two machines that follow a script: which operations are compared, and when a run
-//! ends.
+//! The lockstep of two machines that follow a script: the compared operations, and the end of a run.
 
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::observation::{Event, FileId, Vma};
@@ -12,7 +11,7 @@ struct Script {
     name: &'static str,
     shows: Vec<Observation>,
     step: usize,
-    /// Whether the next program goes on with the list.
+    /// Says that the next program goes on with the list, and does not begin it again.
     goes_on: bool,
     lacks: Option<Opcode>,
 }
@@ -48,7 +47,7 @@ fn program(text: &str) -> Program {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// An observation of process 0 with one page of a file.
+/// Returns an observation in which process 0 maps one page of a file.
 fn shows(file: u32, result: Result<u8, Errno>) -> Observation {
     let mut seen = Observation::default();
     seen.begin_step();
@@ -88,7 +87,7 @@ fn an_event_that_the_kernel_does_not_survive_ends_the_run_and_is_compared_first(
     fatal.events.push(Event::UseAfterFree { object: Object::Vma, function: "f", field: "x" });
     let (plain, mut other) = (shows(0, Ok(0)), shows(0, Ok(0)));
     other.committed = 1;
-    // Both die: what a script shows after it is not looked at.
+    // Neither kernel survives the event, so the next observations are not compared.
     assert_eq!(step(&[fatal.clone(), plain.clone()], &[fatal.clone(), other]), None);
     let both = [plain.clone(), plain.clone()];
     assert_eq!(step(&[fatal.clone(), plain.clone()], &both), Some(0));

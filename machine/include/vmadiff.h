@@ -5,19 +5,21 @@
  * A machine is a model of the kernel's address spaces. It performs operations, such as mmap() or
  * fork(), and shows the state that follows. A shared library that defines the seven functions at
  * the end of this file is a machine: vmadiff calls it `lib:PATH`, and runs it in lockstep with
- * another machine. examples/machine.c is a whole one.
+ * another machine. examples/machine.c is a whole
+ * machine.
  *
  * Rules:
  * - The caller owns every buffer. Buffers have the fixed capacities below. A library writes into
  *   them and keeps no pointer to them after the call.
  * - No pointer that vmadiff passes is null. Calls come from one thread.
- * - vmadiff checks all that a library writes. An observation that breaks a rule below is reported
- *   as a finding which names the field.
- * - The same calls give the same observations: no time, no addresses, no random numbers.
+ * - vmadiff checks everything that a library writes. An observation that breaks a rule below is
+ *   reported as a finding that names the field.
+ * - The same calls must give the same observations. A machine must not use the time, addresses or
+ *   random numbers.
  *
  * Units: a page number counts pages from the start of the arena, which is page VMADIFF_ARENA_START
- * of the address space. Lengths are pages. Offsets (vm_pgoff) are pages. Counters are pages, and
- * map_count is VMAs. The world that machines agree on is described at the top of
+ * of the address space. Lengths are pages. Offsets (vm_pgoff) are pages. Counters are pages;
+ * map_count counts VMAs. The rules on which all machines agree are at the top of
  * machine/src/lib.rs.
  */
 #ifndef VMADIFF_H
@@ -44,7 +46,7 @@ extern "C" {
 #define VMADIFF_FUNCTION_BYTES 64 /* bytes of a kernel function's name, with the NUL */
 #define VMADIFF_TEXT_BYTES 128   /* bytes of a field or condition, with the NUL */
 
-/* The page of the address space at which the arena starts: a private anonymous mapping made at
+/* The page of the address space at which the arena starts. A private anonymous mapping made at
  * page p has vm_pgoff VMADIFF_ARENA_START + p (do_mmap()). */
 #define VMADIFF_ARENA_START 0x100000
 
@@ -72,7 +74,7 @@ enum vmadiff_opcode {
 #define VMADIFF_PROT_WRITE 2
 #define VMADIFF_PROT_EXEC 4
 
-/* kind: what mmap maps. */
+/* kind: the kind of memory that mmap maps. */
 enum vmadiff_kind {
 	VMADIFF_ANON_PRIVATE = 0,
 	VMADIFF_ANON_SHARED = 1,  /* a new shmem object, as long as the mapping */
@@ -84,12 +86,12 @@ enum vmadiff_kind {
 	VMADIFF_SPECIAL = 7 /* a device: VM_IO | VM_PFNMAP | VM_DONTEXPAND, with vm_ops->close */
 };
 
-/* flags of mmap: MAP_FIXED is always given, save with MAP_FIXED_NOREPLACE. */
+/* flags of mmap: MAP_FIXED is always given, except with MAP_FIXED_NOREPLACE. */
 #define VMADIFF_MAP_NORESERVE 1
 #define VMADIFF_MAP_LOCKED 2
 #define VMADIFF_MAP_FIXED_NOREPLACE 4
 
-/* flags of copy: without either, dst_page is a hint. */
+/* flags of copy: without a flag, dst_page is a hint. */
 #define VMADIFF_COPY_FIXED 1
 #define VMADIFF_COPY_FIXED_NOREPLACE 2
 
@@ -99,7 +101,7 @@ enum vmadiff_mremap_flags {
 	VMADIFF_MREMAP_MAYMOVE_FIXED = 1, /* MREMAP_MAYMOVE | MREMAP_FIXED */
 	VMADIFF_MREMAP_MAYMOVE = 2, /* MREMAP_MAYMOVE alone: the kernel may choose the page */
 	VMADIFF_MREMAP_MAYMOVE_DONTUNMAP = 3, /* MREMAP_MAYMOVE | MREMAP_DONTUNMAP */
-	VMADIFF_MREMAP_MAYMOVE_FIXED_DONTUNMAP = 4 /* all three */
+	VMADIFF_MREMAP_MAYMOVE_FIXED_DONTUNMAP = 4 /* all three flags */
 };
 
 /* advice of madvise: an index, not the kernel's number. */
@@ -176,7 +178,7 @@ struct vmadiff_op {
 /* A limit that a program does not set: the kernel's default, which no program reaches. */
 #define VMADIFF_NO_LIMIT UINT32_MAX
 
-/* The limits of a program. Counts are those of the arena. */
+/* The limits of a program. They apply to the arena. */
 struct vmadiff_limits {
 	uint32_t map_count;     /* VMAs of a process (sysctl_max_map_count) */
 	uint32_t address_space; /* pages mapped by a process (RLIMIT_AS) */
@@ -212,9 +214,10 @@ struct vmadiff_limits {
 #define VMADIFF_VM_SOFTDIRTY 0x08000000u
 #define VMADIFF_VM_MERGEABLE 0x80000000u
 
-/* The number of an object (anon_vma, file or userfaultfd context): 0 is none, else 1 to
- * VMADIFF_MAX_OBJECT. Numbers are compared up to renumbering: two are equal exactly where they are
- * the same object. A file keeps its number for a whole program. */
+/* The number of an object (anon_vma, file or userfaultfd context): 0 is no object;
+ * an object has a number from 1 to VMADIFF_MAX_OBJECT. In one observation, equal numbers mean the
+ * same object and different numbers mean different objects. Observations are compared up to
+ * renumbering. A file keeps its number for a whole program. */
 typedef uint32_t vmadiff_object;
 
 /* A VMA. */
@@ -228,31 +231,31 @@ struct vmadiff_vma {
 	uint8_t start;           /* the first page */
 	uint8_t end;             /* one past the last page; at most VMADIFF_END_PAGES */
 	uint8_t policy;          /* mode of vm_policy: enum vmadiff_mode */
-	uint8_t close;           /* 1 where vm_ops->close exists, else 0 */
+	uint8_t close;           /* 1 if vm_ops->close exists, else 0 */
 };
 
 /* An address space. */
 struct vmadiff_space {
-	/* The counters of the mm. Negative where a buggy kernel counts below zero. */
+	/* The counters of the mm. They are negative if a buggy kernel counts below zero. */
 	int64_t total_vm;  /* pages */
 	int64_t locked_vm; /* pages */
 	int64_t data_vm;   /* pages */
 	int64_t map_count; /* VMAs */
 	/* The pages whose page table entry maps an anonymous page: page n is bit n % 64 of word
-	 * n / 64. The zero page and pages of files are not among them. */
+	 * n / 64. The zero page and pages of files are not in the set. */
 	uint64_t anon_pages[2];
-	uint32_t alive;       /* 1, or 0 where no process has this index: then the rest is 0 */
+	uint32_t alive;       /* 1; or 0 if no process has this index, and then all other fields are 0 */
 	uint32_t vma_count;   /* at most VMADIFF_MAX_VMAS */
 	uint32_t chain_count; /* the sum of chain_count of the VMAs; at most VMADIFF_MAX_CHAIN */
 	uint32_t reserved;    /* 0 */
 	struct vmadiff_vma vmas[VMADIFF_MAX_VMAS]; /* in address order, without overlap */
-	/* The anon_vma of each anon_vma_chain entry: of the first VMA, newest first, then of the
-	 * second VMA, and so on. None is 0. */
+	/* The anon_vma of each anon_vma_chain entry: the entries of the first VMA, newest first,
+	 * then the entries of the second VMA, and so on. No entry is 0. */
 	vmadiff_object chain[VMADIFF_MAX_CHAIN];
 };
 
-/* Something that must never happen. The first two end the program: the kernel does not survive
- * them. */
+/* The kinds of failures that a correct kernel never shows. The kernel does not survive the first
+ * two kinds, so they end the program. */
 enum vmadiff_event_kind {
 	VMADIFF_USE_AFTER_FREE = 0, /* `function` reads the field `text` of a freed `object` */
 	VMADIFF_BUG_ON = 1,         /* VM_BUG_ON(text) in `function` */
@@ -266,21 +269,21 @@ enum vmadiff_freed {
 	VMADIFF_FREED_MM = 2
 };
 
-/* An event. Fields that its kind does not use are not read. */
+/* An event. vmadiff does not read the fields that the event's kind does not use. */
 struct vmadiff_event {
 	uint32_t kind;   /* enum vmadiff_event_kind */
 	uint32_t object; /* enum vmadiff_freed */
 	uint32_t process;
 	uint32_t page;   /* a page number */
 	char function[VMADIFF_FUNCTION_BYTES]; /* UTF-8 without control characters, then a NUL */
-	char text[VMADIFF_TEXT_BYTES];         /* likewise */
+	char text[VMADIFF_TEXT_BYTES];         /* the same */
 };
 
-/* `copy` of an observation: what copy_vma() answered. */
-#define VMADIFF_COPIED 1            /* it ran to its end; without, no other bit is set */
+/* `copy` of an observation: the answer of copy_vma(). */
+#define VMADIFF_COPIED 1            /* copy_vma() ran to its end; without this bit no other bit is set */
 #define VMADIFF_COPY_MERGED 2       /* the new range was merged with a neighbour */
 #define VMADIFF_COPY_NEED_LOCKS 4   /* *need_rmap_locks after the call */
-#define VMADIFF_COPY_HONOURED 8     /* the caller took the locks if it was told to */
+#define VMADIFF_COPY_HONOURED 8     /* the caller took the rmap locks if *need_rmap_locks says so */
 #define VMADIFF_COPY_REDIRECTED 16  /* the source pointer was redirected to the merged VMA */
 
 /* The state after an operation. Each call of vmadiff_step() writes the first seven fields, the
@@ -290,7 +293,7 @@ struct vmadiff_observation {
 	uint32_t value;   /* without an error: 0, or the page that mmap, mremap and copy return, or
 	                   * the index of the child that fork returns */
 	uint32_t copy;    /* VMADIFF_COPIED … */
-	uint32_t changed; /* bit n: spaces[n] is written; the others are as they were */
+	uint32_t changed; /* bit n: spaces[n] is written; the others are unchanged */
 	int64_t committed; /* pages charged by the VM_ACCOUNT mappings of all processes */
 	uint32_t event_count; /* at most VMADIFF_MAX_EVENTS */
 	uint32_t reserved;    /* 0 */

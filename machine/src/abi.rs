@@ -1,12 +1,13 @@
 //! The C interface of a machine: the Rust twin of `include/vmadiff.h`, which documents each field.
 //!
-//! - The types here have the layout of the header's. A test compiles the header and compares.
-//! - [`Observation::write`] is the library's side: it writes a machine's observation.
-//! - [`Observation::read`] is the loader's side: it checks every field before it is used.
+//! - The types here have the layout of the header's types. A test compiles the header and compares
+//!   both.
+//! - [`Observation::write`] is the library's side: writes a machine's observation.
+//! - [`Observation::read`] is the loader's side: checks every field before the field is used.
 //! - [`export_machine!`](crate::export_machine) makes a shared library of a Rust machine.
 //!
-//! A new field of an observation needs a place in the header, in the type here, in `write` and in
-//! `read`, and another [`VERSION`].
+//! A new field of an observation must be added to the header, to the type here, to `write` and to
+//! `read`, and needs a new [`VERSION`].
 
 mod export;
 mod read;
@@ -23,11 +24,11 @@ use crate::program::Limits;
 
 /// `VMADIFF_ABI_VERSION`.
 pub const VERSION: u32 = 1;
-/// `VMADIFF_MAX_VMAS`: one VMA a page.
+/// `VMADIFF_MAX_VMAS`: one VMA for each page.
 pub const MAX_VMAS: usize = END_PAGES;
 /// `VMADIFF_MAX_CHAIN`.
 pub const MAX_CHAIN: usize = 8192;
-/// `VMADIFF_MAX_EVENTS`: one event for each page of each process, and some.
+/// `VMADIFF_MAX_EVENTS`: one event for each page of each process, and 64 more.
 pub const MAX_EVENTS: usize = MAX_PROCESSES * END_PAGES + 64;
 /// `VMADIFF_MAX_OBJECT`. The comparison uses object numbers as indices.
 pub const MAX_OBJECT: u32 = 65_535;
@@ -60,7 +61,8 @@ pub const WARN_ON: u32 = 2;
 /// `VMADIFF_UNREACHABLE_PAGE`.
 pub const UNREACHABLE_PAGE: u32 = 3;
 
-/// A value that no field may have: the loader puts it where the library has to write.
+/// A value that no field may have. The loader puts it into the fields that the library has to
+/// write.
 const UNWRITTEN: u32 = u32::MAX;
 
 /// `struct vmadiff_op`. Operands are indices in their range, in the order of the text form
@@ -70,7 +72,7 @@ const UNWRITTEN: u32 = u32::MAX;
 pub struct Op {
     /// The number of the operation.
     pub opcode: u8,
-    /// Its operands.
+    /// The operands.
     pub operands: [u8; MAX_OPERANDS],
 }
 
@@ -82,7 +84,7 @@ impl From<&crate::Op> for Op {
 }
 
 impl Op {
-    /// The operation in the form of Rust; `None` where no operation has that number.
+    /// Returns the operation as a Rust value; `None` if no operation has this number.
     #[inline]
     pub fn to_op(&self) -> Option<crate::Op> {
         Some(crate::Op::from_bytes(Opcode::from_number(self.opcode)?, self.operands))
@@ -93,13 +95,13 @@ impl Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct RawLimits {
-    /// VMAs of a process.
+    /// The largest number of VMAs of a process, or [`NO_LIMIT`].
     pub map_count: u32,
-    /// Pages mapped by a process.
+    /// The largest number of mapped pages of a process, or [`NO_LIMIT`].
     pub address_space: u32,
-    /// Pages locked by a process.
+    /// The largest number of locked pages of a process, or [`NO_LIMIT`].
     pub lock: u32,
-    /// Processes at one time.
+    /// The largest number of processes at one time, or [`NO_LIMIT`].
     pub processes: u32,
 }
 
@@ -112,7 +114,7 @@ impl From<&Limits> for RawLimits {
 }
 
 impl From<&RawLimits> for Limits {
-    /// A limit above 255 is none: no program reaches it.
+    /// Returns the limits. A number above 255 is no limit, because no program reaches it.
     fn from(limits: &RawLimits) -> Limits {
         let RawLimits { map_count, address_space, lock, processes } = *limits;
         let limits = [map_count, address_space, lock, processes];
@@ -124,25 +126,25 @@ impl From<&RawLimits> for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Vma {
-    /// In pages.
+    /// The page offset, in pages.
     pub pgoff: u64,
     /// The bits of [`VmFlags`](crate::VmFlags).
     pub flags: u32,
-    /// An object number.
+    /// The object number of the anon_vma, or 0.
     pub anon_vma: u32,
-    /// An object number.
+    /// The object number of the file, or 0.
     pub file: u32,
-    /// An object number.
+    /// The object number of the userfaultfd context, or 0.
     pub uffd: u32,
-    /// Entries of [`Space::chain`].
+    /// The number of the VMA's entries in [`Space::chain`].
     pub chain_count: u32,
-    /// A page number.
+    /// The first page.
     pub start: u8,
-    /// A page number.
+    /// One past the last page.
     pub end: u8,
     /// The index of a [`Mode`](crate::operand::Mode).
     pub policy: u8,
-    /// 0 or 1.
+    /// 1 if the VMA has a `vm_ops->close` handler, otherwise 0.
     pub close: u8,
 }
 
@@ -150,27 +152,27 @@ pub struct Vma {
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Space {
-    /// In pages.
+    /// The counter `total_vm`, in pages.
     pub total_vm: i64,
-    /// In pages.
+    /// The counter `locked_vm`, in pages.
     pub locked_vm: i64,
-    /// In pages.
+    /// The counter `data_vm`, in pages.
     pub data_vm: i64,
-    /// In VMAs.
+    /// The counter `map_count`, in VMAs.
     pub map_count: i64,
-    /// A set of pages, the low half first.
+    /// The set of anonymous pages, the low half first.
     pub anon_pages: [u64; 2],
-    /// 0 or 1.
+    /// 1 if the process exists, otherwise 0.
     pub alive: u32,
-    /// At most [`MAX_VMAS`].
+    /// The number of VMAs, at most [`MAX_VMAS`].
     pub vma_count: u32,
-    /// At most [`MAX_CHAIN`].
+    /// The number of chain entries of all VMAs, at most [`MAX_CHAIN`].
     pub chain_count: u32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
-    /// In address order.
+    /// The VMAs, in address order.
     pub vmas: [Vma; MAX_VMAS],
-    /// Object numbers.
+    /// The object numbers of the chain entries, VMA by VMA.
     pub chain: [u32; MAX_CHAIN],
 }
 
@@ -178,7 +180,7 @@ pub struct Space {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Event {
-    /// [`USE_AFTER_FREE`] and so on.
+    /// The kind: [`USE_AFTER_FREE`], [`BUG_ON`], [`WARN_ON`] or [`UNREACHABLE_PAGE`].
     pub kind: u32,
     /// The index of an [`Object`](crate::Object).
     pub object: u32,
@@ -186,9 +188,9 @@ pub struct Event {
     pub process: u32,
     /// A page number.
     pub page: u32,
-    /// A name, then a NUL.
+    /// The name of the kernel function, then a NUL.
     pub function: [u8; FUNCTION_BYTES],
-    /// A field or a condition, then a NUL.
+    /// The field or the condition, then a NUL.
     pub text: [u8; TEXT_BYTES],
 }
 
@@ -198,41 +200,42 @@ pub struct Event {
 pub struct Observation {
     /// 0, or the number of an [`Errno`](crate::Errno).
     pub error: u32,
-    /// A page, the index of a process, or 0.
+    /// The result: a page, the index of a process, or 0.
     pub value: u32,
-    /// [`COPIED`] and so on.
+    /// The answer of `copy_vma()`: 0, or [`COPIED`] and the bits that follow it.
     pub copy: u32,
-    /// A set of processes.
+    /// The set of processes whose address spaces are written.
     pub changed: u32,
-    /// In pages.
+    /// The committed memory, in pages.
     pub committed: i64,
-    /// At most [`MAX_EVENTS`].
+    /// The number of events, at most [`MAX_EVENTS`].
     pub event_count: u32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
-    /// In the order in which they happened.
+    /// The events, in the order in which they happened.
     pub events: [Event; MAX_EVENTS],
-    /// By the index of the process.
+    /// The address spaces, by the index of the process.
     pub spaces: [Space; MAX_PROCESSES],
 }
 
 impl Observation {
-    /// A buffer for observations, on the heap: half a megabyte, of which little is touched.
+    /// Returns a buffer for observations, on the heap. The buffer has half a megabyte, and most of
+    /// it is never touched.
     pub fn new() -> Box<Observation> {
         let mut seen: Box<Observation> = bytemuck::zeroed_box();
         seen.forget_all();
         seen
     }
 
-    /// Marks everything as not written, the address spaces as well: for a buffer of which nothing
-    /// is known.
+    /// Marks all fields that have to be written as not written, also in the address spaces. For a
+    /// buffer with unknown contents.
     pub fn forget_all(&mut self) {
         self.forget();
         self.spaces.iter_mut().for_each(Space::forget);
     }
 
-    /// Marks as not written what every operation has to write. Called before each step; a field
-    /// that the library leaves alone is then found by [`Observation::read`].
+    /// Marks the fields that every operation has to write as not written. The loader calls this
+    /// before each step. [`Observation::read`] then finds a field that the library did not write.
     #[inline]
     pub fn forget(&mut self) {
         (self.error, self.value, self.copy) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
@@ -250,7 +253,7 @@ impl Space {
     }
 }
 
-/// The processes of a set.
+/// Returns the processes of a set, by index.
 #[inline]
 fn members(mut set: ProcessSet) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -260,7 +263,7 @@ fn members(mut set: ProcessSet) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Returns the text before the NUL; `None` where there is no NUL, the text is not UTF-8, is empty,
+/// Returns the text before the NUL; `None` if there is no NUL, or the text is empty, is not UTF-8
 /// or has control characters.
 pub fn text(bytes: &[u8]) -> Option<&str> {
     let end = bytes.iter().position(|byte| *byte == 0)?;

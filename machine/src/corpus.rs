@@ -1,14 +1,14 @@
-//! The corpus format: what the fuzzer mutates and the corpus stores. The only module that names
-//! `bincode`.
+//! The corpus format: the bytes of programs, which the fuzzer mutates and the corpus stores. No
+//! other module uses `bincode`.
 //!
-//! | bytes | what |
+//! | bytes | contents |
 //! |---|---|
 //! | `VMAD` | magic |
 //! | `01` | version |
 //! | 4 × (`00`, or `01` and a byte) | the limits, in the order of [`Limits::NAMES`] |
-//! | rest | operations, each its [`Opcode`] and one byte for each of its operands |
+//! | rest | operations, each an [`Opcode`] and one byte for each operand |
 //!
-//! That is bincode 2's standard encoding of `([u8; 4], u8, [Option<u8>; 4])` followed by
+//! This is bincode 2's standard encoding of `([u8; 4], u8, [Option<u8>; 4])` followed by
 //! `(u8, [u8; N])` for each operation up to the end of the file.
 
 use bincode::config;
@@ -22,21 +22,22 @@ pub const MAGIC: [u8; 4] = *b"VMAD";
 /// The version of the format.
 pub const VERSION: u8 = 1;
 
-/// The longest corpus file there can be, in bytes.
+/// The largest length of a corpus file, in bytes.
 pub const MAX_BYTES: usize =
     MAGIC.len() + 1 + 2 * Limits::NAMES.len() + MAX_OPS * (1 + MAX_OPERANDS);
 
-/// Why bytes are not a program, and where.
+/// The reason why bytes are not a program, and the place of the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("offset {offset}: {what}")]
 pub struct CorpusError {
-    /// The first byte that is wrong, counted from 0.
+    /// The offset of the first wrong byte, counted from 0.
     pub offset: usize,
-    /// What is wrong and what was expected.
+    /// The error and the expected bytes.
     pub what: String,
 }
 
-/// Decodes one `T` at `offset`. `Ok(None)` where the bytes end inside it.
+/// Decodes one `T` at `offset`, and moves `offset` past it. Returns `Ok(None)` if the bytes end
+/// inside the `T`.
 fn take<T: bincode::Decode<()>>(
     bytes: &[u8],
     offset: &mut usize,
@@ -125,7 +126,7 @@ pub fn decode(bytes: &[u8]) -> Result<Program, CorpusError> {
     Ok(program)
 }
 
-/// Encodes a program into `bytes` and returns the length; `None` where it does not fit.
+/// Encodes a program into `bytes` and returns the length; `None` if the program does not fit.
 /// [`MAX_BYTES`] are always enough for a program of at most [`MAX_OPS`] operations.
 pub fn encode_into(program: &Program, bytes: &mut [u8]) -> Option<usize> {
     fn put<T: bincode::Encode>(

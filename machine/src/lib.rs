@@ -22,15 +22,15 @@
 //!   `ESRCH` and does nothing if its process does not exist. `copy` and `copy_vma` also answer
 //!   `ESRCH` if the source process does not exist.
 //! - The process's own mappings (text, stack, heap) lie far below and far above the arena. A kernel
-//!   function that looks for the next VMA past the arena finds one of these mappings. They are never
-//!   adjacent to a VMA of the arena, and never merge with one.
+//!   function that looks for the next VMA past the arena finds one of these mappings. They are
+//!   never adjacent to a VMA of the arena, and never merge with one.
 //! - The kernel is 5.2.1 with `CONFIG_DEBUG_VM`, userfaultfd, KSM, swap and one NUMA node, without
 //!   transparent huge pages. Memory never runs out. The caller has `CAP_IPC_LOCK` if
 //!   the program sets no lock limit, and lacks it otherwise.
-//! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long. All their pages are in the page
-//!   cache from the start, so populating a mapping of a memfd never blocks, even if userfaultfd
-//!   watches the mapping. The object behind a shared anonymous mapping is as long as the mapping was
-//!   when it was made, and begins empty. The memfds and these objects are shmem; the device of
+//! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long. All their pages are in the page cache
+//!   from the start, so populating a mapping of a memfd never blocks, even if userfaultfd watches
+//!   the mapping. The object behind a shared anonymous mapping is as long as the mapping was when
+//!   it was made, and begins empty. The memfds and these objects are shmem; the device of
 //!   [`Kind::Special`](operand::Kind) is not.
 //! - All memory outside the arena is in use. The kernel chooses an address for `copy` without
 //!   `FIXED` if the hint is not free, and for `mremap` with `MAYMOVE` alone if the mapping cannot

@@ -92,8 +92,8 @@ impl FromStr for Program {
     /// Reads the text form.
     ///
     /// # Errors
-    /// [`TextError`] with the line and the column of the first word that is not valid, or of the first
-    /// operation past [`MAX_OPS`].
+    /// [`TextError`] with the line and the column of the first word that is not valid, or of the
+    /// first operation past [`MAX_OPS`].
     fn from_str(text: &str) -> Result<Program, TextError> {
         let mut program = Program::default();
         let mut begun = false;

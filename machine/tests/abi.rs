@@ -1,4 +1,4 @@
-//! What a library writes is checked before it is used, field by field.
+//! Every field that a library writes is checked before it is used.
 
 use vmadiff_machine::abi::{self, Space, Vma};
 use vmadiff_machine::failure::{Nonsense, Place};
@@ -6,7 +6,7 @@ use vmadiff_machine::observation::{Assertion, CopyReport, Event, Object, Observa
 use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
 use vmadiff_machine::{AddressSpace, AnonVmaId, Counters, Errno, FileId, UffdId, VmFlags};
 
-/// An observation with something in every field.
+/// Returns an observation in which every field is set.
 fn example() -> Observation {
     let mut seen = Observation::default();
     seen.begin_step();
@@ -68,13 +68,13 @@ fn write(seen: &Observation) -> Box<abi::Observation> {
     raw
 }
 
-/// All that an address space shows.
+/// Returns all fields of an address space, for comparison.
 fn shown(space: &AddressSpace) -> impl PartialEq + std::fmt::Debug {
     let vmas: Vec<_> = space
         .vmas()
         .iter()
         .map(|vma| {
-            // A VMA is compared without the place of its chain, which is compared by itself.
+            // The place of a VMA's chain may differ. The chain itself is compared.
             let range = (vma.start, vma.end, vma.pgoff, vma.flags, vma.policy, vma.close);
             (range, (vma.anon_vma, vma.file, vma.uffd), space.chain(vma).to_vec())
         })
@@ -124,7 +124,7 @@ fn an_address_space_that_did_not_change_is_neither_written_nor_read() {
     assert_eq!(shown(&seen.spaces[5]), shown(&before));
 }
 
-/// A way to spoil an observation, and the field that the check names.
+/// The field and the place that the check names, and a change that breaks a rule of this field.
 type Spoiled = (&'static str, Place, fn(&mut abi::Observation));
 
 const HEAD: Place = Place::Head;
@@ -205,7 +205,7 @@ fn a_field_that_a_library_leaves_alone_is_found() {
         raw.read(&mut Observation::default()).map_err(|nonsense| nonsense.field)
     };
     assert_eq!(untouched(&mut raw), Err("error"));
-    // Nothing of the operation before is taken for an answer.
+    // A field that the operation before wrote is not taken for an answer.
     raw.write(&example());
     assert_eq!(untouched(&mut raw), Ok(()));
     raw.forget();
@@ -230,8 +230,8 @@ fn a_field_that_a_library_leaves_alone_is_found() {
 
 #[test]
 fn any_bytes_are_read_or_refused() {
-    // Each four bytes of the head, of an address space's head and of its first VMAs, with values
-    // at the edges of the rules.
+    // Values at the edges of the rules are written to each four bytes of the head, of the head of
+    // an address space, and of its first VMAs.
     let good = write(&example());
     let size = size_of::<abi::Observation>();
     let spaces = size - 8 * size_of::<Space>();

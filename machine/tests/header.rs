@@ -1,4 +1,5 @@
-//! `include/vmadiff.h` and its Rust twin say the same: a C compiler compares them.
+//! `include/vmadiff.h` and its Rust twin have the same layout and constants. A C compiler compares
+//! them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,7 +19,7 @@ fn include() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("include")
 }
 
-/// The assertions that hold the header to the Rust types, and the constants that they name.
+/// The C assertions that compare the header with the Rust types, and the constants that they name.
 struct Claims {
     c: String,
     named: BTreeSet<String>,
@@ -121,7 +122,7 @@ macro_rules! structs {
                 concat!("offsetof(struct ", $c, ", ", stringify!($field), ")"),
                 offset_of!(abi::$rust, $field) as u64,
             );)*
-            // The twin has no other fields than these.
+            // The pattern fails to compile if the Rust type has another field.
             let abi::$rust { $($field: _),* } = *bytemuck::zeroed_box::<abi::$rust>();
         )*}
     };
@@ -166,7 +167,7 @@ fn the_header_and_its_rust_twin_agree_in_every_size_offset_and_constant() {
 #[test]
 fn every_constant_of_the_header_is_compared() {
     let header = fs::read_to_string(include().join("vmadiff.h")).expect("the header");
-    // Comments name families of constants.
+    // Comments are removed: they name families of constants, such as `VMADIFF_VM_…`.
     let code: String = header
         .split("/*")
         .map(|part| part.split_once("*/").map_or(part, |(_, code)| code))

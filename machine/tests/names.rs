@@ -1,5 +1,5 @@
-//! The texts of events are kept for the rest of the process, up to a limit. This test uses the limit
-//! up, so it has a process of its own.
+//! The texts of events are kept for the rest of the process, up to a limit. This test
+//! reaches the limit, so it has a process of its own.
 
 use vmadiff_machine::abi;
 use vmadiff_machine::observation::{Assertion, Event, Observation};
@@ -20,6 +20,6 @@ fn a_library_with_ever_new_texts_is_refused_after_some_thousand() {
     let (n, nonsense) = refused.expect("a process keeps 4096 texts");
     assert!((4000..=4096).contains(&n), "{n}");
     assert_eq!((nonsense.field, nonsense.expected), ("text", "one of 4096 different texts"));
-    // Those that are kept are read as before.
+    // Kept texts are read as before.
     assert_eq!(read(0), Ok(()));
 }

@@ -1,40 +1,42 @@
-//! A Rust machine behind the C interface.
+//! The export of a Rust machine through the C interface.
 
 use super::{NAME_BYTES, Observation, Op, RawLimits, put_text};
 use crate::op::Opcode;
 use crate::program::Limits;
 use crate::{Errno, Machine, observation};
 
-/// A machine that a shared library exports, and its last observation: `struct vmadiff_machine`.
+/// A machine that a shared library exports, and its last observation: the `struct vmadiff_machine`
+/// of the header.
 pub struct Exported {
     machine: Box<dyn Machine>,
     seen: observation::Observation,
 }
 
 impl Exported {
-    /// Exports `machine`.
+    /// Returns `machine` in the form that the exported functions take.
     pub fn new(machine: impl Machine + 'static) -> Exported {
         Exported { machine: Box::new(machine), seen: observation::Observation::default() }
     }
 
-    /// `vmadiff_name()`. A name that is too long is cut.
+    /// Writes the machine's name (`vmadiff_name()`). A name that is too long is cut.
     pub fn name(&self, name: &mut [u8; NAME_BYTES]) {
         put_text(self.machine.name(), name);
     }
 
-    /// `vmadiff_operations()`.
+    /// Returns the set of operations that the machine has (`vmadiff_operations()`).
     pub fn operations(&self) -> u64 {
         let has = |opcode: &&Opcode| self.machine.has(**opcode);
         Opcode::ALL.iter().filter(has).fold(0, |set, opcode| set | 1 << *opcode as u8)
     }
 
-    /// `vmadiff_reset()`.
+    /// Goes back to the start of a program (`vmadiff_reset()`).
     pub fn reset(&mut self, limits: &RawLimits) {
         self.machine.reset(&Limits::from(limits));
         self.seen.reset();
     }
 
-    /// `vmadiff_step()`. An operation that this version does not know is answered with `ENOSYS`.
+    /// Performs one operation and writes the observation (`vmadiff_step()`). The machine answers
+    /// `ENOSYS` to an operation that this version of the interface does not know.
     pub fn step(&mut self, op: &Op, seen: &mut Observation) {
         match op.to_op() {
             Some(op) => self.machine.step(&op, &mut self.seen),
@@ -47,10 +49,10 @@ impl Exported {
     }
 }
 
-/// Makes a shared library of a machine: defines the functions of `include/vmadiff.h`, each new
-/// machine being the value of the expression.
+/// Makes a shared library of a machine: defines the functions of `include/vmadiff.h`. Each call of
+/// `vmadiff_new()` evaluates the expression to get a machine.
 ///
-/// The crate is a `cdylib` and needs nothing else:
+/// The crate must be a `cdylib` and needs nothing else:
 ///
 /// ```
 /// # use vmadiff_machine::{Limits, Machine, Observation, Op};
@@ -63,10 +65,10 @@ impl Exported {
 /// vmadiff_machine::export_machine!(Mine);
 /// ```
 ///
-/// The functions have fixed names, so a program can have one exported machine. `unsafe` is in the
-/// attribute that fixes the names: nothing else in the program may have them. References and boxes
-/// in the signatures are pointers to C, which are never null by the rules of the header. A panic
-/// aborts the process.
+/// The functions have fixed names, so a library can export one machine only. `unsafe` is in the
+/// attribute that fixes the names: nothing else in the library may use these names. References and
+/// boxes in the signatures are pointers for C. By the rules of the header they are never null. A
+/// panic aborts the process.
 #[macro_export]
 macro_rules! export_machine {
     ($machine:expr) => {

@@ -1,4 +1,4 @@
-//! The loader's side: every field that a library wrote is checked, then used.
+//! The loader's side: checks every field that a library wrote, then uses it.
 
 use super::{
     BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event, MAX_CHAIN,
@@ -15,11 +15,12 @@ use crate::observation::{
 use crate::operand::{Domain as _, END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
 
 impl Observation {
-    /// Reads the observation of one operation into `seen`, which shows the operation before it.
+    /// Reads the observation of one operation into `seen`, which holds the observation of the
+    /// operation before it.
     ///
     /// # Errors
-    /// [`Nonsense`] that names the first field which breaks a rule of the header. `seen` is then
-    /// well-formed, and shows parts of both operations.
+    /// [`Nonsense`] that names the first field that breaks a rule of the header. `seen` is then
+    /// well-formed, and has parts of both observations.
     pub fn read(&mut self, seen: &mut observation::Observation) -> Result<(), Nonsense> {
         seen.begin_step();
         let error =
@@ -59,12 +60,13 @@ impl Observation {
     }
 }
 
-/// A value as a message shows it: −1 where the library wrote nothing.
+/// Returns a value as a message shows it: −1 if the library did not write the field.
 fn written(value: u32) -> i64 {
     if value == UNWRITTEN { -1 } else { value.into() }
 }
 
-/// `None` where the bits are not those of an answer of `copy_vma()`.
+/// Reads the answer of `copy_vma()`: `Some(None)` if the function did not run to its end, `None` if
+/// the bits are not valid.
 fn copy_report(bits: u32) -> Option<Option<CopyReport>> {
     const ALL: u32 = COPIED | COPY_MERGED | COPY_NEED_LOCKS | COPY_HONOURED | COPY_REDIRECTED;
     if bits == 0 {
@@ -177,7 +179,7 @@ impl Space {
         Ok(())
     }
 
-    /// The finding that names the first field of a VMA which breaks a rule.
+    /// Returns the error that names the first field of a VMA that breaks a rule.
     #[cold]
     fn broken(&self, process: u8, vmas: &[Vma]) -> Nonsense {
         let mut left = self.chain_count;
@@ -200,16 +202,16 @@ impl Space {
     }
 }
 
-/// For each VMA, the end of the one before it.
+/// Returns the end of the VMA before each VMA; 0 for the first.
 fn ends_before(vmas: &[Vma]) -> impl Iterator<Item = u8> {
     std::iter::once(0).chain(vmas.iter().map(|vma| vma.end))
 }
 
 impl Vma {
-    /// Returns whether the VMA breaks no rule, where the one before it ends at `before`.
+    /// Returns whether the VMA breaks no rule. The VMA before it ends at `before`.
     #[inline]
     fn is_sound(&self, before: u8) -> bool {
-        // One condition without branches: this runs for every VMA that a library shows.
+        // The condition has no branches, because it runs for every VMA that a library shows.
         (self.start >= before)
             & (self.start < self.end)
             & (usize::from(self.end) <= END_PAGES)
@@ -219,7 +221,7 @@ impl Vma {
             & (self.anon_vma.max(self.file).max(self.uffd) <= MAX_OBJECT)
     }
 
-    /// The field that breaks a rule, if one does.
+    /// Returns the first field that breaks a rule, if any.
     fn unsound(&self, before: u8) -> Option<&'static str> {
         let rules = [
             ("start", self.start >= before),
@@ -234,7 +236,7 @@ impl Vma {
         rules.into_iter().find_map(|(field, holds)| (!holds).then_some(field))
     }
 
-    /// The VMA, which is sound.
+    /// Returns the VMA as a Rust value. The VMA must be sound.
     #[inline]
     fn shown(&self) -> observation::Vma {
         observation::Vma::new(
@@ -249,7 +251,7 @@ impl Vma {
         )
     }
 
-    /// The finding that names a field of this VMA.
+    /// Returns the error that names a field of this VMA.
     #[cold]
     fn wrong(&self, place: Place, field: &'static str) -> Nonsense {
         let (value, expected) = match field {

@@ -1,4 +1,4 @@
-//! The library's side: a machine's observation, written into the caller's buffer.
+//! The library's side: writes a machine's observation into the caller's buffer.
 
 use super::{
     BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event,
@@ -8,9 +8,9 @@ use super::{
 use crate::observation::{self, Assertion, Object};
 
 impl Observation {
-    /// Writes what `seen` shows of the last operation: the head, the events, and the address
-    /// spaces that changed. Where a list is longer than the buffer, its count says so, and the
-    /// loader refuses it.
+    /// Writes the observation `seen` of the last operation: the head, the events, and the changed
+    /// address spaces. If a list is longer than the buffer, its count is larger than the capacity,
+    /// and the loader refuses the observation.
     pub fn write(&mut self, seen: &observation::Observation) {
         let (error, value) = match seen.result {
             Ok(value) => (0, value),
@@ -64,7 +64,8 @@ impl Event {
                 put(UNREACHABLE_PAGE, "", "");
                 (self.process, self.page) = (process.0.into(), page.0.into());
             }
-            // A machine that runs another library: its failure is one of this machine.
+            // The machine runs another library. The failure of that library is a failure of this
+            // machine.
             observation::Event::Library(failure) => put(BUG_ON, "library", &failure.detail()),
         }
     }
