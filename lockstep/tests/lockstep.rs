@@ -1,4 +1,4 @@
-//! The lockstep of two machines that follow a script: the compared operations, and the end of a run.
+//! The lockstep of two scripted machines: the compared operations, and the end of a run.
 
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::observation::{Event, FileId, Vma};

@@ -4,9 +4,8 @@
  *
  * A machine is a model of the kernel's address spaces. It performs operations, such as mmap() or
  * fork(), and shows the state that follows. A shared library that defines the seven functions at
- * the end of this file is a machine: vmadiff calls it `lib:PATH`, and runs it in lockstep with
- * another machine. examples/machine.c is a whole
- * machine.
+ * the end of this file is a machine. vmadiff calls it `lib:PATH`, and runs it in lockstep with
+ * another machine. examples/machine.c is a complete example.
  *
  * Rules:
  * - The caller owns every buffer. Buffers have the fixed capacities below. A library writes into
@@ -19,8 +18,8 @@
  *
  * Units: a page number counts pages from the start of the arena, which is page VMADIFF_ARENA_START
  * of the address space. Lengths are pages. Offsets (vm_pgoff) are pages. Counters are pages;
- * map_count counts VMAs. The rules on which all machines agree are at the top of
- * machine/src/lib.rs.
+ * map_count counts VMAs. The rules on which all machines agree are
+ * at the top of machine/src/lib.rs.
  */
 #ifndef VMADIFF_H
 #define VMADIFF_H
@@ -214,9 +213,9 @@ struct vmadiff_limits {
 #define VMADIFF_VM_SOFTDIRTY 0x08000000u
 #define VMADIFF_VM_MERGEABLE 0x80000000u
 
-/* The number of an object (anon_vma, file or userfaultfd context): 0 is no object;
- * an object has a number from 1 to VMADIFF_MAX_OBJECT. In one observation, equal numbers mean the
- * same object and different numbers mean different objects. Observations are compared up to
+/* The number of an object (anon_vma, file or userfaultfd context): 0 is no object; an
+ * object has a number from 1 to VMADIFF_MAX_OBJECT. In one observation, equal numbers mean the same
+ * object and different numbers mean different objects. Observations are compared up to
  * renumbering. A file keeps its number for a whole program. */
 typedef uint32_t vmadiff_object;
 
@@ -280,7 +279,7 @@ struct vmadiff_event {
 };
 
 /* `copy` of an observation: the answer of copy_vma(). */
-#define VMADIFF_COPIED 1            /* copy_vma() ran to its end; without this bit no other bit is set */
+#define VMADIFF_COPIED 1            /* copy_vma() ran to its end; if not, no other bit is set */
 #define VMADIFF_COPY_MERGED 2       /* the new range was merged with a neighbour */
 #define VMADIFF_COPY_NEED_LOCKS 4   /* *need_rmap_locks after the call */
 #define VMADIFF_COPY_HONOURED 8     /* the caller took the rmap locks if *need_rmap_locks says so */
