@@ -16,7 +16,7 @@ use vmadiff::machines::MachineName;
 use vmadiff::{mutate, random};
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::{Machine, Observation, Program, corpus};
-use vmadiff_reference::Reference;
+use vmadiff_reference::{MENDED, Reference};
 
 fn main() {
     divan::main();
@@ -58,7 +58,17 @@ fn candidate(bencher: Bencher, length: usize) {
 #[divan::bench(args = LENGTHS)]
 fn lockstep(bencher: Bencher, length: usize) {
     let program = program(length);
-    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let mut lockstep =
+        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
+    bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
+}
+
+/// Without invariants and teardown: to be set beside [`lockstep`].
+#[divan::bench(args = LENGTHS)]
+fn lockstep_without_invariants(bencher: Bencher, length: usize) {
+    let program = program(length);
+    let (left, right) = (Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
+    let mut lockstep = Lockstep::new(left, right).without_invariants();
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
 }
 
@@ -66,8 +76,7 @@ fn lockstep(bencher: Bencher, length: usize) {
 #[divan::bench(args = LENGTHS)]
 fn lockstep_by_name(bencher: Bencher, length: usize) {
     let program = program(length);
-    let right = MachineName::Candidate(Revision::Fixed).build();
-    let mut lockstep = Lockstep::new(MachineName::Reference.build(), right);
+    let mut lockstep = fixed().judged();
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
 }
 
@@ -76,8 +85,12 @@ fn lockstep_by_name(bencher: Bencher, length: usize) {
 #[divan::bench(args = LENGTHS)]
 fn lockstep_by_library(bencher: Bencher, length: usize) {
     let program = program(length);
-    let mut lockstep = Lockstep::new(MachineName::Reference.build(), candidate_library().build());
+    let mut lockstep = Lockstep::new(fixed().judge().build(), candidate_library().build());
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
+}
+
+const fn fixed() -> MachineName {
+    MachineName::Candidate(Revision::Fixed)
 }
 
 /// Builds the candidate as a shared library and loads it.
@@ -123,7 +136,8 @@ fn iteration(bencher: Bencher, length: usize) {
     let bytes = corpus::encode(&program(length));
     let mut data = vec![0; corpus::MAX_BYTES];
     let mut seed = 0;
-    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let mut lockstep =
+        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
     bencher.counter(ItemsCount::new(length)).bench_local(|| {
         data[..bytes.len()].copy_from_slice(&bytes);
         seed += 1;
@@ -136,13 +150,23 @@ fn iteration(bencher: Bencher, length: usize) {
 /// The programs of a random walk, which are made before the timing.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk(bencher: Bencher) {
-    run_walk(bencher, Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed)));
+    run_walk(
+        bencher,
+        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed)),
+    );
+}
+
+/// The same, without invariants and teardown.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn walk_without_invariants(bencher: Bencher) {
+    let (left, right) = (Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
+    run_walk(bencher, Lockstep::new(left, right).without_invariants());
 }
 
 /// The programs of a random walk, with the candidate in a shared library.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk_by_library(bencher: Bencher) {
-    run_walk(bencher, Lockstep::new(Reference::new(), candidate_library().build()));
+    run_walk(bencher, Lockstep::new(fixed().judge().build(), candidate_library().build()));
 }
 
 fn run_walk(bencher: Bencher, mut lockstep: Lockstep<impl Machine, impl Machine>) {

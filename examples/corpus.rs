@@ -15,7 +15,6 @@ use std::process::ExitCode;
 use vmadiff::contract_points::{POINTS, contract_points};
 use vmadiff::input::{self, InputError};
 use vmadiff::known::Known;
-use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::merge_cases::{CASES, merge_cases};
 use vmadiff_candidate::Revision;
@@ -114,9 +113,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 /// Returns the errors of a corpus, one line for each.
 fn check(folder: &Path) -> Result<Vec<String>, Failure> {
     let mut wrong = Vec::new();
-    let at = |revision| {
-        Lockstep::new(MachineName::Reference.build(), MachineName::Candidate(revision).build())
-    };
+    let at = |revision| MachineName::Candidate(revision).judged();
     let (mut v2, mut fixed) = (at(Revision::V2), at(Revision::Fixed));
     for target in ["cross_mm", "same_mm", "grown/cross_mm", "grown/same_mm"] {
         for file in files(&folder.join(target))? {

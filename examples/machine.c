@@ -27,8 +27,9 @@ struct vmadiff_machine {
 	struct vmadiff_vma vmas[VMADIFF_MAX_VMAS]; /* in address order */
 	unsigned int map_count;
 	uint64_t anon_pages[2];
-	uint32_t anon_vmas;   /* number of anon_vmas made so far */
-	uint32_t shmem_files; /* number of shared anonymous objects made so far */
+	uint64_t zero_pages[2];
+	uint32_t anon_vmas;   /* anon_vmas made so far */
+	uint32_t shmem_files; /* objects of shared anonymous memory made so far */
 };
 
 static unsigned int pages(const struct vmadiff_vma *vma)
@@ -82,8 +83,10 @@ static int unmap(struct vmadiff_machine *m, unsigned int start, unsigned int end
 	if (last < m->map_count && m->vmas[last].start < end)
 		split_vma(m, last++, end);
 	move_vmas(m, first, last);
-	for (; start < end; start++)
+	for (; start < end; start++) {
 		m->anon_pages[start / 64] &= ~(1ull << start % 64);
+		m->zero_pages[start / 64] &= ~(1ull << start % 64);
+	}
 	return 0;
 }
 
@@ -110,14 +113,21 @@ static void anon_vma_prepare(struct vmadiff_machine *m, unsigned int i)
 	vma->chain_count = 1;
 }
 
-/* Writes `page` of VMA `i`: private memory gets an anonymous page (handle_mm_fault()). Other
- * accesses change nothing in the observation. */
-static void write_fault(struct vmadiff_machine *m, unsigned int i, unsigned int page)
+/* Accesses `page` of VMA `i` (handle_mm_fault()). A write gives private memory an anonymous page; a
+ * read gives anonymous memory the zero page. Other accesses change nothing that is shown. */
+static void fault(struct vmadiff_machine *m, unsigned int i, unsigned int page, int write)
 {
-	if (!private_writable(&m->vmas[i]) || m->anon_pages[page / 64] >> page % 64 & 1)
+	uint64_t bit = 1ull << page % 64;
+
+	if (m->anon_pages[page / 64] & bit)
 		return;
-	anon_vma_prepare(m, i);
-	m->anon_pages[page / 64] |= 1ull << page % 64;
+	if (write && private_writable(&m->vmas[i])) {
+		anon_vma_prepare(m, i);
+		m->anon_pages[page / 64] |= bit;
+		m->zero_pages[page / 64] &= ~bit;
+	} else if (!m->vmas[i].file) {
+		m->zero_pages[page / 64] |= bit;
+	}
 }
 
 /* Maps `new` into a hole: as part of its neighbours if the merge rule allows it (vma_merge()), or
@@ -228,7 +238,8 @@ static int do_mmap(struct vmadiff_machine *m, const struct vmadiff_mmap *op)
 	vma_merge(m, &new);
 	if (new.flags & VMADIFF_VM_LOCKED)
 		for (i = find_vma(m, start); start < end; start++)
-			write_fault(m, i, start);
+			if (m->vmas[i].flags & ACCESS)
+				fault(m, i, start, private_writable(&m->vmas[i]));
 	return 0;
 }
 
@@ -245,8 +256,7 @@ static int do_touch(struct vmadiff_machine *m, const struct vmadiff_touch *op)
 		return EFAULT;
 	if (!(m->vmas[i].flags & (op->access ? VMADIFF_VM_WRITE : ACCESS)))
 		return EFAULT;
-	if (op->access)
-		write_fault(m, i, op->page);
+	fault(m, i, op->page, op->access);
 	return 0;
 }
 
@@ -260,6 +270,7 @@ static void show(const struct vmadiff_machine *m, struct vmadiff_observation *se
 	space->vma_count = m->map_count;
 	space->map_count = m->map_count;
 	memcpy(space->anon_pages, m->anon_pages, sizeof(m->anon_pages));
+	memcpy(space->zero_pages, m->zero_pages, sizeof(m->zero_pages));
 	for (unsigned int i = 0; i < m->map_count; i++) {
 		const struct vmadiff_vma *vma = &m->vmas[i];
 

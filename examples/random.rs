@@ -9,7 +9,6 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
 
@@ -20,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let limit = Duration::from_secs(seconds.parse()?);
     let right = MachineName::in_process(machine, Path::new(""))?;
-    let mut lockstep = Lockstep::new(MachineName::Reference.build(), right.build());
+    let mut lockstep = right.judged();
     let mut walk = Walk::new(seed.parse()?);
     let start = Instant::now();
     let mut programs = 0_u64;

@@ -7,7 +7,6 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::merge_cases::{CASES, Cases, merge_cases};
 use vmadiff_faults::Faults;
@@ -51,7 +50,7 @@ fn shown<'a>(faults: &'a [Faulty], programs: &[Program]) -> BTreeSet<&'a str> {
     faults
         .iter()
         .filter(|(_, machine)| {
-            let mut lockstep = Lockstep::new(MachineName::Reference.build(), machine.build());
+            let mut lockstep = machine.judged();
             programs.iter().any(|program| lockstep.run(program).is_some())
         })
         .map(|(name, _)| name.as_str())

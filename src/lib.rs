@@ -63,7 +63,7 @@ pub use vmadiff_fuzzing::{
 };
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 pub use vmadiff_kernel as kernel;
-pub use vmadiff_lockstep::{compare, divergence, golden, known, lockstep, run};
+pub use vmadiff_lockstep::{compare, divergence, golden, invariants, known, lockstep, run};
 
 /// The oracle of the fuzz targets, which shows a divergence as `vmadiff replay` does.
 pub mod oracle {

@@ -6,13 +6,14 @@ use vmadiff::lockstep::Lockstep;
 use vmadiff::random::Walk;
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::{Program, corpus};
-use vmadiff_reference::Reference;
+use vmadiff_reference::{MENDED, Reference};
 
 #[test]
 fn a_program_that_was_run_before_is_run_again_without_allocating() {
     let mut walk = Walk::new(7);
     let programs: Vec<Program> = (0..2_000).map(|_| walk.step().clone()).collect();
-    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let mut lockstep =
+        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
     let mut run = || programs.iter().filter(|program| lockstep.run(program).is_some()).count();
     let mut found = run();
     let allocated = measure(|| found += run());

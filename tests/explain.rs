@@ -6,7 +6,6 @@ use std::path::Path;
 use vmadiff::divergence::Class;
 use vmadiff::explain::why;
 use vmadiff::finding::Finding;
-use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
 use vmadiff::run::Run;
@@ -26,7 +25,7 @@ fn program(path: &str) -> Program {
 }
 
 fn run(program: &Program, right: MachineName) -> Run {
-    Run::of(&mut Lockstep::new(MachineName::Reference.build(), right.build()), program)
+    Run::of(&mut right.judged(), program)
 }
 
 const V2: MachineName = MachineName::Candidate(Revision::V2);
@@ -52,6 +51,7 @@ const ONE_OF_EACH_CLASS: [(Class, &str); Class::ALL.len()] = [
     (Class::Offset, "pgoff-not-fitted"),
     (Class::AnonVma, "duplicate-not-cloned"),
     (Class::RmapLocks, "rmap-locks-strict"),
+    (Class::Leak, "exit-mapcount-kept"),
     (Class::Accounting, "case-7-map-count"),
     (Class::Errno, "duplicate-mm-not-set"),
     (Class::Assertion, "swallowed-end-inclusive"),
@@ -108,7 +108,7 @@ fn no_line_is_wider_than_the_terminal_ascii_is_ascii_and_colours_change_no_chara
     // Like programs that fuzzing finds, these have many processes and many VMAs.
     for revision in [Revision::Rfc, Revision::V2] {
         let right = MachineName::Candidate(revision);
-        let mut lockstep = Lockstep::new(MachineName::Reference.build(), right.build());
+        let mut lockstep = right.judged();
         let mut walk = Walk::new(revision as u64);
         for _ in 0..300 {
             let program = walk.step();

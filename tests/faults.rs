@@ -10,7 +10,7 @@ use vmadiff::random::Walk;
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_faults::{Fault, Faults, Tier};
 use vmadiff_machine::Program;
-use vmadiff_reference::Reference;
+use vmadiff_reference::{MENDED, Reference};
 
 fn faults() -> (Faults, Vec<Fault>) {
     let faults = Faults::of(env!("CARGO_MANIFEST_DIR").into());
@@ -46,7 +46,8 @@ fn every_class_has_a_fault_and_every_fault_a_class() {
 #[test]
 fn a_program_has_the_mistake_in_its_title_and_shows_nothing_at_fixed() {
     let (faults, all) = faults();
-    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let mut lockstep =
+        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
     for fault in &all {
         let path = faults.program(&fault.name);
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -61,7 +62,8 @@ fn a_program_has_the_mistake_in_its_title_and_shows_nothing_at_fixed() {
 
 #[test]
 fn random_programs_agree_at_fixed() {
-    let mut lockstep = Lockstep::new(Reference::new(), Candidate::new(Revision::Fixed));
+    let mut lockstep =
+        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
     let mut walk = Walk::new(60);
     for _ in 0..20_000 {
         let program = walk.step();

@@ -87,14 +87,17 @@ fn every_model_shows_the_same_through_the_c_interface() {
         let mut walk = Walk::new(seed);
         for _ in 0..3000 {
             let program = walk.step();
-            assert!(lockstep.run(program).is_none(), "{name}:\n{program}");
+            // A bug that both have is no difference between them.
+            let found = lockstep.run(program).filter(|found| found.broken.is_none());
+            assert!(found.is_none(), "{name}:\n{program}");
         }
     }
     let mut lockstep = Lockstep::new(Reference::new(), Behind::new(Reference::new())).checked();
     let mut walk = Walk::new(99);
     for _ in 0..3000 {
         let program = walk.step();
-        assert!(lockstep.run(program).is_none(), "reference:\n{program}");
+        let found = lockstep.run(program).filter(|found| found.broken.is_none());
+        assert!(found.is_none(), "reference:\n{program}");
     }
 }
 
@@ -327,7 +330,7 @@ fn a_file_that_is_no_machine_is_refused_with_the_reason() {
         (
             "version",
             other("vmadiff_abi_version", "uint32_t vmadiff_abi_version(void) { return 7; }"),
-            "version 7 of the C interface: expected 1",
+            "version 7 of the C interface: expected 2",
         ),
         ("symbol", other("vmadiff_reset", ""), "the function vmadiff_reset() is missing"),
         (

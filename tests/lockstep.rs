@@ -10,10 +10,7 @@ use vmadiff::random::Walk;
 use vmadiff_machine::{Machine, Program};
 
 fn lockstep(right: &str) -> Lockstep<Box<dyn Machine>, Box<dyn Machine>> {
-    Lockstep::new(
-        MachineName::Reference.build(),
-        right.parse::<MachineName>().expect("a machine").build(),
-    )
+    right.parse::<MachineName>().expect("a machine").judged()
 }
 
 /// Runs `programs` programs of a walk and returns the signatures that they show, each with one
@@ -35,7 +32,9 @@ fn signatures(right: &str, seed: u64, programs: usize) -> BTreeMap<String, Progr
 fn original_and_fixed_never_diverge_from_the_reference() {
     for right in ["candidate:original", "candidate:fixed"] {
         for seed in 0..4 {
-            let found = signatures(right, seed, 20_000);
+            let mut found = signatures(right, seed, 20_000);
+            let known = right.parse::<MachineName>().expect("a machine").known();
+            found.retain(|signature, _| known.why(signature).is_none());
             assert!(found.is_empty(), "{right}, seed {seed}: {found:#?}");
         }
     }

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vmadiff::divergence::Divergence;
-use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff_machine::observation::Observation;
 use vmadiff_machine::{Errno, Machine, Op, Opcode, Program, corpus};
@@ -52,7 +51,7 @@ fn build(name: &str) -> Box<dyn Machine> {
 }
 
 fn diverges(program: &Program, right: &str) -> Option<Divergence> {
-    Lockstep::new(build("reference"), build(right)).run(program)
+    right.parse::<MachineName>().expect("a machine").judged().run(program)
 }
 
 /// Returns the observation of the reference after the last operation.
@@ -160,10 +159,12 @@ fn bugs_show_at_v2_with_their_signature() {
 }
 
 #[test]
-fn no_seed_shows_anything_at_original_or_fixed() {
+fn no_seed_shows_anything_that_is_not_known_at_original_or_fixed() {
     for (name, _, program) in seeds().into_iter().chain(real()) {
         for right in ["candidate:original", "candidate:fixed"] {
-            let found = diverges(&program, right);
+            let known = right.parse::<MachineName>().expect("a machine").known();
+            let found = diverges(&program, right)
+                .filter(|found| known.why(found.signature.as_str()).is_none());
             assert!(
                 found.is_none(),
                 "{name} at {right}: {}",

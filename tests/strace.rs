@@ -229,7 +229,7 @@ fn a_long_log_is_cut_into_windows_that_stand_alone() {
         let text = program.to_string();
         assert!(text.starts_with("mmap 0 ") && program.ops.len() <= 64, "{text}");
         // A call that succeeded in the real program succeeds in each piece.
-        let mut machine = vmadiff::machines::MachineName::Reference.build();
+        let mut machine = vmadiff::machines::REFERENCE.build();
         machine.reset(&program.limits);
         let mut seen = Observation::default();
         for op in &program.ops {

@@ -5,6 +5,7 @@ use vmadiff_machine::VmFlags;
 use crate::handle::{AnonVmaKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::objects::AnonVma;
+use crate::revision::Revision;
 use crate::stop::Stop;
 
 impl Kernel {
@@ -15,7 +16,8 @@ impl Kernel {
         self.anon_vmas.insert_with_key(|anon_vma| AnonVma {
             root: anon_vma,
             parent: anon_vma,
-            degree: 1,
+            num_children: 0,
+            num_active_vmas: 0,
             refcount: 1,
             rb_root: 0,
             id,
@@ -94,14 +96,17 @@ impl Kernel {
         }
         let anon_vma = match self.find_mergeable_anon_vma(vma)? {
             Some(anon_vma) => anon_vma,
-            None => self.anon_vma_alloc(),
+            None => {
+                let anon_vma = self.anon_vma_alloc();
+                // A root is its own parent.
+                *edit!(self, F, anon_vma.num_children) += 1;
+                anon_vma
+            }
         };
         self.anon_vma_lock_write(anon_vma)?;
         *edit!(self, F, vma.anon_vma) = Some(anon_vma);
         self.anon_vma_chain_link(vma, anon_vma)?;
-        // The degree counts the reference of the VMA, or that of a new root to itself as its
-        // parent.
-        *edit!(self, F, anon_vma.degree) += 1;
+        *edit!(self, F, anon_vma.num_active_vmas) += 1;
         Ok(())
     }
 
@@ -153,8 +158,8 @@ impl Kernel {
 
     /// `anon_vma_clone()`: attaches all anon_vmas of `src` to `dst`.
     ///
-    /// A `dst` without an anon_vma, as in fork, may be given one of these anon_vmas: one that has
-    /// no VMA and only one child.
+    /// A `dst` without an anon_vma, as in fork, may be given one of these anon_vmas
+    /// ([`Kernel::may_reuse`]).
     pub(crate) fn anon_vma_clone(&mut self, dst: VmaKey, src: VmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_clone";
         let mut root = None;
@@ -164,16 +169,35 @@ impl Kernel {
             self.anon_vma_chain_link(dst, anon_vma)?;
             if read!(self, F, dst.anon_vma).is_none()
                 && read!(self, F, src.anon_vma) != Some(anon_vma)
-                && read!(self, F, anon_vma.degree) < 2
+                && self.may_reuse(anon_vma)?
             {
                 *edit!(self, F, dst.anon_vma) = Some(anon_vma);
             }
             entry = self.chains.newer(at);
         }
         if let Some(anon_vma) = read!(self, F, dst.anon_vma) {
-            *edit!(self, F, anon_vma.degree) += 1;
+            *edit!(self, F, anon_vma.num_active_vmas) += 1;
         }
         Ok(())
+    }
+
+    /// Returns whether `anon_vma_clone()` may give the anon_vma to another VMA.
+    ///
+    /// 5.2.1 asks `anon_vma->degree < 2`. The degree is the sum of both counters, so an anon_vma
+    /// without a child is reused although a VMA has it (CVE-2022-42703). `fixed` asks both counters,
+    /// as upstream does since 2555283eb40d: a reused anon_vma has no VMA of its own.
+    ///
+    /// All VMAs of one anon_vma then have one chain: the first VMA gets a chain, and every other one
+    /// gets a clone of it, by a split, a move, a merge or a copy, or shares it as a neighbour with
+    /// exactly one entry (`find_mergeable_anon_vma()`). Therefore VMAs that merge lose no page.
+    fn may_reuse(&self, anon_vma: AnonVmaKey) -> Result<bool, Stop> {
+        const F: &str = "anon_vma_clone";
+        let num_children = read!(self, F, anon_vma.num_children);
+        let num_active_vmas = read!(self, F, anon_vma.num_active_vmas);
+        Ok(match self.revision {
+            Revision::Original | Revision::Rfc | Revision::V2 => num_children + num_active_vmas < 2,
+            Revision::Fixed => num_children < 2 && num_active_vmas == 0,
+        })
     }
 
     /// `anon_vma_fork()`: attaches the child's VMA to the parent's anon_vmas and to one of its own.
@@ -190,10 +214,11 @@ impl Kernel {
         *edit!(self, F, anon_vma.root) = root;
         *edit!(self, F, root.refcount) += 1;
         *edit!(self, F, anon_vma.parent) = parent;
+        *edit!(self, F, anon_vma.num_active_vmas) += 1;
         *edit!(self, F, vma.anon_vma) = Some(anon_vma);
         self.anon_vma_lock_write(anon_vma)?;
         self.anon_vma_chain_link(vma, anon_vma)?;
-        *edit!(self, F, parent.degree) += 1;
+        *edit!(self, F, parent.num_children) += 1;
         Ok(())
     }
 
@@ -212,16 +237,18 @@ impl Kernel {
             *rb_root = rb_root.saturating_sub(1);
             if *rb_root == 0 {
                 let parent = read!(self, F, anon_vma.parent);
-                *edit!(self, F, parent.degree) -= 1;
+                *edit!(self, F, parent.num_children) -= 1;
                 continue;
             }
             self.chains.delete(&mut chain, at);
         }
         if let Some(anon_vma) = read!(self, F, vma.anon_vma) {
-            *edit!(self, F, anon_vma.degree) -= 1;
+            *edit!(self, F, anon_vma.num_active_vmas) -= 1;
         }
         while let Some((at, anon_vma)) = self.chains.newest(chain) {
-            warn_on!(self, read!(self, F, anon_vma.degree) != 0, F, "anon_vma->degree");
+            let num_children = read!(self, F, anon_vma.num_children);
+            let num_active_vmas = read!(self, F, anon_vma.num_active_vmas);
+            warn_on!(self, num_children + num_active_vmas != 0, F, "anon_vma->degree");
             self.put_anon_vma(anon_vma)?;
             self.chains.delete(&mut chain, at);
         }

@@ -5,8 +5,7 @@
 //!
 //! The revisions differ in two places, each a branch of its own: the
 //! [attributes](Kernel::copied_attributes) of the new range, and the check that [redirects the
-//! source pointer](Kernel::source_was_swallowed). In addition, `fixed` tells `vma_merge()` that the
-//! range is a copy.
+//! source pointer](Kernel::source_was_swallowed).
 
 use vmadiff_machine::VmFlags;
 
@@ -51,9 +50,7 @@ struct Saved {
 }
 
 impl Kernel {
-    /// `copy_vma()`: returns `None` where the range is not free. `source_stays` is false for
-    /// `mremap` only, and only `fixed` reads it: see
-    /// [`is_mergeable_anon_vma`](Kernel::is_mergeable_anon_vma).
+    /// `copy_vma()`: returns `None` where the range is not free.
     pub(crate) fn copy_vma(
         &mut self,
         mut vma: VmaKey,
@@ -61,7 +58,6 @@ impl Kernel {
         len: u32,
         mut pgoff: Pgoff,
         clear_flags_ctx: bool,
-        source_stays: bool,
     ) -> Result<Option<Copied>, Stop> {
         const F: &str = "copy_vma";
         let end = addr + len;
@@ -78,8 +74,7 @@ impl Kernel {
         }
         let Links::After(prev) = self.find_vma_links(mm, addr, end)? else { return Ok(None) };
 
-        let mut new = self.copied_attributes(vma, pgoff, clear_flags_ctx)?;
-        new.is_copy = source_stays;
+        let new = self.copied_attributes(vma, pgoff, clear_flags_ctx)?;
         if let Some(new_vma) = self.vma_merge(mm, prev, addr, end, &new)? {
             let source_redirected = self.source_was_swallowed(vma, saved, mm, new_vma)?;
             if source_redirected {

@@ -166,8 +166,8 @@ mod tests {
         Ok(read!(kernel, F, mm.map_count))
     }
 
-    fn degree(kernel: &Kernel, anon_vma: AnonVmaKey) -> Result<i32, Stop> {
-        Ok(read!(kernel, F, anon_vma.degree))
+    fn refcount(kernel: &Kernel, anon_vma: AnonVmaKey) -> Result<i32, Stop> {
+        Ok(read!(kernel, F, anon_vma.refcount))
     }
 
     #[test]
@@ -184,13 +184,13 @@ mod tests {
         let anon_vma = kernel.vmas[vma].anon_vma.unwrap_or_default();
         assert_eq!(told(end(&kernel, vma)), None);
         assert_eq!(told(set_end(&mut kernel, vma)), None);
-        assert_eq!(told(degree(&kernel, anon_vma)), None);
+        assert_eq!(told(refcount(&kernel, anon_vma)), None);
         assert_eq!(told(map_count(&kernel, mm)), None);
 
         assert!(kernel.exit_mmap(mm).is_ok());
         assert_eq!(told(end(&kernel, vma)), Some((Object::Vma, F, "vm_end")));
         assert_eq!(told(set_end(&mut kernel, vma)), Some((Object::Vma, F, "vm_end")));
-        assert_eq!(told(degree(&kernel, anon_vma)), Some((Object::AnonVma, F, "degree")));
+        assert_eq!(told(refcount(&kernel, anon_vma)), Some((Object::AnonVma, F, "refcount")));
         assert_eq!(told(map_count(&kernel, mm)), Some((Object::Mm, F, "map_count")));
         assert_eq!(told(end(&kernel, VmaKey::null())), Some((Object::Vma, F, "vm_end")));
         Ok(())

@@ -32,10 +32,12 @@
 //! 6. A locked copy counts in `locked_vm` and is held against the limit. Only a direct call of
 //!    `copy_vma()` makes a locked copy (see 2).
 //!
-//! In `vma_merge()`:
-//! 7. A copy merges with a VMA of the same anon_vma only if the two chains are the same. The chains
-//!    of two processes may differ, and so may the chains of two VMAs that were one VMA before.
-//!    Moves and changes of attributes are not asked, as in the original kernel.
+//! Two bugs of 5.2.1 itself lose pages of a copy to the reverse map, by a later operation at the
+//! latest. `fixed` has the upstream fixes:
+//! 7. In `anon_vma_clone()`: an anon_vma is reused only if it has neither a VMA of its own nor a second
+//!    child (upstream 2555283eb40d; CVE-2022-42703).
+//! 8. In `userfaultfd_register()` and `userfaultfd_unregister()`: `vma_merge()` gets the page offset of
+//!    the range, not that of the VMA in which the range begins (upstream 5543d3c43c41).
 
 mod addr;
 mod anon_vma;
@@ -43,6 +45,7 @@ mod copy_vma;
 mod fault;
 mod fork;
 mod handle;
+mod hidden;
 mod kernel;
 mod key;
 mod limits;
@@ -70,7 +73,7 @@ mod vma_list;
 mod vma_merge;
 
 pub use revision::{Revision, UnknownRevision};
-use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode};
+use vmadiff_machine::{Errno, Failure, Hidden, Limits, Machine, Observation, Op, Opcode};
 
 use crate::kernel::Kernel;
 
@@ -130,5 +133,10 @@ impl Machine for Candidate {
             return;
         }
         self.kernel.step(op, seen);
+    }
+
+    fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
+        self.kernel.show_hidden(hidden);
+        Ok(true)
     }
 }

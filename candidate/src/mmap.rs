@@ -134,12 +134,10 @@ impl Kernel {
         let new = Attributes {
             vm_flags,
             anon_vma: None,
-            anon_vma_chain: Chain::EMPTY,
             file,
             pgoff,
             policy: Mode::Default,
             vm_userfaultfd_ctx: None,
-            is_copy: false,
         };
         let vma = match self.vma_merge(mm, prev, addr, end, &new)? {
             Some(vma) => vma,

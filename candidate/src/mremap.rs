@@ -262,9 +262,8 @@ impl Kernel {
             return Err(Errno::ENOMEM.into());
         }
         let new_pgoff = read!(self, F, vma.vm_pgoff).at(old_addr, read!(self, F, vma.vm_start));
-        let copied = self
-            .copy_vma(vma, (mm, new_addr), new_len, new_pgoff, false, false)?
-            .ok_or(Errno::ENOMEM)?;
+        let copied =
+            self.copy_vma(vma, (mm, new_addr), new_len, new_pgoff, false)?.ok_or(Errno::ENOMEM)?;
         self.copy = Some(CopyReport {
             merged: copied.merged,
             need_rmap_locks: copied.need_rmap_locks,

@@ -98,7 +98,7 @@ impl Mm {
             total_vm: 0,
             locked_vm: 0,
             data_vm: 0,
-            page_table: PageTable { anon: 0, zero: 0, lost: 0, page: ptes },
+            page_table: PageTable { anon: 0, zero: 0, page: ptes },
             userfaultfd: [None; 2],
         }
     }
@@ -116,8 +116,6 @@ pub(crate) struct PageTable {
     pub(crate) anon: PageBits,
     /// The ptes that map the zero page.
     pub(crate) zero: PageBits,
-    /// The ptes of `anon` whose page the reverse map is known to miss.
-    pub(crate) lost: PageBits,
     /// The anonymous pages of the ptes in `anon`. Other entries have no meaning.
     pub(crate) page: Ptes,
 }
@@ -138,7 +136,11 @@ pub(crate) struct AnonPage {
 pub(crate) struct AnonVma {
     pub(crate) root: AnonVmaKey,
     pub(crate) parent: AnonVmaKey,
-    pub(crate) degree: i32,
+    /// The anon_vmas whose parent this one is; a root counts itself. 5.2.1 keeps only the sum of this
+    /// and the next counter, `degree`.
+    pub(crate) num_children: i32,
+    /// The VMAs whose `anon_vma` this one is.
+    pub(crate) num_active_vmas: i32,
     pub(crate) refcount: i32,
     /// The number of entries in the interval tree. Nothing depends on their order.
     pub(crate) rb_root: u32,
@@ -234,6 +236,11 @@ impl Chains {
             at = entry.older;
             Some(entry.anon_vma)
         })
+    }
+
+    /// Returns the number of entries that are allocated.
+    pub(crate) fn allocated(&self) -> usize {
+        self.entries.len() - self.free.len()
     }
 
     fn at(&self, at: u32) -> Option<(u32, AnonVmaKey)> {

@@ -20,6 +20,7 @@ impl Kernel {
             map_count: mm.map_count,
         };
         space.anon_pages = mm.page_table.anon;
+        space.zero_pages = mm.page_table.zero;
         let mut next = mm.mmap;
         // A bug may have tied the list into a ring. The next walk over it ends the program.
         for _ in 0..END_PAGES {

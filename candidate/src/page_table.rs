@@ -43,7 +43,6 @@ impl Kernel {
         let table = edit!(self, F, mm.page_table);
         table.anon &= !bit(addr);
         table.zero &= !bit(addr);
-        table.lost &= !bit(addr);
         match pte {
             Pte::NoneOrFile => {}
             Pte::Zero => table.zero |= bit(addr),
@@ -159,11 +158,7 @@ impl Kernel {
                 page.mapcount += 1;
             }
             if pte != Pte::NoneOrFile {
-                let to = dst_addr + (addr - src_addr);
-                self.set_pte_at(dst_mm, to, pte)?;
-                if read!(self, F, src_mm.page_table).lost & bit(addr) != 0 {
-                    edit!(self, F, dst_mm.page_table).lost |= bit(to);
-                }
+                self.set_pte_at(dst_mm, dst_addr + (addr - src_addr), pte)?;
             }
         }
         Ok(())

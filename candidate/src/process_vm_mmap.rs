@@ -179,7 +179,7 @@ impl Kernel {
             self.vm_acct_memory(len);
         }
         let pgoff = read!(self, F, src_vma.vm_pgoff).at(src_addr, read!(self, F, src_vma.vm_start));
-        let copied = self.copy_vma(src_vma, dst, len, pgoff, text.clear_flags_ctx, true)?;
+        let copied = self.copy_vma(src_vma, dst, len, pgoff, text.clear_flags_ctx)?;
         let Some(copied) = copied else {
             if charged || !text.uncharges_what_was_charged {
                 self.vm_unacct_memory(len);

@@ -5,9 +5,9 @@
 //! (`vma_address`). This check walks the other way: for each pte, the VMA of the pte must be on the
 //! anon_vma of the page, and the index of the page must stand for the address of the pte.
 //!
-//! The check reports only pages that a copy loses. Without copies the original kernel loses pages
-//! as well, where `userfaultfd_register()` merges with a wrong offset. The contract does not cover
-//! that loss.
+//! The check runs where an operation changed a VMA with an anon_vma or moved ptes. Without copies
+//! 5.2.1 loses pages as well: see [`Kernel::may_reuse`], and `userfaultfd_register()`, which merges with
+//! a wrong offset.
 
 use vmadiff_machine::Event;
 use vmadiff_machine::operand::{END_PAGES, Process};
@@ -18,9 +18,8 @@ use crate::kernel::Kernel;
 use crate::objects::Vma;
 
 impl Kernel {
-    /// Looks for pages of a process that the reverse map misses. Newly lost pages are reported if a
-    /// copy `is_to_blame`.
-    pub(crate) fn check_rmap(&mut self, process: Process, is_to_blame: bool) {
+    /// Reports the pages of a process that the reverse map misses.
+    pub(crate) fn check_rmap(&mut self, process: Process) {
         let mm = self.processes.get(usize::from(process.0)).copied().flatten();
         let Some(mm) = mm.and_then(|mm| self.mms.get(mm)) else { return };
         let table = &mm.page_table;
@@ -39,18 +38,8 @@ impl Kernel {
             unseen &= !range;
             next = vma.vm_next;
         }
-        lost |= unseen;
-        if lost == table.lost {
-            return;
-        }
-        if is_to_blame {
-            for addr in each(lost & !table.lost) {
-                self.events.push(Event::UnreachablePage { process, page: addr.page() });
-            }
-        }
-        let key = self.processes.get(usize::from(process.0)).copied().flatten();
-        if let Some(mm) = key.and_then(|mm| self.mms.get_mut(mm)) {
-            mm.page_table.lost = lost;
+        for addr in each(lost | unseen) {
+            self.events.push(Event::UnreachablePage { process, page: addr.page() });
         }
     }
 

@@ -17,14 +17,17 @@ impl Kernel {
         }
         self.begin();
         let result = self.system_call(op);
-        // An operation changes the address space of its caller, and fork the one of the child.
-        let changed = match (op, &result) {
+        // An operation may change the address space of its caller, fork that of the child as well, and
+        // a copy that of the source.
+        let other = match (op, &result) {
             (Op::Fork { .. }, Ok(child)) => Process(*child),
+            (Op::Copy { src, .. } | Op::CopyVma { src, .. }, _) => src.get(),
             _ => op.process(),
         };
+        let (first, second) = (op.process().min(other), op.process().max(other));
+        let touched = [Some(first), Some(second).filter(|second| *second != first)];
         if self.rmap_dirty {
-            let is_copy = matches!(op, Op::Copy { .. } | Op::CopyVma { .. });
-            self.check_rmap(changed, is_copy);
+            touched.into_iter().flatten().for_each(|process| self.check_rmap(process));
         }
         seen.copy = self.copy;
         seen.committed = self.committed;
@@ -41,7 +44,7 @@ impl Kernel {
             }
         }
         if self.dirty {
-            self.show(changed, seen);
+            touched.into_iter().flatten().for_each(|process| self.show(process, seen));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::objects::{UserfaultfdCtx, VmOps};
+use crate::revision::Revision;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
@@ -171,12 +172,21 @@ impl Kernel {
                 );
                 start = start.max(vma_start);
                 let vma_end = read!(self, F, vma.vm_end).min(end);
+                let part = self.attributes(vma, start)?;
+                let pgoff = match self.revision {
+                    // The kernel passes the page offset of the VMA, not of the range. A range that
+                    // begins inside the VMA then merges by a wrong offset.
+                    Revision::Original | Revision::Rfc | Revision::V2 => {
+                        read!(self, F, vma.vm_pgoff)
+                    }
+                    // Upstream since 5543d3c43c41.
+                    Revision::Fixed => part.pgoff,
+                };
                 let new = Attributes {
                     vm_flags: (vm_flags - VmFlags::UFFD) | armed,
                     vm_userfaultfd_ctx: ctx,
-                    // The kernel passes the page offset of the VMA, not of the range.
-                    pgoff: read!(self, F, vma.vm_pgoff),
-                    ..self.attributes(vma, start)?
+                    pgoff,
+                    ..part
                 };
                 match self.vma_merge(mm, prev, start, vma_end, &new)? {
                     Some(merged) => vma = merged,

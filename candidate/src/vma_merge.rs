@@ -17,8 +17,7 @@ use vmadiff_machine::operand::Mode;
 use crate::addr::{Addr, Pgoff};
 use crate::handle::{AnonVmaKey, MmKey, VmaKey, read, warn_on};
 use crate::kernel::Kernel;
-use crate::objects::{Chain, File, UserfaultfdCtx, Vma};
-use crate::revision::Revision;
+use crate::objects::{File, UserfaultfdCtx, Vma};
 use crate::stop::Stop;
 
 /// The attributes that the range would have as a VMA of its own.
@@ -26,26 +25,10 @@ use crate::stop::Stop;
 pub(crate) struct Attributes {
     pub(crate) vm_flags: VmFlags,
     pub(crate) anon_vma: Option<AnonVmaKey>,
-    /// The chain of the VMA that contains the range, or of the source of the copy.
-    pub(crate) anon_vma_chain: Chain,
     pub(crate) file: Option<File>,
     pub(crate) pgoff: Pgoff,
     pub(crate) policy: Mode,
     pub(crate) vm_userfaultfd_ctx: Option<UserfaultfdCtx>,
-    /// The range is a copy: its source VMA stays mapped.
-    pub(crate) is_copy: bool,
-}
-
-impl Attributes {
-    fn anon_vma(&self) -> (Option<AnonVmaKey>, Chain) {
-        (self.anon_vma, self.anon_vma_chain)
-    }
-}
-
-impl Vma {
-    fn anon_vma(&self) -> (Option<AnonVmaKey>, Chain) {
-        (self.anon_vma, self.anon_vma_chain)
-    }
 }
 
 impl Kernel {
@@ -60,32 +43,23 @@ impl Kernel {
 
     /// `is_mergeable_anon_vma()`: returns whether the two anon_vmas allow a merge. A VMA whose
     /// chain came from a parent does not lend its anon_vma.
-    ///
-    /// In `fixed`, a copy merges with a VMA of the same anon_vma only if the two chains are the
-    /// same as well. A child may reuse the anon_vma of a relative, so that a copy comes next to a
-    /// VMA with the same anon_vma and another chain. After a merge, pages of the one would not be
-    /// found through the chain of the other. Without copies the original kernel does not compare
-    /// chains: two halves of a VMA that was split and forked may merge so.
     fn is_mergeable_anon_vma(
-        &self,
-        (anon_vma1, chain1): (Option<AnonVmaKey>, Chain),
-        (anon_vma2, chain2): (Option<AnonVmaKey>, Chain),
+        anon_vma1: Option<AnonVmaKey>,
+        anon_vma2: Option<AnonVmaKey>,
         vma: Option<&Vma>,
-        is_copy: bool,
     ) -> bool {
         let one_is_missing = anon_vma1.is_none() || anon_vma2.is_none();
         if one_is_missing && vma.is_none_or(|vma| vma.anon_vma_chain.is_singular()) {
             return true;
         }
-        let same_chain = || self.chains.newest_first(chain1).eq(self.chains.newest_first(chain2));
-        anon_vma1 == anon_vma2 && (!is_copy || self.revision != Revision::Fixed || same_chain())
+        anon_vma1 == anon_vma2
     }
 
     /// `can_vma_merge_before()`: returns whether the range, which ends where `vma` starts, can
     /// merge into `vma`.
     fn can_vma_merge_before(&self, vma: &Vma, new: &Attributes, pglen: u32) -> bool {
         self.is_mergeable_vma(vma, new)
-            && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
+            && Self::is_mergeable_anon_vma(new.anon_vma, vma.anon_vma, Some(vma))
             && vma.vm_pgoff == new.pgoff + pglen
     }
 
@@ -93,7 +67,7 @@ impl Kernel {
     /// into `vma`.
     fn can_vma_merge_after(&self, vma: &Vma, new: &Attributes) -> bool {
         self.is_mergeable_vma(vma, new)
-            && self.is_mergeable_anon_vma(new.anon_vma(), vma.anon_vma(), Some(vma), new.is_copy)
+            && Self::is_mergeable_anon_vma(new.anon_vma, vma.anon_vma, Some(vma))
             && vma.vm_pgoff + vma.pages() == new.pgoff
     }
 
@@ -104,12 +78,10 @@ impl Kernel {
         Ok(Attributes {
             vm_flags: read!(self, F, vma.vm_flags),
             anon_vma: read!(self, F, vma.anon_vma),
-            anon_vma_chain: read!(self, F, vma.anon_vma_chain),
             file: read!(self, F, vma.vm_file),
             pgoff: read!(self, F, vma.vm_pgoff).at(start, read!(self, F, vma.vm_start)),
             policy: read!(self, F, vma.vm_policy),
             vm_userfaultfd_ctx: read!(self, F, vma.vm_userfaultfd_ctx),
-            is_copy: false,
         })
     }
 
@@ -154,7 +126,7 @@ impl Kernel {
                     .filter(|vma| {
                         policy == new.policy && self.can_vma_merge_before(vma, new, pglen)
                     })
-                    .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma()))
+                    .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma))
             }
             _ => None,
         };
@@ -167,16 +139,11 @@ impl Kernel {
                     && self.can_vma_merge_after(vma, new)
             });
             if let Some(vma) = mergeable {
-                let (start, pgoff, anon_vma) = (vma.vm_start, vma.vm_pgoff, vma.anon_vma());
+                let (start, pgoff, anon_vma) = (vma.vm_start, vma.vm_pgoff, vma.anon_vma);
                 let to = match mergeable_next {
                     // Cases 1 and 6.
                     Some((_, next_end, _, next_anon_vma))
-                        if self.is_mergeable_anon_vma(
-                            anon_vma,
-                            next_anon_vma,
-                            None,
-                            new.is_copy,
-                        ) =>
+                        if Self::is_mergeable_anon_vma(anon_vma, next_anon_vma, None) =>
                     {
                         next_end
                     }

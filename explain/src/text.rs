@@ -17,13 +17,17 @@ pub fn finding(finding: &Finding, look: Look) -> String {
     let text = program(finding, look);
     let mut sheet = Sheet::default();
     let Some(divergence) = &finding.run.divergence else {
-        let line = format!("no divergence between {} and {}", names.0, names.1);
+        let line = match finding.run.alone {
+            true => format!("{} breaks no invariant", names.1),
+            false => format!("no divergence between {} and {}", names.0, names.1),
+        };
         sheet.words(0, [(line.as_str(), Ink::Plain)], look.columns());
         return format!("{text}\n{}", sheet.text(look));
     };
+    let title = if divergence.broken.is_some() { "broken invariant" } else { "divergence" };
     let place = format!("after operation {}", divergence.step);
     let words = [
-        ("divergence", Ink::Plain),
+        (title, Ink::Plain),
         (divergence.signature.as_str(), Ink::Differs),
         (place.as_str(), Ink::Plain),
     ];

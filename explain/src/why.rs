@@ -22,6 +22,7 @@ use std::fmt::Display;
 
 use vmadiff_lockstep::compare::{Comparer, Scope};
 use vmadiff_lockstep::divergence::Class;
+use vmadiff_lockstep::invariants::{Broken, Side};
 use vmadiff_lockstep::run::Run;
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Page, PageOffset, Process};
 use vmadiff_machine::{AddressSpace, Limits, Machine as _, Observation, Op, Opcode, VmFlags, Vma};
@@ -69,9 +70,24 @@ struct Case<'a> {
     agrees: (bool, bool),
 }
 
+/// The sentence for a broken invariant.
+fn invariant(run: &Run, broken: &Broken) -> String {
+    let (left, right) = (&run.names.0, &run.names.1);
+    match broken.side {
+        Side::Left => format!("{left} breaks an invariant: {broken}"),
+        Side::Right => format!("{right} breaks an invariant: {broken}"),
+        Side::Both if run.alone => format!("{right} breaks an invariant: {broken}"),
+        Side::Both => format!("{left} and {right} break an invariant: {broken}"),
+    }
+}
+
 /// Returns the reason of a run's divergence, in a sentence; `None` if there is no divergence.
 pub fn why(run: &Run) -> Option<String> {
-    let class = run.divergence.as_ref()?.class;
+    let divergence = run.divergence.as_ref()?;
+    if let Some(broken) = &divergence.broken {
+        return Some(invariant(run, broken));
+    }
+    let class = divergence.class;
     let case = Case::of(run)?;
     let sentence = match class {
         Class::Merge => case.merge(),
@@ -82,6 +98,8 @@ pub fn why(run: &Run) -> Option<String> {
         Class::Offset => case.offset(),
         Class::AnonVma => case.anon_vma(),
         Class::RmapLocks => case.rmap_locks(),
+        // Only an invariant finds a leak.
+        Class::Leak => case.nothing(),
         Class::Accounting => case.accounting(),
         Class::Errno => case.errno(),
         Class::Assertion => case.assertion(),
@@ -140,7 +158,9 @@ impl<'a> Case<'a> {
     fn of(run: &'a Run) -> Option<Case<'a>> {
         let (last, step) = (run.steps.len().checked_sub(1)?, run.steps.last()?);
         let mut painter = Painter::new(Scope::Models);
-        let mut machine = Reference::new();
+        let mut machine = Reference::named(&run.names.0)
+            .or_else(|| Reference::named(&run.names.1))
+            .unwrap_or_default();
         machine.reset(&run.program.limits);
         let (mut reference, mut reason) = (Observation::default(), Why::default());
         let mut comparers = [Comparer::new(Scope::Models), Comparer::new(Scope::Models)];
@@ -174,7 +194,7 @@ impl<'a> Case<'a> {
     /// Returns the remark that the reasons are those of the reference; empty if the left machine is
     /// the reference.
     fn judge(&self) -> String {
-        let shows = match (self.names.0 == REFERENCE, self.agrees) {
+        let shows = match (Reference::named(self.names.0).is_some(), self.agrees) {
             (true, _) => return String::new(),
             (false, (true, _)) => format!("shows the same as {}", self.names.0),
             (false, (_, true)) => format!("shows the same as {}", self.names.1),

@@ -278,7 +278,6 @@ fn differs(barrier: &MergeBarrier, new: &Vma, near: &Vma, chain: usize) -> bool 
         MergeBarrier::Policy { new: a, near: b } => (a, b) == (new.policy, near.policy) && a != b,
         MergeBarrier::Offset { lower, pages, upper } => lower.plus(pages) != upper,
         MergeBarrier::AnonVma => new.anon_vma != near.anon_vma && near.anon_vma.is_some(),
-        MergeBarrier::Chain => new.anon_vma == near.anon_vma,
         MergeBarrier::NotSingular { links, .. } => {
             usize::from(links) == chain
                 && links != 1

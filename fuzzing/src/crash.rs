@@ -77,8 +77,22 @@ macro_rules! parts {
             copy_vma "copy_vma"
             map "map"
             change "change"
+            invariant "invariant"
             unreachable_page "unreachable-page"
             missing_unreachable_page "missing-unreachable-page"
+        }
+    };
+}
+
+/// The objects that can leak.
+macro_rules! objects {
+    ($module:ident $class:literal) => {
+        functions! { $module $class;
+            page "page"
+            anon_vma "anon_vma"
+            vm_area_struct "vm_area_struct"
+            anon_vma_chain "anon_vma_chain"
+            mm_struct "mm_struct"
         }
     };
 }
@@ -180,6 +194,7 @@ families! {
     offset "offset": parts;
     anon_vma "anon-vma": parts;
     rmap_locks "rmap-locks": parts;
+    leak "leak": objects;
     accounting "accounting": parts;
     errno "errno": parts;
     bug_on "assertion": places;
@@ -248,10 +263,13 @@ mod tests {
     #[test]
     fn every_class_and_operation_ends_in_a_function_of_its_own() {
         let parts = Opcode::ALL.iter().map(|opcode| opcode.name());
-        let parts: Vec<&str> = parts.chain(["map", "change"]).collect();
-        let classes = Class::ALL.iter().filter(|class| **class != Class::Assertion);
+        let parts: Vec<&str> = parts.chain(["map", "change", "invariant"]).collect();
+        let classes =
+            Class::ALL.iter().filter(|class| !matches!(class, Class::Assertion | Class::Leak));
         own(classes.flat_map(|class| parts.iter().map(move |part| format!("{class}/{part}"))));
         own(["anon-vma/unreachable-page".into(), "anon-vma/copy_vma".into()]);
+        let objects = ["page", "anon_vma", "vm_area_struct", "anon_vma_chain", "mm_struct"];
+        own(objects.map(|object| format!("leak/{object}")));
     }
 
     #[test]
@@ -264,9 +282,15 @@ mod tests {
 
     #[test]
     fn what_is_known_has_a_function_and_what_is_not_foreseen_ends_in_its_class() {
-        let text = include_str!("../../corpus/known-v2.txt");
-        Known::parse(text).expect("a list");
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let lists = [
+            include_str!("../../corpus/known-v2.txt"),
+            include_str!("../../corpus/known-original.txt"),
+        ];
+        for list in lists {
+            Known::parse(list).expect("a list");
+        }
+        for line in lists.concat().lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             assert!(end(line.split(' ').next().expect("a signature")).1, "{line}");
         }
         let (flags, uffd) = (end("flags/unforeseen/x"), end("uffd/unforeseen/x"));

@@ -135,7 +135,6 @@ mod tests {
     use super::*;
     use crate::machines::MachineName;
     use vmadiff_candidate::Revision;
-    use vmadiff_lockstep::lockstep::Lockstep;
     use vmadiff_machine::Program;
 
     /// Returns the number of situations that `text` meets and that the programs before it did not
@@ -143,12 +142,12 @@ mod tests {
     fn new_situations(counters: &'static Counters, text: &str) -> usize {
         let program: Program = text.parse().expect("a program");
         let mut feedback = Feedback::new(counters);
-        let candidate = MachineName::Candidate(Revision::Fixed).build();
+        let mut lockstep = MachineName::Candidate(Revision::Fixed).judged();
         let known = || counters.iter().filter(|c| c.load(Ordering::Relaxed) > 0).count();
         let before = known();
         feedback.reset();
-        let found = Lockstep::new(MachineName::Reference.build(), candidate)
-            .run_with(&program, |step, seen, _| feedback.see(&program.ops[step], seen));
+        let found =
+            lockstep.run_with(&program, |step, seen, _| feedback.see(&program.ops[step], seen));
         assert!(found.is_none(), "{text}");
         known() - before
     }

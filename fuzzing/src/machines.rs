@@ -8,15 +8,19 @@ use std::str::FromStr;
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_faults::{FaultError, Faults, Flavour};
 use vmadiff_library::{Library, LoadError};
-use vmadiff_machine::{Limits, Machine, Observation, Op, Opcode};
-use vmadiff_reference::Reference;
+use vmadiff_lockstep::known::Known;
+use vmadiff_lockstep::lockstep::Lockstep;
+use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op, Opcode};
+use vmadiff_reference::later::Rules;
+use vmadiff_reference::{MENDED, Reference};
 
-/// A machine: `reference`, `candidate:REVISION`, `candidate:fixed+FAULT`, or `lib:PATH`.
+/// A machine: `reference`, `reference+RULE`, `candidate:REVISION`, `candidate:fixed+FAULT`, or
+/// `lib:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachineName {
-    /// The reference: Linux 5.2.1, and for copies the contract.
-    Reference,
-    /// The candidate, which follows the kernel's code, at a revision.
+    /// The original semantics, and for copies the contract; with these rules of later kernels.
+    Reference(Rules),
+    /// The kernel's code, at a revision.
     Candidate(Revision),
     /// The candidate at [`Revision::Fixed`] with a seeded fault: a library that is built from the
     /// patched candidate.
@@ -43,7 +47,12 @@ pub enum UnknownMachine {
     /// The name has a fault at a revision other than `fixed`.
     #[error("no machine is called `{0}`: only candidate:fixed can have a fault")]
     Revision(String),
-    /// No fault has this name, or the fault is not built.
+    /// It names a rule of later kernels that there is not.
+    #[error(
+        "no machine is called `reference+{0}`: expected rules that `vmadiff kernel --probe` lists, joined by +"
+    )]
+    Rule(String),
+    /// No fault has that name, or it is not built.
     #[error(transparent)]
     Fault(#[from] FaultError),
     /// The name has no path of a library.
@@ -58,11 +67,48 @@ fn revisions() -> String {
     Revision::ALL.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")
 }
 
+/// Two machines of any kind in lockstep.
+pub type Machines = Lockstep<Box<dyn Machine>, Box<dyn Machine>>;
+
+/// The reference of Linux 5.2.1.
+pub const REFERENCE: MachineName = MachineName::Reference(Rules::NONE);
+
 impl MachineName {
-    /// Returns a machine of this name, at the start of a program without limits.
+    /// Returns the machine that judges this one, where nobody names another: the reference of the
+    /// kernel that the machine is a version of. `candidate:fixed`, with a fault or without, has two
+    /// fixes of later kernels that the contract needs ([`MENDED`]); every other machine is taken for
+    /// Linux 5.2.1.
+    pub fn judge(&self) -> MachineName {
+        match self {
+            MachineName::Candidate(Revision::Fixed) | MachineName::Faulty { .. } => {
+                MachineName::Reference(MENDED)
+            }
+            _ => REFERENCE,
+        }
+    }
+
+    /// Returns the list of what the machine is known to do wrong: for `candidate:original`, what Linux
+    /// 5.2.1 does wrong. Empty for every other machine.
+    pub fn known(&self) -> Known {
+        const ORIGINAL: &str = include_str!("../../corpus/known-original.txt");
+        match self {
+            // A test reads the list as well.
+            MachineName::Candidate(Revision::Original) => {
+                Known::parse(ORIGINAL).unwrap_or_default()
+            }
+            _ => Known::default(),
+        }
+    }
+
+    /// Returns this machine beside its [judge](MachineName::judge).
+    pub fn judged(&self) -> Machines {
+        Lockstep::new(self.judge().build(), self.build())
+    }
+
+    /// A machine of that name, at the start of a program without limits.
     pub fn build(&self) -> Box<dyn Machine> {
         match *self {
-            MachineName::Reference => Box::new(Reference::new()),
+            MachineName::Reference(rules) => Box::new(Reference::with_rules(rules)),
             MachineName::Candidate(revision) => Box::new(Candidate::new(revision)),
             MachineName::Faulty { ref library, .. } => {
                 Box::new(Named { name: self.to_string(), machine: library.machine() })
@@ -98,8 +144,11 @@ impl MachineName {
         name: &str,
         load: impl FnOnce(&Path) -> Result<Library, LoadError>,
     ) -> Result<MachineName, UnknownMachine> {
-        if name == "reference" {
-            return Ok(MachineName::Reference);
+        if let Some(reference) = Reference::named(name) {
+            return Ok(MachineName::Reference(reference.rules()));
+        }
+        if let Some(rules) = name.strip_prefix("reference+") {
+            return Err(UnknownMachine::Rule(rules.to_owned()));
         }
         let unknown = || UnknownMachine::Name(name.to_owned());
         let candidate = name.strip_prefix("candidate:").ok_or_else(unknown)?;
@@ -143,6 +192,10 @@ impl Machine for Named {
     fn step(&mut self, op: &Op, seen: &mut Observation) {
         self.machine.step(op, seen);
     }
+
+    fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
+        self.machine.show_hidden(hidden)
+    }
 }
 
 /// Loads a library to run in a process of its own: this program, started with [`LIBRARY_WORKER`].
@@ -169,7 +222,7 @@ impl FromStr for MachineName {
 impl fmt::Display for MachineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MachineName::Reference => f.write_str("reference"),
+            MachineName::Reference(rules) => f.write_str(Reference::with_rules(*rules).name()),
             MachineName::Candidate(revision) => write!(f, "candidate:{}", revision.name()),
             MachineName::Faulty { fault, .. } => write!(f, "candidate:{}+{fault}", Revision::Fixed),
             MachineName::Library(library) => write!(f, "lib:{}", library.path().display()),
@@ -183,7 +236,8 @@ mod tests {
 
     #[test]
     fn every_machine_is_found_by_its_name_and_says_it() {
-        let machines = std::iter::once(MachineName::Reference)
+        let machines = [REFERENCE, MachineName::Reference(MENDED)]
+            .into_iter()
             .chain(Revision::ALL.iter().copied().map(MachineName::Candidate));
         for machine in machines {
             let name = machine.to_string();
@@ -193,6 +247,8 @@ mod tests {
         for name in [
             "",
             "candidate",
+            "reference+",
+            "reference+no-rule",
             "candidate:",
             "candidate:fixed+",
             "candidate:v2+ctx-kept",

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use vmadiff_lockstep::divergence::Signature;
+use vmadiff_lockstep::invariants::EVERY;
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::op::MAX_OPERANDS;
-use vmadiff_machine::{Limits, Machine, Op, Program, corpus};
+use vmadiff_machine::{Limits, Op, Program, corpus};
 
 use crate::feedback::{Counters, Feedback};
 use crate::machines::MachineName;
@@ -36,8 +37,7 @@ pub enum Stop {
     },
 }
 
-/// The two machines of an oracle.
-pub type Machines = Lockstep<Box<dyn Machine>, Box<dyn Machine>>;
+pub use crate::machines::Machines;
 
 /// The function that renders the report of a program's divergence. The fuzz target ends with the
 /// report.
@@ -59,7 +59,13 @@ impl Oracle {
             Some(machine) => machine.clone(),
             None => MachineName::Candidate(settings.revision),
         };
-        let lockstep = Lockstep::new(MachineName::Reference.build(), candidate.build());
+        // A library is taken for the revision that the settings name.
+        let judge = match &candidate {
+            MachineName::Library(_) => MachineName::Candidate(settings.revision).judge(),
+            candidate => candidate.judge(),
+        };
+        let mut lockstep = Lockstep::new(judge.build(), candidate.build());
+        lockstep.recount_every(EVERY);
         let feedback = Feedback::new(counters);
         Oracle { lockstep, render, settings, met: BTreeSet::new(), feedback }
     }

@@ -37,7 +37,9 @@ pub fn triage<L: Machine, R: Machine>(
     let mut groups: BTreeMap<(Class, Signature), (Vec<Program>, Vec<PathBuf>)> = BTreeMap::new();
     for (file, mut program) in programs {
         tick();
-        let Some(Divergence { class, signature, step }) = lockstep.run(&program) else { continue };
+        let Some(Divergence { class, signature, step, .. }) = lockstep.run(&program) else {
+            continue;
+        };
         program.ops.truncate(step + 1);
         let (shortest, files) = groups.entry((class, signature)).or_default();
         let at = shortest.partition_point(|other| other.ops.len() <= program.ops.len());

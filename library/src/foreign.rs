@@ -8,7 +8,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-use vmadiff_machine::abi::{NAME_BYTES, Observation, Op, RawLimits, VERSION};
+use vmadiff_machine::abi::{Hidden, NAME_BYTES, Observation, Op, RawLimits, VERSION};
 
 use crate::{Identity, LoadError};
 
@@ -24,6 +24,7 @@ struct Functions {
     operations: unsafe extern "C" fn(*const Raw) -> u64,
     reset: unsafe extern "C" fn(*mut Raw, *const RawLimits),
     step: unsafe extern "C" fn(*mut Raw, *const Op, *mut Observation),
+    hidden: Option<unsafe extern "C" fn(*mut Raw, *mut Hidden)>,
 }
 
 /// A library in this process.
@@ -66,6 +67,8 @@ impl Loaded {
             operations: function!("vmadiff_operations"),
             reset: function!("vmadiff_reset"),
             step: function!("vmadiff_step"),
+            // SAFETY: the type is that of the header. A library may lack this function.
+            hidden: unsafe { library.get(b"vmadiff_hidden\0") }.ok().map(|function| *function),
         };
         let machine = Instance::new(functions)
             .ok_or_else(|| LoadError::NoMachine { path: path.to_owned() })?;
@@ -117,6 +120,16 @@ impl Instance {
         // SAFETY: as for `reset`. Every bit pattern is an `Observation`, so reading the bytes that
         // the library wrote is sound.
         unsafe { (self.functions.step)(self.raw.as_ptr(), op, seen) }
+    }
+
+    /// Asks for the hidden state; a library without the function shows none.
+    pub(crate) fn hidden(&mut self, hidden: &mut Hidden) {
+        hidden.forget();
+        match self.functions.hidden {
+            // SAFETY: as for `step`. Every bit pattern is a `Hidden`.
+            Some(function) => unsafe { function(self.raw.as_ptr(), hidden) },
+            None => hidden.shown = 0,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vmadiff_machine::failure::Failure;
 use vmadiff_machine::observation::Event;
-use vmadiff_machine::{Limits, Machine, Observation, Op, Opcode, abi};
+use vmadiff_machine::{Hidden, Limits, Machine, Observation, Op, Opcode, abi};
 
 use crate::foreign::{Instance, Loaded};
 
@@ -13,12 +13,13 @@ pub(crate) struct InProcess {
     /// The machine; `None` if the library returned none for this program.
     instance: Option<Instance>,
     buffer: Box<abi::Observation>,
+    hidden: Box<abi::Hidden>,
 }
 
 impl InProcess {
     pub(crate) fn new(loaded: Arc<Loaded>) -> InProcess {
         let instance = loaded.instance();
-        InProcess { loaded, instance, buffer: abi::Observation::new() }
+        InProcess { loaded, instance, buffer: abi::Observation::new(), hidden: abi::Hidden::new() }
     }
 }
 
@@ -49,6 +50,12 @@ impl Machine for InProcess {
             self.buffer.forget_all();
             fail(seen, Failure::Nonsense(nonsense));
         }
+    }
+
+    fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
+        let Some(instance) = &mut self.instance else { return Err(Failure::NoMachine) };
+        instance.hidden(&mut self.hidden);
+        self.hidden.read(hidden).map_err(Failure::Nonsense)
     }
 }
 

@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use vmadiff_machine::abi::{self, NAME_BYTES, RawLimits};
 use vmadiff_machine::failure::Failure;
-use vmadiff_machine::{Limits, Machine, Observation, Op, Opcode};
+use vmadiff_machine::{Hidden, Limits, Machine, Observation, Op, Opcode};
 
 use crate::in_process::fail;
-use crate::wire::{self, READY, RESET, STEP};
+use crate::wire::{self, HIDDEN, READY, RESET, STEP};
 use crate::{DEFAULT_TIMEOUT, Identity, LoadError, TIMEOUT};
 
 /// The environment variable that is set for a worker: a worker starts no workers itself, whichever
@@ -226,11 +226,18 @@ pub(crate) struct Isolated {
     /// The failure of the present program.
     failure: Option<Failure>,
     buffer: Box<abi::Observation>,
+    hidden: Box<abi::Hidden>,
 }
 
 impl Isolated {
     pub(crate) fn new(starter: Arc<Starter>) -> Isolated {
-        Isolated { starter, worker: None, failure: None, buffer: abi::Observation::new() }
+        Isolated {
+            starter,
+            worker: None,
+            failure: None,
+            buffer: abi::Observation::new(),
+            hidden: abi::Hidden::new(),
+        }
     }
 
     fn worker(&mut self) -> Result<&mut Worker, Failure> {
@@ -253,6 +260,17 @@ impl Isolated {
         let Some(worker) = &mut self.worker else { return Err(Failure::NoWorker) };
         wire::receive(&mut self.buffer, |bytes| worker.fill(bytes))?;
         self.buffer.read(seen).map_err(Failure::Nonsense)
+    }
+
+    fn ask_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
+        let timeout = self.starter.timeout;
+        let worker = self.worker()?;
+        worker.deadline = Instant::now() + timeout;
+        worker.send(HIDDEN, &[])?;
+        self.hidden.forget();
+        let Some(worker) = &mut self.worker else { return Err(Failure::NoWorker) };
+        wire::receive_hidden(&mut self.hidden, |bytes| worker.fill(bytes))?;
+        self.hidden.read(hidden).map_err(Failure::Nonsense)
     }
 }
 
@@ -284,5 +302,16 @@ impl Machine for Isolated {
             (self.worker, self.failure) = (None, Some(failure));
             fail(seen, failure);
         }
+    }
+
+    fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
+        let answer = match self.failure {
+            Some(failure) => Err(failure),
+            None => self.ask_hidden(hidden),
+        };
+        if let Err(failure) = answer {
+            (self.worker, self.failure) = (None, Some(failure));
+        }
+        answer
     }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use bytemuck::{Zeroable as _, bytes_of_mut};
 use rustix::process::{Resource, Rlimit};
 use rustix::stdio;
-use vmadiff_machine::abi::{NAME_BYTES, Observation, Op, RawLimits};
+use vmadiff_machine::abi::{Hidden, NAME_BYTES, Observation, Op, RawLimits};
 
 use crate::foreign::{Instance, Loaded};
-use crate::wire::{self, READY, REFUSED, RESET, STEP};
+use crate::wire::{self, HIDDEN, READY, REFUSED, RESET, STEP};
 use crate::{LoadError, OUTPUT};
 
 /// The most memory that a worker may map, in bytes.
@@ -41,7 +41,7 @@ pub fn serve(path: &Path) -> io::Result<()> {
     output.write_all(&[&[READY][..], &name, &identity.operations.to_ne_bytes()].concat())?;
 
     let mut input = BufReader::new(input);
-    let (mut seen, mut answer) = (Observation::new(), Vec::new());
+    let (mut seen, mut hidden, mut answer) = (Observation::new(), Hidden::new(), Vec::new());
     loop {
         let mut tag = [0];
         if input.read(&mut tag)? == 0 {
@@ -62,8 +62,14 @@ pub fn serve(path: &Path) -> io::Result<()> {
                 wire::send(&seen, &mut answer);
                 output.write_all(&answer)?;
             }
+            HIDDEN => {
+                machine.hidden(&mut hidden);
+                answer.clear();
+                wire::send_hidden(&hidden, &mut answer);
+                output.write_all(&answer)?;
+            }
             other => {
-                let what = format!("a message begins with {other}: expected R or S");
+                let what = format!("a message begins with {other}: expected R, S or H");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
         }

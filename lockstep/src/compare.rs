@@ -12,8 +12,8 @@ use vmadiff_machine::{AddressSpace, Observation, Vma};
 pub enum Scope {
     /// All parts.
     Models,
-    /// The parts that golden traces record. Left out are committed memory, anonymous pages, events,
-    /// and whether the caller took the rmap locks.
+    /// What golden traces record: neither committed memory, nor page tables, nor events, nor
+    /// whether the rmap locks were taken.
     Recorded,
 }
 
@@ -201,7 +201,8 @@ impl Comparer {
     fn same_space(&mut self, process: usize, left: &AddressSpace, right: &AddressSpace) -> bool {
         left.alive == right.alive
             && left.counters == right.counters
-            && (self.scope == Scope::Recorded || left.anon_pages == right.anon_pages)
+            && (self.scope == Scope::Recorded
+                || (left.anon_pages, left.zero_pages) == (right.anon_pages, right.zero_pages))
             && left.vmas().len() == right.vmas().len()
             && left.vmas().iter().zip(right.vmas()).all(|(l, r)| {
                 self.same_vma(process, l, r) && self.same_anon_vma(process, (left, l), (right, r))
@@ -404,6 +405,7 @@ mod tests {
         ("counters.data_vm", true, |o| o.spaces[0].counters.data_vm = 1),
         ("counters.map_count", true, |o| o.spaces[0].counters.map_count = 1),
         ("anon_pages", false, |o| o.spaces[0].anon_pages = 2),
+        ("zero_pages", false, |o| o.spaces[0].zero_pages = 2),
         ("no VMA", true, |o| vmas(o, &[], &[])),
         ("two VMAs", true, |o| {
             let (lower, upper) = (vma(|v| v.end = Page(2)), vma(|v| v.start = Page(2)));

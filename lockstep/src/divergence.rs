@@ -11,6 +11,7 @@ use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES};
 use vmadiff_machine::{AddressSpace, Errno, Op, Opcode, VmFlags};
 
 use crate::compare::Bijection;
+use crate::invariants::{Broken, Side, UNREACHABLE, Violation};
 
 /// The class of a divergence: the part of the state in which two machines differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +36,9 @@ pub enum Class {
     AnonVma,
     /// The rmap locks: needed or not, or taken or not.
     RmapLocks,
-    /// The counters of an address space, or committed memory.
+    /// An object that is allocated and not in use.
+    Leak,
+    /// Counters.
     Accounting,
     /// The error of the call.
     Errno,
@@ -44,8 +47,8 @@ pub enum Class {
 }
 
 impl Class {
-    /// Every class. The four classes that the project was first asked to find come first.
-    pub const ALL: [Class; 11] = [
+    /// Every class, the four that were asked for by name first.
+    pub const ALL: [Class; 12] = [
         Class::Merge,
         Class::Flags,
         Class::Uffd,
@@ -54,6 +57,7 @@ impl Class {
         Class::Offset,
         Class::AnonVma,
         Class::RmapLocks,
+        Class::Leak,
         Class::Accounting,
         Class::Errno,
         Class::Assertion,
@@ -70,6 +74,7 @@ impl Class {
             Class::Offset => "offset",
             Class::AnonVma => "anon-vma",
             Class::RmapLocks => "rmap-locks",
+            Class::Leak => "leak",
             Class::Accounting => "accounting",
             Class::Errno => "errno",
             Class::Assertion => "assertion",
@@ -114,7 +119,8 @@ impl fmt::Display for Signature {
     }
 }
 
-/// The first difference between two machines in a run.
+/// The first operation after which two machines show different things, or one of them breaks an
+/// [invariant](crate::invariants).
 #[derive(Clone, Debug)]
 pub struct Divergence {
     /// The position in the program, counted from 0, of the operation after which the machines
@@ -124,6 +130,8 @@ pub struct Divergence {
     pub class: Class,
     /// The signature.
     pub signature: Signature,
+    /// The invariant that is broken; `None` where the machines differ.
+    pub broken: Option<Broken>,
 }
 
 impl Divergence {
@@ -141,7 +149,22 @@ impl Divergence {
         } else {
             format!("{class}/{detail}")
         };
-        Divergence { step, class, signature: Signature(signature) }
+        Divergence { step, class, signature: Signature(signature), broken: None }
+    }
+
+    /// The finding that a machine breaks an invariant after an operation.
+    pub(crate) fn broken(step: usize, violation: Violation, side: Side) -> Divergence {
+        let Violation { class, detail, text } = violation;
+        let broken = Some(Broken { side, text, at_teardown: false });
+        Divergence { step, class, signature: Signature(format!("{class}/{detail}")), broken }
+    }
+
+    /// The finding that the only machine reports an event; `None` where it reports none.
+    pub(crate) fn event(step: usize, seen: &Observation) -> Option<Divergence> {
+        let text = seen.events.first()?.to_string();
+        let Finding { class, detail, .. } = events(&Observation::default(), seen, |_| true)?;
+        let broken = Some(Broken { side: Side::Both, text, at_teardown: false });
+        Some(Divergence { step, class, signature: Signature(format!("{class}/{detail}")), broken })
     }
 }
 
@@ -226,7 +249,7 @@ fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -
             // A signature has no spaces: in the list of known divergences a space ends it.
             (Class::Assertion, format!("{side}{function}/{}", condition.replace(' ', "")))
         }
-        Event::UnreachablePage { .. } => (Class::AnonVma, format!("{side}unreachable-page")),
+        Event::UnreachablePage { .. } => (Class::AnonVma, format!("{side}{UNREACHABLE}")),
         Event::Library(failure) => {
             (Class::Assertion, format!("{side}library/{}", failure.detail()))
         }
@@ -406,6 +429,12 @@ fn anon_vmas(left: &Observation, right: &Observation) -> Option<Finding> {
         if l.anon_pages != r.anon_pages {
             let what = if r.anon_pages & !l.anon_pages != 0 { "kept" } else { "lost" };
             return finding(Class::AnonVma, format!("pages-{what}"));
+        }
+    }
+    for (l, r) in left.spaces.iter().zip(&right.spaces) {
+        if l.zero_pages != r.zero_pages {
+            let what = if r.zero_pages & !l.zero_pages != 0 { "kept" } else { "lost" };
+            return finding(Class::AnonVma, format!("zero-pages-{what}"));
         }
     }
     None

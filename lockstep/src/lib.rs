@@ -8,6 +8,7 @@
 pub mod compare;
 pub mod divergence;
 pub mod golden;
+pub mod invariants;
 pub mod known;
 pub mod lockstep;
 pub mod run;

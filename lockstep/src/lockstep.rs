@@ -1,32 +1,103 @@
-//! The lockstep: runs the same operations on two machines up to the first difference.
+//! Lockstep: two machines, the same operations, and the first difference, or the first invariant that
+//! one of them breaks.
 
-use vmadiff_machine::{Machine, Observation, Program};
+use std::num::NonZeroU32;
+
+use vmadiff_machine::op::MAX_OPERANDS;
+use vmadiff_machine::operand::MAX_PROCESSES;
+use vmadiff_machine::{Hidden, Machine, Observation, Op, Opcode, Program};
 
 use crate::compare::{Comparer, Scope};
-use crate::divergence::Divergence;
+use crate::divergence::{Class, Divergence};
+use crate::invariants::hidden::Recounter;
+use crate::invariants::shown::Shown;
+use crate::invariants::{Broken, Side, Violation, lost_page};
 
-/// Two machines that are driven together, and their last observations.
+/// Two machines that are driven together, or one alone, and what they showed last.
 ///
 /// One lockstep runs any number of programs, and reuses machines, observations and tables.
 pub struct Lockstep<L: Machine, R: Machine> {
-    left: L,
+    /// `None` where the right machine runs alone.
+    left: Option<L>,
     right: R,
     seen: (Observation, Observation),
     comparer: Comparer,
     /// The full comparison, by which `comparer` is checked.
     full: Option<Comparer>,
+    /// `None` where invariants are not checked.
+    invariants: Option<Invariants>,
+}
+
+/// The tables of the invariants.
+struct Invariants {
+    shown: Shown,
+    recounter: Recounter,
+    hidden: Hidden,
+    /// Whether every machine shows its hidden state, as far as is known.
+    all_show: bool,
+    /// The programs that were run to their end, and how many of them are between two recounts.
+    programs: u32,
+    every: NonZeroU32,
+}
+
+impl Invariants {
+    fn new() -> Invariants {
+        Invariants {
+            shown: Shown::default(),
+            recounter: Recounter::default(),
+            hidden: Hidden::default(),
+            all_show: true,
+            programs: 0,
+            every: NonZeroU32::MIN,
+        }
+    }
+
+    /// Recounts the hidden state of a machine.
+    fn recount(&mut self, machine: &mut impl Machine, seen: &Observation) -> Option<Violation> {
+        self.hidden.clear();
+        match machine.show_hidden(&mut self.hidden) {
+            Ok(true) => self.recounter.check(seen, &self.hidden),
+            Ok(false) => {
+                self.all_show = false;
+                None
+            }
+            Err(failure) => Some(Violation::failed(&failure)),
+        }
+    }
+}
+
+/// How far a program was run.
+enum End {
+    /// A finding.
+    Found(Divergence),
+    /// Both kernels died of the same thing.
+    Dead,
+    /// The last operation.
+    Done,
+}
+
+impl<R: Machine> Lockstep<R, R> {
+    /// Drives one machine alone: it is judged by the invariants, and by the events that it reports.
+    pub fn alone(machine: R) -> Lockstep<R, R> {
+        Lockstep::of(None, machine)
+    }
 }
 
 impl<L: Machine, R: Machine> Lockstep<L, R> {
-    /// Returns a lockstep of two machines. `left` is taken to be correct, and `right` is judged by
-    /// it.
+    /// Drives `left`, which is taken to be right, and `right`, which is judged by it. Both are judged
+    /// by the [invariants](crate::invariants).
     pub fn new(left: L, right: R) -> Lockstep<L, R> {
+        Lockstep::of(Some(left), right)
+    }
+
+    fn of(left: Option<L>, right: R) -> Lockstep<L, R> {
         Lockstep {
             left,
             right,
             seen: (Observation::default(), Observation::default()),
             comparer: Comparer::new(Scope::Models),
             full: None,
+            invariants: Some(Invariants::new()),
         }
     }
 
@@ -37,36 +108,100 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         self
     }
 
-    /// Runs a program up to the first difference, and returns the divergence. Operations that one
-    /// of the machines lacks are left out.
+    /// Recounts hidden state, and ends every process, after the first program from now on and then
+    /// after each `every`th: for runs of many programs. At the start that is every program.
+    pub fn recount_every(&mut self, every: NonZeroU32) {
+        if let Some(invariants) = &mut self.invariants {
+            (invariants.programs, invariants.every) = (0, every);
+        }
+    }
+
+    /// Leaves the invariants out: machines are only compared.
+    pub fn without_invariants(mut self) -> Lockstep<L, R> {
+        self.invariants = None;
+        self
+    }
+
+    /// Runs a program up to the first difference or broken invariant. Operations that one of the
+    /// machines lacks are left out.
     pub fn run(&mut self, program: &Program) -> Option<Divergence> {
         self.run_with(program, |_, _, _| ())
     }
 
-    /// Runs a program as [`Lockstep::run`] does. After each performed operation `watch` is called
-    /// with the operation's position in the program and both observations.
+    /// Runs a program up to the first difference or broken invariant, and shows `watch` each operation
+    /// that was performed, by its position, with both observations: those of the one machine twice
+    /// where it runs alone. The finding can be at an earlier operation than the last one shown.
     ///
     /// # Panics
     /// Panics if the [check](Lockstep::checked) by a full comparison finds the comparison wrong.
     pub fn run_with(
         &mut self,
         program: &Program,
-        mut watch: impl FnMut(usize, &Observation, &Observation),
+        watch: impl FnMut(usize, &Observation, &Observation),
     ) -> Option<Divergence> {
-        self.left.reset(&program.limits);
+        match self.perform(program, false, watch) {
+            End::Found(divergence) => return Some(divergence),
+            End::Dead => return None,
+            End::Done => {}
+        }
+        let last = program.ops.len().checked_sub(1)?;
+        let broken = self.at_end(last)?;
+        // The recount after each operation finds the one that broke the invariant.
+        match self.perform(program, true, |_, _, _| ()) {
+            End::Found(divergence) => Some(divergence),
+            _ => Some(broken),
+        }
+    }
+
+    /// Performs the operations, with a recount of hidden state after each where `recounts`.
+    fn perform(
+        &mut self,
+        program: &Program,
+        recounts: bool,
+        mut watch: impl FnMut(usize, &Observation, &Observation),
+    ) -> End {
         self.right.reset(&program.limits);
-        let (left, right) = (&mut self.seen.0, &mut self.seen.1);
-        left.reset();
-        right.reset();
-        self.comparer.reset();
-        if let Some(full) = &mut self.full {
-            full.reset();
+        self.seen.1.reset();
+        if let Some(left) = &mut self.left {
+            left.reset(&program.limits);
+            self.seen.0.reset();
+            self.comparer.reset();
+            if let Some(full) = &mut self.full {
+                full.reset();
+            }
+        }
+        if let Some(invariants) = &mut self.invariants {
+            invariants.shown.reset();
         }
         for (step, op) in program.ops.iter().enumerate() {
-            if !self.left.has(op.opcode()) || !self.right.has(op.opcode()) {
+            let has = |machine: &L| machine.has(op.opcode());
+            if !self.left.as_ref().is_none_or(has) || !self.right.has(op.opcode()) {
                 continue;
             }
-            self.left.step(op, left);
+            let found = self.step(step, op, &mut watch);
+            let found = found.or_else(|| recounts.then(|| self.recount(step)).flatten());
+            if let Some(divergence) = found {
+                return End::Found(divergence);
+            }
+            if self.seen.1.is_fatal() {
+                // Both kernels die of the same thing here: there is nothing further to compare.
+                return End::Dead;
+            }
+        }
+        End::Done
+    }
+
+    /// Performs one operation on both machines and judges what follows.
+    #[inline]
+    fn step(
+        &mut self,
+        step: usize,
+        op: &Op,
+        mut watch: impl FnMut(usize, &Observation, &Observation),
+    ) -> Option<Divergence> {
+        let (left, right) = (&mut self.seen.0, &mut self.seen.1);
+        if let Some(machine) = &mut self.left {
+            machine.step(op, left);
             self.right.step(op, right);
             watch(step, left, right);
             let same = self.comparer.same(left, right);
@@ -74,23 +209,99 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
                 assert_eq!(same, full.same_in_full(left, right), "comparing in part is wrong");
             }
             if !same {
-                return Some(Divergence::of(step, op, left, right));
+                let divergence = Divergence::of(step, op, left, right);
+                // A lost page is graver than the locks or the counters, in which the machines differ.
+                let lost = lost_page(right).filter(|_| self.invariants.is_some());
+                return match lost {
+                    Some(lost)
+                        if matches!(divergence.class, Class::RmapLocks | Class::Accounting) =>
+                    {
+                        Some(Divergence::broken(step, lost, Side::Both))
+                    }
+                    _ => Some(divergence),
+                };
             }
-            if left.is_fatal() {
-                // Neither kernel survives this operation, so nothing is left to compare.
-                return None;
+        } else {
+            self.right.step(op, right);
+            watch(step, right, right);
+            if let Some(divergence) = Divergence::event(step, right) {
+                return Some(divergence);
             }
         }
-        None
+        let invariants = self.invariants.as_mut()?;
+        let violation = match right.is_fatal() {
+            true => None,
+            false => invariants.shown.check(op, right).or_else(|| lost_page(right)),
+        };
+        violation.map(|violation| Divergence::broken(step, violation, Side::Both))
+    }
+
+    /// Recounts the hidden state of both machines.
+    fn recount(&mut self, step: usize) -> Option<Divergence> {
+        let invariants = self.invariants.as_mut()?;
+        let right = invariants.recount(&mut self.right, &self.seen.1);
+        let left = self.left.as_mut().and_then(|left| invariants.recount(left, &self.seen.0));
+        let side = match (&left, &right) {
+            (Some(_), None) => Side::Left,
+            (None, Some(_)) if self.left.is_some() => Side::Right,
+            _ => Side::Both,
+        };
+        right.or(left).map(|violation| Divergence::broken(step, violation, side))
+    }
+
+    /// Judges the end of a program: recounts hidden state, ends every process, and looks at what is
+    /// left.
+    fn at_end(&mut self, last: usize) -> Option<Divergence> {
+        let invariants = self.invariants.as_mut()?;
+        invariants.programs = invariants.programs.wrapping_add(1);
+        if !invariants.programs.wrapping_sub(1).is_multiple_of(invariants.every.get()) {
+            return None;
+        }
+        let found = self.recount(last);
+        if found.is_some() {
+            return found;
+        }
+        let lacks_exit = |left: &L| !left.has(Opcode::Exit);
+        if !self.right.has(Opcode::Exit) || self.left.as_ref().is_some_and(lacks_exit) {
+            return None;
+        }
+        let alive = (0..MAX_PROCESSES).filter(|&at| self.seen.1.spaces[at].alive);
+        let alive = alive.fold(0u8, |set, at| set | 1 << at);
+        let mut found = None;
+        for process in (0..MAX_PROCESSES as u8).filter(|process| alive >> process & 1 == 1) {
+            let mut operands = [0; MAX_OPERANDS];
+            operands[0] = process;
+            let exit = Op::from_bytes(Opcode::Exit, operands);
+            found = found.or_else(|| self.step(last, &exit, |_, _, _| ()));
+            if found.is_some() || self.seen.1.is_fatal() {
+                break;
+            }
+        }
+        let mut found = found.or_else(|| self.recount(last))?;
+        let differ =
+            || Broken { side: Side::Right, text: "the machines differ".into(), at_teardown: true };
+        found.broken.get_or_insert_with(differ).at_teardown = true;
+        Some(found)
     }
 
     /// Returns the observations of both machines after the last performed operation.
     pub fn seen(&self) -> (&Observation, &Observation) {
-        (&self.seen.0, &self.seen.1)
+        (if self.left.is_some() { &self.seen.0 } else { &self.seen.1 }, &self.seen.1)
     }
 
-    /// Returns the names of the machines, left and right.
+    /// The machines' names, left and right; the same twice where one machine runs alone.
     pub fn names(&self) -> (&str, &str) {
-        (self.left.name(), self.right.name())
+        let right = self.right.name();
+        (self.left.as_ref().map_or(right, Machine::name), right)
+    }
+
+    /// Whether one machine runs alone.
+    pub fn is_alone(&self) -> bool {
+        self.left.is_none()
+    }
+
+    /// Whether each machine has shown its hidden state so far, wherever it was asked for.
+    pub fn shows_hidden(&self) -> bool {
+        self.invariants.as_ref().is_none_or(|invariants| invariants.all_show)
     }
 }

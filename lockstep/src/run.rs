@@ -24,8 +24,10 @@ pub struct Run {
     pub program: Program,
     /// The names of the machines, left and right.
     pub names: (String, String),
-    /// The operations that were performed. Operations that one of the machines lacks, and
-    /// operations after a divergence, are left out.
+    /// One machine ran alone: both names are its name, and both observations of a step are its own.
+    pub alone: bool,
+    /// The operations that were performed: not those that one of the machines lacks, nor those
+    /// after a divergence.
     pub steps: Vec<Step>,
     /// The first divergence, if there is one. It is in the last of the steps.
     pub divergence: Option<Divergence>,
@@ -39,9 +41,12 @@ impl Run {
         let divergence = lockstep.run_with(program, |at, left, right| {
             steps.push(Step { at, left: left.clone(), right: right.clone() });
         });
+        // A recount at the end of the program can find that an earlier operation is to blame.
+        let last = divergence.as_ref().map_or(usize::MAX, |divergence| divergence.step);
+        steps.retain(|step: &Step| step.at <= last);
         let (left, right) = lockstep.names();
         let names = (left.to_owned(), right.to_owned());
-        Run { program: program.clone(), names, steps, divergence }
+        Run { program: program.clone(), names, alone: lockstep.is_alone(), steps, divergence }
     }
 
     /// Returns the operation of a step.

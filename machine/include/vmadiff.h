@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The C interface of a vmadiff machine, version 1.
+ * The C interface of a vmadiff machine, version 2.
  *
  * A machine is a model of the kernel's address spaces. It performs operations, such as mmap() or
  * fork(), and shows the state that follows. A shared library that defines the seven functions at
@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-#define VMADIFF_ABI_VERSION 1
+#define VMADIFF_ABI_VERSION 2
 
 /* Capacities. */
 #define VMADIFF_MAX_OPERANDS 7   /* operands of an operation */
@@ -39,6 +39,8 @@ extern "C" {
 #define VMADIFF_END_PAGES 128    /* one past the last page that can be mapped */
 #define VMADIFF_MAX_VMAS 128     /* VMAs of an address space */
 #define VMADIFF_MAX_CHAIN 8192   /* anon_vma_chain entries of an address space */
+#define VMADIFF_MAX_PAGES 1024   /* anonymous pages, and page table entries that map them */
+#define VMADIFF_MAX_ANON_VMAS 4096 /* anon_vmas */
 #define VMADIFF_MAX_EVENTS 1088  /* events of one operation */
 #define VMADIFF_MAX_OBJECT 65535 /* the largest number of an object */
 #define VMADIFF_NAME_BYTES 64    /* bytes of a machine's name, with the NUL */
@@ -241,9 +243,12 @@ struct vmadiff_space {
 	int64_t data_vm;   /* pages */
 	int64_t map_count; /* VMAs */
 	/* The pages whose page table entry maps an anonymous page: page n is bit n % 64 of word
-	 * n / 64. The zero page and pages of files are not in the set. */
+	 * n / 64. */
 	uint64_t anon_pages[2];
-	uint32_t alive;       /* 1; or 0 if no process has this index, and then all other fields are 0 */
+	/* The pages whose page table entry maps the zero page: private anonymous memory that was
+	 * read and not written. */
+	uint64_t zero_pages[2];
+	uint32_t alive;       /* 1, or 0 where no process has this index: then the rest is 0 */
 	uint32_t vma_count;   /* at most VMADIFF_MAX_VMAS */
 	uint32_t chain_count; /* the sum of chain_count of the VMAs; at most VMADIFF_MAX_CHAIN */
 	uint32_t reserved;    /* 0 */
@@ -300,6 +305,54 @@ struct vmadiff_observation {
 	struct vmadiff_space spaces[VMADIFF_MAX_PROCESSES];
 };
 
+/* A count of objects that the machine does not keep. */
+#define VMADIFF_NOT_COUNTED UINT32_MAX
+/* A counter that the machine does not model. */
+#define VMADIFF_NOT_MODELLED INT64_MIN
+
+/* An anonymous page. */
+struct vmadiff_anon_page {
+	uint64_t index;          /* page->index, in pages */
+	vmadiff_object number;   /* a number that no other page has at this time */
+	vmadiff_object anon_vma; /* page->mapping; 0 where that anon_vma was freed */
+	uint32_t map_count;      /* page table entries that map it, as the machine counts them */
+	uint32_t reserved;       /* 0 */
+};
+
+/* A page table entry that maps an anonymous page. */
+struct vmadiff_pte {
+	uint32_t process;
+	uint32_t page;       /* a page number */
+	vmadiff_object maps; /* the number of the anonymous page; 0 where that page was freed */
+};
+
+/* An anon_vma. */
+struct vmadiff_anon_vma {
+	int64_t degree;        /* degree: VMAs that have it as their own, and children; a root is its
+	                        * own child */
+	int64_t active_vmas;   /* num_active_vmas: those VMAs alone; or VMADIFF_NOT_MODELLED */
+	int64_t references;    /* refcount, or VMADIFF_NOT_MODELLED */
+	vmadiff_object id;     /* as in the last observation */
+	vmadiff_object parent; /* a root is its own; 0 where the parent was freed */
+	vmadiff_object root;   /* a root is its own; 0 where the root was freed */
+	uint32_t vmas;         /* VMAs whose chain has it (the entries of rb_root) */
+};
+
+/* The objects that no observation shows. vmadiff recounts them. */
+struct vmadiff_hidden {
+	uint32_t shown;          /* 1; or 0: the library shows none, and the rest is not read */
+	uint32_t page_count;     /* at most VMADIFF_MAX_PAGES */
+	uint32_t pte_count;      /* at most VMADIFF_MAX_PAGES */
+	uint32_t anon_vma_count; /* at most VMADIFF_MAX_ANON_VMAS */
+	uint32_t vmas;           /* vm_area_structs allocated, or VMADIFF_NOT_COUNTED */
+	uint32_t chain_entries;  /* anon_vma_chain entries allocated, or VMADIFF_NOT_COUNTED */
+	uint32_t mms;            /* mm_structs allocated, or VMADIFF_NOT_COUNTED */
+	uint32_t reserved;       /* 0 */
+	struct vmadiff_anon_page pages[VMADIFF_MAX_PAGES];
+	struct vmadiff_pte ptes[VMADIFF_MAX_PAGES];
+	struct vmadiff_anon_vma anon_vmas[VMADIFF_MAX_ANON_VMAS];
+};
+
 /* The state of one machine, of a type that the library chooses. */
 struct vmadiff_machine;
 
@@ -326,6 +379,10 @@ void vmadiff_reset(struct vmadiff_machine *machine, const struct vmadiff_limits 
  * only vmadiff_reset() or vmadiff_free() is called. */
 void vmadiff_step(struct vmadiff_machine *machine, const struct vmadiff_op *op,
 		  struct vmadiff_observation *seen);
+
+/* Optional. Writes the objects that no observation shows, as they are after the last operation.
+ * Without this function, the invariants of hidden state are not checked. */
+void vmadiff_hidden(struct vmadiff_machine *machine, struct vmadiff_hidden *hidden);
 
 #ifdef __cplusplus
 }

@@ -10,12 +10,16 @@
 //! `read`, and needs a new [`VERSION`].
 
 mod export;
+mod hidden;
 mod read;
 mod write;
 
 use bytemuck::{Pod, Zeroable};
 
 pub use export::Exported;
+pub use hidden::{
+    AnonPage, AnonVma, Hidden, MAX_ANON_VMAS, MAX_PAGES, NOT_COUNTED, NOT_MODELLED, Pte,
+};
 
 use crate::observation::ProcessSet;
 use crate::op::{MAX_OPERANDS, Opcode};
@@ -23,8 +27,8 @@ use crate::operand::{END_PAGES, MAX_PROCESSES};
 use crate::program::Limits;
 
 /// `VMADIFF_ABI_VERSION`.
-pub const VERSION: u32 = 1;
-/// `VMADIFF_MAX_VMAS`: one VMA for each page.
+pub const VERSION: u32 = 2;
+/// `VMADIFF_MAX_VMAS`: one VMA a page.
 pub const MAX_VMAS: usize = END_PAGES;
 /// `VMADIFF_MAX_CHAIN`.
 pub const MAX_CHAIN: usize = 8192;
@@ -162,7 +166,9 @@ pub struct Space {
     pub map_count: i64,
     /// The set of anonymous pages, the low half first.
     pub anon_pages: [u64; 2],
-    /// 1 if the process exists, otherwise 0.
+    /// A set of pages, the low half first.
+    pub zero_pages: [u64; 2],
+    /// 0 or 1.
     pub alive: u32,
     /// The number of VMAs, at most [`MAX_VMAS`].
     pub vma_count: u32,

@@ -68,6 +68,8 @@ pub enum Place {
     Head,
     /// An event, by its position, counted from 0.
     Event(u32),
+    /// The hidden state.
+    Hidden,
     /// The address space of a process.
     Space(u8),
     /// A VMA of a process, by its position, counted from 0.
@@ -78,6 +80,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Head => Ok(()),
+            Place::Hidden => f.write_str("hidden state: "),
             Place::Event(event) => write!(f, "event {event}: "),
             Place::Space(process) => write!(f, "process {process}: "),
             Place::Vma(process, vma) => write!(f, "process {process}, VMA {vma}: "),

@@ -45,6 +45,7 @@ pub mod corpus;
 pub mod errno;
 pub mod failure;
 pub mod flags;
+pub mod hidden;
 mod names;
 pub mod observation;
 pub mod op;
@@ -57,6 +58,7 @@ mod text;
 pub use errno::Errno;
 pub use failure::Failure;
 pub use flags::VmFlags;
+pub use hidden::Hidden;
 pub use observation::{
     AddressSpace, AnonVmaId, Assertion, CopyReport, Counters, Event, FileId, Object, Observation,
     PageSet, UffdId, Vma,
@@ -91,6 +93,18 @@ pub trait Machine {
     /// Only [`Machine::reset`] may be called after an observation that
     /// [is fatal](Observation::is_fatal).
     fn step(&mut self, op: &Op, seen: &mut Observation);
+
+    /// Fills `hidden`, which is empty, with the hidden state after the last operation, and returns
+    /// whether the machine shows it. By default a machine does not.
+    ///
+    /// The invariants of hidden state are checked on a machine that shows it. Nothing is asked after
+    /// an observation that [is fatal](Observation::is_fatal).
+    ///
+    /// # Errors
+    /// The [`Failure`] of a shared library.
+    fn show_hidden(&mut self, _hidden: &mut Hidden) -> Result<bool, Failure> {
+        Ok(false)
+    }
 }
 
 impl<M: Machine + ?Sized> Machine for Box<M> {
@@ -108,5 +122,9 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
 
     fn step(&mut self, op: &Op, seen: &mut Observation) {
         (**self).step(op, seen);
+    }
+
+    fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
+        (**self).show_hidden(hidden)
     }
 }

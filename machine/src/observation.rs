@@ -137,9 +137,12 @@ pub struct AddressSpace {
     pub alive: bool,
     /// The counters.
     pub counters: Counters,
-    /// The pages whose page table entry maps an anonymous page, that is, private memory that was
-    /// written. The zero page and pages of files are not in the set.
+    /// The pages whose page table entry maps an anonymous page: private memory that was written.
+    /// Entries that map the zero page or pages of files are not among them.
     pub anon_pages: PageSet,
+    /// The pages whose page table entry maps the zero page: private anonymous memory that was read and
+    /// not written.
+    pub zero_pages: PageSet,
     vmas: Vec<Vma>,
     chains: Vec<AnonVmaId>,
 }
@@ -151,6 +154,7 @@ impl AddressSpace {
         self.alive = false;
         self.counters = Counters::default();
         self.anon_pages = 0;
+        self.zero_pages = 0;
         self.vmas.clear();
         self.chains.clear();
     }

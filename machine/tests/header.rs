@@ -64,6 +64,10 @@ fn claims() -> Claims {
         ("BUG_ON", abi::BUG_ON.into()),
         ("WARN_ON", abi::WARN_ON.into()),
         ("UNREACHABLE_PAGE", abi::UNREACHABLE_PAGE.into()),
+        ("NOT_COUNTED", abi::NOT_COUNTED.into()),
+        ("NOT_MODELLED", abi::NOT_MODELLED as u64),
+        ("MAX_PAGES", abi::MAX_PAGES as u64),
+        ("MAX_ANON_VMAS", abi::MAX_ANON_VMAS as u64),
         ("FREED_VMA", 0),
         ("FREED_ANON_VMA", 1),
         ("FREED_MM", 2),
@@ -134,8 +138,15 @@ structs! {
         pgoff flags anon_vma file uffd chain_count start end policy close
     }
     "vmadiff_space" Space {
-        total_vm locked_vm data_vm map_count anon_pages alive vma_count chain_count reserved vmas
+        total_vm locked_vm data_vm map_count anon_pages zero_pages alive vma_count chain_count reserved vmas
         chain
+    }
+    "vmadiff_anon_page" AnonPage { index number anon_vma map_count reserved }
+    "vmadiff_pte" Pte { process page maps }
+    "vmadiff_anon_vma" AnonVma { degree active_vmas references id parent root vmas }
+    "vmadiff_hidden" Hidden {
+        shown page_count pte_count anon_vma_count vmas chain_entries mms reserved pages ptes
+        anon_vmas
     }
     "vmadiff_event" Event { kind object process page function text }
     "vmadiff_observation" Observation {

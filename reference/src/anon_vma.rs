@@ -1,6 +1,7 @@
 //! The identity of anonymous memory: the anon_vma and the chain of each VMA, and the life of an
 //! anon_vma: made, shared, reused, freed (`mm/rmap.c`).
 
+use vmadiff_machine::hidden::{self, Hidden};
 use vmadiff_machine::{AnonVmaId, VmFlags};
 
 use crate::chain::Chain;
@@ -59,12 +60,6 @@ impl AnonVmas {
     /// entries descends from a fork.
     pub(crate) fn is_singular(&self, chain: Chain) -> bool {
         chain.0.checked_sub(1).is_some_and(|at| self.links[at as usize].older == Chain::EMPTY)
-    }
-
-    /// Returns whether two VMAs have the same anon_vma, or none, and the same chain.
-    pub(crate) fn are_same(&self, a: &Vma, b: &Vma) -> bool {
-        a.anon_vma == b.anon_vma
-            && (a.chain == b.chain || self.chain(a.chain).eq(self.chain(b.chain)))
     }
 
     fn chain_of(&mut self, anon_vma: AnonVmaId, older: Chain) -> Chain {
@@ -152,7 +147,11 @@ impl AnonVmas {
     /// - a new one, at the head of the chain.
     ///
     /// With [`AnonVmaReuse`](later::Rule::AnonVmaReuse) an anon_vma is reused only if no VMA has it as
-    /// its own, and at most one child.
+    /// its own, and at most one child. Then all VMAs of one anon_vma have one chain. A VMA can get an
+    /// anon_vma in four ways: it is the first VMA of a new or a reused one; it shares the anon_vma of
+    /// a neighbour whose chain has one entry, as its own chain then has; it is a part, a copy or a
+    /// move of a VMA with that anon_vma; or it had none and takes in such a VMA. Each way but the
+    /// first gives it the chain of a VMA that has the anon_vma already.
     pub(crate) fn fork(&mut self, child: &mut Vma, parent: &Vma, later: &Later) -> bool {
         child.anon_vma = None;
         child.chain = Chain::EMPTY;
@@ -176,6 +175,30 @@ impl AnonVmas {
         }
         self.link(child);
         again.is_some()
+    }
+
+    /// Writes every anon_vma.
+    pub(crate) fn show(&self, hidden: &mut Hidden) {
+        for id in (0..self.records.len() as u32).map(AnonVmaId::new) {
+            let record = self.records[id.index()];
+            if record.vmas == 0 {
+                continue;
+            }
+            let parent = |id: AnonVmaId| self.records[id.index()].parent;
+            let mut root = id;
+            while parent(root) != root {
+                root = parent(root);
+            }
+            hidden.anon_vmas.push(hidden::AnonVma {
+                id,
+                parent: Some(record.parent),
+                root: Some(root),
+                degree: record.degree().into(),
+                active_vmas: Some(record.active.into()),
+                vmas: record.vmas,
+                references: None,
+            });
+        }
     }
 
     /// Returns every anon_vma: its number, the VMAs that hang on it, its degree, and its parent.

@@ -57,8 +57,7 @@ impl Syscall<'_> {
         source: &Source,
         kind: CopyKind,
     ) -> (usize, CopyReport) {
-        let origin = if kind == CopyKind::Move { Origin::Here } else { Origin::Copied };
-        let joined = self.join(copy, origin);
+        let joined = self.join(copy, Origin::Here);
         let merged = joined.map(|at| self.mm.vmas()[at]);
         let redirected = source.process == self.process
             && merged.is_some_and(|merged| merged.range.contains(source.vma.range.start));

@@ -1,13 +1,15 @@
 //! `fork` (`dup_mmap()` of `kernel/fork.c`) and `exit` (`exit_mmap()` of `mm/mmap.c`).
 
-use vmadiff_machine::operand::Process;
+use vmadiff_machine::operand::{END_PAGES, Page, Process};
 use vmadiff_machine::{Errno, VmFlags};
 
+use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
 use crate::chain::Chain;
 use crate::function::Function;
 use crate::later::{self, Later};
 use crate::mm::{Mm, Syscall};
+use crate::range::Range;
 use crate::refusal::{Limit, Refusal, Rule};
 use crate::vma::Vma;
 use crate::why::{ForkReason, ForkRule};
@@ -28,7 +30,7 @@ use crate::world::World;
 fn dup_mmap(
     parent: &Mm,
     child: &mut Mm,
-    anon_vmas: &mut AnonVmas,
+    (anon_vmas, anon_pages): (&mut AnonVmas, &mut AnonPages),
     later: &Later,
     mut found: impl FnMut(ForkReason),
 ) {
@@ -52,8 +54,8 @@ fn dup_mmap(
         } else {
             let reused = anon_vmas.fork(&mut vma, of, later);
             if of.anon_vma.is_some() {
-                *child.anon_pages_mut() |= parent.anon_pages() & of.range.set();
-                child.zero_pages |= parent.zero_pages & of.range.set();
+                anon_pages.share((parent, of.range), (child, of.range.start));
+                child.add_zero_pages(parent.zero_pages() & of.range.set());
                 found(ForkRule::Inherited { reused });
             } else {
                 found(ForkRule::NeverFaulted);
@@ -86,7 +88,8 @@ impl World {
         };
         let parent = usize::from(process.0);
         if let Ok([parent, child]) = self.mms.get_disjoint_mut([parent, child]) {
-            dup_mmap(parent, child, &mut self.anon_vmas, &self.later, |reason| {
+            let hung = (&mut self.anon_vmas, &mut self.anon_pages);
+            dup_mmap(parent, child, hung, &self.later, |reason| {
                 if let Some(why) = &mut self.why {
                     why.fork.push(reason);
                 }
@@ -99,6 +102,7 @@ impl World {
 impl Syscall<'_> {
     /// Ends the process and unmaps everything that it had mapped.
     pub(crate) fn exit(&mut self) {
+        self.anon_pages.zap(self.mm, Range { start: Page(0), end: Page(END_PAGES as u8) });
         self.drop_vmas(0..self.mm.vmas().len());
         self.mm.reset(false);
     }

@@ -59,7 +59,7 @@ fn check_mm(world: &World, mm: &Mm) {
             assert!(vma.anon_vma.is_some(), "anonymous pages need an anon_vma");
             assert!(!vma.flags.contains(VmFlags::VM_SHARED));
         }
-        if vma.range.set() & mm.zero_pages != 0 {
+        if vma.range.set() & mm.zero_pages() != 0 {
             assert!(vma.is_anonymous(), "the zero page is anonymous memory's");
         }
 
@@ -69,8 +69,8 @@ fn check_mm(world: &World, mm: &Mm) {
         assert_eq!(vma.uffd.is_some(), vma.flags.intersects(VmFlags::UFFD));
         assert!(vma.flags.contains(VmFlags::VM_SOFTDIRTY));
     }
-    assert_eq!((mm.anon_pages() | mm.zero_pages) & !mapped, 0, "no page without a VMA");
-    assert_eq!(mm.anon_pages() & mm.zero_pages, 0);
+    assert_eq!((mm.anon_pages() | mm.zero_pages()) & !mapped, 0, "no page without a VMA");
+    assert_eq!(mm.anon_pages() & mm.zero_pages(), 0);
 }
 
 /// The degree and the VMAs of each anon_vma equal a count, and none is kept without VMAs.

@@ -215,7 +215,7 @@ impl Rules {
 
     /// Returns the set with `rule`.
     #[must_use]
-    pub fn with(self, rule: Rule) -> Rules {
+    pub const fn with(self, rule: Rule) -> Rules {
         Rules(self.0 | 1 << rule as u32)
     }
 

@@ -19,6 +19,7 @@
 //! | changing part of a VMA; walking a range and its holes | `change.rs` |
 //! | the anon_vma of a VMA: shared, reused, freed | `anon_vma.rs`, `chain.rs` |
 //! | the pages that an access makes; populating | `pages.rs`, `shmem.rs` |
+//! | anonymous pages, and whether the reverse map finds them | `anon_page.rs` |
 //! | counters and limits | `accounting.rs` |
 //! | the attributes of a copied or moved VMA | `copy_vma.rs` |
 //! | the VMAs of a child | `fork.rs` |
@@ -28,6 +29,7 @@
 //! | the rules of later kernels | `later.rs`, and where each decision is made |
 
 mod accounting;
+mod anon_page;
 mod anon_vma;
 mod chain;
 mod change;
@@ -56,15 +58,18 @@ mod vma;
 pub mod why;
 mod world;
 
-pub use contract::CLEARED;
+pub use contract::{CLEARED, MENDED};
 pub use later::Rules;
 pub use range::Range;
 pub use refusal::Refusal;
 pub use why::Why;
 
-use vmadiff_machine::{Limits, Machine, Observation, Op};
+use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op};
 
 use world::World;
+
+/// The name of the machine without rules of later kernels.
+const NAME: &str = "reference";
 
 /// The specification, as a machine.
 ///
@@ -84,13 +89,14 @@ use world::World;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reference {
+    name: String,
     world: World,
 }
 
 impl Reference {
     /// Returns the machine at the start of a program without limits.
     pub fn new() -> Reference {
-        let mut reference = Reference { world: World::default() };
+        let mut reference = Reference { name: NAME.to_owned(), world: World::default() };
         reference.reset(&Limits::default());
         reference
     }
@@ -111,8 +117,31 @@ impl Reference {
     /// ```
     pub fn with_rules(rules: Rules) -> Reference {
         let mut reference = Reference::new();
+        reference.name = rules.iter().fold(NAME.to_owned(), |name, rule| name + "+" + rule.name());
         reference.world.later.hold = rules;
         reference
+    }
+
+    /// Returns the machine of that name: `reference`, and `+RULE` for each rule that holds.
+    ///
+    /// ```
+    /// use vmadiff_machine::Machine;
+    /// use vmadiff_reference::{MENDED, Reference};
+    ///
+    /// let name = "reference+anon-vma-reuse+uffd-offset";
+    /// assert_eq!(Reference::named(name).as_ref().map(Machine::name), Some(name));
+    /// assert_eq!(Reference::with_rules(MENDED).name(), name);
+    /// assert!(Reference::named("reference+no-such-rule").is_none());
+    /// ```
+    pub fn named(name: &str) -> Option<Reference> {
+        let mut parts = name.split('+');
+        let rules = (parts.next() == Some(NAME)).then(|| parts.map(later::Rule::named))?;
+        Some(Reference::with_rules(rules.collect::<Option<_>>()?))
+    }
+
+    /// Returns the rules that hold.
+    pub fn rules(&self) -> Rules {
+        self.world.later.hold
     }
 
     /// Returns the rules that the last operation applied: those that made it differ from 5.2.1.
@@ -150,6 +179,7 @@ impl Reference {
         let result = self.world.perform(op, &mut seen.copy);
         seen.result = result.map_err(|refusal| refusal.errno);
         self.world.show(seen);
+        self.world.find_lost_pages(&mut seen.events);
         result
     }
 }
@@ -162,7 +192,7 @@ impl Default for Reference {
 
 impl Machine for Reference {
     fn name(&self) -> &str {
-        "reference"
+        &self.name
     }
 
     fn reset(&mut self, limits: &Limits) {
@@ -172,5 +202,11 @@ impl Machine for Reference {
     fn step(&mut self, op: &Op, seen: &mut Observation) {
         // The result is in `seen`.
         let _ = self.perform(op, seen);
+    }
+
+    fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
+        self.world.anon_pages.show(&self.world.mms, hidden);
+        self.world.anon_vmas.show(hidden);
+        Ok(true)
     }
 }

@@ -13,8 +13,7 @@ use crate::why::{MergeBarrier, MergeDecision, Neighbour};
 /// The origin of a new range's attributes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The range is new, or this address space had the attributes until now: the only cases of the
-    /// original kernel.
+    /// The range changes its attributes, or is a copy or a move of another one.
     Here,
     /// `mmap` maps the range.
     Mapped,
@@ -23,8 +22,6 @@ pub(crate) enum Origin {
     ///
     /// [`MremapGrowMerges`]: later::Rule::MremapGrowMerges
     Grown,
-    /// The range is a copy: its source mapping stays mapped, in this address space or another one.
-    Copied,
 }
 
 impl Syscall<'_> {
@@ -38,10 +35,12 @@ impl Syscall<'_> {
     /// - The anon_vmas must be the same, or one of the two has none and `near` hangs on exactly one
     ///   (`is_mergeable_anon_vma()`). A VMA that descends from a fork hangs on more. A VMA that was
     ///   never faulted hangs on none, so it does not take in a range that was faulted.
-    /// - A [copy](crate::contract) must have the same chain as well: in a VMA that has its anon_vma
-    ///   and not its chain, its pages would not be found.
+    ///   VMAs with one anon_vma merge whatever their chains are. On 5.2.1 the chains can differ, and
+    ///   then pages of one VMA are not found through the chain of the other. With
+    ///   [`AnonVmaReuse`](later::Rule::AnonVmaReuse) they cannot: see
+    ///   [`AnonVmas::fork`](crate::anon_vma::AnonVmas::fork).
     /// - Where the left neighbour merges (`left`), the right one must fit it, too: their anon_vmas
-    ///   are the same or one has none. Here a chain of the original kernel does not matter.
+    ///   are the same or one has none.
     ///
     /// With [`MergeUnfaulted`](later::Rule::MergeUnfaulted) among `rules`, a neighbour that was never
     /// faulted takes in a faulted range if that range hangs on exactly one anon_vma. The range by
@@ -81,12 +80,8 @@ impl Syscall<'_> {
         }
         match (new.anon_vma, near.anon_vma) {
             (None, None) => {}
-            (Some(new), Some(near)) if new != near => found(B::AnonVma)?,
-            (Some(_), Some(_)) => {
-                if !self.have_one_anon_vma(new, near, origin) {
-                    found(B::Chain)?;
-                }
-            }
+            (Some(new), Some(near)) if new == near => {}
+            (Some(_), Some(_)) => found(B::AnonVma)?,
             _ if self.anon_vmas.is_singular(near.chain) => {}
             (Some(_), None)
                 if rules.has(later::Rule::MergeUnfaulted)
@@ -100,7 +95,7 @@ impl Syscall<'_> {
         if let Some(left) = left
             && left.anon_vma.is_some()
             && near.anon_vma.is_some()
-            && !self.have_one_anon_vma(left, near, origin)
+            && left.anon_vma != near.anon_vma
         {
             found(B::OtherNeighbour { left: left.range })?;
         }
@@ -109,13 +104,6 @@ impl Syscall<'_> {
 
     fn may_join(&self, vmas: (&Vma, &Vma, Option<&Vma>), how: (Origin, Rules)) -> bool {
         self.barriers(vmas, how, |_| ControlFlow::Break(())).is_continue()
-    }
-
-    fn have_one_anon_vma(&self, a: &Vma, b: &Vma, origin: Origin) -> bool {
-        match origin {
-            Origin::Copied => self.anon_vmas.are_same(a, b),
-            _ => a.anon_vma == b.anon_vma,
-        }
     }
 
     /// Returns the indices of the VMAs that end where `range` begins and begin where it ends. The
@@ -182,6 +170,7 @@ impl Syscall<'_> {
         }
         let target = left.or(right)?;
 
+        self.mm.may_lose_pages = true;
         let right = right.map(|at| self.mm.vmas()[at]);
         let giver = right.filter(|vma| left.is_some() && vma.anon_vma.is_some()).unwrap_or(*new);
         let vma = self.mm.vma_mut(target);

@@ -4,6 +4,7 @@
 use vmadiff_machine::operand::{END_PAGES, Len, MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Errno, Limits, PageSet, UffdId};
 
+use crate::anon_page::{AnonPages, PageNumbers, no_pages};
 use crate::anon_vma::AnonVmas;
 use crate::function::Function;
 use crate::later::Later;
@@ -22,9 +23,13 @@ pub(crate) struct Mm {
     vmas: Vec<Vma>,
     /// The pages whose page table entry maps an anonymous page.
     anon_pages: PageSet,
+    /// The anonymous page of each entry of `anon_pages`.
+    pub(crate) page_numbers: PageNumbers,
+    /// The operation may have lost pages to the reverse map.
+    pub(crate) may_lose_pages: bool,
     /// The pages whose page table entry maps the zero page. Entries that map pages of files are not
     /// kept: with such an entry a fault need not look into the page cache, where the page is anyway.
-    pub(crate) zero_pages: PageSet,
+    zero_pages: PageSet,
     /// The userfaultfd contexts that its process has opened.
     pub(crate) uffd: [Option<UffdId>; 2],
     /// The pages by which `locked_vm` differs from a count: kernels with `MREMAP_DONTUNMAP` unlock a
@@ -43,7 +48,12 @@ impl Mm {
     #[inline]
     pub(crate) fn reset(&mut self, alive: bool) {
         self.vmas.clear();
-        *self = Mm { alive, vmas: std::mem::take(&mut self.vmas), changed: true, ..Mm::default() };
+        let (vmas, page_numbers) =
+            (std::mem::take(&mut self.vmas), std::mem::take(&mut self.page_numbers));
+        *self = Mm { alive, vmas, page_numbers, changed: true, ..Mm::default() };
+        if self.page_numbers.is_empty() {
+            self.page_numbers = no_pages();
+        }
     }
 
     pub(crate) fn vmas(&self) -> &[Vma] {
@@ -59,9 +69,33 @@ impl Mm {
         self.anon_pages
     }
 
-    pub(crate) fn anon_pages_mut(&mut self) -> &mut PageSet {
+    pub(crate) fn zero_pages(&self) -> PageSet {
+        self.zero_pages
+    }
+
+    /// Adds entries that map the zero page.
+    pub(crate) fn add_zero_pages(&mut self, pages: PageSet) {
+        self.changed |= pages != 0;
+        self.zero_pages |= pages;
+    }
+
+    /// Empties entries that map the zero page.
+    pub(crate) fn drop_zero_pages(&mut self, pages: PageSet) {
+        self.changed |= self.zero_pages & pages != 0;
+        self.zero_pages &= !pages;
+    }
+
+    /// Adds entries that map anonymous pages; their `page_numbers` are set.
+    pub(crate) fn add_anon_pages(&mut self, pages: PageSet) {
         self.changed = true;
-        &mut self.anon_pages
+        self.may_lose_pages = true;
+        self.anon_pages |= pages;
+    }
+
+    /// Empties entries that map anonymous pages.
+    pub(crate) fn drop_anon_pages(&mut self, pages: PageSet) {
+        self.changed |= self.anon_pages & pages != 0;
+        self.anon_pages &= !pages;
     }
 
     /// Returns the index of the first VMA that ends after `page` (`find_vma()`); the number of VMAs
@@ -133,6 +167,7 @@ pub(crate) struct Syscall<'a> {
     pub(crate) process: Process,
     pub(crate) mm: &'a mut Mm,
     pub(crate) anon_vmas: &'a mut AnonVmas,
+    pub(crate) anon_pages: &'a mut AnonPages,
     pub(crate) shmem: &'a mut Shmem,
     pub(crate) limits: &'a Limits,
     pub(crate) later: &'a Later,

@@ -70,7 +70,8 @@ impl Syscall<'_> {
     /// Makes `page` of the VMA at `at` present for reading or writing (`handle_mm_fault()`).
     /// Permissions have been checked.
     ///
-    /// - An anonymous page that is present serves every access. Any other present page serves reads.
+    /// - An anonymous page that is present serves every access; a write may copy it
+    ///   ([`Syscall::write_anon_page`]). Any other present page serves reads.
     /// - A write to private memory needs an anonymous page, and the VMA an anon_vma for it. The VMA
     ///   gets the anon_vma first (`do_anonymous_page()`, `do_cow_fault()`, `wp_page_copy()`), and
     ///   keeps it if the fault then fails.
@@ -81,12 +82,15 @@ impl Syscall<'_> {
     /// - The device has all its pages from the start.
     fn fault(&mut self, at: usize, page: Page, write: bool) -> Result<(), Fault> {
         let bit = 1 << page.0;
-        if self.mm.anon_pages() & bit != 0 {
-            return Ok(());
-        }
         let vma = self.mm.vmas()[at];
         let copy = write && !vma.flags.contains(VmFlags::VM_SHARED);
-        if vma.has_close() || (!copy && self.mm.zero_pages & bit != 0) {
+        if self.mm.anon_pages() & bit != 0 {
+            if copy {
+                self.write_anon_page(at, page);
+            }
+            return Ok(());
+        }
+        if vma.has_close() || (!copy && self.mm.zero_pages() & bit != 0) {
             return Ok(());
         }
         if copy {
@@ -95,11 +99,11 @@ impl Syscall<'_> {
         let watched = vma.uffd.is_some();
         match vma.file {
             None => {
-                if watched && self.mm.zero_pages & bit == 0 {
+                if watched && self.mm.zero_pages() & bit == 0 {
                     return Err(Fault::Waits);
                 }
                 if !copy {
-                    self.mm.zero_pages |= bit;
+                    self.mm.add_zero_pages(bit);
                 }
             }
             Some(file) => {
@@ -113,8 +117,8 @@ impl Syscall<'_> {
             }
         }
         if copy {
-            self.mm.zero_pages &= !bit;
-            *self.mm.anon_pages_mut() |= bit;
+            self.mm.drop_zero_pages(bit);
+            self.add_anon_page(at, page);
         }
         Ok(())
     }
@@ -197,9 +201,7 @@ impl Syscall<'_> {
 
     /// Empties the page tables of `range` (`zap_page_range()`).
     pub(crate) fn zap(&mut self, range: Range) {
-        self.mm.zero_pages &= !range.set();
-        if self.mm.anon_pages() & range.set() != 0 {
-            *self.mm.anon_pages_mut() &= !range.set();
-        }
+        self.mm.drop_zero_pages(range.set());
+        self.anon_pages.zap(self.mm, range);
     }
 }

@@ -133,8 +133,6 @@ pub enum MergeBarrier {
     },
     /// Both have an anon_vma, and not the same one.
     AnonVma,
-    /// A copy and its neighbour have the same anon_vma and different chains.
-    Chain,
     /// One of the two has no anon_vma, and the neighbour does not hang on exactly one.
     NotSingular {
         /// The one without an anon_vma: the new range or the neighbour.

@@ -3,6 +3,7 @@
 use vmadiff_machine::operand::Process;
 use vmadiff_machine::{Errno, Limits, Observation};
 
+use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
 use crate::later::{Later, Rules};
 use crate::mm::{Mm, Mms, Syscall};
@@ -16,6 +17,7 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) mms: Mms,
     pub(crate) anon_vmas: AnonVmas,
+    pub(crate) anon_pages: AnonPages,
     pub(crate) shmem: Shmem,
     /// The number of userfaultfd contexts that have been opened.
     pub(crate) uffds: u32,
@@ -32,8 +34,10 @@ impl World {
         for (at, mm) in self.mms.iter_mut().enumerate() {
             mm.reset(at == 0);
             mm.changed = false;
+            mm.may_lose_pages = false;
         }
         self.anon_vmas.reset();
+        self.anon_pages.reset();
         self.shmem.reset();
         self.uffds = 0;
         self.later.applied.set(Rules::NONE);
@@ -51,6 +55,7 @@ impl World {
             process,
             mm: &mut self.mms[usize::from(process.0)],
             anon_vmas: &mut self.anon_vmas,
+            anon_pages: &mut self.anon_pages,
             shmem: &mut self.shmem,
             limits: &self.limits,
             later: &self.later,
@@ -92,6 +97,7 @@ impl World {
             space.alive = mm.alive;
             space.counters = counters;
             space.anon_pages = mm.anon_pages();
+            space.zero_pages = mm.zero_pages();
             for vma in mm.vmas() {
                 space.push(vma.shown(), self.anon_vmas.chain(vma.chain));
             }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use vmadiff::input::Format;
 
 use super::files::{To, load, write};
-use super::machines::Machines;
+use super::machines::{Machines, sides};
 
 /// Shrink a divergence to the fewest and simplest operations with the same signature
 #[derive(clap::Args)]
@@ -35,8 +35,8 @@ pub(crate) fn run(Args { file, output, to, force, machines }: &Args) -> anyhow::
     let (program, format) = load(file)?;
     let Some((small, divergence)) = vmadiff::minimize::minimize(&program, |p| lockstep.run(p))
     else {
-        let (left, right) = lockstep.names();
-        bail!("{}: nothing to minimize: no divergence between {left} and {right}", file.display());
+        let sides = sides(&lockstep);
+        bail!("{}: nothing to minimize: no divergence {sides}", file.display());
     };
     write(output, &to.map_or(format, Format::from).encode(&small), *force)?;
     writeln!(

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stdout};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use vmadiff::divergence::Signature;
+use vmadiff::invariants::EVERY;
 use vmadiff::known::Known;
 use vmadiff::oracle;
 use vmadiff::random::Walk;
@@ -12,7 +14,8 @@ use vmadiff::row::Row;
 use vmadiff::text::Look;
 use vmadiff_machine::Program;
 
-use super::machines::Machines;
+use super::files::known;
+use super::machines::{Machines, sides};
 use super::progress::progress;
 use super::rows::{row, table};
 
@@ -20,6 +23,8 @@ use super::rows::{row, table};
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vmadiff random --operations 100000000 --right candidate:fixed
+
+  vmadiff random --alone candidate:original
 
 To find bugs, use ci/fuzz: it is faster, because it has feedback and uses all cores. This command is
 a soak test, whose programs are the same for the same seed on every machine.")]
@@ -33,6 +38,13 @@ pub(crate) struct Args {
     /// Make no copies between address spaces
     #[arg(long)]
     no_copies: bool,
+    /// Recount hidden state and end every process after each so many programs
+    #[arg(long, value_name = "PROGRAMS", default_value_t = EVERY)]
+    recount_every: NonZeroU32,
+    /// A list of known divergences: they are shown, but do not count as found. Without it, for
+    /// candidate:original beside another machine: corpus/known-original.txt
+    #[arg(long, value_name = "FILE")]
+    known: Option<PathBuf>,
     #[command(flatten)]
     machines: Machines,
 }
@@ -44,6 +56,12 @@ const WALK: &str = "(random)";
 pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
     let operations = args.operations;
     let mut lockstep = args.machines.lockstep();
+    let known = match &args.known {
+        Some(file) => known(Some(file))?,
+        None if lockstep.is_alone() => Known::default(),
+        None => args.machines.judged().known(),
+    };
+    lockstep.recount_every(args.recount_every);
     let mut walk = Walk::new(args.seed);
     let (mut run, mut programs, mut diverged) = (0, 0u64, 0u64);
     let mut first: BTreeMap<Signature, Program> = BTreeMap::new();
@@ -69,17 +87,28 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
         }
     }
     bar.finish_and_clear();
+    lockstep.recount_every(NonZeroU32::MIN);
     let count = first.len();
     let programs_found = first.into_values().map(|program| (PathBuf::from(WALK), program));
     let groups = vmadiff::triage::triage(&mut lockstep, programs_found, || ());
-    let rows: Vec<Row> = groups.iter().map(|group| row(group, &Known::default(), None)).collect();
+    let rows: Vec<Row> = groups.iter().map(|group| row(group, &known, None)).collect();
     let mut out = stdout().lock();
     table(&mut out, &rows, &groups, &mut lockstep, look)?;
-    let (left, right) = lockstep.names();
+    let listed = rows.iter().filter(|row| row.known.is_some()).count();
     writeln!(
         out,
-        "{run} operations, {programs} programs: {diverged} diverge between {left} and {right}, \
-         {count} distinct divergences"
+        "{run} operations, {programs} programs: {diverged} diverge {}, {count} distinct \
+         divergences{}{}",
+        sides(&lockstep),
+        match (listed, &args.known) {
+            (0, _) => String::new(),
+            (listed, Some(file)) => format!(", {listed} listed in {}", file.display()),
+            (listed, None) => format!(", {listed} listed in corpus/known-original.txt"),
+        },
+        match lockstep.shows_hidden() {
+            true => "",
+            false => "; invariants of hidden state are not checked: a machine does not show it",
+        },
     )?;
-    Ok(count > 0)
+    Ok(count > listed)
 }

@@ -10,7 +10,7 @@ use vmadiff::run::Run;
 use vmadiff::text::{self, Look};
 use vmadiff::triage::Group;
 
-use super::machines::Boxed;
+use vmadiff::machines::Machines as Boxed;
 
 /// Returns the groups as a table, followed by the program, reason and drawing of each group.
 pub(crate) fn table(

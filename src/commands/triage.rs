@@ -10,7 +10,7 @@ use vmadiff::sarif::sarif;
 use vmadiff::text::Look;
 
 use super::files::{known, programs, write, write_all};
-use super::machines::Machines;
+use super::machines::{Machines, sides};
 use super::progress::progress;
 use super::rows::{row, table};
 
@@ -92,11 +92,11 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
         writeln!(out)?;
     } else {
         table(&mut out, &rows, &groups, &mut lockstep, look)?;
-        let (left, right) = lockstep.names();
         writeln!(
             out,
-            "{} distinct divergences between {left} and {right} in {count} programs{}",
+            "{} distinct divergences {} in {count} programs{}",
             rows.len(),
+            sides(&lockstep),
             if skipped > 0 { format!(", {skipped} files skipped") } else { String::new() }
         )?;
     }

@@ -46,21 +46,11 @@ impl Case<'_> {
                 format!("vm_pgoff does not run on: {lower} + {pages} is not {upper}")
             }
             MergeBarrier::AnonVma => "their anon_vmas differ".into(),
-            MergeBarrier::Chain => {
-                let space = &self.before.spaces[index(of.process)];
-                let text = space.vma_at(near.start).map_or_else(String::new, |vma| {
-                    format!(" ({near} has {})", self.painter.anon_vma_text(space, vma, true))
-                });
-                format!(
-                    "they have one anon_vma, but their chains differ{text}: a page of the one would \
-                     not be found through the other's"
-                )
-            }
             MergeBarrier::NotSingular { unfaulted, links } => format!(
                 "{unfaulted} has no anon_vma, and {near} hangs on {links}, not on exactly one"
             ),
             MergeBarrier::OtherNeighbour { left } => {
-                format!("its anon_vma or chain is not that of {left}, which merges")
+                format!("its anon_vma is not that of {left}, which merges")
             }
         }
     }

@@ -1,21 +1,23 @@
 //! The export of a Rust machine through the C interface.
 
-use super::{NAME_BYTES, Observation, Op, RawLimits, put_text};
+use super::{Hidden, NAME_BYTES, Observation, Op, RawLimits, put_text};
 use crate::op::Opcode;
 use crate::program::Limits;
-use crate::{Errno, Machine, observation};
+use crate::{Errno, Machine, hidden, observation};
 
 /// A machine that a shared library exports, and its last observation: the `struct vmadiff_machine`
 /// of the header.
 pub struct Exported {
     machine: Box<dyn Machine>,
     seen: observation::Observation,
+    hidden: hidden::Hidden,
 }
 
 impl Exported {
     /// Returns `machine` in the form that the exported functions take.
     pub fn new(machine: impl Machine + 'static) -> Exported {
-        Exported { machine: Box::new(machine), seen: observation::Observation::default() }
+        let (seen, hidden) = (observation::Observation::default(), hidden::Hidden::default());
+        Exported { machine: Box::new(machine), seen, hidden }
     }
 
     /// Writes the machine's name (`vmadiff_name()`). A name that is too long is cut.
@@ -46,6 +48,14 @@ impl Exported {
             }
         }
         seen.write(&self.seen);
+    }
+
+    /// `vmadiff_hidden()`.
+    pub fn hidden(&mut self, hidden: &mut Hidden) {
+        self.hidden.clear();
+        // A machine that runs another library, which fails, shows nothing.
+        let shown = self.machine.show_hidden(&mut self.hidden);
+        hidden.write(shown.unwrap_or(false).then_some(&self.hidden));
     }
 }
 
@@ -113,6 +123,11 @@ macro_rules! export_machine {
                 seen: &mut abi::Observation,
             ) {
                 machine.step(op, seen);
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn vmadiff_hidden(machine: &mut abi::Exported, hidden: &mut abi::Hidden) {
+                machine.hidden(hidden);
             }
         };
     };

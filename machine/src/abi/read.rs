@@ -151,15 +151,17 @@ impl Space {
             data_vm: self.data_vm,
             map_count: self.map_count,
         };
-        let anon_pages = u128::from(self.anon_pages[0]) | u128::from(self.anon_pages[1]) << 64;
+        let set = |words: [u64; 2]| u128::from(words[0]) | u128::from(words[1]) << 64;
+        let (anon_pages, zero_pages) = (set(self.anon_pages), set(self.zero_pages));
         if self.alive == 0 {
             let is_empty = counters == Counters::default()
-                && anon_pages == 0
+                && anon_pages | zero_pages == 0
                 && self.vma_count == 0
                 && self.chain_count == 0;
             return if is_empty { Ok(()) } else { wrong("alive", 0, "1, since the rest is not 0") };
         }
-        (to.alive, to.counters, to.anon_pages) = (true, counters, anon_pages);
+        (to.alive, to.counters) = (true, counters);
+        (to.anon_pages, to.zero_pages) = (anon_pages, zero_pages);
         let chain = &self.chain[..self.chain_count as usize];
         let vmas = &self.vmas[..self.vma_count as usize];
         let is_number = |id: &u32| id.wrapping_sub(1) < MAX_OBJECT;

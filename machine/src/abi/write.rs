@@ -77,6 +77,7 @@ impl Space {
         (self.total_vm, self.locked_vm) = (counters.total_vm, counters.locked_vm);
         (self.data_vm, self.map_count) = (counters.data_vm, counters.map_count);
         self.anon_pages = [space.anon_pages as u64, (space.anon_pages >> 64) as u64];
+        self.zero_pages = [space.zero_pages as u64, (space.zero_pages >> 64) as u64];
         (self.alive, self.reserved) = (space.alive.into(), 0);
         (self.vma_count, self.chain_count) =
             (space.vmas().len() as u32, space.chains().len() as u32);

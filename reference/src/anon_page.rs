@@ -1,0 +1,191 @@
+//! Anonymous pages, and whether the reverse map finds them (point 9 of the contract).
+//!
+//! A page is found by a walk from its anon_vma (`rmap_walk_anon()`): each VMA that hangs on the anon_vma
+//! is asked for the one address at which it has the page's index (`vma_address()`). A page is lost
+//! where the VMA that maps it does not hang on the page's anon_vma, or has another index at the address
+//! of the page.
+
+use vmadiff_machine::hidden::{self, Hidden, Pte};
+use vmadiff_machine::operand::{END_PAGES, Page, PageOffset, Process};
+use vmadiff_machine::{AnonVmaId, Event, PageSet};
+
+use crate::anon_vma::AnonVmas;
+use crate::mm::{Mm, Syscall};
+use crate::range::Range;
+use crate::world::World;
+
+/// The number of an anonymous page.
+pub(crate) type PageNumber = u16;
+
+/// The anonymous page that each page table entry maps, where it maps one.
+pub(crate) type PageNumbers = Vec<PageNumber>;
+
+/// Returns page table entries that map no page.
+pub(crate) fn no_pages() -> PageNumbers {
+    vec![0; END_PAGES]
+}
+
+#[derive(Clone, Copy, Debug)]
+struct AnonPage {
+    anon_vma: AnonVmaId,
+    index: PageOffset,
+    /// The page table entries that map the page. At 0 the page is freed.
+    mapped: u16,
+}
+
+/// Every anonymous page.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnonPages {
+    pages: Vec<AnonPage>,
+    free: Vec<PageNumber>,
+}
+
+impl AnonPages {
+    pub(crate) fn reset(&mut self) {
+        self.pages.clear();
+        self.free.clear();
+    }
+
+    /// Makes a page that one page table entry maps.
+    fn make(&mut self, anon_vma: AnonVmaId, index: PageOffset) -> PageNumber {
+        let page = AnonPage { anon_vma, index, mapped: 1 };
+        match self.free.pop() {
+            Some(number) => {
+                self.pages[usize::from(number)] = page;
+                number
+            }
+            None => {
+                self.pages.push(page);
+                (self.pages.len() - 1) as PageNumber
+            }
+        }
+    }
+
+    /// Counts one page table entry less.
+    fn unmap(&mut self, number: PageNumber) {
+        let page = &mut self.pages[usize::from(number)];
+        page.mapped -= 1;
+        if page.mapped == 0 {
+            self.free.push(number);
+        }
+    }
+
+    /// Empties the page table entries of `range`.
+    pub(crate) fn zap(&mut self, mm: &mut Mm, range: Range) {
+        for page in bits(mm.anon_pages() & range.set()) {
+            self.unmap(mm.page_numbers[page]);
+        }
+        mm.drop_anon_pages(range.set());
+    }
+
+    /// Maps the anonymous pages of `from` at `to` in the same address space as well.
+    pub(crate) fn share_within(&mut self, mm: &mut Mm, from: Range, to: Page) {
+        let set = mm.anon_pages() & from.set();
+        for page in bits(set) {
+            let number = mm.page_numbers[page];
+            self.pages[usize::from(number)].mapped += 1;
+            mm.page_numbers[page - usize::from(from.start.0) + usize::from(to.0)] = number;
+        }
+        mm.add_anon_pages(set >> from.start.0 << to.0);
+    }
+
+    /// Maps the anonymous pages of `from` in another address space, at `to`.
+    pub(crate) fn share(&mut self, (src, from): (&Mm, Range), (dst, to): (&mut Mm, Page)) {
+        let set = src.anon_pages() & from.set();
+        for page in bits(set) {
+            let number = src.page_numbers[page];
+            self.pages[usize::from(number)].mapped += 1;
+            dst.page_numbers[page - usize::from(from.start.0) + usize::from(to.0)] = number;
+        }
+        dst.add_anon_pages(set >> from.start.0 << to.0);
+    }
+
+    /// Writes the pages and the page table entries of every process.
+    pub(crate) fn show(&self, mms: &[Mm], hidden: &mut Hidden) {
+        let free = |number: &PageNumber| self.pages[usize::from(*number)].mapped == 0;
+        for number in (0..self.pages.len() as PageNumber).filter(|number| !free(number)) {
+            let AnonPage { anon_vma, index, mapped } = self.pages[usize::from(number)];
+            hidden.pages.push(hidden::AnonPage {
+                number: number.into(),
+                anon_vma: Some(anon_vma),
+                index,
+                map_count: mapped.into(),
+            });
+        }
+        for (process, mm) in (0..).map(Process).zip(mms) {
+            hidden.ptes.extend(bits(mm.anon_pages()).map(|page| Pte {
+                process,
+                page: Page(page as u8),
+                maps: Some(mm.page_numbers[page].into()),
+            }));
+        }
+    }
+}
+
+/// The pages of a set, in ascending order.
+fn bits(mut set: PageSet) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let page = set.trailing_zeros() as usize;
+        // Clears the lowest bit.
+        set &= set.wrapping_sub(1);
+        (page < END_PAGES).then_some(page)
+    })
+}
+
+impl Syscall<'_> {
+    /// Gives `page` of the VMA at `at`, which has an anon_vma, a new anonymous page
+    /// (`page_add_new_anon_rmap()`).
+    pub(crate) fn add_anon_page(&mut self, at: usize, page: Page) {
+        let vma = self.mm.vmas()[at];
+        if let Some(own) = vma.anon_vma {
+            self.mm.page_numbers[usize::from(page.0)] =
+                self.anon_pages.make(own, vma.pgoff_of(page));
+            self.mm.add_anon_pages(1 << page.0);
+        }
+    }
+
+    /// Writes to the anonymous page at `page` of the VMA at `at` (`do_wp_page()`). A page that is
+    /// mapped once becomes the VMA's own (`page_move_anon_rmap()`). Otherwise the entry gets a copy.
+    pub(crate) fn write_anon_page(&mut self, at: usize, page: Page) {
+        let number = self.mm.page_numbers[usize::from(page.0)];
+        let anon = &mut self.anon_pages.pages[usize::from(number)];
+        if anon.mapped > 1 {
+            self.anon_pages.unmap(number);
+            self.add_anon_page(at, page);
+        } else if let Some(own) = self.mm.vmas()[at].anon_vma {
+            anon.anon_vma = own;
+        }
+    }
+}
+
+impl Mm {
+    /// Calls `found` with each page that the reverse map does not find.
+    fn lost(&self, anon_vmas: &AnonVmas, pages: &AnonPages, mut found: impl FnMut(Page)) {
+        for vma in self.vmas() {
+            for page in bits(self.anon_pages() & vma.range.set()) {
+                let anon = &pages.pages[usize::from(self.page_numbers[page])];
+                let page = Page(page as u8);
+                let hangs = vma.anon_vma == Some(anon.anon_vma)
+                    || anon_vmas.chain(vma.chain).any(|id| id == anon.anon_vma);
+                if !hangs || anon.index != vma.pgoff_of(page) {
+                    found(page);
+                }
+            }
+        }
+    }
+}
+
+impl World {
+    /// Reports the pages that the operation has lost to the reverse map. A page can be lost where VMAs
+    /// were joined, or where pages were copied or moved.
+    #[inline]
+    pub(crate) fn find_lost_pages(&mut self, events: &mut Vec<Event>) {
+        for (process, mm) in (0..).map(Process).zip(&mut self.mms) {
+            if std::mem::take(&mut mm.may_lose_pages) && mm.anon_pages() != 0 {
+                mm.lost(&self.anon_vmas, &self.anon_pages, |page| {
+                    events.push(Event::UnreachablePage { process, page });
+                });
+            }
+        }
+    }
+}
