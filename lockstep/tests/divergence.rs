@@ -250,8 +250,8 @@ fn each_difference_is_named_by_class_part_and_direction() {
         assert_eq!(name(COPY, &plain, &changed), *right_has_it);
         assert_eq!(name(COPY, &changed, &plain), *left_has_it);
     }
-    // The cases have every class.
-    for class in Class::ALL {
+    // The cases have every class of a difference. A leak is found by the invariants.
+    for class in Class::ALL.iter().filter(|class| **class != Class::Leak) {
         let prefix = format!("{class}/");
         assert!(CASES.iter().any(|(_, name, _)| name.starts_with(&prefix)), "{class}");
     }
