@@ -27,7 +27,8 @@ struct Claims {
 
 impl Claims {
     fn equal(&mut self, c: &str, rust: u64) {
-        writeln!(self.c, "_Static_assert((uint64_t)({c}) == {rust}ull, \"{c} is {rust}\");").expect("text");
+        writeln!(self.c, "_Static_assert((uint64_t)({c}) == {rust}ull, \"{c} is {rust}\");")
+            .expect("text");
     }
 
     fn constant(&mut self, name: &str, rust: u64) {

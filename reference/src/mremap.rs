@@ -93,11 +93,14 @@ impl Syscall<'_> {
         let takes_all = self.later.hold.has(later::Rule::MremapDontunmapFiles);
         let not_anonymous = vma.is_some_and(|vma| !vma.is_anonymous());
         let of_files = takes_all && not_anonymous;
-        // Other memory is refused as on 5.2.1, when the destination has been unmapped.
-        let to = Range::new(new_page, new_len);
+        // Other memory is refused with the error of 5.2.1, but only after `mremap_to()` has counted the
+        // VMAs and has unmapped the destination.
+        let (from, to) = (Range::new(page, old_len), Range::new(new_page, new_len));
+        let overlap = from.end > to.start && to.end > from.start;
         let unmaps = flags.is_fixed() && self.mm.first_in(to).is_some();
-        let differs =
-            old_len == new_len && new_len.0 != 0 && (of_files || !not_anonymous || unmaps);
+        let full = self.may_map(6, Function::MremapTo).is_err();
+        let reached = !not_anonymous || !overlap && (full || unmaps);
+        let differs = old_len == new_len && new_len.0 != 0 && (of_files || reached);
         let locked = vma.is_some_and(|vma| vma.flags.contains(VmFlags::VM_LOCKED));
         let rule = if of_files {
             later::Rule::MremapDontunmapFiles

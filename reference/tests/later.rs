@@ -1,6 +1,6 @@
 //! A rule of later kernels changes the behaviour that it names, and no other.
 
-use vmadiff_machine::{Machine as _, Observation, Program};
+use vmadiff_machine::{Errno, Machine as _, Observation, Program};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{About, Rule, Rules, Version};
 
@@ -154,6 +154,37 @@ fn a_rule_changes_nothing_but_what_it_names() {
     }
     for rule in Rule::ALL {
         assert!(NEAR.iter().any(|(near, _)| near == rule), "{}", rule.name());
+    }
+}
+
+#[test]
+fn dontunmap_counts_the_vmas_before_it_refuses_shared_memory() {
+    let cases = [
+        // Too few VMAs are left, and then the kind of memory does not count.
+        (
+            "limits map_count=6\nmmap 0 1 1 r anon_shared\nmremap 0 1 1 1 MAYMOVE|DONTUNMAP",
+            Errno::ENOMEM,
+        ),
+        (
+            "limits map_count=6\nmmap 0 1 1 r file0_private\nmremap 0 1 1 1 MAYMOVE|DONTUNMAP 4",
+            Errno::ENOMEM,
+        ),
+        // There is room, the ranges overlap, or the call resizes.
+        ("mmap 0 1 1 r anon_shared\nmremap 0 1 1 1 MAYMOVE|DONTUNMAP", Errno::EINVAL),
+        (
+            "limits map_count=6\nmmap 0 1 1 r anon_shared\nmremap 0 1 1 1 MAYMOVE|DONTUNMAP 1",
+            Errno::EINVAL,
+        ),
+        (
+            "limits map_count=6\nmmap 0 1 2 r anon_shared\nmremap 0 1 2 1 MAYMOVE|DONTUNMAP 4",
+            Errno::EINVAL,
+        ),
+    ];
+    for (text, errno) in cases {
+        let (seen, applied) = run(text, Rules::NONE.with(Rule::MremapDontunmap));
+        assert_eq!(seen.result, Err(errno), "{text}");
+        let later = applied.last().expect("an operation").has(Rule::MremapDontunmap);
+        assert_eq!(later, errno == Errno::ENOMEM, "{text}");
     }
 }
 
