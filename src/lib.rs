@@ -59,7 +59,7 @@ pub use vmadiff_explain::{
 };
 pub use vmadiff_fuzzing::{
     crash, feedback, fresh, generate, input, layout, machines, minimize, mutate, output, random,
-    settings, triage,
+    settings, stats, triage,
 };
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 pub use vmadiff_kernel as kernel;

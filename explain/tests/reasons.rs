@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vmadiff_fuzzing::generate::Mix;
 use vmadiff_fuzzing::mutate::ProgramMutator;
 use vmadiff_lockstep::compare::{Comparer, Scope};
 use vmadiff_machine::operand::{END_PAGES, Page, Process};
@@ -77,7 +78,7 @@ fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
         let mut program = corpus[n % corpus.len()].clone();
         for _ in 0..(n / corpus.len() * 4) {
             // The mutator fails only if nothing can be mutated; then the program stays unchanged.
-            let _ = session.mutate_with(&mut ProgramMutator, &mut program);
+            let _ = session.mutate_with(&mut ProgramMutator(Mix::ALL), &mut program);
         }
         if n >= corpus.len() && n.is_multiple_of(4) {
             let limit = |max: usize| Some((n / 4 % max) as u8);

@@ -5,36 +5,57 @@ use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng as _;
 use vmadiff_machine::{Op, Program};
 
-use crate::generate::{limits, operation};
+use crate::generate::{Mix, limits, operation};
 use crate::layout::Layout;
 
 /// The number of random bytes from which one operation is made.
 const BYTES: usize = 64;
 
 /// Returns program number `number` of the seed `seed`. The same arguments make the same program on
-/// every machine. An operation that is not `wanted` is drawn again.
+/// every machine. An operation that is not `wanted` is drawn again. The program is shorter where its
+/// last process exits.
 pub fn program(seed: u64, number: u64, operations: usize, wanted: impl Fn(&Op) -> bool) -> Program {
+    let mut program = Program::default();
+    make(&mut program, (seed, number), operations, wanted);
+    program
+}
+
+/// Makes [`program`] of every operation in the place of another program, and returns its mix.
+pub(crate) fn program_into(
+    program: &mut Program,
+    seed: u64,
+    number: u64,
+    operations: usize,
+) -> Mix {
+    make(program, (seed, number), operations, |_| true)
+}
+
+fn make(
+    program: &mut Program,
+    (seed, number): (u64, u64),
+    operations: usize,
+    wanted: impl Fn(&Op) -> bool,
+) -> Mix {
     let mut rng = Pcg64::new(u128::from(seed) << 64 | u128::from(number), 0);
     let mut fill = || {
         let mut bytes = [0u8; BYTES];
         rng.fill_bytes(&mut bytes);
         bytes
     };
-    let mut program = Program::default();
-    if let Ok(limits) = limits(&mut Unstructured::new(&fill())) {
-        program.limits = limits;
-    }
+    program.ops.clear();
+    program.limits = limits(&mut Unstructured::new(&fill())).unwrap_or_default();
+    let mix = Mix::swarm(&mut Unstructured::new(&fill())).unwrap_or(Mix::ALL);
     let mut layout = Layout::of(&[]);
-    while program.ops.len() < operations {
+    while program.ops.len() < operations && layout.processes() > 0 {
         // `Unstructured` reads zeros after its last byte, so this does not fail.
-        if let Ok(op) = operation(&layout, &mut Unstructured::new(&fill()))
+        if let Ok(op) = operation(&layout, &mix, &mut Unstructured::new(&fill()))
             && wanted(&op)
         {
             layout.add(&op);
             program.ops.push(op);
         }
     }
-    program
+    mix
 }
 
 #[cfg(test)]

@@ -8,30 +8,107 @@ use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
-    MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
+    MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
 use crate::layout::Layout;
 
-/// The weights of the operations, in sixty-fourths.
-const WEIGHTS: [(Opcode, u8); 15] = [
-    (Opcode::Mmap, 14),
-    (Opcode::Copy, 10),
-    (Opcode::Mremap, 8),
-    (Opcode::CopyVma, 5),
-    (Opcode::Fork, 5),
-    (Opcode::Touch, 5),
-    (Opcode::Munmap, 3),
-    (Opcode::Mprotect, 3),
-    (Opcode::Madvise, 3),
-    (Opcode::Mlock, 2),
-    (Opcode::Munlock, 1),
-    (Opcode::Mbind, 1),
-    (Opcode::UffdRegister, 2),
-    (Opcode::UffdUnregister, 1),
-    (Opcode::Exit, 1),
-];
+/// The number of operations.
+const OPCODES: usize = Opcode::ALL.len();
+
+/// The weights of the operations, in the order of [`Opcode::ALL`].
+const WEIGHTS: [u8; OPCODES] = {
+    let mut weights = [0; OPCODES];
+    let of = [
+        (Opcode::Mmap, 14),
+        (Opcode::Copy, 10),
+        (Opcode::Mremap, 8),
+        (Opcode::CopyVma, 5),
+        (Opcode::Fork, 5),
+        (Opcode::Touch, 5),
+        (Opcode::Munmap, 3),
+        (Opcode::Mprotect, 3),
+        (Opcode::Madvise, 3),
+        (Opcode::Mlock, 2),
+        (Opcode::Munlock, 1),
+        (Opcode::Mbind, 1),
+        (Opcode::UffdRegister, 2),
+        (Opcode::UffdUnregister, 1),
+        (Opcode::Exit, 1),
+    ];
+    let mut n = 0;
+    while n < of.len() {
+        weights[of[n].0 as usize] = of[n].1;
+        n += 1;
+    }
+    weights
+};
+
+/// The operations and the operands that new operations are drawn from.
+///
+/// With [`Mix::ALL`] every operation is possible, so a program of a few operations rarely has several
+/// of one rare sort. Swarm testing (Groce et al., 2012) draws a random subset for each program: within
+/// the subset, the operations meet each other often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mix {
+    weights: [u8; OPCODES],
+    /// The kind that most mappings have.
+    kind: Kind,
+    /// The protection that most mappings have.
+    prot: Prot,
+}
+
+impl Mix {
+    /// Every operation, with its usual weight.
+    pub const ALL: Mix = Mix {
+        weights: WEIGHTS,
+        kind: Kind::AnonPrivate,
+        prot: Prot::from_bits_retain(Prot::R.bits() | Prot::W.bits()),
+    };
+
+    /// Returns a random subset of the operations, always with `mmap`, in which rare operations are as
+    /// frequent as the others; in one of four cases [`Mix::ALL`].
+    ///
+    /// # Errors
+    /// Never in practice: `Unstructured` reads zeros after its last byte.
+    pub fn swarm(u: &mut Unstructured) -> Result<Mix> {
+        let mut mix = Mix::ALL;
+        if u.ratio(1, 4)? {
+            return Ok(mix);
+        }
+        for weight in &mut mix.weights {
+            *weight = if u.arbitrary()? { 4 } else { 0 };
+        }
+        mix.weights[Opcode::Mmap as usize] = 4;
+        if u.arbitrary()? {
+            mix.kind = any(u)?;
+        }
+        if u.ratio(1, 4)? {
+            mix.prot = any(u)?;
+        }
+        Ok(mix)
+    }
+
+    /// Returns whether the operation is in the mix.
+    pub fn has(&self, opcode: Opcode) -> bool {
+        self.weights[opcode as usize] > 0
+    }
+
+    /// Returns a random operation.
+    fn opcode(&self, u: &mut Unstructured) -> Result<Opcode> {
+        let sum: u16 = self.weights.iter().map(|weight| u16::from(*weight)).sum();
+        let mut at = u.int_in_range(0..=sum.saturating_sub(1))?;
+        let here = |(_, weight): &(&Opcode, &u8)| {
+            let weight = u16::from(**weight);
+            let here = at < weight;
+            at = at.saturating_sub(weight);
+            here
+        };
+        let found = Opcode::ALL.iter().zip(&self.weights).find(here);
+        Ok(found.map_or(Opcode::Mmap, |(opcode, _)| *opcode))
+    }
+}
 
 fn pick<T: Copy>(u: &mut Unstructured, choices: &[T]) -> Result<T> {
     u.choose(choices).copied()
@@ -74,24 +151,34 @@ fn new_len(
     Ok(fitting.unwrap_or(longer))
 }
 
-/// Returns a new operation to follow the operations of `layout`.
+/// Returns a new operation of `mix` to follow the operations of `layout`.
 ///
 /// # Errors
 /// Never in practice: `Unstructured` reads zeros after its last byte.
-pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
-    let mut at = u.int_in_range(0..=63u8)?;
-    let opcode = WEIGHTS
-        .iter()
-        .find(|(_, weight)| {
-            let here = at < *weight;
-            at = at.saturating_sub(*weight);
-            here
-        })
-        .map_or(Opcode::Mmap, |(opcode, _)| *opcode);
+pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op> {
     let process = layout.process(u)?;
+    let opcode = match mix.opcode(u)? {
+        // Where the last process exits, nothing further happens.
+        Opcode::Exit if layout.processes() < 2 && !u.ratio(1, 16)? => Opcode::Mmap,
+        Opcode::Fork if layout.processes() == MAX_PROCESSES && !u.ratio(1, 8)? => {
+            if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
+        }
+        opcode @ (Opcode::Fork | Opcode::Exit) => opcode,
+        opcode @ (Opcode::Copy | Opcode::CopyVma) => {
+            if layout.mapped() || u.ratio(1, 8)? {
+                opcode
+            } else {
+                Opcode::Mmap
+            }
+        }
+        // Without a mapping, nearly everything fails.
+        _ if layout.is_empty(process) && !u.ratio(1, 8)? => Opcode::Mmap,
+        Opcode::UffdUnregister if layout.contexts() == 0 && !u.ratio(1, 8)? => Opcode::UffdRegister,
+        opcode => opcode,
+    };
     let flags = if opcode == Opcode::Mremap { mremap_flags(u)? } else { MremapFlags::InPlace };
     let src = match opcode {
-        Opcode::Copy | Opcode::CopyVma => layout.process(u)?,
+        Opcode::Copy | Opcode::CopyVma => layout.with_mapping(u)?,
         _ => process,
     };
     let (page, mut len) = match opcode {
@@ -119,8 +206,8 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
             process: process.into(),
             page: page.into(),
             len: len.into(),
-            prot: mostly(Prot::R | Prot::W, u)?.into(),
-            kind: mostly(Kind::AnonPrivate, u)?.into(),
+            prot: mostly(mix.prot, u)?.into(),
+            kind: mostly(mix.kind, u)?.into(),
             flags: if u.ratio(3, 4)? { MmapFlags::empty() } else { any(u)? }.into(),
             // Mostly the page offset with which neighbours from the same file match; sometimes any
             // page offset.
@@ -183,7 +270,7 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
             process: process.into(),
             page: page.into(),
             len: len.into(),
-            ctx: any::<Ctx>(u)?.into(),
+            ctx: layout.context(u)?.into(),
         },
         Opcode::Fork => Op::Fork { process: process.into() },
         Opcode::Exit => Op::Exit { process: process.into() },
@@ -213,9 +300,13 @@ pub fn operation(layout: &Layout, u: &mut Unstructured) -> Result<Op> {
 /// Never in practice: `Unstructured` reads zeros after its last byte.
 pub fn limits(u: &mut Unstructured) -> Result<Limits> {
     let mut limits = Limits::default();
-    match u.int_in_range(0..=5u8)? {
+    match u.int_in_range(0..=9u8)? {
         0 => limits.map_count = Some(u.int_in_range(1..=12)?),
-        1 => limits.address_space = Some(u.int_in_range(0..=24)?),
+        1 => {
+            // With a few pages hardly any mapping succeeds.
+            let least = if u.ratio(1, 8)? { 0 } else { 6 };
+            limits.address_space = Some(u.int_in_range(least..=24)?);
+        }
         2 => limits.lock = Some(u.int_in_range(0..=12)?),
         3 => limits.processes = Some(u.int_in_range(1..=3)?),
         _ => {}

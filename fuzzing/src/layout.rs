@@ -5,9 +5,10 @@
 
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, END_PAGES, Len, MAX_PROCESSES, MmapFlags, Page, Process, Prot,
+    ARENA_PAGES, Access, Ctx, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Page,
+    Process, Prot,
 };
-use vmadiff_machine::{Op, PageSet, Part, Placement, Range};
+use vmadiff_machine::{Op, PageSet, Part, Placement, Range, Role};
 
 /// Returns the set of one page. In a set of edges it stands for the edge before the page; the edge
 /// at the end of the arena is in no set.
@@ -37,6 +38,8 @@ struct Space {
     mapped: PageSet,
     /// The first page of each VMA, and the first page after each VMA.
     edges: PageSet,
+    /// The mapped pages that may be written.
+    writable: PageSet,
     /// The mapped pages that were written.
     written: PageSet,
 }
@@ -50,6 +53,7 @@ impl Space {
         let inside = range.set();
         self.split(range);
         self.mapped &= !inside;
+        self.writable &= !inside;
         self.written &= !inside;
         self.edges &= !(inside & !bit(range.start));
         self.drop_loose_edges();
@@ -108,6 +112,8 @@ pub struct Layout {
     spaces: [Space; MAX_PROCESSES],
     /// The living processes: bit `n` stands for process `n`.
     alive: u8,
+    /// The userfaultfd contexts that were opened: bit `n` stands for context `n`.
+    contexts: u8,
     /// The distance, in pages, of the last move.
     shift: i8,
 }
@@ -119,7 +125,8 @@ const SPREAD: u8 = 20;
 impl Layout {
     /// Returns the layout that `ops` have probably built.
     pub fn of(ops: &[Op]) -> Layout {
-        let mut layout = Layout { spaces: [Space::default(); MAX_PROCESSES], alive: 1, shift: 0 };
+        let mut layout =
+            Layout { spaces: [Space::default(); MAX_PROCESSES], alive: 1, contexts: 0, shift: 0 };
         for op in ops {
             layout.add(op);
         }
@@ -134,17 +141,29 @@ impl Layout {
         let space = &mut self.spaces[usize::from(op.process().0)];
         let target = op.range(Part::Target).unwrap_or_default();
         match *op {
+            // The kernel refuses it: the file is open for reading only.
+            Op::Mmap { kind, prot, .. }
+                if kind.get() == Kind::ReadonlyShared && prot.get().contains(Prot::W) => {}
             Op::Mmap { flags, prot, .. } => {
                 let range = op.range(Part::Destination).unwrap_or_default();
                 space.map(range);
-                let locked = flags.get().contains(MmapFlags::LOCKED);
-                if locked && prot.get().contains(Prot::W) {
-                    space.written |= range.set();
+                if prot.get().contains(Prot::W) {
+                    space.writable |= range.set();
+                    if flags.get().contains(MmapFlags::LOCKED) {
+                        space.written |= range.set();
+                    }
                 }
             }
             Op::Munmap { .. } => space.unmap(target),
-            Op::Mprotect { .. }
-            | Op::Madvise { .. }
+            Op::Mprotect { prot, .. } => {
+                space.split(target);
+                space.drop_loose_edges();
+                match prot.get().contains(Prot::W) {
+                    true => space.writable |= target.set() & space.mapped,
+                    false => space.writable &= !target.set(),
+                }
+            }
+            Op::Madvise { .. }
             | Op::Mlock { .. }
             | Op::Munlock { .. }
             | Op::Mbind { .. }
@@ -152,10 +171,13 @@ impl Layout {
             | Op::UffdUnregister { .. } => {
                 space.split(target);
                 space.drop_loose_edges();
+                if let Op::UffdRegister { ctx, .. } = op {
+                    self.contexts |= 1 << ctx.get().0;
+                }
             }
             Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
-                    space.written |= target.set() & space.mapped;
+                    space.written |= target.set() & space.writable;
                 }
             }
             // Linux 5.2.1 refuses `MREMAP_DONTUNMAP`.
@@ -191,12 +213,66 @@ impl Layout {
         let dst = usize::from(op.process().0);
         let (from, to) = (op.range(Part::Source)?, self.spaces[dst].destination(op)?);
         let shown = Range::new(from.start, Len(to.len()));
-        let written = self.spaces[usize::from(op.source_process().0)].written & shown.set();
+        let source = self.spaces[usize::from(op.source_process().0)];
+        if from.set() & !source.mapped != 0 {
+            // The kernel refuses to move or copy a hole.
+            return None;
+        }
+        let written = source.written & shown.set();
+        let writable = source.writable & shown.set();
         let space = &mut self.spaces[dst];
         space.map(to);
+        space.writable |= writable >> from.start.0 << to.start.0;
         space.written |= written >> from.start.0 << to.start.0;
         self.shift = to.start.0 as i8 - from.start.0 as i8;
         Some((from, to))
+    }
+
+    /// Returns the userfaultfd contexts that were opened: bit `n` stands for context `n`.
+    pub fn contexts(&self) -> u8 {
+        self.contexts
+    }
+
+    /// Returns a userfaultfd context: mostly one that was opened.
+    ///
+    /// # Errors
+    /// As [`Layout::process`].
+    pub fn context(&self, u: &mut Unstructured) -> Result<Ctx> {
+        let opened = if u.ratio(1, 16)? { 0 } else { self.contexts };
+        match any(opened.into(), u)? {
+            Some(n) => Ok(Ctx(n.0)),
+            None => Ok(Ctx(u.int_in_range(0..=(Ctx::SIZE - 1) as u8)?)),
+        }
+    }
+
+    /// Returns whether a process has no mapping.
+    pub fn is_empty(&self, process: Process) -> bool {
+        self.space(process).mapped == 0
+    }
+
+    /// Returns whether any process has a mapping.
+    pub fn mapped(&self) -> bool {
+        self.spaces.iter().any(|space| space.mapped != 0)
+    }
+
+    /// Returns a process: mostly a living one that has a mapping.
+    ///
+    /// # Errors
+    /// As [`Layout::process`].
+    pub fn with_mapping(&self, u: &mut Unstructured) -> Result<Process> {
+        let mut having = self.alive;
+        for (n, space) in self.spaces.iter().enumerate() {
+            having &= !(u8::from(space.mapped == 0) << n);
+        }
+        if u.ratio(1, 32)? {
+            return self.process(u);
+        }
+        any(having.into(), u)?.map_or_else(|| self.process(u), |n| Ok(Process(n.0)))
+    }
+
+    /// Returns the number of living processes.
+    pub fn processes(&self) -> usize {
+        self.alive.count_ones() as usize
     }
 
     fn is_alive(&self, process: Process) -> bool {
@@ -284,7 +360,11 @@ impl Layout {
     /// Returns a page to access: mostly a mapped page that was not written.
     pub fn untouched(&self, process: Process, u: &mut Unstructured) -> Result<Page> {
         let space = self.space(process);
-        let fresh = if u.ratio(3, 4)? { space.mapped & !space.written } else { space.mapped };
+        let fresh = match u.int_in_range(0..=7u8)? {
+            0..=4 => space.writable & !space.written,
+            5 => space.mapped & !space.written,
+            _ => space.mapped,
+        };
         match any(fresh, u)? {
             Some(page) => Ok(operand(page.0)),
             None => self.anywhere(u),
@@ -363,6 +443,26 @@ impl Layout {
             6..=9 if src != dst => Ok(from),
             _ => self.place(dst, len, u),
         }
+    }
+}
+
+/// Gives each operation whose process is not alive a living one, as far as a layout can tell. A
+/// mutation that inserts an exit, or removes a fork, would otherwise leave the rest of the program
+/// without effect.
+pub fn keep_to_living(ops: &mut [Op]) {
+    let mut layout = Layout::of(&[]);
+    for op in ops {
+        let alive = layout.alive;
+        if alive != 0 && !op.processes().all(|process| layout.is_alive(process)) {
+            *op = op.with_operands(|role, value| match role {
+                Role::Caller | Role::SourceProcess if alive >> value & 1 == 0 => {
+                    let turned = alive.rotate_right(value.into());
+                    (value + turned.trailing_zeros() as u8) % MAX_PROCESSES as u8
+                }
+                _ => value,
+            });
+        }
+        layout.add(op);
     }
 }
 

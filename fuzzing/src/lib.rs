@@ -17,4 +17,5 @@ pub mod oracle;
 pub mod output;
 pub mod random;
 pub mod settings;
+pub mod stats;
 pub mod triage;

@@ -10,15 +10,15 @@ use vmadiff_machine::operand::{Access, Arg, CopyFlags, FilePage};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program, Role, corpus};
 
-use crate::generate;
+use crate::generate::{self, Mix};
 use crate::layout::Layout;
 
-/// Mutates programs.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProgramMutator;
+/// Mutates programs, with new operations of a mix.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramMutator(pub Mix);
 
 /// A small change of a program.
-type Mutation = fn(&mut Program, &mut Unstructured) -> arbitrary::Result<()>;
+type Mutation = fn(&mut Program, &Mix, &mut Unstructured) -> arbitrary::Result<()>;
 
 /// The condition under which a mutation applies to a program.
 #[derive(Clone, Copy)]
@@ -57,6 +57,7 @@ impl Mutate<Program> for ProgramMutator {
         candidates: &mut Candidates<'_>,
         program: &mut Program,
     ) -> mutatis::Result<()> {
+        let mix = self.0;
         let full = candidates.shrink() || program.ops.len() >= MAX_OPS;
         for (_, weight, needs, mutation) in MUTATIONS {
             if full && matches!(needs, Needs::Room | Needs::OperationsAndRoom) {
@@ -69,7 +70,7 @@ impl Mutate<Program> for ProgramMutator {
             }
             candidates.mutation_group(weight, |context, _| {
                 let bytes = random_bytes(context);
-                mutation(program, &mut Unstructured::new(&bytes))
+                mutation(program, &mix, &mut Unstructured::new(&bytes))
                     .map_err(|_| mutatis::Error::other("no random bytes left"))
             })?;
         }
@@ -89,29 +90,29 @@ fn position(program: &Program, u: &mut Unstructured) -> arbitrary::Result<usize>
     u.choose_index(program.ops.len())
 }
 
-fn insert(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn insert(program: &mut Program, mix: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = u.choose_index(program.ops.len() + 1)?;
     // Mostly the layout before this operation; sometimes the layout at the end, so that edges of
     // later operations are met as well.
     let seen = if u.ratio(3, 4)? { at } else { program.ops.len() };
-    let op = generate::operation(&Layout::of(&program.ops[..seen]), u)?;
+    let op = generate::operation(&Layout::of(&program.ops[..seen]), mix, u)?;
     program.ops.insert(at, op);
     Ok(())
 }
 
-fn append(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
-    program.ops.push(generate::operation(&Layout::of(&program.ops), u)?);
+fn append(program: &mut Program, mix: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
+    program.ops.push(generate::operation(&Layout::of(&program.ops), mix, u)?);
     Ok(())
 }
 
-fn continue_one(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn continue_one(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
     let op = generate::continued(&program.ops[at]);
     program.ops.insert(at + 1, op);
     Ok(())
 }
 
-fn delete(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn delete(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
     let most = (program.ops.len() - at).min(4);
     let count = u.int_in_range(1..=most)?;
@@ -119,7 +120,7 @@ fn delete(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> 
     Ok(())
 }
 
-fn change_operand(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn change_operand(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
     program.ops[at] =
         generate::change_operand(&program.ops[at], &Layout::of(&program.ops[..at]), u)?;
@@ -156,7 +157,7 @@ fn change_by_role(
 }
 
 /// Moves the start of a range to a page at which another range begins or ends.
-fn retarget(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn retarget(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let layout = Layout::of(&program.ops);
     let starts = |role| matches!(role, Role::Start(_));
     change_by_role(program, u, starts, |_, _, u| Ok(layout.edge(u)?.0))
@@ -166,13 +167,14 @@ fn is_process(role: Role) -> bool {
     matches!(role, Role::Caller | Role::SourceProcess)
 }
 
-fn move_process(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn move_process(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let layout = Layout::of(&program.ops);
     change_by_role(program, u, is_process, |_, _, u| Ok(layout.process(u)?.0))
 }
 
-/// Changes the page offset of a file mapping so that it continues another mapping of the same file.
-fn align_pgoff(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+/// Changes the page offset of a file mapping so that it continues another mapping of the same file, or
+/// misses that by a few pages.
+fn align_pgoff(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let (at, like) = (position(program, u)?, position(program, u)?);
     let like = program.ops[like];
     if let (
@@ -181,13 +183,14 @@ fn align_pgoff(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
     ) = (&mut program.ops[at], like)
     {
         let distance = page.get().0.wrapping_sub(other.get().0);
-        *pgoff = FilePage(shown.get().0.wrapping_add(distance)).into();
+        let near = if u.ratio(3, 4)? { 0 } else { u.int_in_range(-3..=3i8)? };
+        *pgoff = FilePage(shown.get().0.wrapping_add(distance).wrapping_add_signed(near)).into();
         *kind = of;
     }
     Ok(())
 }
 
-fn flip_flag(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn flip_flag(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let flags =
         |role| matches!(role, Role::Protection | Role::Flags | Role::Access | Role::Context);
     change_by_role(program, u, flags, |value, size, u| {
@@ -201,7 +204,7 @@ fn flip_flag(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<(
 }
 
 /// Removes a fork, or inserts a fork at a random place.
-fn toggle_fork(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn toggle_fork(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
     if matches!(program.ops[at], Op::Fork { .. }) {
         program.ops.remove(at);
@@ -215,7 +218,7 @@ fn toggle_fork(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result
 /// Inserts forks, generations (a process forks and exits), writes, and mostly a copy between
 /// relatives over the same pages. The order of forks and exits decides which anon_vmas are shared,
 /// which are reused (`anon_vma_clone()`), and by which chains pages are reached.
-fn grow_family(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn grow_family(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = u.choose_index(program.ops.len() + 1)?;
     let mut layout = Layout::of(&program.ops[..at]);
     let mut family = Vec::new();
@@ -259,7 +262,11 @@ fn relatives_copy(layout: &Layout, u: &mut Unstructured) -> arbitrary::Result<Op
     Ok(Op::Copy { process, page: page.into(), len: len.into(), src, dst_page, flags })
 }
 
-fn copy_between_relatives(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn copy_between_relatives(
+    program: &mut Program,
+    _: &Mix,
+    u: &mut Unstructured,
+) -> arbitrary::Result<()> {
     let end = program.ops.len();
     let at = if u.arbitrary()? { end } else { u.choose_index(end + 1)? };
     let op = relatives_copy(&Layout::of(&program.ops[..at]), u)?;
@@ -267,19 +274,19 @@ fn copy_between_relatives(program: &mut Program, u: &mut Unstructured) -> arbitr
     Ok(())
 }
 
-fn replace(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn replace(program: &mut Program, mix: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
-    program.ops[at] = generate::operation(&Layout::of(&program.ops[..at]), u)?;
+    program.ops[at] = generate::operation(&Layout::of(&program.ops[..at]), mix, u)?;
     Ok(())
 }
 
-fn swap(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn swap(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let (a, b) = (position(program, u)?, position(program, u)?);
     program.ops.swap(a, b);
     Ok(())
 }
 
-fn duplicate(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn duplicate(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     let at = position(program, u)?;
     let room = (program.ops.len() - at).min(8).min(MAX_OPS - program.ops.len());
     let count = u.int_in_range(1..=room)?;
@@ -290,7 +297,11 @@ fn duplicate(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<(
 }
 
 /// Exchanges two processes in every operation from a random one on.
-fn exchange_processes(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn exchange_processes(
+    program: &mut Program,
+    _: &Mix,
+    u: &mut Unstructured,
+) -> arbitrary::Result<()> {
     let layout = Layout::of(&program.ops);
     let (a, b) = (layout.process(u)?.0, layout.process(u)?.0);
     let from = position(program, u)?;
@@ -304,7 +315,7 @@ fn exchange_processes(program: &mut Program, u: &mut Unstructured) -> arbitrary:
     Ok(())
 }
 
-fn change_limits(program: &mut Program, u: &mut Unstructured) -> arbitrary::Result<()> {
+fn change_limits(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrary::Result<()> {
     program.limits = generate::limits(u)?;
     Ok(())
 }
@@ -342,6 +353,7 @@ pub fn mutate_what_is_run(
     let mut session = Session::new().seed(seed.into());
     // Several small changes in a row reach programs that one change cannot reach. A short program
     // needs more changes.
+    let mut mutator = ProgramMutator(Mix::ALL);
     let rounds = 1 + (seed.trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
     let before = program.clone();
     for round in 0..MOST_ROUNDS {
@@ -349,7 +361,7 @@ pub fn mutate_what_is_run(
         if round >= rounds && program != before {
             break;
         }
-        if session.mutate_with(&mut ProgramMutator, &mut program).is_err() {
+        if session.mutate_with(&mut mutator, &mut program).is_err() {
             break;
         }
         program = run(program);

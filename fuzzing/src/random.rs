@@ -1,38 +1,67 @@
-//! Random programs without feedback: a walk through the programs of the mutator.
+//! Random programs without feedback.
 //!
 //! A soak test runs such a walk, and a guided fuzzer is compared with it. The same seed makes the
 //! same programs.
 
 use mutatis::Session;
+use rand_pcg::Pcg64;
+use rand_pcg::rand_core::Rng as _;
 use vmadiff_machine::Program;
 use vmadiff_machine::program::MAX_OPS;
 
+use crate::fresh;
+use crate::generate::Mix;
+use crate::layout;
 use crate::mutate::ProgramMutator;
 
-/// An endless walk: each program is a mutation of the program before it. Sometimes the walk starts
-/// again from an empty program.
+/// The largest number of mutations of one fresh program.
+const MOST_MUTATIONS: u32 = 8;
+
+/// An endless walk: a [fresh program](fresh::program), some mutations of it one after the other, and
+/// then another fresh program.
 pub struct Walk {
+    seed: u64,
+    /// The number of fresh programs so far.
+    number: u64,
     session: Session,
+    rng: Pcg64,
+    mutator: ProgramMutator,
     program: Program,
     /// The number of mutations until the walk starts again.
-    left: usize,
+    left: u32,
 }
 
 impl Walk {
     /// Returns the walk of a seed.
     pub fn new(seed: u64) -> Walk {
-        Walk { session: Session::new().seed(seed), program: Program::default(), left: 0 }
+        Walk {
+            seed,
+            number: 0,
+            session: Session::new().seed(seed),
+            rng: Pcg64::new(seed.into(), 0),
+            mutator: ProgramMutator(Mix::ALL),
+            program: Program::default(),
+            left: 0,
+        }
     }
 
     /// Returns the next program.
     pub fn step(&mut self) -> &Program {
         if self.left == 0 {
-            self.left = 4 * MAX_OPS;
-            self.program.ops.clear();
+            let random = self.rng.next_u32();
+            self.left = random % (MOST_MUTATIONS + 1);
+            // Half of the programs are short: a bug that needs few operations is found sooner.
+            let most = if random >> 16 & 1 == 0 { MAX_OPS } else { MAX_OPS / 4 } as u32;
+            let operations = 1 + (random >> 17) % most;
+            self.mutator.0 =
+                fresh::program_into(&mut self.program, self.seed, self.number, operations as usize);
+            self.number += 1;
+            return &self.program;
         }
         self.left -= 1;
         // The mutator fails only if no mutation applies. The program then stays unchanged.
-        let _ = self.session.mutate_with(&mut ProgramMutator, &mut self.program);
+        let _ = self.session.mutate_with(&mut self.mutator, &mut self.program);
+        layout::keep_to_living(&mut self.program.ops);
         &self.program
     }
 }

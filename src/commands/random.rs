@@ -11,6 +11,7 @@ use vmadiff::known::Known;
 use vmadiff::oracle;
 use vmadiff::random::Walk;
 use vmadiff::row::Row;
+use vmadiff::stats::Stats;
 use vmadiff::text::Look;
 use vmadiff_machine::Program;
 
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     /// candidate:original beside another machine: corpus/known-original.txt
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
+    /// Print for each operation how often it succeeded and with which errors it ended
+    #[arg(long)]
+    stats: bool,
     #[command(flatten)]
     machines: Machines,
 }
@@ -64,6 +68,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
     lockstep.recount_every(args.recount_every);
     let mut walk = Walk::new(args.seed);
     let (mut run, mut programs, mut diverged) = (0, 0u64, 0u64);
+    let mut stats = Stats::default();
     let mut first: BTreeMap<Signature, Program> = BTreeMap::new();
     let bar = progress(operations as usize, "random");
     while run < operations {
@@ -75,7 +80,12 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
         } else {
             program
         };
-        let found = lockstep.run(program);
+        let found = match args.stats {
+            false => lockstep.run(program),
+            true => lockstep.run_with(program, |step, seen, _| {
+                stats.see(program.ops[step].opcode(), seen);
+            }),
+        };
         let length = found.as_ref().map_or(program.ops.len(), |d| d.step + 1);
         // An empty program counts as one operation, so that the loop ends.
         run += length.max(1) as u64;
@@ -95,6 +105,9 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
     let mut out = stdout().lock();
     table(&mut out, &rows, &groups, &mut lockstep, look)?;
     let listed = rows.iter().filter(|row| row.known.is_some()).count();
+    if args.stats {
+        writeln!(out, "{stats}")?;
+    }
     writeln!(
         out,
         "{run} operations, {programs} programs: {diverged} diverge {}, {count} distinct \

@@ -1,6 +1,7 @@
 //! The sentences for the divergences of random programs.
 
 use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_fuzzing::generate::Mix;
 use vmadiff_fuzzing::mutate::ProgramMutator;
 use vmadiff_fuzzing::random::Walk;
 use vmadiff_lockstep::lockstep::Lockstep;
@@ -67,7 +68,7 @@ fn every_freed_source_of_v2_is_traced_to_the_merge_or_the_overlap() {
     for n in 0..4_000 {
         let mut program = seeds[n % 2].clone();
         for _ in 0..n % 8 {
-            session.mutate_with(&mut ProgramMutator, &mut program).expect("a mutation");
+            session.mutate_with(&mut ProgramMutator(Mix::ALL), &mut program).expect("a mutation");
         }
         let run = Run::of(&mut lockstep, &program);
         let Some(divergence) = &run.divergence else { continue };
