@@ -75,6 +75,9 @@ impl Feedback {
                 _ => {}
             }
         }
+        if grown != 2 || matches!(op, Op::Fork { .. }) {
+            self.neighbours(opcode, seen, op, grown);
+        }
         for (before, space) in self.vmas.iter_mut().zip(&seen.spaces) {
             *before = space.vmas().len();
         }
@@ -115,6 +118,28 @@ impl Feedback {
         let part = u32::from(vma.end.0 - vma.start.0 > 1);
         self.count([192 + opcode, sharing, differing, chain.min(3), part]);
         self.count([256 + opcode, family % FAMILIES]);
+    }
+
+    /// Counts the anonymous neighbours of a process that are kept apart by their anon_vmas, and those
+    /// that have one anon_vma and different chains: where two of those merge, a page can be lost.
+    fn neighbours(&self, opcode: u32, seen: &Observation, op: &Op, grown: u32) {
+        let process = match op {
+            Op::Fork { .. } => usize::from(seen.result.unwrap_or(op.process().0)),
+            _ => usize::from(op.process().0),
+        };
+        let space = &seen.spaces[process % MAX_PROCESSES];
+        let (mut apart, mut differing) = (0_u32, 0_u32);
+        for (left, right) in space.vmas().iter().zip(space.vmas().iter().skip(1)) {
+            if let (Some(a), Some(b)) = (left.anon_vma, right.anon_vma)
+                && left.end == right.start
+            {
+                apart += u32::from(a != b);
+                differing += u32::from(a == b && space.chain(left) != space.chain(right));
+            }
+        }
+        if apart + differing > 0 {
+            self.count([320 + opcode, apart.min(3), differing.min(3), grown]);
+        }
     }
 
     fn count<const N: usize>(&self, facts: [u32; N]) {

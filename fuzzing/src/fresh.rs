@@ -74,7 +74,8 @@ mod tests {
         assert_ne!(first, programs(2));
         let ops: Vec<Opcode> =
             first.iter().flat_map(|program| &program.ops).map(Op::opcode).collect();
-        assert_eq!(ops.len(), 200 * 24);
+        // A program is shorter where its last process exits.
+        assert!((150 * 24..=200 * 24).contains(&ops.len()), "{}", ops.len());
         for opcode in Opcode::ALL {
             let is_copy = matches!(opcode, Opcode::Copy | Opcode::CopyVma);
             assert_eq!(!ops.contains(opcode), is_copy, "{opcode:?}");

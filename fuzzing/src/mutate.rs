@@ -10,8 +10,9 @@ use vmadiff_machine::operand::{Access, Arg, CopyFlags, FilePage};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program, Role, corpus};
 
+use crate::fresh;
 use crate::generate::{self, Mix};
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 
 /// Mutates programs, with new operations of a mix.
 #[derive(Clone, Copy, Debug)]
@@ -335,6 +336,18 @@ fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
 /// The limit of rounds in which a mutation is repeated until the program changes.
 const MOST_ROUNDS: u32 = 12;
 
+/// One mutation in so many takes a fresh random program in place of the corpus file.
+const FRESH: u32 = 32;
+
+/// Returns the mix of a mutation: the usual one in half of the cases, else a swarm.
+fn mix(seed: u32) -> Mix {
+    if seed >> 31 == 0 {
+        return Mix::ALL;
+    }
+    let bytes = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    Mix::swarm(&mut Unstructured::new(&bytes)).unwrap_or(Mix::ALL)
+}
+
 /// Mutates the corpus file in the first `size` bytes of `data` in place, up to `max_size` bytes,
 /// and returns the new length. Bytes that are not a program are replaced by a new program.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
@@ -350,10 +363,15 @@ pub fn mutate_what_is_run(
     run: fn(Program) -> Program,
 ) -> usize {
     let mut program = run(corpus::decode(&data[..size]).unwrap_or_default());
+    if seed.is_multiple_of(FRESH) {
+        let operations = 1 + (seed / FRESH) as usize % (MAX_OPS / 2);
+        let fresh = fresh::program(seed.into(), 0, operations, |_| true);
+        program = run(fresh);
+    }
     let mut session = Session::new().seed(seed.into());
     // Several small changes in a row reach programs that one change cannot reach. A short program
     // needs more changes.
-    let mut mutator = ProgramMutator(Mix::ALL);
+    let mut mutator = ProgramMutator(mix(seed));
     let rounds = 1 + (seed.trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
     let before = program.clone();
     for round in 0..MOST_ROUNDS {
@@ -364,6 +382,7 @@ pub fn mutate_what_is_run(
         if session.mutate_with(&mut mutator, &mut program).is_err() {
             break;
         }
+        layout::keep_to_living(&mut program.ops);
         program = run(program);
     }
     let room = max_size.min(data.len());
@@ -428,7 +447,8 @@ mod tests {
     fn a_mutation_is_another_program() {
         let mut data = vec![0; corpus::MAX_BYTES];
         let programs = chain(500);
-        for (seed, program) in (0..).zip(&programs) {
+        // Not the seed by which a program was made: a fresh program depends on the seed alone.
+        for (seed, program) in (1_000_001..).zip(&programs) {
             let bytes = corpus::encode(program);
             data[..bytes.len()].copy_from_slice(&bytes);
             let room = data.len();

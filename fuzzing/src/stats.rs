@@ -72,7 +72,7 @@ mod tests {
             let found = lockstep.run_with(program, |step, seen, _| {
                 stats.see(program.ops[step].opcode(), seen);
             });
-            assert_eq!(found, None);
+            assert!(found.is_none());
         }
         for &opcode in Opcode::ALL {
             let share = stats.successes(opcode).expect("performed");
