@@ -20,9 +20,14 @@ use vmadiff_reference::Reference;
 use vmadiff_reference::later::{About, Bug, Rule, Rules, Version};
 
 /// The rules without a recorded observation, because no available kernel has them. Kernels before
-/// 6.17 have the first three; the last one depends on the processor.
-const NOT_RECORDED: [Rule; 4] =
-    [Rule::MremapUnmappedFirst, Rule::MadviseCutEagain, Rule::MmapMergesNext, Rule::ExecuteOnly];
+/// 6.17 have the first three; Debian's 6.12.117 has the fourth; the last one depends on the processor.
+const NOT_RECORDED: [Rule; 5] = [
+    Rule::MremapUnmappedFirst,
+    Rule::MadviseCutEagain,
+    Rule::MmapMergesNext,
+    Rule::MremapDontunmapApart,
+    Rule::ExecuteOnly,
+];
 
 /// Runs a program and returns each observation with the rules that the operation applied.
 fn run(program: &Program, rules: Rules) -> Vec<(Observation, Rules)> {
@@ -196,6 +201,7 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
             (true, Offset(0, 1, 1)),
             (false, Answers(Ok(8))),
         ],
+        Rule::MremapDontunmapApart => vec![(true, Joined(0, 1)), (false, Cut(0, 2))],
         Rule::MremapUnmappedFirst => {
             vec![(true, Answers(Err(Errno::ENOMEM))), (false, Answers(Err(Errno::EFAULT)))]
         }

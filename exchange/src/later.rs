@@ -56,7 +56,10 @@ pub(crate) fn kernels(
             let rules = Rules::of_version(version);
             met.iter().filter(|rule| rules.has(*rule)).collect()
         });
-        [Rules::NONE].into_iter().chain(of).collect()
+        // Some releases of a version have these rules and others have not.
+        let unversioned = |rule: &Rule| rule.about().since.is_none();
+        let more: Rules = met.iter().filter(unversioned).collect();
+        [Rules::NONE].into_iter().chain(of).flat_map(|set| [set, set.union(more)]).collect()
     };
     sets.sort_by_key(|set| (set.iter().count(), set.iter().collect::<Vec<_>>()));
     let mut kernels: Vec<Kernel> = Vec::new();

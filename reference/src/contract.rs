@@ -187,7 +187,8 @@ impl World {
             new = new.cleared();
         }
         let mut call = self.syscall(copy.process);
-        let (at, made) = call.copy_vma(&new, &Source { process: copy.src, vma, from }, kind);
+        let (at, made) =
+            call.copy_vma(&new, &Source { process: copy.src, vma, from, stays: false }, kind);
         let source = if made.source_redirected { call.mm.vmas()[at] } else { vma };
         if source.anon_vma.is_some() {
             call.mm.add_zero_pages(zero);

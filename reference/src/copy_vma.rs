@@ -17,6 +17,8 @@ pub(crate) struct Source {
     pub(crate) vma: Vma,
     /// The pages of the VMA that are copied.
     pub(crate) from: Range,
+    /// Whether the VMA stays mapped after a move (`MREMAP_DONTUNMAP`).
+    pub(crate) stays: bool,
 }
 
 impl Vma {
@@ -57,7 +59,8 @@ impl Syscall<'_> {
         source: &Source,
         kind: CopyKind,
     ) -> (usize, CopyReport) {
-        let joined = self.join(copy, Origin::Here);
+        let origin = if source.stays { Origin::Kept(source.vma.range) } else { Origin::Here };
+        let joined = self.join(copy, origin);
         let merged = joined.map(|at| self.mm.vmas()[at]);
         let redirected = source.process == self.process
             && merged.is_some_and(|merged| merged.range.contains(source.vma.range.start));

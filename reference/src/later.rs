@@ -62,7 +62,8 @@ impl fmt::Display for Commit {
 pub struct About {
     /// The name, as reports show it.
     pub name: &'static str,
-    /// The first version of Linux with this behaviour; `None` where it depends on the processor.
+    /// The first version of Linux with this behaviour; `None` where it depends on the processor or on
+    /// the release of a stable series.
     pub since: Option<Version>,
     /// The first later version without it.
     pub until: Option<Version>,
@@ -70,7 +71,8 @@ pub struct About {
     pub text: &'static str,
     /// The kernel function that decides.
     pub function: &'static str,
-    /// The upstream commit; `None` where the behaviour depends on the processor.
+    /// The upstream commit; `None` where the behaviour depends on the processor, or where the commit is
+    /// not known.
     pub commit: Option<Commit>,
     /// The side that has a bug.
     pub bug: Bug,
@@ -160,6 +162,9 @@ rules! {
     MremapDontunmapLocked "mremap-dontunmap-locked" since (6 15) until (-) bug Later:
         "mremap with MREMAP_DONTUNMAP of locked memory adds the moved pages to locked_vm, although the old VMA is unlocked";
         "vrm_stat_account" (unverified "mm/mremap: complete refactor of move_vma()");
+    MremapDontunmapApart "mremap-dontunmap-apart" since (-) until (-) bug Neither:
+        "the VMA that mremap with MREMAP_DONTUNMAP makes does not merge with the old VMA";
+        "copy_vma" (-);
     MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
         "a faulted range merges with a VMA that was never faulted, unless the range descends from a fork; the pages by which a mapping grows always do";
         "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");
@@ -198,7 +203,7 @@ impl Rules {
     pub const NONE: Rules = Rules(0);
 
     /// Returns every rule whose version range has `version`: the behaviour of that release, without
-    /// changes ported back to it. Rules that depend on the processor are not among them.
+    /// changes ported back to it. Rules without a first version are not among them.
     pub fn of_version(version: Version) -> Rules {
         let had = |rule: &Rule| {
             let About { since, until, .. } = *rule.about();

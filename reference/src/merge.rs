@@ -22,6 +22,8 @@ pub(crate) enum Origin {
     ///
     /// [`MremapGrowMerges`]: later::Rule::MremapGrowMerges
     Grown,
+    /// The range is a copy of a VMA that stays: that VMA, before the copy.
+    Kept(Range),
 }
 
 impl Syscall<'_> {
@@ -42,6 +44,9 @@ impl Syscall<'_> {
     /// - Where the left neighbour merges (`left`), the right one must fit it, too: their anon_vmas
     ///   are the same or one has none.
     ///
+    /// With [`MremapDontunmapApart`](later::Rule::MremapDontunmapApart) among `rules`, a copy does not
+    /// merge with the VMA that it was copied from and that stays.
+    ///
     /// With [`MergeUnfaulted`](later::Rule::MergeUnfaulted) among `rules`, a neighbour that was never
     /// faulted takes in a faulted range if that range hangs on exactly one anon_vma. The range by
     /// which a VMA grows may hang on any number.
@@ -52,6 +57,9 @@ impl Syscall<'_> {
         mut found: impl FnMut(MergeBarrier) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         use MergeBarrier as B;
+        if rules.has(later::Rule::MremapDontunmapApart) && origin == Origin::Kept(near.range) {
+            found(B::Kept)?;
+        }
         let differ = (new.flags ^ near.flags) - VmFlags::VM_SOFTDIRTY;
         if !differ.is_empty() {
             found(B::Flags { differ })?;
@@ -146,7 +154,11 @@ impl Syscall<'_> {
     pub(crate) fn neighbours(&self, new: &Vma, origin: Origin) -> (Option<usize>, Option<usize>) {
         let rules = self.later.hold;
         let joined = self.joins(new, origin, rules);
-        for rule in [later::Rule::MergeUnfaulted, later::Rule::MmapMergesNext] {
+        for rule in [
+            later::Rule::MergeUnfaulted,
+            later::Rule::MmapMergesNext,
+            later::Rule::MremapDontunmapApart,
+        ] {
             self.later.applies(rule, || self.joins(new, origin, rules.without(rule)) != joined);
         }
         joined

@@ -102,11 +102,14 @@ impl Syscall<'_> {
         let reached = !not_anonymous || !overlap && (full || unmaps);
         let differs = old_len == new_len && new_len.0 != 0 && (of_files || reached);
         let locked = vma.is_some_and(|vma| vma.flags.contains(VmFlags::VM_LOCKED));
+        // The rule of locked memory alone says all of it, and so does the rule of merging.
+        let alone = !self.later.hold.has(later::Rule::MremapDontunmap);
         let rule = if of_files {
             later::Rule::MremapDontunmapFiles
-        } else if locked && !self.later.hold.has(later::Rule::MremapDontunmap) {
-            // The rule of locked memory alone says all of it.
+        } else if alone && locked {
             later::Rule::MremapDontunmapLocked
+        } else if alone {
+            later::Rule::MremapDontunmapApart
         } else {
             later::Rule::MremapDontunmap
         };
@@ -307,7 +310,8 @@ impl Syscall<'_> {
         flags: MremapFlags,
     ) -> Result<CopyReport, Refusal> {
         let locked_vm = if flags.keeps_source() { self.mm.locked_vm() } else { 0 };
-        let source = Source { process: self.process, vma: self.mm.vmas()[at], from: old };
+        let stays = flags.keeps_source();
+        let source = Source { process: self.process, vma: self.mm.vmas()[at], from: old, stays };
         let (at, report) =
             self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move);
 

@@ -108,6 +108,8 @@ pub enum MergeBarrier {
     },
     /// The neighbour has a `vm_ops->close` handler.
     Close,
+    /// The neighbour is the VMA that the new range was copied from, and it stays.
+    Kept,
     /// The userfaultfd contexts differ.
     Uffd {
         /// The context of the new range.

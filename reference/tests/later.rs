@@ -77,6 +77,11 @@ const NEAR: &[(Rule, &str)] = &[
         Rule::MremapDontunmapLocked,
         "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED|DONTUNMAP 8",
     ),
+    // The copy is not adjacent, or another VMA stands between.
+    (
+        Rule::MremapDontunmapApart,
+        "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED 4",
+    ),
     (Rule::MremapUnmappedFirst, "mmap 0 0 1 rw anon_private\nmremap 0 0 1 1 MAYMOVE|FIXED 0"),
     (Rule::MremapUnmapped, "mmap 0 0 2 rw anon_private\nmremap 0 0 2 1"),
     (Rule::MremapUnmapped, "mremap 0 0 1 1 MAYMOVE|FIXED 0"),
