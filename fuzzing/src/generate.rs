@@ -17,33 +17,36 @@ use crate::layout::Layout;
 /// The number of operations.
 const OPCODES: usize = Opcode::ALL.len();
 
-/// The weights of the operations, in the order of [`Opcode::ALL`].
-const WEIGHTS: [u8; OPCODES] = {
+/// Returns the weights of the operations in the order of [`Opcode::ALL`]; 0 for an operation that is
+/// not listed.
+const fn weights<const N: usize>(listed: [(Opcode, u8); N]) -> [u8; OPCODES] {
     let mut weights = [0; OPCODES];
-    let of = [
-        (Opcode::Mmap, 14),
-        (Opcode::Copy, 10),
-        (Opcode::Mremap, 8),
-        (Opcode::CopyVma, 5),
-        (Opcode::Fork, 5),
-        (Opcode::Touch, 5),
-        (Opcode::Munmap, 3),
-        (Opcode::Mprotect, 3),
-        (Opcode::Madvise, 3),
-        (Opcode::Mlock, 2),
-        (Opcode::Munlock, 1),
-        (Opcode::Mbind, 1),
-        (Opcode::UffdRegister, 2),
-        (Opcode::UffdUnregister, 1),
-        (Opcode::Exit, 1),
-    ];
     let mut n = 0;
-    while n < of.len() {
-        weights[of[n].0 as usize] = of[n].1;
+    while n < N {
+        weights[listed[n].0 as usize] = listed[n].1;
         n += 1;
     }
     weights
-};
+}
+
+/// The usual weights of the operations.
+const WEIGHTS: [u8; OPCODES] = weights([
+    (Opcode::Mmap, 14),
+    (Opcode::Copy, 10),
+    (Opcode::Mremap, 8),
+    (Opcode::CopyVma, 5),
+    (Opcode::Fork, 5),
+    (Opcode::Touch, 5),
+    (Opcode::Munmap, 3),
+    (Opcode::Mprotect, 3),
+    (Opcode::Madvise, 3),
+    (Opcode::Mlock, 2),
+    (Opcode::Munlock, 1),
+    (Opcode::Mbind, 1),
+    (Opcode::UffdRegister, 2),
+    (Opcode::UffdUnregister, 1),
+    (Opcode::Exit, 1),
+]);
 
 /// The operations and the operands that new operations are drawn from.
 ///
@@ -67,15 +70,30 @@ impl Mix {
         prot: Prot::from_bits_retain(Prot::R.bits() | Prot::W.bits()),
     };
 
+    /// The operations that make and change families of processes: their anon_vmas, and the chains of
+    /// VMAs that merge and are split.
+    const FAMILY: [(Opcode, u8); 5] = [
+        (Opcode::Mmap, 1),
+        (Opcode::Touch, 3),
+        (Opcode::Fork, 4),
+        (Opcode::Exit, 4),
+        (Opcode::Mprotect, 3),
+    ];
+
     /// Returns a random subset of the operations, always with `mmap`, in which rare operations are as
-    /// frequent as the others; in one of four cases [`Mix::ALL`].
+    /// frequent as the others; in two of eight cases [`Mix::ALL`], in one the operations of families.
     ///
     /// # Errors
     /// Never in practice: `Unstructured` reads zeros after its last byte.
     pub fn swarm(u: &mut Unstructured) -> Result<Mix> {
         let mut mix = Mix::ALL;
-        if u.ratio(1, 4)? {
-            return Ok(mix);
+        match u.int_in_range(0..=7u8)? {
+            0..=1 => return Ok(mix),
+            2 => {
+                mix.weights = weights(Mix::FAMILY);
+                return Ok(mix);
+            }
+            _ => {}
         }
         for weight in &mut mix.weights {
             *weight = if u.arbitrary()? { 4 } else { 0 };
@@ -156,7 +174,6 @@ fn new_len(
 /// # Errors
 /// Never in practice: `Unstructured` reads zeros after its last byte.
 pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op> {
-    let process = layout.process(u)?;
     let opcode = match mix.opcode(u)? {
         // Where the last process exits, nothing further happens.
         Opcode::Exit if layout.processes() < 2 && !u.ratio(1, 16)? => Opcode::Mmap,
@@ -164,17 +181,14 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
         }
         opcode @ (Opcode::Fork | Opcode::Exit) => opcode,
-        opcode @ (Opcode::Copy | Opcode::CopyVma) => {
-            if layout.mapped() || u.ratio(1, 8)? {
-                opcode
-            } else {
-                Opcode::Mmap
-            }
-        }
         // Without a mapping, nearly everything fails.
-        _ if layout.is_empty(process) && !u.ratio(1, 8)? => Opcode::Mmap,
+        _ if !layout.mapped() && !u.ratio(1, 8)? => Opcode::Mmap,
         Opcode::UffdUnregister if layout.contexts() == 0 && !u.ratio(1, 8)? => Opcode::UffdRegister,
         opcode => opcode,
+    };
+    let process = match opcode {
+        Opcode::Mmap | Opcode::Exit | Opcode::Copy | Opcode::CopyVma => layout.process(u)?,
+        _ => layout.with_mapping(u)?,
     };
     let flags = if opcode == Opcode::Mremap { mremap_flags(u)? } else { MremapFlags::InPlace };
     let src = match opcode {
