@@ -248,7 +248,7 @@ impl Beside {
                 let about = rule.about();
                 let since = match about.since {
                     Some(version) => format!("since {version}"),
-                    None => "of the processor".into(),
+                    None => "of some processors or releases".into(),
                 };
                 format!("rule {}, {since}: {}\n", about.name, about.text)
             })
