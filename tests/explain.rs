@@ -32,7 +32,7 @@ const V2: MachineName = MachineName::Candidate(Revision::V2);
 
 #[test]
 fn the_bugs_of_the_patch_are_drawn_and_explained() {
-    for bug in ["bug-a", "bug-b", "bug-c", "bug-d", "bug-e"] {
+    for bug in ["bug-a", "bug-b", "bug-c", "bug-d", "bug-e", "bug-f"] {
         let run = run(&program(&format!("seeds/{bug}.txt")), V2);
         insta::assert_snapshot!(bug, rendered(&run, Look::default()));
     }
@@ -51,6 +51,7 @@ const ONE_OF_EACH_CLASS: [(Class, &str); Class::ALL.len()] = [
     (Class::Offset, "pgoff-not-fitted"),
     (Class::AnonVma, "duplicate-not-cloned"),
     (Class::RmapLocks, "rmap-locks-strict"),
+    (Class::Deadlock, "copy-ptl-twice"),
     (Class::Leak, "exit-mapcount-kept"),
     (Class::Accounting, "case-7-map-count"),
     (Class::Errno, "duplicate-mm-not-set"),

@@ -191,7 +191,7 @@ fn show_what_they_claim(chosen: fn(&str) -> bool) {
 }
 
 #[test]
-fn how_many_entries_the_chains_of_the_five_bugs_have() {
+fn how_many_entries_the_chains_of_the_six_bugs_have() {
     // Question 5: a restriction to one entry would refuse the programs with longer chains.
     for (name, process, page, entries) in [
         ("aliasing", 0, 4, 0),
@@ -199,6 +199,7 @@ fn how_many_entries_the_chains_of_the_five_bugs_have() {
         ("keep-locked", 0, 1, 1),
         ("rmap-locks", 0, 3, 1),
         ("rmap-lost", 3, 0, 5),
+        ("page-table-lock", 0, 1, 1),
     ] {
         let run = run(&reviewed()[name].program, machine("fixed"));
         let before = run.program.ops.iter().rposition(|op| op.to_string().starts_with(['c', 'm']));

@@ -142,6 +142,7 @@ fn bugs_show_at_v2_with_their_signature() {
         ("bug-c", "flags/copy/VM_LOCKED-kept"),
         ("bug-d", "rmap-locks/copy/not-taken"),
         ("bug-e", "anon-vma/unreachable-page"),
+        ("bug-f", "deadlock/copy_pte_range/ptl"),
         ("mask-locked-copy", "flags/copy/VM_LOCKED-kept"),
         ("mask-lockonfault-copy", "flags/copy/VM_LOCKED-kept"),
         ("mask-dontcopy-copy", "flags/copy/VM_DONTCOPY-kept"),

@@ -4,6 +4,7 @@ use vmadiff_machine::VmFlags;
 
 use crate::handle::{AnonVmaKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::objects::AnonVma;
 use crate::revision::Revision;
 use crate::stop::Stop;
@@ -58,24 +59,29 @@ impl Kernel {
         Ok(())
     }
 
-    /// `lock_anon_vma_root()`: warns where the anon_vmas of one chain have different roots.
+    /// `lock_anon_vma_root()`: takes the lock of a chain's root once, and warns where the anon_vmas of
+    /// the chain have different roots.
     fn lock_anon_vma_root(
         &mut self,
         root: Option<AnonVmaKey>,
         anon_vma: AnonVmaKey,
     ) -> Result<Option<AnonVmaKey>, Stop> {
         const F: &str = "lock_anon_vma_root";
-        let new_root = Some(read!(self, F, anon_vma.root));
-        warn_on!(self, root.is_some() && new_root != root, F, "root");
-        Ok(new_root)
+        let new_root = read!(self, F, anon_vma.root);
+        if root == Some(new_root) {
+            return Ok(root);
+        }
+        warn_on!(self, root.is_some(), F, "root");
+        self.unlock_anon_vma_root(root);
+        self.lock(Lock::AnonVma(new_root), F);
+        Ok(Some(new_root))
     }
 
-    /// `anon_vma_lock_write()`: takes the lock, which lives in the root.
-    pub(crate) fn anon_vma_lock_write(&self, anon_vma: AnonVmaKey) -> Result<(), Stop> {
-        const F: &str = "anon_vma_lock_write";
-        let root = read!(self, F, anon_vma.root);
-        read!(self, F, root.refcount);
-        Ok(())
+    /// `unlock_anon_vma_root()`.
+    fn unlock_anon_vma_root(&mut self, root: Option<AnonVmaKey>) {
+        if let Some(root) = root {
+            self.unlock(Lock::AnonVma(root), "unlock_anon_vma_root");
+        }
     }
 
     /// `anon_vma_chain_link()`.
@@ -103,10 +109,12 @@ impl Kernel {
                 anon_vma
             }
         };
-        self.anon_vma_lock_write(anon_vma)?;
+        let lock = self.anon_vma_lock(anon_vma)?;
+        self.lock(lock, F);
         *edit!(self, F, vma.anon_vma) = Some(anon_vma);
         self.anon_vma_chain_link(vma, anon_vma)?;
         *edit!(self, F, anon_vma.num_active_vmas) += 1;
+        self.unlock(lock, F);
         Ok(())
     }
 
@@ -178,6 +186,7 @@ impl Kernel {
         if let Some(anon_vma) = read!(self, F, dst.anon_vma) {
             *edit!(self, F, anon_vma.num_active_vmas) += 1;
         }
+        self.unlock_anon_vma_root(root);
         Ok(())
     }
 
@@ -216,9 +225,11 @@ impl Kernel {
         *edit!(self, F, anon_vma.parent) = parent;
         *edit!(self, F, anon_vma.num_active_vmas) += 1;
         *edit!(self, F, vma.anon_vma) = Some(anon_vma);
-        self.anon_vma_lock_write(anon_vma)?;
+        let lock = self.anon_vma_lock(anon_vma)?;
+        self.lock(lock, F);
         self.anon_vma_chain_link(vma, anon_vma)?;
         *edit!(self, F, parent.num_children) += 1;
+        self.unlock(lock, F);
         Ok(())
     }
 
@@ -245,6 +256,7 @@ impl Kernel {
         if let Some(anon_vma) = read!(self, F, vma.anon_vma) {
             *edit!(self, F, anon_vma.num_active_vmas) -= 1;
         }
+        self.unlock_anon_vma_root(root);
         while let Some((at, anon_vma)) = self.chains.newest(chain) {
             let num_children = read!(self, F, anon_vma.num_children);
             let num_active_vmas = read!(self, F, anon_vma.num_active_vmas);

@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::objects::VmOps;
 use crate::page_table::Pte;
 use crate::shmem::Lookup;
@@ -32,6 +33,12 @@ impl Kernel {
     /// `EAGAIN` where userfaultfd watches the VMA: the access is not made. `EFAULT` where nothing
     /// is mapped or the access is not permitted. `SIGBUS` past the end of the object.
     pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
+        const F: &str = "do_user_addr_fault";
+        self.locked(Lock::MmapSem(mm), F, |kernel| kernel.do_user_addr_fault(mm, addr, write))
+    }
+
+    /// `do_user_addr_fault()`, with `mmap_sem` held for reading.
+    fn do_user_addr_fault(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
         const F: &str = "do_user_addr_fault";
         let Some(vma) = self.find_vma_at(mm, addr)? else { return Err(Errno::EFAULT.into()) };
         if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {
@@ -76,6 +83,7 @@ impl Kernel {
         write: bool,
     ) -> Result<VmFault, Stop> {
         const F: &str = "do_anonymous_page";
+        self.pte_alloc(mm);
         if write {
             // The kernel prepares the anon_vma before it asks userfaultfd.
             self.anon_vma_prepare(vma)?;
@@ -83,11 +91,10 @@ impl Kernel {
         if read!(self, F, vma.vm_flags).contains(VmFlags::VM_UFFD_MISSING) {
             return Ok(VmFault::Userfault);
         }
-        if write {
-            self.page_add_new_anon_rmap(mm, vma, addr)?;
-        } else {
-            self.set_zero_pte(mm, addr)?;
-        }
+        self.pte_locked(mm, F, |kernel| match write {
+            true => kernel.page_add_new_anon_rmap(mm, vma, addr),
+            false => kernel.set_zero_pte(mm, addr),
+        })?;
         Ok(VmFault::Done)
     }
 
@@ -106,8 +113,11 @@ impl Kernel {
             self.anon_vma_prepare(vma)?;
         }
         let fault = self.shmem_fault(vma, addr)?;
-        if cow && fault == VmFault::Done {
-            self.page_add_new_anon_rmap(mm, vma, addr)?;
+        if fault == VmFault::Done {
+            self.pte_alloc(mm);
+            if cow {
+                self.pte_locked(mm, F, |kernel| kernel.page_add_new_anon_rmap(mm, vma, addr))?;
+            }
         }
         Ok(fault)
     }
@@ -139,20 +149,24 @@ impl Kernel {
         addr: Addr,
         pte: Pte,
     ) -> Result<VmFault, Stop> {
+        const F: &str = "do_wp_page";
         if let Pte::Anon(page) = pte
             && self.page_mapcount(page) == 1
         {
             // `reuse_swap_page()`. This changes nothing for a pte that was writable already: its
             // page is the VMA's own.
-            self.page_move_anon_rmap(page, vma)?;
+            self.pte_locked(mm, F, |kernel| kernel.page_move_anon_rmap(page, vma))?;
             return Ok(VmFault::Done);
         }
-        // `wp_page_copy()`.
+        // `wp_page_copy()`, which takes the page-table lock anew.
         self.anon_vma_prepare(vma)?;
-        self.page_add_new_anon_rmap(mm, vma, addr)?;
-        if let Pte::Anon(page) = pte {
-            self.page_remove_rmap(page);
-        }
+        self.pte_locked(mm, F, |kernel| {
+            kernel.page_add_new_anon_rmap(mm, vma, addr)?;
+            if let Pte::Anon(page) = pte {
+                kernel.page_remove_rmap(page);
+            }
+            Ok(())
+        })?;
         Ok(VmFault::Done)
     }
 }

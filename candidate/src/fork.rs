@@ -5,6 +5,8 @@ use vmadiff_machine::{Errno, VmFlags};
 
 use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
+use crate::page_table::PteLocks;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
 
@@ -19,11 +21,16 @@ impl Kernel {
         let index = free.ok_or(Errno::EAGAIN)?;
         let mm = self.mm_alloc();
         self.processes[index] = Some(mm);
-        self.dup_mmap(mm, oldmm)?;
-        Ok(Process(index as u8))
+        const F: &str = "dup_mmap";
+        self.lock(Lock::MmapSem(oldmm), F);
+        self.lock(Lock::MmapSem(mm), F);
+        let result = self.dup_mmap(mm, oldmm);
+        self.unlock(Lock::MmapSem(mm), F);
+        self.unlock(Lock::MmapSem(oldmm), F);
+        result.map(|()| Process(index as u8))
     }
 
-    /// `dup_mmap()`.
+    /// `dup_mmap()`, with `mmap_sem` of both address spaces held for writing.
     fn dup_mmap(&mut self, mm: MmKey, oldmm: MmKey) -> Result<(), Stop> {
         const F: &str = "dup_mmap";
         *edit!(self, F, mm.total_vm) = read!(self, F, oldmm.total_vm);
@@ -56,6 +63,10 @@ impl Kernel {
                 self.anon_vma_fork(tmp, mpnt)?;
             }
             *edit!(self, F, tmp.vm_flags) -= VmFlags::LOCK;
+            if let Some(mapping) = read!(self, F, tmp.vm_file).map(Lock::IMmap) {
+                self.lock(mapping, F);
+                self.unlock(mapping, F);
+            }
             *edit!(self, F, tmp.vm_next) = None;
             *edit!(self, F, tmp.vm_prev) = prev;
             match prev {
@@ -65,7 +76,7 @@ impl Kernel {
             prev = Some(tmp);
             *edit!(self, F, mm.map_count) += 1;
             if !wiped {
-                self.copy_page_range((mm, start), (oldmm, start), mpnt, pages)?;
+                self.copy_page_range((mm, start), (oldmm, start), mpnt, pages, PteLocks::Nested)?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process};
 use vmadiff_machine::{Assertion, CopyReport, Errno, Event, Limits};
 
 use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
+use crate::locks::Locks;
 use crate::objects::{AnonPage, AnonVma, Chains, Mm, Ptes, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
 use crate::shmem::Files;
@@ -42,6 +43,8 @@ pub(crate) struct Kernel {
     pub(crate) dead: bool,
 
     // The fields below belong to one operation.
+    /// The locks that the operation holds.
+    pub(crate) locks: Locks,
     /// Assertions that failed and pages that the reverse map lost, in order.
     pub(crate) events: Vec<Event>,
     /// The report of `copy_vma()`, where it ran.
@@ -71,6 +74,7 @@ impl Kernel {
             anon_vma_ids: 0,
             anon_vma_ids_free: Vec::new(),
             dead: false,
+            locks: Locks::default(),
             events: Vec::new(),
             copy: None,
             dirty: false,
@@ -101,6 +105,7 @@ impl Kernel {
 
     /// Clears the fields that belong to one operation.
     pub(crate) fn begin(&mut self) {
+        self.locks.clear();
         self.events.clear();
         self.copy = None;
         self.dirty = false;

@@ -4,8 +4,9 @@
 //! The candidate does what the kernel's code does, function by function and step by step, with the
 //! kernel's names. Its objects live in arenas, and its pointers are handles that outlive the
 //! objects. A read of a freed object is reported, with the function and the field, and never harms
-//! the harness. The candidate leaves out parts that no observation shows: locks, the red-black tree
-//! beside the list of VMAs, the order of interval trees, and the ptes that map pages of files.
+//! the harness. Locks are acquisitions in order (`locks`). The candidate leaves out parts that no
+//! observation shows: the red-black tree beside the list of VMAs, the order of interval trees, and the
+//! ptes that map pages of files.
 //!
 //! | file | kernel source |
 //! |---|---|
@@ -16,6 +17,7 @@
 //! | `anon_vma`, `rmap_walk` | mm/rmap.c |
 //! | `fault`, `page_table`, `populate`, `shmem` | mm/memory.c, mm/gup.c, mm/shmem.c |
 //! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `fork` | the file of that name |
+//! | `locks` | the locks of all of these, and the checks of lockdep |
 //! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
 //!
 //! # The changes from `v2` to `fixed`
@@ -32,11 +34,14 @@
 //! 6. A locked copy counts in `locked_vm` and is held against the limit. Only a direct call of
 //!    `copy_vma()` makes a locked copy (see 2).
 //!
+//! In `copy_page_range()`:
+//! 7. Within one address space the page-table lock is taken once, as in `move_ptes()`.
+//!
 //! Two bugs of 5.2.1 itself lose pages of a copy to the reverse map, by a later operation at the
 //! latest. `fixed` has the upstream fixes:
-//! 7. In `anon_vma_clone()`: an anon_vma is reused only if it has neither a VMA of its own nor a second
+//! 8. In `anon_vma_clone()`: an anon_vma is reused only if it has neither a VMA of its own nor a second
 //!    child (upstream 2555283eb40d; CVE-2022-42703).
-//! 8. In `userfaultfd_register()` and `userfaultfd_unregister()`: `vma_merge()` gets the page offset of
+//! 9. In `userfaultfd_register()` and `userfaultfd_unregister()`: `vma_merge()` gets the page offset of
 //!    the range, not that of the VMA in which the range begins (upstream 5543d3c43c41).
 
 mod addr;
@@ -49,6 +54,7 @@ mod hidden;
 mod kernel;
 mod key;
 mod limits;
+mod locks;
 mod madvise;
 mod mbind;
 mod mlock;

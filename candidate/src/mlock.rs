@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::populate::OnError;
 use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
@@ -36,6 +37,22 @@ impl Kernel {
         if !self.can_do_mlock() {
             return Err(Errno::EPERM.into());
         }
+        self.locked(Lock::MmapSem(mm), F, |kernel| {
+            kernel.mlock_within_limit(mm, start, len)?;
+            kernel.apply_vma_lock_flags(mm, start, len, flags)
+        })?;
+        match self.mm_populate(mm, start, len, OnError::Return).errno()? {
+            Ok(()) => Ok(()),
+            Err(errno) => Err(mlock_posix_error_return(errno).into()),
+        }
+    }
+
+    /// Holds the pages that `mlock()` would lock against the limit.
+    ///
+    /// # Errors
+    /// `ENOMEM` past the limit.
+    fn mlock_within_limit(&self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
+        const F: &str = "do_mlock";
         let mut locked = i64::from(len) + read!(self, F, mm.locked_vm);
         if self.past_lock_limit(locked) {
             // Pages that are locked already are not counted twice.
@@ -44,11 +61,7 @@ impl Kernel {
         if self.past_lock_limit(locked) {
             return Err(Errno::ENOMEM.into());
         }
-        self.apply_vma_lock_flags(mm, start, len, flags)?;
-        match self.mm_populate(mm, start, len, OnError::Return).errno()? {
-            Ok(()) => Ok(()),
-            Err(errno) => Err(mlock_posix_error_return(errno).into()),
-        }
+        Ok(())
     }
 
     /// `munlock()`.
@@ -56,7 +69,10 @@ impl Kernel {
     /// # Errors
     /// `ENOMEM` past the limit on mappings, or for a hole. VMAs before that one stay changed.
     pub(crate) fn do_munlock(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
-        self.apply_vma_lock_flags(mm, start, len, VmFlags::empty())
+        const F: &str = "munlock";
+        self.locked(Lock::MmapSem(mm), F, |kernel| {
+            kernel.apply_vma_lock_flags(mm, start, len, VmFlags::empty())
+        })
     }
 
     /// `apply_vma_lock_flags()`.

@@ -6,6 +6,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::{Addr, Pgoff};
 use crate::handle::{MmKey, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::objects::{Chain, File, VmOps, Vma};
 use crate::populate::OnError;
 use crate::shmem::Files;
@@ -49,7 +50,7 @@ impl Kernel {
     /// replaced. `EPERM` or `EAGAIN` where memory may not be locked. `EACCES` for a writable
     /// mapping of a file that is open for reading only.
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn do_mmap(
+    pub(crate) fn mmap(
         &mut self,
         mm: MmKey,
         addr: Addr,
@@ -59,6 +60,28 @@ impl Kernel {
         flags: MmapFlags,
         pgoff: FilePage,
     ) -> Result<Addr, Stop> {
+        const F: &str = "vm_mmap_pgoff";
+        let locked = self.locked(Lock::MmapSem(mm), F, |kernel| {
+            kernel.do_mmap(mm, addr, len, prot, kind, flags, pgoff)
+        })?;
+        if locked {
+            self.mm_populate(mm, addr, len, OnError::Ignore)?;
+        }
+        Ok(addr)
+    }
+
+    /// `do_mmap()`: returns whether the mapping is populated at once.
+    #[allow(clippy::too_many_arguments)]
+    fn do_mmap(
+        &mut self,
+        mm: MmKey,
+        addr: Addr,
+        len: u32,
+        prot: Prot,
+        kind: Kind,
+        flags: MmapFlags,
+        pgoff: FilePage,
+    ) -> Result<bool, Stop> {
         const F: &str = "do_mmap";
         if len == 0 {
             return Err(Errno::EINVAL.into());
@@ -102,10 +125,7 @@ impl Kernel {
             vm_flags |= VmFlags::VM_NORESERVE;
         }
         self.mmap_region(mm, file, addr, len, vm_flags, pgoff)?;
-        if vm_flags.contains(VmFlags::VM_LOCKED) {
-            self.mm_populate(mm, addr, len, OnError::Ignore)?;
-        }
-        Ok(addr)
+        Ok(vm_flags.contains(VmFlags::VM_LOCKED))
     }
 
     /// `mmap_region()`.
@@ -143,6 +163,10 @@ impl Kernel {
             Some(vma) => vma,
             None => {
                 let (vm_file, vm_ops) = self.call_mmap(file, len, &mut vm_flags)?;
+                if vm_ops == VmOps::Device {
+                    // `remap_pfn_range()` maps all pages at once.
+                    self.pte_alloc(mm);
+                }
                 let vma = self.vm_area_alloc(Vma {
                     vm_start: addr,
                     vm_end: end,

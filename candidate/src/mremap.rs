@@ -6,6 +6,7 @@ use vmadiff_machine::{CopyReport, Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::populate::OnError;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
@@ -31,7 +32,8 @@ impl Kernel {
     /// `EINVAL`, `EFAULT`, `ENOMEM` and `EAGAIN` as in `mremap(2)`. Pages that were unmapped before
     /// the failure stay unmapped. `EAGAIN` also where populating would wait for ever.
     pub(crate) fn mremap(&mut self, mm: MmKey, remap: Remap) -> Result<Addr, Stop> {
-        let Remap { addr, old_len, new_len, flags, new_addr } = remap;
+        const F: &str = "mremap";
+        let Remap { old_len, new_len, flags, .. } = remap;
         // `flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE)`: MREMAP_DONTUNMAP came with 5.7.
         if flags.keeps_source() {
             return Err(Errno::EINVAL.into());
@@ -39,18 +41,23 @@ impl Kernel {
         if new_len == 0 {
             return Err(Errno::EINVAL.into());
         }
-        let (to, locked) = if flags.is_fixed() {
-            self.mremap_to(mm, addr, old_len, new_addr, new_len)?
-        } else if old_len >= new_len {
-            self.shrink(mm, remap)?;
-            return Ok(addr);
-        } else {
-            self.grow(mm, remap)?
-        };
+        let (to, locked) = self.locked(Lock::MmapSem(mm), F, |kernel| kernel.remap(mm, remap))?;
         if locked && new_len > old_len {
             self.mm_populate(mm, to + old_len, new_len - old_len, OnError::Ignore)?;
         }
         Ok(to)
+    }
+
+    /// The part of `mremap()` that holds `mmap_sem`.
+    fn remap(&mut self, mm: MmKey, remap: Remap) -> Result<Remapped, Stop> {
+        let Remap { addr, old_len, new_len, flags, new_addr } = remap;
+        if flags.is_fixed() {
+            self.mremap_to(mm, addr, old_len, new_addr, new_len)
+        } else if old_len >= new_len {
+            self.shrink(mm, remap).map(|()| (addr, false))
+        } else {
+            self.grow(mm, remap)
+        }
     }
 
     /// Unmaps the pages past the new length.
@@ -272,7 +279,7 @@ impl Kernel {
             source_redirected: copied.source_redirected,
         });
         let vma = copied.vma;
-        self.move_page_tables(vma, old_addr, new_addr, old_len)?;
+        self.move_page_tables(vma, old_addr, new_addr, old_len, copied.need_rmap_locks)?;
         self.mremap_userfaultfd_prep(copied.new_vma)?;
 
         // VM_ACCOUNT is hidden while the old range is unmapped. The charge of the old range now

@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::split_vma::New;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
@@ -82,6 +83,7 @@ impl Kernel {
         end: Addr,
     ) -> Result<(), Stop> {
         const F: &str = "detach_vmas_to_be_unmapped";
+        self.assert_mmap_locked(mm, F);
         *edit!(self, F, first.vm_prev) = None;
         let mut tail = first;
         let mut next = Some(first);
@@ -122,7 +124,22 @@ impl Kernel {
         while let Some(vma) = next {
             walk.step()?;
             self.unlink_anon_vmas(vma)?;
+            self.unlink_file_vma(vma)?;
             next = read!(self, F, vma.vm_next);
+        }
+        if read!(self, F, mm.mmap).is_none() {
+            // Nothing else lies under the page-table page.
+            edit!(self, F, mm.page_table).allocated = false;
+        }
+        Ok(())
+    }
+
+    /// `unlink_file_vma()`: takes a VMA out of the interval tree of its file.
+    fn unlink_file_vma(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "unlink_file_vma";
+        if let Some(mapping) = read!(self, F, vma.vm_file).map(Lock::IMmap) {
+            self.lock(mapping, F);
+            self.unlock(mapping, F);
         }
         Ok(())
     }

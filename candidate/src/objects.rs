@@ -98,7 +98,7 @@ impl Mm {
             total_vm: 0,
             locked_vm: 0,
             data_vm: 0,
-            page_table: PageTable { anon: 0, zero: 0, page: ptes },
+            page_table: PageTable { allocated: false, anon: 0, zero: 0, page: ptes },
             userfaultfd: [None; 2],
         }
     }
@@ -112,6 +112,8 @@ pub(crate) type Ptes = Box<[PageKey; END_PAGES]>;
 /// them, because a page that is once in the page cache of a file stays there.
 #[derive(Clone, Debug)]
 pub(crate) struct PageTable {
+    /// The page-table page is there. The arena lies under one.
+    pub(crate) allocated: bool,
     /// The ptes that map an anonymous page.
     pub(crate) anon: PageBits,
     /// The ptes that map the zero page.

@@ -5,6 +5,7 @@ use vmadiff_machine::VmFlags;
 use crate::addr::{Addr, PageBits, each, pages};
 use crate::handle::{MmKey, PageKey, VmaKey, bug_on, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::objects::AnonPage;
 use crate::stop::Stop;
 
@@ -17,6 +18,16 @@ pub(crate) enum Pte {
     Zero,
     /// An anonymous page.
     Anon(PageKey),
+}
+
+/// The way in which `copy_pte_range()` takes the page-table locks of the destination and the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PteLocks {
+    /// The lock of the source is taken while that of the destination is held. In 5.2.1 only fork copies,
+    /// and the locks are always two. Patch 3 of 7 keeps this for copies within one address space.
+    Nested,
+    /// The lock of the source is taken if it is another one than that of the destination.
+    NestedIfDifferent,
 }
 
 fn bit(addr: Addr) -> PageBits {
@@ -35,6 +46,13 @@ impl Kernel {
         } else {
             Pte::NoneOrFile
         })
+    }
+
+    /// `pte_alloc()`: makes the page-table page, if it is not there. No observation shows it.
+    pub(crate) fn pte_alloc(&mut self, mm: MmKey) {
+        if let Some(mm) = self.mms.get_mut(mm) {
+            mm.page_table.allocated = true;
+        }
     }
 
     /// `set_pte_at()`: sets a pte. The page that the pte mapped before is not released.
@@ -110,6 +128,15 @@ impl Kernel {
         end: Addr,
     ) -> Result<(), Stop> {
         const F: &str = "unmap_page_range";
+        if !read!(self, F, mm.page_table).allocated {
+            return Ok(());
+        }
+        self.pte_locked(mm, "zap_pte_range", |kernel| kernel.zap_pte_range(mm, start, end))
+    }
+
+    /// `zap_pte_range()`, with the page-table lock held.
+    fn zap_pte_range(&mut self, mm: MmKey, start: Addr, end: Addr) -> Result<(), Stop> {
+        const F: &str = "zap_pte_range";
         let range = pages(start, end);
         let anon = read!(self, F, mm.page_table).anon & range;
         if anon | read!(self, F, mm.page_table).zero & range == 0 {
@@ -136,12 +163,51 @@ impl Kernel {
         (src_mm, src_addr): (MmKey, Addr),
         src_vma: VmaKey,
         len: u32,
+        locks: PteLocks,
     ) -> Result<(), Stop> {
         const F: &str = "copy_page_range";
+        // The ptes of the device are copied, and no observation shows them.
+        let device = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_PFNMAP);
         let faulted = read!(self, F, src_vma.anon_vma).is_some();
-        if read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_PFNMAP) || !faulted {
+        if !device && !faulted || !read!(self, F, src_mm.page_table).allocated {
             return Ok(());
         }
+        let (dst, src) = ((dst_mm, dst_addr), (src_mm, src_addr));
+        self.pte_alloc(dst_mm);
+        self.copy_pte_range(dst, src, len, locks)
+    }
+
+    /// `copy_pte_range()`: takes both page-table locks, and copies the ptes.
+    fn copy_pte_range(
+        &mut self,
+        (dst_mm, dst_addr): (MmKey, Addr),
+        (src_mm, src_addr): (MmKey, Addr),
+        len: u32,
+        locks: PteLocks,
+    ) -> Result<(), Stop> {
+        const F: &str = "copy_pte_range";
+        let (dst_ptl, src_ptl) = (Lock::PageTable(dst_mm), Lock::PageTable(src_mm));
+        let nested = locks == PteLocks::Nested || src_ptl != dst_ptl;
+        self.lock(dst_ptl, F);
+        if nested {
+            self.lock(src_ptl, F);
+        }
+        self.copy_ptes((dst_mm, dst_addr), (src_mm, src_addr), len)?;
+        if nested {
+            self.unlock(src_ptl, F);
+        }
+        self.unlock(dst_ptl, F);
+        Ok(())
+    }
+
+    /// The loop of `copy_pte_range()`, with both page-table locks held.
+    fn copy_ptes(
+        &mut self,
+        (dst_mm, dst_addr): (MmKey, Addr),
+        (src_mm, src_addr): (MmKey, Addr),
+        len: u32,
+    ) -> Result<(), Stop> {
+        const F: &str = "copy_pte_range";
         let range = pages(src_addr, src_addr + len);
         let table = &read!(self, F, src_mm.page_table);
         if (table.anon | table.zero) & range == 0 {
@@ -171,9 +237,32 @@ impl Kernel {
         old_addr: Addr,
         new_addr: Addr,
         len: u32,
+        need_rmap_locks: bool,
     ) -> Result<(), Stop> {
         const F: &str = "move_page_tables";
         let mm = read!(self, F, vma.vm_mm);
+        if !read!(self, F, mm.page_table).allocated {
+            return Ok(());
+        }
+        let rmap_locks = match need_rmap_locks {
+            true => self.take_rmap_locks(vma)?,
+            false => [None; 2],
+        };
+        // The old and the new ptes lie under one page-table page, so `new_ptl` is `old_ptl`.
+        self.pte_locked(mm, "move_ptes", |kernel| kernel.move_ptes(mm, old_addr, new_addr, len))?;
+        self.drop_rmap_locks(rmap_locks);
+        Ok(())
+    }
+
+    /// `move_ptes()`, with the locks held.
+    fn move_ptes(
+        &mut self,
+        mm: MmKey,
+        old_addr: Addr,
+        new_addr: Addr,
+        len: u32,
+    ) -> Result<(), Stop> {
+        const F: &str = "move_ptes";
         let table = &read!(self, F, mm.page_table);
         let moved = (table.anon | table.zero) & pages(old_addr, old_addr + len);
         if moved == 0 {

@@ -6,6 +6,7 @@ use crate::addr::Addr;
 use crate::fault::VmFault;
 use crate::handle::{MmKey, VmaKey, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::stop::Stop;
 
 /// The `nonblocking` argument of `__get_user_pages()`. It decides what a fault does where
@@ -44,6 +45,18 @@ impl Kernel {
     /// `EFAULT` where a page cannot be populated and errors are not ignored. `EAGAIN` where the
     /// kernel would wait for userfaultfd for ever.
     pub(crate) fn mm_populate(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        len: u32,
+        on_error: OnError,
+    ) -> Result<(), Stop> {
+        const F: &str = "__mm_populate";
+        self.locked(Lock::MmapSem(mm), F, |kernel| kernel.populate(mm, start, len, on_error))
+    }
+
+    /// `__mm_populate()`, with `mmap_sem` held.
+    fn populate(
         &mut self,
         mm: MmKey,
         start: Addr,
@@ -94,7 +107,8 @@ impl Kernel {
         nonblocking: Nonblocking,
     ) -> Result<Populated, Stop> {
         const F: &str = "populate_vma_page_range";
-        let flags = read!(self, F, vma.vm_flags);
+        let (mm, flags) = (read!(self, F, vma.vm_mm), read!(self, F, vma.vm_flags));
+        self.assert_mmap_locked(mm, F);
         // With any permission FOLL_FORCE is set. Without one, `check_vma_flags()` refuses.
         if flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP)
             || !flags.intersects(VmFlags::ACCESS)

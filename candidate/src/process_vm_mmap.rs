@@ -9,6 +9,8 @@ use vmadiff_machine::{CopyReport, Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
+use crate::page_table::PteLocks;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
 use crate::vma_list::{Links, Walk};
@@ -32,6 +34,8 @@ struct Text {
     honours_need_rmap_locks: bool,
     /// Locked pages are counted in `locked_vm` and held against the limit.
     counts_locked_vm: bool,
+    /// The way in which `copy_page_range()` takes the page-table locks (patch 3 of 7).
+    pte_locks: PteLocks,
 }
 
 impl Text {
@@ -46,6 +50,7 @@ impl Text {
             uncharges_what_was_charged: false,
             honours_need_rmap_locks: false,
             counts_locked_vm: false,
+            pte_locks: PteLocks::Nested,
         };
         match revision {
             Revision::Rfc => Text { knows_noreplace: false, io_source: Errno::EINVAL, ..v2 },
@@ -56,6 +61,7 @@ impl Text {
                 uncharges_what_was_charged: true,
                 honours_need_rmap_locks: true,
                 counts_locked_vm: true,
+                pte_locks: PteLocks::NestedIfDifferent,
                 ..v2
             },
         }
@@ -120,7 +126,7 @@ impl Kernel {
     fn mmap_process_vm(
         &mut self,
         text: Text,
-        (dst_mm, dst_addr): Place,
+        dst: Place,
         src: Result<Place, Stop>,
         len: u32,
         flags: CopyFlags,
@@ -129,7 +135,31 @@ impl Kernel {
         if len == 0 {
             return Err(Errno::EINVAL.into());
         }
-        let (src_mm, src_addr) = src?;
+        let src = src?;
+        let (dst_sem, src_sem) = (Lock::MmapSem(dst.0), Lock::MmapSem(src.0));
+        self.lock(dst_sem, F);
+        if src_sem != dst_sem {
+            self.lock(src_sem, F);
+        }
+        let result = self.mmap_process_vm_locked(text, dst, src, len, flags);
+        if src_sem != dst_sem {
+            self.unlock(src_sem, F);
+        }
+        self.unlock(dst_sem, F);
+        result
+    }
+
+    /// The part of `mmap_process_vm()` that holds `mmap_sem` of the destination for writing, and that
+    /// of the source for reading.
+    fn mmap_process_vm_locked(
+        &mut self,
+        text: Text,
+        (dst_mm, dst_addr): Place,
+        (src_mm, src_addr): Place,
+        len: u32,
+        flags: CopyFlags,
+    ) -> Result<Addr, Stop> {
+        const F: &str = "mmap_process_vm";
         let src_vma = self.copyable_vma(text, src_mm, src_addr, len)?;
         if read!(self, F, dst_mm.map_count) > self.max_map_count() - 2 {
             return Err(Errno::ENOMEM.into());
@@ -195,7 +225,8 @@ impl Kernel {
         // `copy_vma()` may have redirected the source.
         let src_vma = copied.vma;
         let src_mm = read!(self, F, src_vma.vm_mm);
-        self.copy_page_range((dst_mm, dst_addr), (src_mm, src_addr), src_vma, len)?;
+        let src = (src_mm, src_addr);
+        self.copy_page_range(dst, src, src_vma, len, text.pte_locks)?;
 
         let dst_vma = copied.new_vma;
         *edit!(self, F, dst_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;

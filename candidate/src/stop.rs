@@ -23,6 +23,11 @@ impl From<Errno> for Stop {
 }
 
 impl Stop {
+    /// Returns whether the program is over.
+    pub(crate) fn is_fatal(&self) -> bool {
+        !matches!(self, Stop::Errno(_))
+    }
+
     /// Returns the event of a kernel that does not survive, or the errno of one that does.
     pub(crate) fn into_event(self) -> Result<Event, Errno> {
         match self {

@@ -5,6 +5,7 @@ use vmadiff_machine::{Errno, Observation, Op, VmFlags};
 
 use crate::addr::Addr;
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::mremap::Remap;
 use crate::stop::Stop;
 
@@ -29,6 +30,9 @@ impl Kernel {
         if self.rmap_dirty {
             touched.into_iter().flatten().for_each(|process| self.check_rmap(process));
         }
+        if !matches!(&result, Err(stop) if stop.is_fatal()) {
+            self.check_locks();
+        }
         seen.copy = self.copy;
         seen.committed = self.committed;
         seen.events.append(&mut self.events);
@@ -51,19 +55,25 @@ impl Kernel {
     fn system_call(&mut self, op: &Op) -> Result<u8, Stop> {
         let process = op.process();
         let mm = self.mm(process)?;
+        let sem = Lock::MmapSem(mm);
         let none = |()| 0;
         let page = |addr: Addr| addr.page().0;
         match *op {
             Op::Mmap { page: at, len, prot, kind, flags, pgoff, .. } => {
                 let (at, len) = (at.get().into(), u32::from(len.get().0));
                 let (prot, kind, flags) = (prot.get(), kind.get(), flags.get());
-                self.do_mmap(mm, at, len, prot, kind, flags, pgoff.get()).map(page)
+                self.mmap(mm, at, len, prot, kind, flags, pgoff.get()).map(page)
             }
             Op::Munmap { page, len, .. } => {
-                self.do_munmap(mm, page.get().into(), len.get().0.into()).map(none)
+                let (start, len) = (page.get().into(), len.get().0.into());
+                self.locked(sem, "__vm_munmap", |kernel| kernel.do_munmap(mm, start, len)).map(none)
             }
             Op::Mprotect { page, len, prot, .. } => {
-                self.do_mprotect(mm, page.get().into(), len.get().0.into(), prot.get()).map(none)
+                let (start, len, prot) = (page.get().into(), len.get().0.into(), prot.get());
+                self.locked(sem, "do_mprotect_pkey", |kernel| {
+                    kernel.do_mprotect(mm, start, len, prot)
+                })
+                .map(none)
             }
             Op::Mremap { page: at, old_len, new_len, flags, new_page, .. } => {
                 let remap = Remap {
@@ -76,7 +86,9 @@ impl Kernel {
                 self.mremap(mm, remap).map(page)
             }
             Op::Madvise { page, len, advice, .. } => {
-                self.madvise(mm, page.get().into(), len.get().0.into(), advice.get()).map(none)
+                let (start, len, advice) = (page.get().into(), len.get().0.into(), advice.get());
+                self.locked(sem, "madvise", |kernel| kernel.madvise(mm, start, len, advice))
+                    .map(none)
             }
             Op::Mlock { page, len, onfault, .. } => {
                 let flags = match onfault.get() {
@@ -89,7 +101,9 @@ impl Kernel {
                 self.do_munlock(mm, page.get().into(), len.get().0.into()).map(none)
             }
             Op::Mbind { page, len, mode, .. } => {
-                self.do_mbind(mm, page.get().into(), len.get().0.into(), mode.get()).map(none)
+                let (start, len, mode) = (page.get().into(), len.get().0.into(), mode.get());
+                self.locked(sem, "do_mbind", |kernel| kernel.do_mbind(mm, start, len, mode))
+                    .map(none)
             }
             Op::Touch { page, access, .. } => {
                 self.touch(mm, page.get().into(), access.get() == Access::Write).map(none)

@@ -6,6 +6,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::objects::{UserfaultfdCtx, VmOps};
 use crate::revision::Revision;
 use crate::stop::Stop;
@@ -48,10 +49,12 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let end = start + len;
-        let (first, prev) = self.find_vma_prev(mm, start)?;
-        let first = self.registrable(first, end, ctx)?;
-        let armed = VmFlags::VM_UFFD_MISSING;
-        self.userfaultfd_change(mm, (start, end), (first, prev), Some(ctx), armed)
+        self.locked(Lock::MmapSem(mm), F, |kernel| {
+            let (first, prev) = kernel.find_vma_prev(mm, start)?;
+            let first = kernel.registrable(first, end, ctx)?;
+            let armed = VmFlags::VM_UFFD_MISSING;
+            kernel.userfaultfd_change(mm, (start, end), (first, prev), Some(ctx), armed)
+        })
     }
 
     /// `UFFDIO_UNREGISTER`. The kernel does not look at whose context a mapping has.
@@ -76,9 +79,11 @@ impl Kernel {
             return Err(Errno::EINVAL.into());
         }
         let end = start + len;
-        let (first, prev) = self.find_vma_prev(mm, start)?;
-        let first = self.unregistrable(first, end)?;
-        self.userfaultfd_change(mm, (start, end), (first, prev), None, VmFlags::empty())
+        self.locked(Lock::MmapSem(mm), F, |kernel| {
+            let (first, prev) = kernel.find_vma_prev(mm, start)?;
+            let first = kernel.unregistrable(first, end)?;
+            kernel.userfaultfd_change(mm, (start, end), (first, prev), None, VmFlags::empty())
+        })
     }
 
     /// Checks that all VMAs up to `end` can be registered, and returns the first of them.

@@ -4,6 +4,7 @@
 use crate::addr::{Addr, Pgoff};
 use crate::handle::{VmaKey, edit, read, warn_on};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::stop::Stop;
 
 /// `remove_next`: the VMAs that are removed.
@@ -34,6 +35,7 @@ impl Kernel {
     ) -> Result<(), Stop> {
         const F: &str = "__vma_adjust";
         let mm = read!(self, F, vma.vm_mm);
+        self.assert_mmap_locked(mm, F);
         let mut next = read!(self, F, vma.vm_next);
         let file = read!(self, F, vma.vm_file);
         let mut adjust_next = 0_i32;
@@ -93,7 +95,11 @@ impl Kernel {
             }
         }
 
+        let mapping = file.map(Lock::IMmap);
         loop {
+            if let Some(mapping) = mapping {
+                self.lock(mapping, F);
+            }
             let adjusted = next.filter(|_| adjust_next != 0);
             let mut anon_vma = read!(self, F, vma.anon_vma);
             if let Some(next) = adjusted {
@@ -106,8 +112,11 @@ impl Kernel {
                     "adjust_next && next->anon_vma && anon_vma != next->anon_vma"
                 );
             }
+            let mut anon_vma_lock = None;
             if let Some(anon_vma) = anon_vma {
-                self.anon_vma_lock_write(anon_vma)?;
+                let lock = self.anon_vma_lock(anon_vma)?;
+                self.lock(lock, F);
+                anon_vma_lock = Some(lock);
                 self.rmap_dirty = true;
             }
 
@@ -125,22 +134,21 @@ impl Kernel {
                 };
             }
 
-            match (remove_next, next) {
-                (RemoveNext::None, _) | (_, None) => {
-                    if let Some(insert) = insert {
-                        self.insert_vm_struct(mm, insert)?;
-                    }
-                    return Ok(());
-                }
-                (_, Some(gone)) => {
-                    self.vma_unlink(mm, gone)?;
-                    if read!(self, F, gone.anon_vma).is_some() {
-                        self.anon_vma_merge(vma, gone)?;
-                    }
-                    *edit!(self, F, mm.map_count) -= 1;
-                    self.vm_area_free(gone);
-                }
+            let gone = next.filter(|_| remove_next != RemoveNext::None);
+            match (gone, insert) {
+                (Some(gone), _) => self.vma_unlink(mm, gone)?,
+                (None, Some(insert)) => self.insert_vm_struct(mm, insert)?,
+                (None, None) => {}
             }
+            for lock in [anon_vma_lock, mapping].into_iter().flatten() {
+                self.unlock(lock, F);
+            }
+            let Some(gone) = gone else { return Ok(()) };
+            if read!(self, F, gone.anon_vma).is_some() {
+                self.anon_vma_merge(vma, gone)?;
+            }
+            *edit!(self, F, mm.map_count) -= 1;
+            self.vm_area_free(gone);
             if remove_next != RemoveNext::NextTwo {
                 return Ok(());
             }

@@ -9,6 +9,7 @@ use vmadiff_machine::operand::END_PAGES;
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::objects::{Chain, Vma};
 use crate::stop::Stop;
 
@@ -121,7 +122,15 @@ impl Kernel {
         prev: Option<VmaKey>,
     ) -> Result<(), Stop> {
         const F: &str = "vma_link";
+        self.assert_mmap_locked(mm, F);
+        let mapping = read!(self, F, vma.vm_file).map(Lock::IMmap);
+        if let Some(mapping) = mapping {
+            self.lock(mapping, F);
+        }
         self.vma_link_list(mm, vma, prev)?;
+        if let Some(mapping) = mapping {
+            self.unlock(mapping, F);
+        }
         *edit!(self, F, mm.map_count) += 1;
         Ok(())
     }
@@ -133,7 +142,9 @@ impl Kernel {
         let links = self.find_vma_links(mm, start, end)?;
         bug_on!(links == Links::Occupied, F, "find_vma_links()");
         let Links::After(prev) = links else { return Ok(()) };
-        self.vma_link(mm, vma, prev)
+        self.vma_link_list(mm, vma, prev)?;
+        *edit!(self, F, mm.map_count) += 1;
+        Ok(())
     }
 
     /// `__vma_unlink_common()`.

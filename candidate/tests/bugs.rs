@@ -124,3 +124,41 @@ fn bug_d_need_rmap_locks_is_thrown_away_where_a_mapping_is_copied_by_halves() {
         assert_eq!(layout(&seen, 1), "1..5@1 10..14@1", "{revision}");
     }
 }
+
+/// Source and destination lie under one page-table page, whose lock is taken twice.
+#[test]
+fn bug_f_a_copy_within_one_process_takes_one_page_table_lock_twice() {
+    let faulted = "mmap 0 1 1 rw anon_private\ntouch 0 1 1\n";
+    let deadlock = ["deadlock: copy_pte_range() takes ptl, which is held already"];
+    let cases = [
+        ("copy 0 1 1 0 9 FIXED", true),
+        // Without an anon_vma no ptes are copied.
+        ("mmap 0 1 1 rw anon_private\ncopy 0 1 1 0 9 FIXED", false),
+        // Two processes have two page-table pages.
+        ("fork 0\ncopy 1 1 1 0 9 FIXED", false),
+        // Around a direct call of copy_vma() the caller is right at every revision.
+        ("copy_vma 0 1 1 0 9 1", false),
+        // The ptes of the device are there from the start, and fork copies them.
+        ("mmap 0 20 1 rw special\nfork 0", false),
+        ("mremap 0 1 1 1 MAYMOVE|FIXED 9", false),
+    ];
+    for (last, has_it) in cases {
+        let program = format!("{faulted}{last}");
+        for revision in [Revision::Rfc, Revision::V2] {
+            let expected: &[&str] = if has_it { &deadlock } else { &[] };
+            assert_eq!(events(&run(revision, &program)), expected, "{revision}: {program}");
+        }
+        assert_eq!(events(&run(Revision::Fixed, &program)), [""; 0], "{program}");
+    }
+}
+
+/// munmap() of everything frees the page-table page, and a VMA without one has no ptes to copy.
+#[test]
+fn bug_f_does_not_show_where_the_source_has_no_page_table_page() {
+    // In the child the VMA has an anon_vma, and no page-table page: it is wiped on fork.
+    let program = "mmap 0 1 1 rw anon_private\ntouch 0 1 1\nmadvise 0 1 1 WIPEONFORK\nfork 0\n";
+    let copy = "copy 1 1 1 1 9 FIXED";
+    assert_eq!(events(&run(Revision::V2, &format!("{program}{copy}"))), [""; 0]);
+    let touched = format!("{program}touch 1 1 0\n{copy}");
+    assert_eq!(events(&run(Revision::V2, &touched)).len(), 1);
+}

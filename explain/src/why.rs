@@ -10,6 +10,7 @@ mod accounting;
 mod anon_vma;
 mod assertion;
 mod copied;
+mod deadlock;
 mod flags;
 mod layout;
 mod merge;
@@ -98,6 +99,7 @@ pub fn why(run: &Run) -> Option<String> {
         Class::Offset => case.offset(),
         Class::AnonVma => case.anon_vma(),
         Class::RmapLocks => case.rmap_locks(),
+        Class::Deadlock => case.deadlock(),
         // Only an invariant finds a leak.
         Class::Leak => case.nothing(),
         Class::Accounting => case.accounting(),

@@ -111,6 +111,7 @@ macro_rules! places {
             anon_vma_prepare "__anon_vma_prepare"
             apply_vma_lock_flags "apply_vma_lock_flags"
             copy_page_range "copy_page_range"
+            copy_pte_range "copy_pte_range"
             copy_vma "copy_vma"
             count_mm_mlocked_page_nr "count_mm_mlocked_page_nr"
             count_vma_pages_range "count_vma_pages_range"
@@ -122,6 +123,8 @@ macro_rules! places {
             do_mprotect_pkey "do_mprotect_pkey"
             do_munmap "__do_munmap"
             do_user_addr_fault "do_user_addr_fault"
+            do_wp_page "do_wp_page"
+            drop_rmap_locks "drop_rmap_locks"
             dup_mmap "dup_mmap"
             dup_userfaultfd "dup_userfaultfd"
             exit_mmap "exit_mmap"
@@ -147,11 +150,13 @@ macro_rules! places {
             mmap_process_vm "mmap_process_vm"
             mmap_region "mmap_region"
             move_page_tables "move_page_tables"
+            move_ptes "move_ptes"
             move_vma "move_vma"
             mprotect_fixup "mprotect_fixup"
             mremap "mremap"
             mremap_to "mremap_to"
             mremap_userfaultfd_prep "mremap_userfaultfd_prep"
+            munlock "munlock"
             munlock_vma_pages_range "munlock_vma_pages_range"
             page_move_anon_rmap "page_move_anon_rmap"
             page_set_anon_rmap "__page_set_anon_rmap"
@@ -165,7 +170,9 @@ macro_rules! places {
             shmem_fault "shmem_fault"
             split_vma "split_vma"
             split_vma_at "__split_vma"
+            take_rmap_locks "take_rmap_locks"
             unlink_anon_vmas "unlink_anon_vmas"
+            unlink_file_vma "unlink_file_vma"
             unmap_page_range "unmap_page_range"
             unmapped_area_topdown "unmapped_area_topdown"
             userfaultfd_register "userfaultfd_register"
@@ -173,6 +180,7 @@ macro_rules! places {
             validate_mm "validate_mm"
             vm_area_dup "vm_area_dup"
             vm_stat_account "vm_stat_account"
+            vm_mmap_pgoff "vm_mmap_pgoff"
             vma_adjust "__vma_adjust"
             vma_expandable "vma_expandable"
             vma_link "vma_link"
@@ -180,6 +188,7 @@ macro_rules! places {
             vma_merge "vma_merge"
             vma_to_resize "vma_to_resize"
             vma_unlink_common "__vma_unlink_common"
+            zap_pte_range "zap_pte_range"
         }
     };
 }
@@ -194,6 +203,7 @@ families! {
     offset "offset": parts;
     anon_vma "anon-vma": parts;
     rmap_locks "rmap-locks": parts;
+    deadlock "deadlock": places;
     leak "leak": objects;
     accounting "accounting": parts;
     errno "errno": parts;
@@ -264,8 +274,9 @@ mod tests {
     fn every_class_and_operation_ends_in_a_function_of_its_own() {
         let parts = Opcode::ALL.iter().map(|opcode| opcode.name());
         let parts: Vec<&str> = parts.chain(["map", "change", "invariant"]).collect();
-        let classes =
-            Class::ALL.iter().filter(|class| !matches!(class, Class::Assertion | Class::Leak));
+        let classes = Class::ALL
+            .iter()
+            .filter(|class| !matches!(class, Class::Assertion | Class::Deadlock | Class::Leak));
         own(classes.flat_map(|class| parts.iter().map(move |part| format!("{class}/{part}"))));
         own(["anon-vma/unreachable-page".into(), "anon-vma/copy_vma".into()]);
         let objects = ["page", "anon_vma", "vm_area_struct", "anon_vma_chain", "mm_struct"];
@@ -277,7 +288,7 @@ mod tests {
         let functions = in_candidate("const F: &str = \"", '"');
         assert!(functions.len() > 50, "{functions:?}");
         let of = |class: &'static str| functions.iter().map(move |f| format!("{class}/{f}"));
-        own(of("aliasing/use-after-free").chain(of("assertion")));
+        own(["aliasing/use-after-free", "assertion", "deadlock"].into_iter().flat_map(of));
     }
 
     #[test]

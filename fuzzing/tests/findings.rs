@@ -21,7 +21,8 @@ use vmadiff_reference::Reference;
 const PROGRAMS: &[(&str, &str)] = &[
     (
         "flags/copy/VM_LOCKED-kept",
-        "mmap 0 1 2 rw anon_private\nmlock 0 1 2\nmadvise 0 1 2 DONTFORK\ncopy 0 1 2 0 10 FIXED\n",
+        "fork 0\nmmap 0 1 2 rw anon_private\nmlock 0 1 2\nmadvise 0 1 2 DONTFORK\n\
+         copy 1 1 2 0 10 FIXED\n",
     ),
     (
         "flags/copy/VM_DONTCOPY-kept",

@@ -36,6 +36,8 @@ pub enum Class {
     AnonVma,
     /// The rmap locks: needed or not, or taken or not.
     RmapLocks,
+    /// A lock that is taken while it is held, or is still held when the operation ends.
+    Deadlock,
     /// An object that is allocated and not in use.
     Leak,
     /// Counters.
@@ -48,7 +50,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, the four that were asked for by name first.
-    pub const ALL: [Class; 12] = [
+    pub const ALL: [Class; 13] = [
         Class::Merge,
         Class::Flags,
         Class::Uffd,
@@ -57,6 +59,7 @@ impl Class {
         Class::Offset,
         Class::AnonVma,
         Class::RmapLocks,
+        Class::Deadlock,
         Class::Leak,
         Class::Accounting,
         Class::Errno,
@@ -74,6 +77,7 @@ impl Class {
             Class::Offset => "offset",
             Class::AnonVma => "anon-vma",
             Class::RmapLocks => "rmap-locks",
+            Class::Deadlock => "deadlock",
             Class::Leak => "leak",
             Class::Accounting => "accounting",
             Class::Errno => "errno",
@@ -250,6 +254,10 @@ fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -
             (Class::Assertion, format!("{side}{function}/{}", condition.replace(' ', "")))
         }
         Event::UnreachablePage { .. } => (Class::AnonVma, format!("{side}{UNREACHABLE}")),
+        Event::Deadlock { function, lock } => (Class::Deadlock, format!("{side}{function}/{lock}")),
+        Event::LockHeld { function, lock } => {
+            (Class::Deadlock, format!("{side}{function}/{lock}-held"))
+        }
         Event::Library(failure) => {
             (Class::Assertion, format!("{side}library/{}", failure.detail()))
         }

@@ -108,6 +108,16 @@ const CASES: &[(Change, &str, &str)] = &[
         "anon-vma/missing-unreachable-page",
     ),
     (
+        |o| o.events.push(Event::Deadlock { function: "f", lock: "ptl" }),
+        "deadlock/f/ptl",
+        "deadlock/missing-f/ptl",
+    ),
+    (
+        |o| o.events.push(Event::LockHeld { function: "f", lock: "ptl" }),
+        "deadlock/f/ptl-held",
+        "deadlock/missing-f/ptl-held",
+    ),
+    (
         |o| o.events.push(Event::Library(Failure::TimedOut)),
         "assertion/library/timed-out",
         "assertion/missing-library/timed-out",

@@ -259,12 +259,14 @@ struct vmadiff_space {
 };
 
 /* The kinds of failures that a correct kernel never shows. The kernel does not survive the first
- * two kinds, so they end the program. */
+ * two kinds, nor a deadlock, so they end the program. */
 enum vmadiff_event_kind {
 	VMADIFF_USE_AFTER_FREE = 0, /* `function` reads the field `text` of a freed `object` */
 	VMADIFF_BUG_ON = 1,         /* VM_BUG_ON(text) in `function` */
 	VMADIFF_WARN_ON = 2,        /* VM_WARN_ON(text) in `function` */
-	VMADIFF_UNREACHABLE_PAGE = 3 /* a reverse-map walk does not find `page` of `process` */
+	VMADIFF_UNREACHABLE_PAGE = 3, /* a reverse-map walk does not find `page` of `process` */
+	VMADIFF_DEADLOCK = 4,       /* `function` takes the lock `text`, which it holds already */
+	VMADIFF_LOCK_HELD = 5       /* `function` took the lock `text`, which is still held at the end */
 };
 
 enum vmadiff_freed {

@@ -65,6 +65,11 @@ pub const WARN_ON: u32 = 2;
 /// `VMADIFF_UNREACHABLE_PAGE`.
 pub const UNREACHABLE_PAGE: u32 = 3;
 
+/// `VMADIFF_DEADLOCK`.
+pub const DEADLOCK: u32 = 4;
+/// `VMADIFF_LOCK_HELD`.
+pub const LOCK_HELD: u32 = 5;
+
 /// A value that no field may have. The loader puts it into the fields that the library has to
 /// write.
 const UNWRITTEN: u32 = u32::MAX;
@@ -186,7 +191,8 @@ pub struct Space {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Event {
-    /// The kind: [`USE_AFTER_FREE`], [`BUG_ON`], [`WARN_ON`] or [`UNREACHABLE_PAGE`].
+    /// The kind: [`USE_AFTER_FREE`], [`BUG_ON`], [`WARN_ON`], [`UNREACHABLE_PAGE`], [`DEADLOCK`] or
+    /// [`LOCK_HELD`].
     pub kind: u32,
     /// The index of an [`Object`](crate::Object).
     pub object: u32,

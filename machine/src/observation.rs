@@ -274,6 +274,20 @@ pub enum Event {
         /// The page number at which the page is mapped.
         page: Page,
     },
+    /// A lock is taken while the operation holds it: the operation waits for itself for ever.
+    Deadlock {
+        /// The kernel function that takes the lock.
+        function: &'static str,
+        /// The lock.
+        lock: &'static str,
+    },
+    /// A lock is still held when the operation ends.
+    LockHeld {
+        /// The kernel function that took the lock.
+        function: &'static str,
+        /// The lock.
+        lock: &'static str,
+    },
     /// The machine is a shared library and failed: there is no observation.
     Library(Failure),
 }
@@ -286,6 +300,7 @@ impl Event {
             self,
             Event::UseAfterFree { .. }
                 | Event::Assertion { assertion: Assertion::BugOn, .. }
+                | Event::Deadlock { .. }
                 | Event::Library(_)
         )
     }
@@ -311,6 +326,12 @@ impl fmt::Display for Event {
             }
             Event::UnreachablePage { process, page } => {
                 write!(f, "unreachable page: rmap does not find page {page} of process {process}")
+            }
+            Event::Deadlock { function, lock } => {
+                write!(f, "deadlock: {function}() takes {lock}, which is held already")
+            }
+            Event::LockHeld { function, lock } => {
+                write!(f, "lock held: {lock}, taken by {function}(), is not released")
             }
             Event::Library(failure) => write!(f, "library: {failure}"),
         }

@@ -23,6 +23,8 @@ fn example() -> Observation {
         Event::Assertion { assertion: Assertion::WarnOn, function, condition },
         Event::UseAfterFree { object: Object::Mm, function, field },
         Event::Assertion { assertion: Assertion::BugOn, function, condition },
+        Event::Deadlock { function, lock: "ptl" },
+        Event::LockHeld { function, lock: "mmap_sem" },
     ];
     seen.committed = -3;
     for process in [0, 5] {
@@ -151,7 +153,7 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("committed", HEAD, |raw| raw.committed = i64::MIN),
         ("reserved", HEAD, |raw| raw.reserved = 1),
         ("event_count", HEAD, |raw| raw.event_count = 1089),
-        ("kind", Place::Event(0), |raw| raw.events[0].kind = 4),
+        ("kind", Place::Event(0), |raw| raw.events[0].kind = 6),
         ("process", Place::Event(0), |raw| raw.events[0].process = 8),
         ("page", Place::Event(0), |raw| raw.events[0].page = 128),
         ("function", Place::Event(1), |raw| raw.events[1].function = [b'a'; 64]),
@@ -159,9 +161,9 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("text", Place::Event(1), |raw| raw.events[1].text[0] = 0xff),
         ("text", Place::Event(1), |raw| raw.events[1].text[0] = 0x1b),
         ("object", Place::Event(2), |raw| raw.events[2].object = 3),
-        ("kind", Place::Event(4), |raw| {
-            raw.event_count = 5;
-            raw.events[4].kind = u32::MAX;
+        ("kind", Place::Event(6), |raw| {
+            raw.event_count = 7;
+            raw.events[6].kind = u32::MAX;
         }),
         ("alive", Place::Space(5), |raw| space(raw).alive = 2),
         ("alive", Place::Space(5), |raw| space(raw).alive = 0),

@@ -65,6 +65,8 @@ fn claims() -> Claims {
         ("BUG_ON", abi::BUG_ON.into()),
         ("WARN_ON", abi::WARN_ON.into()),
         ("UNREACHABLE_PAGE", abi::UNREACHABLE_PAGE.into()),
+        ("DEADLOCK", abi::DEADLOCK.into()),
+        ("LOCK_HELD", abi::LOCK_HELD.into()),
         ("NOT_COUNTED", abi::NOT_COUNTED.into()),
         ("NOT_MODELLED", abi::NOT_MODELLED as u64),
         ("MAX_PAGES", abi::MAX_PAGES as u64),

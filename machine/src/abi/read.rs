@@ -1,9 +1,9 @@
 //! The loader's side: checks every field that a library wrote, then uses it.
 
 use super::{
-    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event, MAX_CHAIN,
-    MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, Space, UNREACHABLE_PAGE, UNWRITTEN,
-    USE_AFTER_FREE, Vma, WARN_ON, members, text,
+    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK, Event,
+    LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, Space, UNREACHABLE_PAGE,
+    UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
 };
 use crate::errno::Errno;
 use crate::failure::{Nonsense, Place};
@@ -123,7 +123,17 @@ impl Event {
                 process: Process(self.process as u8),
                 page: Page(self.page as u8),
             }),
-            other => Err(wrong("kind", other, "0 to 3")),
+            DEADLOCK => {
+                let (function, lock) =
+                    (name("function", &self.function)?, name("text", &self.text)?);
+                Ok(observation::Event::Deadlock { function, lock })
+            }
+            LOCK_HELD => {
+                let (function, lock) =
+                    (name("function", &self.function)?, name("text", &self.text)?);
+                Ok(observation::Event::LockHeld { function, lock })
+            }
+            other => Err(wrong("kind", other, "0 to 5")),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The library's side: writes a machine's observation into the caller's buffer.
 
 use super::{
-    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, Event,
-    MAX_EVENTS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE, Vma, WARN_ON, members,
-    put_text,
+    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK, Event,
+    LOCK_HELD, MAX_EVENTS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE, Vma, WARN_ON,
+    members, put_text,
 };
 use crate::observation::{self, Assertion, Object};
 
@@ -64,6 +64,8 @@ impl Event {
                 put(UNREACHABLE_PAGE, "", "");
                 (self.process, self.page) = (process.0.into(), page.0.into());
             }
+            observation::Event::Deadlock { function, lock } => put(DEADLOCK, function, lock),
+            observation::Event::LockHeld { function, lock } => put(LOCK_HELD, function, lock),
             // The machine runs another library. The failure of that library is a failure of this
             // machine.
             observation::Event::Library(failure) => put(BUG_ON, "library", &failure.detail()),

@@ -1,0 +1,172 @@
+//! Locks, as acquisitions in order. As lockdep does, the candidate reports a lock that is taken while it
+//! is held, and a lock that is still held when the operation ends.
+//!
+//! One operation runs at a time, so an acquisition never waits for another task. Only locks that
+//! `copy_vma()` and its callers take are modelled: `mmap_sem`, the page-table lock, and the two locks
+//! of the reverse map.
+
+use vmadiff_machine::Event;
+
+use crate::handle::{AnonVmaKey, MmKey, VmaKey, read};
+use crate::kernel::Kernel;
+use crate::objects::File;
+use crate::stop::Stop;
+
+/// A lock. Two equal values are the same lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// `mm->mmap_sem`, for reading or for writing.
+    MmapSem(MmKey),
+    /// The lock of a page-table page (`pte_lockptr()`). The arena lies under one page-table page, so an
+    /// address space has one such lock.
+    PageTable(MmKey),
+    /// `anon_vma->root->rwsem`, by its root.
+    AnonVma(AnonVmaKey),
+    /// `mapping->i_mmap_rwsem` of a file.
+    IMmap(File),
+}
+
+impl Lock {
+    /// Returns the name in reports.
+    fn name(self) -> &'static str {
+        match self {
+            Lock::MmapSem(_) => "mmap_sem",
+            Lock::PageTable(_) => "ptl",
+            Lock::AnonVma(_) => "anon_vma_lock",
+            Lock::IMmap(_) => "i_mmap_lock",
+        }
+    }
+}
+
+/// A lock that is held.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    lock: Lock,
+    /// The kernel function that took it.
+    function: &'static str,
+}
+
+/// The locks that the running operation holds, in the order in which they were taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Locks {
+    /// Few locks are ever held at once, and the memory is kept for the next operation.
+    held: Vec<Held>,
+}
+
+impl Locks {
+    /// Forgets the locks of the last operation, which may have ended the program.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.held.clear();
+    }
+
+    #[inline]
+    fn holds(&self, lock: Lock) -> bool {
+        self.held.iter().any(|held| held.lock == lock)
+    }
+}
+
+impl Kernel {
+    /// Takes a lock. If the operation holds the lock already, it waits for itself for ever.
+    ///
+    /// The candidate goes on after the report, as a uniprocessor kernel does, in which a spinlock is
+    /// nothing.
+    #[inline]
+    pub(crate) fn lock(&mut self, lock: Lock, function: &'static str) {
+        if self.locks.holds(lock) {
+            self.deadlock(lock, function);
+        }
+        self.locks.held.push(Held { lock, function });
+    }
+
+    #[cold]
+    fn deadlock(&mut self, lock: Lock, function: &'static str) {
+        self.events.push(Event::Deadlock { function, lock: lock.name() });
+    }
+
+    /// Releases a lock.
+    #[inline]
+    pub(crate) fn unlock(&mut self, lock: Lock, function: &'static str) {
+        match self.locks.held.iter().rposition(|held| held.lock == lock) {
+            Some(at) => {
+                self.locks.held.remove(at);
+            }
+            None => self.warn(function, "bad unlock balance"),
+        }
+    }
+
+    /// Runs `body` with a lock held. The lock is released after an error, too.
+    #[inline]
+    pub(crate) fn locked<T>(
+        &mut self,
+        lock: Lock,
+        function: &'static str,
+        body: impl FnOnce(&mut Kernel) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        self.lock(lock, function);
+        let result = body(self);
+        self.unlock(lock, function);
+        result
+    }
+
+    /// Runs `body` with the page-table lock of an address space held (`pte_offset_map_lock()`).
+    #[inline]
+    pub(crate) fn pte_locked<T>(
+        &mut self,
+        mm: MmKey,
+        function: &'static str,
+        body: impl FnOnce(&mut Kernel) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        self.locked(Lock::PageTable(mm), function, body)
+    }
+
+    /// Reports a change of an address space whose `mmap_sem` is not held
+    /// (`VM_BUG_ON(!rwsem_is_locked(&mm->mmap_sem))`).
+    #[inline]
+    pub(crate) fn assert_mmap_locked(&mut self, mm: MmKey, function: &'static str) {
+        if !self.locks.holds(Lock::MmapSem(mm)) {
+            self.warn(function, "!rwsem_is_locked(mmap_sem)");
+        }
+    }
+
+    /// Returns the lock of an anon_vma, which lives in its root.
+    #[inline]
+    pub(crate) fn anon_vma_lock(&self, anon_vma: AnonVmaKey) -> Result<Lock, Stop> {
+        const F: &str = "anon_vma_lock_write";
+        let root = read!(self, F, anon_vma.root);
+        // The lock is a field of the root.
+        read!(self, F, root.refcount);
+        Ok(Lock::AnonVma(root))
+    }
+
+    /// `take_rmap_locks()`: returns the locks, in the order in which they are taken.
+    pub(crate) fn take_rmap_locks(&mut self, vma: VmaKey) -> Result<[Option<Lock>; 2], Stop> {
+        const F: &str = "take_rmap_locks";
+        let file = read!(self, F, vma.vm_file).map(Lock::IMmap);
+        let anon_vma = read!(self, F, vma.anon_vma);
+        let anon_vma = anon_vma.map(|anon_vma| self.anon_vma_lock(anon_vma)).transpose()?;
+        for lock in [file, anon_vma].into_iter().flatten() {
+            self.lock(lock, F);
+        }
+        Ok([file, anon_vma])
+    }
+
+    /// `drop_rmap_locks()`: releases the locks in reverse order.
+    pub(crate) fn drop_rmap_locks(&mut self, locks: [Option<Lock>; 2]) {
+        const F: &str = "drop_rmap_locks";
+        for lock in locks.into_iter().rev().flatten() {
+            self.unlock(lock, F);
+        }
+    }
+
+    /// Reports every lock that is still held when the operation ends.
+    #[inline]
+    pub(crate) fn check_locks(&mut self) {
+        let held = std::mem::take(&mut self.locks.held);
+        self.events.extend(
+            held.iter()
+                .map(|&Held { lock, function }| Event::LockHeld { function, lock: lock.name() }),
+        );
+        self.locks.held = held;
+    }
+}
