@@ -47,22 +47,64 @@ struct Held {
 }
 
 /// The locks that the running operation holds, in the order in which they were taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Locks {
-    /// Few locks are ever held at once, and the memory is kept for the next operation.
-    held: Vec<Held>,
+    /// The first `depth` entries are in use.
+    held: [Held; MAX_DEPTH],
+    depth: usize,
+}
+
+/// The most locks that an operation may hold, as lockdep's `MAX_LOCK_DEPTH`. A copy holds four: two
+/// `mmap_sem`, and two locks of the reverse map or two page-table locks.
+const MAX_DEPTH: usize = 8;
+
+impl Default for Locks {
+    fn default() -> Locks {
+        let none = Held { lock: Lock::IMmap(File(0)), function: "" };
+        Locks { held: [none; MAX_DEPTH], depth: 0 }
+    }
 }
 
 impl Locks {
     /// Forgets the locks of the last operation, which may have ended the program.
     #[inline]
     pub(crate) fn clear(&mut self) {
-        self.held.clear();
+        self.depth = 0;
     }
 
     #[inline]
     fn holds(&self, lock: Lock) -> bool {
-        self.held.iter().any(|held| held.lock == lock)
+        self.held().iter().any(|held| held.lock == lock)
+    }
+
+    #[inline]
+    fn held(&self) -> &[Held] {
+        self.held.get(..self.depth).unwrap_or_default()
+    }
+
+    /// Adds a lock; returns whether there was room.
+    #[inline]
+    fn push(&mut self, held: Held) -> bool {
+        match self.held.get_mut(self.depth) {
+            Some(free) => {
+                *free = held;
+                self.depth += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes a lock; returns whether it was held. The lock that was taken last is mostly the first to
+    /// be released.
+    #[inline]
+    fn remove(&mut self, lock: Lock) -> bool {
+        let Some(at) = self.held().iter().rposition(|held| held.lock == lock) else { return false };
+        for at in at + 1..self.depth {
+            self.held[at - 1] = self.held[at];
+        }
+        self.depth -= 1;
+        true
     }
 }
 
@@ -76,7 +118,9 @@ impl Kernel {
         if self.locks.holds(lock) {
             self.deadlock(lock, function);
         }
-        self.locks.held.push(Held { lock, function });
+        if !self.locks.push(Held { lock, function }) {
+            self.warn(function, "MAX_LOCK_DEPTH too low");
+        }
     }
 
     #[cold]
@@ -87,11 +131,8 @@ impl Kernel {
     /// Releases a lock.
     #[inline]
     pub(crate) fn unlock(&mut self, lock: Lock, function: &'static str) {
-        match self.locks.held.iter().rposition(|held| held.lock == lock) {
-            Some(at) => {
-                self.locks.held.remove(at);
-            }
-            None => self.warn(function, "bad unlock balance"),
+        if !self.locks.remove(lock) {
+            self.warn(function, "bad unlock balance");
         }
     }
 
@@ -162,11 +203,9 @@ impl Kernel {
     /// Reports every lock that is still held when the operation ends.
     #[inline]
     pub(crate) fn check_locks(&mut self) {
-        let held = std::mem::take(&mut self.locks.held);
+        let left = self.locks.held().iter();
         self.events.extend(
-            held.iter()
-                .map(|&Held { lock, function }| Event::LockHeld { function, lock: lock.name() }),
+            left.map(|&Held { lock, function }| Event::LockHeld { function, lock: lock.name() }),
         );
-        self.locks.held = held;
     }
 }
