@@ -85,3 +85,30 @@ fn what_is_no_trace_is_refused_with_the_place() {
         assert!(error.contains(place), "{text}: {error}");
     }
 }
+
+#[test]
+fn a_counter_below_zero_may_be_recorded_as_an_unsigned_long() {
+    let locked_vm = |written: &str| {
+        let space = format!(
+            r#"{{"total_vm":0,"locked_vm":{written},"data_vm":0,"map_count":0,"vmas":[]}}"#
+        );
+        let line = format!(
+            r#"{{"id":"x","kernel":"k","steps":[{{"op":{{"op":"munlock","pid":0,"page":0,"len":1}},"ret":0,"mms":{{"0":{space}}}}}]}}"#
+        );
+        let traces = golden::read(line.as_bytes()).map_err(|error| error.to_string())?;
+        Ok::<i64, String>(traces[0].observations[0].spaces[0].counters.locked_vm)
+    };
+    for (written, counter) in [
+        ("3", 3),
+        ("-1", -1),
+        ("18446744073709551615", -1),
+        ("9223372036854775807", i64::MAX),
+        ("9223372036854775808", i64::MIN),
+    ] {
+        assert_eq!(locked_vm(written), Ok(counter), "{written}");
+    }
+    for wrong in ["18446744073709551616", "-9223372036854775809", "1.5", "null", "\"1\""] {
+        let error = locked_vm(wrong).expect_err(wrong);
+        assert!(error.contains("line 1, column"), "{wrong}: {error}");
+    }
+}

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use vmadiff_machine::observation::{CopyReport, Counters, Event, Observation};
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
@@ -90,11 +91,26 @@ struct Copied {
 
 #[derive(Deserialize)]
 struct Space {
-    total_vm: i64,
-    locked_vm: i64,
-    data_vm: i64,
-    map_count: i64,
+    total_vm: Counter,
+    locked_vm: Counter,
+    data_vm: Counter,
+    map_count: Counter,
     vmas: Vec<Mapping>,
+}
+
+/// A counter of the kernel: a number from −2^63 to 2^64 − 1. The kernel counts in an unsigned long, so a
+/// counter that a bug has taken below zero may be recorded as a number above 2^63.
+#[derive(Clone, Copy)]
+struct Counter(i64);
+
+impl<'de> Deserialize<'de> for Counter {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Counter, D::Error> {
+        let number = i128::deserialize(from)?;
+        let signed = i64::try_from(number).or_else(|_| u64::try_from(number).map(u64::cast_signed));
+        signed.map(Counter).map_err(|_| {
+            D::Error::custom(format!("{number} is no counter: expected a number of 64 bits"))
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -213,10 +229,10 @@ fn result(ret: i64) -> Result<Result<u8, Errno>, String> {
 fn fill(shown: &mut AddressSpace, space: Space, files: &mut Vec<String>) -> Result<(), String> {
     shown.alive = true;
     shown.counters = Counters {
-        total_vm: space.total_vm,
-        locked_vm: space.locked_vm,
-        data_vm: space.data_vm,
-        map_count: space.map_count,
+        total_vm: space.total_vm.0,
+        locked_vm: space.locked_vm.0,
+        data_vm: space.data_vm.0,
+        map_count: space.map_count.0,
     };
     for mapping in space.vmas {
         let flags = u32::from_str_radix(&mapping.flags, 16)
