@@ -30,6 +30,8 @@ struct vmadiff_machine {
 	uint64_t zero_pages[2];
 	uint32_t anon_vmas;   /* anon_vmas made so far */
 	uint32_t shmem_files; /* objects of shared anonymous memory made so far */
+	uint32_t opens;       /* calls of vm_ops->open by the operation */
+	uint32_t closes;      /* calls of vm_ops->close by the operation */
 };
 
 static unsigned int pages(const struct vmadiff_vma *vma)
@@ -66,6 +68,7 @@ static void split_vma(struct vmadiff_machine *m, unsigned int i, unsigned int pa
 	m->vmas[i].end = page;
 	m->vmas[i + 1].pgoff += page - m->vmas[i + 1].start;
 	m->vmas[i + 1].start = page;
+	m->opens += m->vmas[i + 1].close;
 }
 
 /* Unmaps the pages from `start` to `end` (__do_munmap()). */
@@ -82,6 +85,8 @@ static int unmap(struct vmadiff_machine *m, unsigned int start, unsigned int end
 	last = find_vma(m, end);
 	if (last < m->map_count && m->vmas[last].start < end)
 		split_vma(m, last++, end);
+	for (unsigned int i = first; i < last; i++)
+		m->closes += m->vmas[i].close;
 	move_vmas(m, first, last);
 	for (; start < end; start++) {
 		m->anon_pages[start / 64] &= ~(1ull << start % 64);
@@ -329,6 +334,7 @@ void vmadiff_step(struct vmadiff_machine *m, const struct vmadiff_op *op,
 {
 	memset(seen, 0, offsetof(struct vmadiff_observation, events));
 	seen->changed = 1;
+	m->opens = m->closes = 0;
 	if (op->u.process != 0) {
 		seen->error = ESRCH; /* without fork only process 0 exists */
 		goto out;
@@ -348,5 +354,7 @@ void vmadiff_step(struct vmadiff_machine *m, const struct vmadiff_op *op,
 		seen->error = ENOSYS;
 	}
 out:
+	seen->opens = m->opens;
+	seen->closes = m->closes;
 	show(m, seen);
 }

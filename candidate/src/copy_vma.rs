@@ -96,6 +96,7 @@ impl Kernel {
         *edit!(self, F, new_vma.vm_end) = end;
         *edit!(self, F, new_vma.vm_pgoff) = pgoff;
         self.anon_vma_clone(new_vma, vma)?;
+        self.vm_ops_open(new_vma)?;
         self.vma_link(mm, new_vma, prev)?;
         let (merged, need_rmap_locks, source_redirected) = (false, false, false);
         Ok(Some(Copied { new_vma, vma, need_rmap_locks, merged, source_redirected }))

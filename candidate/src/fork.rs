@@ -78,6 +78,7 @@ impl Kernel {
             if !wiped {
                 self.copy_page_range((mm, start), (oldmm, start), mpnt, pages, PteLocks::Nested)?;
             }
+            self.vm_ops_open(tmp)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use slotmap::{Key as _, SlotMap};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process};
-use vmadiff_machine::{Assertion, CopyReport, Errno, Event, Limits};
+use vmadiff_machine::{Assertion, CopyReport, DriverCalls, Errno, Event, Limits};
 
 use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 use crate::locks::Locks;
@@ -49,6 +49,8 @@ pub(crate) struct Kernel {
     pub(crate) events: Vec<Event>,
     /// The report of `copy_vma()`, where it ran.
     pub(crate) copy: Option<CopyReport>,
+    /// The calls of `vm_ops->open` and `vm_ops->close`.
+    pub(crate) driver: DriverCalls,
     /// An observable part of an address space may have changed.
     pub(crate) dirty: bool,
     /// A mapping of anonymous pages may have changed: [`Kernel::check_rmap`] has work to do.
@@ -77,6 +79,7 @@ impl Kernel {
             locks: Locks::default(),
             events: Vec::new(),
             copy: None,
+            driver: DriverCalls::default(),
             dirty: false,
             rmap_dirty: false,
         };
@@ -108,6 +111,7 @@ impl Kernel {
         self.locks.clear();
         self.events.clear();
         self.copy = None;
+        self.driver = DriverCalls::default();
         self.dirty = false;
         self.rmap_dirty = false;
     }

@@ -158,6 +158,8 @@ impl Kernel {
             }
             self.vm_stat_account(mm, flags, -i64::from(pages))?;
             next = read!(self, F, vma.vm_next);
+            // `remove_vma()`.
+            self.vm_ops_close(vma)?;
             self.vm_area_free(vma);
         }
         Ok(())

@@ -28,7 +28,7 @@ pub(crate) enum VmOps {
 }
 
 impl VmOps {
-    /// Returns whether `->close` exists.
+    /// Returns whether `->open` and `->close` exist.
     pub(crate) const fn has_close(self) -> bool {
         matches!(self, VmOps::Device)
     }

@@ -40,6 +40,7 @@ impl Kernel {
             }
         }
         self.anon_vma_clone(new, vma)?;
+        self.vm_ops_open(new)?;
         match half {
             New::Below => self.vma_adjust(vma, addr, end, upper_pgoff, Some(new), None),
             New::Above => self.vma_adjust(vma, start, addr, pgoff, Some(new), None),

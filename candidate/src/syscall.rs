@@ -34,6 +34,7 @@ impl Kernel {
             self.check_locks();
         }
         seen.copy = self.copy;
+        seen.driver = self.driver;
         seen.committed = self.committed;
         seen.events.append(&mut self.events);
         match result.map_err(Stop::into_event) {

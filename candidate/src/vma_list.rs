@@ -176,6 +176,20 @@ impl Kernel {
         Ok(self.vm_area_alloc(new))
     }
 
+    /// Calls `vma->vm_ops->open`, if it exists.
+    pub(crate) fn vm_ops_open(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "vm_ops_open";
+        self.driver.opens += u32::from(read!(self, F, vma.vm_ops).has_close());
+        Ok(())
+    }
+
+    /// Calls `vma->vm_ops->close`, if it exists.
+    pub(crate) fn vm_ops_close(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "remove_vma";
+        self.driver.closes += u32::from(read!(self, F, vma.vm_ops).has_close());
+        Ok(())
+    }
+
     /// `vm_area_free()`: frees a VMA. Handles to it are stale afterwards.
     pub(crate) fn vm_area_free(&mut self, vma: VmaKey) {
         self.dirty = true;

@@ -12,8 +12,8 @@ use vmadiff_machine::{AddressSpace, Observation, Vma};
 pub enum Scope {
     /// All parts.
     Models,
-    /// What golden traces record: neither committed memory, nor page tables, nor events, nor
-    /// whether the rmap locks were taken.
+    /// What golden traces record: neither committed memory, nor page tables, nor events, nor calls of
+    /// drivers, nor whether the rmap locks were taken.
     Recorded,
 }
 
@@ -187,6 +187,7 @@ impl Comparer {
                 let events = !left.events.is_empty() || !right.events.is_empty();
                 left.copy == right.copy
                     && left.committed == right.committed
+                    && left.driver == right.driver
                     && (!events || left.events == right.events)
             }
             Scope::Recorded => {
@@ -399,6 +400,8 @@ mod tests {
             o.events.push(Event::UnreachablePage { process: Process(0), page: Page(1) });
         }),
         ("committed", false, |o| o.committed = 1),
+        ("driver.opens", false, |o| o.driver.opens = 1),
+        ("driver.closes", false, |o| o.driver.closes = 1),
         ("alive", true, |o| o.spaces[0].alive = false),
         ("counters.total_vm", true, |o| o.spaces[0].counters.total_vm = 1),
         ("counters.locked_vm", true, |o| o.spaces[0].counters.locked_vm = 1),

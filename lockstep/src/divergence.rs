@@ -40,7 +40,7 @@ pub enum Class {
     Deadlock,
     /// An object that is allocated and not in use.
     Leak,
-    /// Counters.
+    /// Counters, or the calls of `vm_ops->open` and `vm_ops->close`.
     Accounting,
     /// The error of the call.
     Errno,
@@ -472,8 +472,12 @@ fn accounting(left: &Observation, right: &Observation) -> Option<Finding> {
             ("map_count", l.map_count, r.map_count),
         ]
     });
-    let committed = std::iter::once(("committed", left.committed, right.committed));
-    counters.chain(committed).find(|(_, l, r)| l != r).and_then(|(name, l, r)| {
+    let shared = [
+        ("committed", left.committed, right.committed),
+        ("vm_ops-open", left.driver.opens.into(), right.driver.opens.into()),
+        ("vm_ops-close", left.driver.closes.into(), right.driver.closes.into()),
+    ];
+    counters.chain(shared).find(|(_, l, r)| l != r).and_then(|(name, l, r)| {
         finding(Class::Accounting, format!("{name}-{}", if r > l { "high" } else { "low" }))
     })
 }

@@ -122,6 +122,12 @@ const CASES: &[(Change, &str, &str)] = &[
         "assertion/library/timed-out",
         "assertion/missing-library/timed-out",
     ),
+    (|o| o.driver.opens = 1, "accounting/copy/vm_ops-open-high", "accounting/copy/vm_ops-open-low"),
+    (
+        |o| o.driver.closes = 1,
+        "accounting/copy/vm_ops-close-high",
+        "accounting/copy/vm_ops-close-low",
+    ),
     (|o| o.spaces[1].alive = false, "layout/copy_vma/process-gone", "layout/copy_vma/process-left"),
     (
         |o| show(o, &[(vma(1, 3), CHAIN)]),

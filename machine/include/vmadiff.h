@@ -292,7 +292,7 @@ struct vmadiff_event {
 #define VMADIFF_COPY_HONOURED 8     /* the caller took the rmap locks if *need_rmap_locks says so */
 #define VMADIFF_COPY_REDIRECTED 16  /* the source pointer was redirected to the merged VMA */
 
-/* The state after an operation. Each call of vmadiff_step() writes the first seven fields, the
+/* The state after an operation. Each call of vmadiff_step() writes the first nine fields, the
  * first event_count events, and the address spaces named in `changed`. */
 struct vmadiff_observation {
 	uint32_t error;   /* 0, or the kernel's positive errno (524 for ENOTSUPP, 1000 for SIGBUS) */
@@ -302,6 +302,8 @@ struct vmadiff_observation {
 	uint32_t changed; /* bit n: spaces[n] is written; the others are unchanged */
 	int64_t committed; /* pages charged by the VM_ACCOUNT mappings of all processes */
 	uint32_t event_count; /* at most VMADIFF_MAX_EVENTS */
+	uint32_t opens;       /* calls of vm_ops->open by the operation; mmap calls none */
+	uint32_t closes;      /* calls of vm_ops->close by the operation */
 	uint32_t reserved;    /* 0 */
 	struct vmadiff_event events[VMADIFF_MAX_EVENTS]; /* in the order in which they happened */
 	struct vmadiff_space spaces[VMADIFF_MAX_PROCESSES];

@@ -222,6 +222,10 @@ pub struct Observation {
     pub committed: i64,
     /// The number of events, at most [`MAX_EVENTS`].
     pub event_count: u32,
+    /// Calls of `vm_ops->open`.
+    pub opens: u32,
+    /// Calls of `vm_ops->close`.
+    pub closes: u32,
     /// Always 0.
     pub reserved: u32,
     /// The events, in the order in which they happened.
@@ -252,6 +256,7 @@ impl Observation {
     pub fn forget(&mut self) {
         (self.error, self.value, self.copy) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.changed, self.event_count, self.reserved) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
+        (self.opens, self.closes) = (UNWRITTEN, UNWRITTEN);
         self.committed = i64::MIN;
     }
 }

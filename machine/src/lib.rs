@@ -60,8 +60,8 @@ pub use failure::Failure;
 pub use flags::VmFlags;
 pub use hidden::Hidden;
 pub use observation::{
-    AddressSpace, AnonVmaId, Assertion, CopyReport, Counters, Event, FileId, Object, Observation,
-    PageSet, UffdId, Vma,
+    AddressSpace, AnonVmaId, Assertion, CopyReport, Counters, DriverCalls, Event, FileId, Object,
+    Observation, PageSet, UffdId, Vma,
 };
 pub use op::{Op, Opcode};
 pub use program::{Limits, Program};

@@ -338,6 +338,16 @@ impl fmt::Display for Event {
     }
 }
 
+/// The calls of a driver that an operation made, for VMAs whose driver has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverCalls {
+    /// Calls of `vm_ops->open`: one for each VMA that a split, a fork, a move or a copy makes. The
+    /// driver counts the VMA of an `mmap` itself.
+    pub opens: u32,
+    /// Calls of `vm_ops->close`: one for each VMA that goes.
+    pub closes: u32,
+}
+
 /// A set of processes, bit `n` for process `n`.
 pub type ProcessSet = u8;
 
@@ -349,6 +359,8 @@ pub struct Observation {
     pub result: Result<u8, Errno>,
     /// The answer of `copy_vma()`; `None` if the function did not run to its end.
     pub copy: Option<CopyReport>,
+    /// The calls of `vm_ops->open` and `vm_ops->close`, in all processes together.
+    pub driver: DriverCalls,
     /// The failures that the operation met, in the order in which they happened.
     pub events: Vec<Event>,
     /// Pages charged to committed memory by the `VM_ACCOUNT` mappings of all processes. The charges
@@ -368,6 +380,7 @@ impl Default for Observation {
         Observation {
             result: Ok(0),
             copy: None,
+            driver: DriverCalls::default(),
             events: Vec::new(),
             committed: 0,
             spaces,
@@ -389,12 +402,13 @@ impl Observation {
         self.changed = !0;
     }
 
-    /// Clears the fields that belong to one operation only: the result, the copy, the events, the
-    /// set of changed processes. A machine calls this first in
+    /// Clears the fields that belong to one operation only: the result, the copy, the calls of drivers,
+    /// the events, the set of changed processes. A machine calls this first in
     /// [`Machine::step`](crate::Machine::step).
     pub fn begin_step(&mut self) {
         self.result = Ok(0);
         self.copy = None;
+        self.driver = DriverCalls::default();
         self.events.clear();
         self.changed = 0;
     }

@@ -4,7 +4,9 @@ use vmadiff_machine::abi::{self, Space, Vma};
 use vmadiff_machine::failure::{Nonsense, Place};
 use vmadiff_machine::observation::{Assertion, CopyReport, Event, Object, Observation};
 use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
-use vmadiff_machine::{AddressSpace, AnonVmaId, Counters, Errno, FileId, UffdId, VmFlags};
+use vmadiff_machine::{
+    AddressSpace, AnonVmaId, Counters, DriverCalls, Errno, FileId, UffdId, VmFlags,
+};
 
 /// Returns an observation in which every field is set.
 fn example() -> Observation {
@@ -27,6 +29,7 @@ fn example() -> Observation {
         Event::LockHeld { function, lock: "mmap_sem" },
     ];
     seen.committed = -3;
+    seen.driver = DriverCalls { opens: 2, closes: 1 };
     for process in [0, 5] {
         let space = seen.rewrite(Process(process));
         space.alive = true;
@@ -151,6 +154,8 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("copy", HEAD, |raw| raw.copy = 32 | 1),
         ("changed", HEAD, |raw| raw.changed = 256),
         ("committed", HEAD, |raw| raw.committed = i64::MIN),
+        ("opens", HEAD, |raw| raw.opens = u32::MAX),
+        ("closes", HEAD, |raw| raw.closes = u32::MAX),
         ("reserved", HEAD, |raw| raw.reserved = 1),
         ("event_count", HEAD, |raw| raw.event_count = 1089),
         ("kind", Place::Event(0), |raw| raw.events[0].kind = 6),
@@ -216,7 +221,9 @@ fn a_field_that_a_library_leaves_alone_is_found() {
         ("copy", (|raw| (raw.error, raw.value) = (0, 0)) as fn(&mut abi::Observation)),
         ("changed", |raw| raw.copy = 0),
         ("committed", |raw| raw.changed = 1),
-        ("reserved", |raw| raw.committed = 0),
+        ("opens", |raw| raw.committed = 0),
+        ("closes", |raw| raw.opens = 0),
+        ("reserved", |raw| raw.closes = 0),
         ("event_count", |raw| raw.reserved = 0),
         ("alive", |raw| raw.event_count = 0),
         ("vma_count", |raw| raw.spaces[0].alive = 1),

@@ -153,7 +153,7 @@ structs! {
     }
     "vmadiff_event" Event { kind object process page function text }
     "vmadiff_observation" Observation {
-        error value copy changed committed event_count reserved events spaces
+        error value copy changed committed event_count opens closes reserved events spaces
     }
 }
 

@@ -64,6 +64,7 @@ fn dup_mmap(
         // The lock flags go last: the search for an anon_vma compared the neighbours' flags with
         // them.
         vma.flags -= VmFlags::LOCK;
+        child.driver.opens += u32::from(vma.has_close());
         child.insert(vma);
     }
 }

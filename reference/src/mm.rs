@@ -2,7 +2,7 @@
 //! a range begins.
 
 use vmadiff_machine::operand::{END_PAGES, Len, MAX_PROCESSES, Page, Process};
-use vmadiff_machine::{Errno, Limits, PageSet, UffdId};
+use vmadiff_machine::{DriverCalls, Errno, Limits, PageSet, UffdId};
 
 use crate::anon_page::{AnonPages, PageNumbers, no_pages};
 use crate::anon_vma::AnonVmas;
@@ -37,6 +37,8 @@ pub(crate) struct Mm {
     pub(crate) locked_excess: i64,
     /// The pages charged to committed memory when the address space was last shown.
     pub(crate) committed: i64,
+    /// The calls of `vm_ops->open` and `vm_ops->close` that the operation makes.
+    pub(crate) driver: DriverCalls,
     /// The address space may differ from what was shown last.
     pub(crate) changed: bool,
 }
@@ -50,7 +52,9 @@ impl Mm {
         self.vmas.clear();
         let (vmas, page_numbers) =
             (std::mem::take(&mut self.vmas), std::mem::take(&mut self.page_numbers));
-        *self = Mm { alive, vmas, page_numbers, changed: true, ..Mm::default() };
+        // The calls of an operation that ends the process are shown after it.
+        let driver = self.driver;
+        *self = Mm { alive, vmas, page_numbers, driver, changed: true, ..Mm::default() };
         if self.page_numbers.is_empty() {
             self.page_numbers = no_pages();
         }
@@ -195,6 +199,7 @@ impl Syscall<'_> {
         self.mm.vmas[at].range.end = page;
         let upper = whole.part(Range { start: page, end: whole.range.end });
         self.mm.vmas.insert(at + 1, upper);
+        self.mm.driver.opens += u32::from(upper.has_close());
         self.anon_vmas.link(&upper);
     }
 
@@ -212,6 +217,7 @@ impl Syscall<'_> {
     pub(crate) fn drop_vmas(&mut self, places: std::ops::Range<usize>) {
         for vma in self.mm.vmas.drain(places) {
             self.anon_vmas.unlink(&vma);
+            self.mm.driver.closes += u32::from(vma.has_close());
         }
         self.mm.changed = true;
     }

@@ -1,7 +1,7 @@
 //! The state of the reference: every process, and the objects that processes share.
 
 use vmadiff_machine::operand::Process;
-use vmadiff_machine::{Errno, Limits, Observation};
+use vmadiff_machine::{DriverCalls, Errno, Limits, Observation};
 
 use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
@@ -34,6 +34,7 @@ impl World {
         for (at, mm) in self.mms.iter_mut().enumerate() {
             mm.reset(at == 0);
             mm.changed = false;
+            mm.driver = DriverCalls::default();
             mm.may_lose_pages = false;
         }
         self.anon_vmas.reset();
@@ -93,6 +94,9 @@ impl World {
             changed = true;
             let (counters, committed) = mm.count();
             mm.committed = committed;
+            let calls = std::mem::take(&mut mm.driver);
+            seen.driver.opens += calls.opens;
+            seen.driver.closes += calls.closes;
             let space = seen.rewrite(Process(at as u8));
             space.alive = mm.alive;
             space.counters = counters;

@@ -30,6 +30,20 @@ impl Case<'_> {
             }
         }
         let (l, r) = (self.left.committed, self.right.committed);
-        says("committed memory", l, r, self.reference.committed)
+        if l != r {
+            return says("committed memory", l, r, self.reference.committed);
+        }
+        let of = |seen: &vmadiff_machine::Observation| {
+            [i64::from(seen.driver.opens), i64::from(seen.driver.closes)]
+        };
+        let (l, r, counted) = (of(self.left), of(self.right), of(&self.reference));
+        let n = usize::from(l[0] == r[0]);
+        let (name, is) =
+            [("open", "is made by a split, a fork, a move or a copy"), ("close", "goes")][n];
+        format!(
+            "vm_ops->{name} is called once for each VMA of the device that {is}, here {} times: {} calls it \
+             {} times, {} {} times",
+            counted[n], self.names.0, l[n], self.names.1, r[n]
+        )
     }
 }

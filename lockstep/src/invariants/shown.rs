@@ -2,14 +2,15 @@
 //!
 //! - VMAs are not empty, sorted and disjoint.
 //! - `total_vm`, `locked_vm`, `data_vm`, `map_count` and committed memory equal a recount.
+//! - A driver that has `vm_ops->close` was told of as many VMAs as it has.
 //! - `VM_UFFD_*` is set exactly where there is a userfaultfd context.
 //! - The file and the file offset of a page change only where an operation maps the page anew or moves
 //!   another page there.
 
 use std::ops::Range;
 
-use vmadiff_machine::operand::{Len, MAX_PROCESSES, Page, PageOffset, Process};
-use vmadiff_machine::{AddressSpace, Counters, FileId, Observation, Op, VmFlags, Vma};
+use vmadiff_machine::operand::{Kind, Len, MAX_PROCESSES, Page, PageOffset, Process};
+use vmadiff_machine::{AddressSpace, Counters, DriverCalls, FileId, Observation, Op, VmFlags, Vma};
 
 use super::Violation;
 use crate::divergence::Class;
@@ -39,6 +40,11 @@ pub struct Shown {
     last: [Vec<Span>; MAX_PROCESSES],
     /// The pages that each process has charged to committed memory.
     committed: [i64; MAX_PROCESSES],
+    /// The VMAs of each process that have `vm_ops->close`.
+    closable: [i64; MAX_PROCESSES],
+    /// The VMAs that drivers with `vm_ops->close` count: those that `mmap` made and `vm_ops->open` was
+    /// called for, less those that `vm_ops->close` was called for.
+    attached: i64,
     /// The pages of the address space that is being looked at.
     now: Vec<Span>,
 }
@@ -48,6 +54,7 @@ impl Shown {
     pub fn reset(&mut self) {
         self.last.iter_mut().for_each(Vec::clear);
         self.committed = [0; MAX_PROCESSES];
+        (self.closable, self.attached) = ([0; MAX_PROCESSES], 0);
     }
 
     /// Returns the first invariant that the state after `op` breaks. Only the address spaces that the
@@ -62,6 +69,9 @@ impl Shown {
                 }
             }
         }
+        if let Some(violation) = self.attached(op, seen) {
+            return Some(violation);
+        }
         let committed = self.committed.iter().sum::<i64>();
         (committed != seen.committed).then(|| {
             let text = format!(
@@ -72,11 +82,29 @@ impl Shown {
         })
     }
 
+    /// Checks the VMAs that drivers count, as `shm_nattch` counts the VMAs of a segment.
+    #[inline]
+    fn attached(&mut self, op: &Op, seen: &Observation) -> Option<Violation> {
+        // The device is the only driver with `vm_ops->close`, and its VMAs never merge.
+        let special = |op: &Op| matches!(op, Op::Mmap { kind, .. } if kind.get() == Kind::Special);
+        let made = seen.result.is_ok() && special(op);
+        let DriverCalls { opens, closes } = seen.driver;
+        self.attached += i64::from(opens) - i64::from(closes) + i64::from(made);
+        let closable = self.closable.iter().sum::<i64>();
+        (closable != self.attached).then(|| {
+            let text = format!(
+                "the driver of the special mappings was told of {} VMAs, and there are {closable}",
+                self.attached
+            );
+            Violation::new(Class::Accounting, "invariant/vm_ops", text)
+        })
+    }
+
     /// Checks one address space; `None` where it breaks no invariant.
     fn space(&mut self, process: Process, op: &Op, space: &AddressSpace) -> Option<Violation> {
         self.now.clear();
         let mut counters = Counters { map_count: space.vmas().len() as i64, ..Counters::default() };
-        let (mut committed, mut end) = (0, 0);
+        let (mut committed, mut closable, mut end) = (0, 0, 0);
         for vma in space.vmas() {
             if vma.start.0 < end || vma.start >= vma.end {
                 return Some(overlap(process, vma, end));
@@ -90,6 +118,7 @@ impl Shown {
             let shared_writable = vma.flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED);
             counters.data_vm += count(shared_writable == VmFlags::VM_WRITE);
             committed += count(vma.flags.contains(VmFlags::VM_ACCOUNT));
+            closable += i64::from(vma.close);
             if vma.flags.intersects(VmFlags::UFFD) != vma.uffd.is_some() {
                 return Some(context(process, vma));
             }
@@ -100,6 +129,7 @@ impl Shown {
         }
         let at = usize::from(process.0);
         self.committed[at] = committed;
+        self.closable[at] = closable;
         if self.last[at] != self.now {
             let anew = if op.process() == process { mapped_anew(op) } else { 0..0 };
             if let Some(violation) = self.moved(process, anew) {

@@ -10,7 +10,8 @@ use crate::failure::{Nonsense, Place};
 use crate::flags::VmFlags;
 use crate::names::intern;
 use crate::observation::{
-    self, AnonVmaId, Assertion, CopyReport, Counters, FileId, Object, ProcessSet, UffdId,
+    self, AnonVmaId, Assertion, CopyReport, Counters, DriverCalls, FileId, Object, ProcessSet,
+    UffdId,
 };
 use crate::operand::{Domain as _, END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
 
@@ -42,6 +43,12 @@ impl Observation {
             return Err(error("committed", self.committed, "a number of pages"));
         }
         seen.committed = self.committed;
+        for (field, calls) in [("opens", self.opens), ("closes", self.closes)] {
+            if calls == UNWRITTEN {
+                return Err(error(field, written(calls), "a number of calls"));
+            }
+        }
+        seen.driver = DriverCalls { opens: self.opens, closes: self.closes };
         if self.reserved != 0 {
             return Err(error("reserved", written(self.reserved), "0"));
         }

@@ -27,6 +27,7 @@ impl Observation {
         });
         self.changed = seen.changed.into();
         self.committed = seen.committed;
+        (self.opens, self.closes) = (seen.driver.opens, seen.driver.closes);
         (self.event_count, self.reserved) = (seen.events.len() as u32, 0);
         for (to, event) in self.events.iter_mut().zip(seen.events.iter().take(MAX_EVENTS)) {
             to.write(event);
