@@ -14,6 +14,9 @@
 //! | 9 | every anonymous page stays reachable, now and later | the copy has the source's chain; [`MENDED`] |
 //! | 10 | a call that fails has changed nothing | [`World::permitted`] checks first; nothing fails after it |
 //!
+//! The reference takes no locks, so no call of it waits for itself: a machine that shows a deadlock differs
+//! from it.
+//!
 //! Linux 5.2.1 itself breaks point 9, with copies and without: an anon_vma that is reused has VMAs with
 //! different chains, which merge, and `userfaultfd_register()` merges by a wrong page offset. A kernel
 //! that meets the contract therefore has the two rules [`MENDED`]. The reference without them does
