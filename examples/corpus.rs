@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use vmadiff::contract_points::{POINTS, contract_points};
-use vmadiff::input::{self, InputError};
+use vmadiff::input::{self, InputError, Loaded};
 use vmadiff::known::Known;
 use vmadiff::machines::MachineName;
 use vmadiff::merge_cases::{CASES, merge_cases};
@@ -23,7 +23,7 @@ use vmadiff_machine::{Opcode, Program, corpus};
 type Failure = Box<dyn Error>;
 
 fn load(file: &Path) -> Result<Program, Failure> {
-    let (program, _) = input::load(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let program = input::load(file).map_err(|e| format!("{}: {e}", file.display()))?.program;
     Ok(program)
 }
 
@@ -31,7 +31,7 @@ fn canonical(out: &Path, files: &[PathBuf]) -> Result<(), Failure> {
     for file in files {
         let name = file.file_name().ok_or("a file without a name")?;
         match input::load(file) {
-            Ok((program, _)) => fs::write(out.join(name), corpus::encode(&program))?,
+            Ok(Loaded { program, .. }) => fs::write(out.join(name), corpus::encode(&program))?,
             Err(InputError::Read(error)) => {
                 return Err(format!("{}: {error}", file.display()).into());
             }

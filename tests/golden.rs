@@ -74,16 +74,37 @@ fn what_is_no_trace_is_refused_with_the_place() {
         (format!("{}\n{{]", line(fork, "1", "{}")), "line 2, column"),
         (
             line(r#"{"op":"frok","pid":0}"#, "1", "{}"),
-            "line 1, step 0: no operation is called `frok`",
+            "line 1, operation 1: no operation is called `frok`",
         ),
         (line(r#"{"op":"fork"}"#, "1", "{}"), "fork without `pid`"),
         (line(r#"{"op":"fork","pid":9}"#, "1", "{}"), "`pid` is 9: expected a process"),
         (line(fork, "-9999", "{}"), "no operation returns -9999"),
-        (line(fork, "1", r#"{"8":null}"#), "there is no process 8"),
+        (line(fork, "1", r#"{"8":null}"#), "there is no process `8`"),
     ] {
         let error = read(&text).expect_err(&text);
         assert!(error.contains(place), "{text}: {error}");
     }
+    assert_eq!(read(&format!("\u{feff}{}", line(fork, "1", "{}"))), Ok(()));
+    // Messages repeat a bad token in part, and with its control characters escaped.
+    let token = "\u{1b}[2J".repeat(100);
+    let json = serde_json::to_string(&token).expect("JSON");
+    for op in [format!(r#"{{"op":{json},"pid":0}}"#), format!(r#"{{"op":"fork","pid":{json}}}"#)] {
+        let error = read(&line(&op, "1", "{}")).expect_err("no operation");
+        assert!(error.len() < 300 && !error.contains(char::is_control), "{error}");
+    }
+    let error = read(&format!(r#"{{"id":"{}"}}"#, "x".repeat(1 << 20))).expect_err("a long line");
+    assert_eq!(error, "line 1, column 1048576: the line is longer than 1048576 bytes");
+}
+
+#[test]
+fn traces_are_read_one_after_the_other_up_to_the_first_error() {
+    let line = r#"{"id":"x","kernel":"k","steps":[]}"#;
+    let text = format!("{line}\n\n{line}\n{{\n{line}\n");
+    let mut traces = golden::Traces::new(text.as_bytes()).expect("it can be read");
+    assert!(traces.by_ref().take(2).all(|trace| trace.is_ok_and(|trace| trace.id == "x")));
+    let error = traces.next().expect("a line").expect_err("no trace").to_string();
+    assert!(error.starts_with("line 4, column 1: "), "{error}");
+    assert!(traces.next().is_none());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::io::{BufRead, Read as _};
 
 use line::{Line, MAX_LINE_BYTES, interrupted, line, thread, without_time};
 use reader::Reader;
+use vmadiff_machine::Quote;
 
 pub use log::{Call, Event, FileName, Log, Pages};
 
@@ -37,8 +38,9 @@ pub enum StraceError {
     Empty,
     /// At least half of the lines are not lines of strace.
     #[error(
-        "line {line}: not a line of strace: `{text}`, nor are {others} of {lines} lines: expected \
-         what `strace -f` writes"
+        "line {line}: not a line of strace: {}, nor are {others} of {lines} lines: expected \
+         what `strace -f` writes",
+        Quote(text)
     )]
     Garbage {
         /// The first line that is not a line of strace, counted from 1.
@@ -80,7 +82,9 @@ pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
             break;
         }
         reader.log.lines = at;
-        let text = std::mem::take(&mut begun) + String::from_utf8_lossy(&bytes).trim_end();
+        let shown = String::from_utf8_lossy(&bytes);
+        let shown = if at == 1 { shown.trim_start_matches('\u{feff}') } else { &shown };
+        let text = std::mem::take(&mut begun) + shown.trim_end();
         let text = match interrupted(&text) {
             Some((before, child)) => {
                 begun.push_str(before);

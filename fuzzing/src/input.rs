@@ -1,13 +1,14 @@
 //! Programs from files: corpus files, crash artifacts and text.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use arbitrary::{Arbitrary, Unstructured};
 use serde::Serialize;
 use vmadiff_machine::corpus::{self, CorpusError};
 use vmadiff_machine::{Program, TextError};
+use walkdir::{DirEntry, WalkDir};
 
 /// The size limit of an input file. A program as text with long comments stays below it.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -55,21 +56,51 @@ pub enum InputError {
     Text(#[from] TextError),
 }
 
-/// Reads a program from a file and returns it with its form.
+/// A program that was read from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The program.
+    pub program: Program,
+    /// The form that the program has in the file.
+    pub format: Format,
+    /// The file is cut short within its limits or within an operation. The program has the
+    /// operations before the cut.
+    pub is_cut: bool,
+}
+
+impl Loaded {
+    /// Returns the place of the cut in words; `None` if the file is whole.
+    pub fn cut(&self) -> Option<String> {
+        self.is_cut.then(|| match self.program.ops.len() {
+            0 => "the file is cut short before the end of operation 1".into(),
+            n => format!("the file is cut short after operation {n}"),
+        })
+    }
+}
+
+/// Reads a program from a file.
 ///
 /// # Errors
 /// [`InputError`] with the offset, or the line and column, of the mistake.
-pub fn load(path: &Path) -> Result<(Program, Format), InputError> {
+pub fn load(path: &Path) -> Result<Loaded, InputError> {
+    read(File::open(path)?)
+}
+
+/// Reads a program from an open file or a pipe.
+///
+/// # Errors
+/// [`InputError`] with the offset, or the line and column, of the mistake.
+pub fn read(file: impl Read) -> Result<Loaded, InputError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     parse(&bytes)
 }
 
-/// Reads a program from the bytes of a file and returns it with its form.
+/// Reads a program from the bytes of a file.
 ///
 /// # Errors
 /// [`InputError`] with the offset, or the line and column, of the mistake.
-pub fn parse(bytes: &[u8]) -> Result<(Program, Format), InputError> {
+pub fn parse(bytes: &[u8]) -> Result<Loaded, InputError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(InputError::TooLong);
     }
@@ -77,38 +108,59 @@ pub fn parse(bytes: &[u8]) -> Result<(Program, Format), InputError> {
         return Err(InputError::Empty);
     }
     if bytes.starts_with(&corpus::MAGIC) || corpus::MAGIC.starts_with(bytes) {
-        return Ok((corpus::decode(bytes)?, Format::Corpus));
+        let (program, is_cut) = corpus::decode_cut(bytes)?;
+        return Ok(Loaded { program, format: Format::Corpus, is_cut });
     }
     let text = std::str::from_utf8(bytes).map_err(|e| InputError::Neither(e.valid_up_to()))?;
-    Ok((text.parse()?, Format::Text))
+    Ok(Loaded { program: text.parse()?, format: Format::Text, is_cut: false })
 }
 
-/// Returns the files at `paths`: each path that is a file, and all files below each path that is a
-/// folder, in the order of their names. Hidden files are left out.
+/// The files at the paths of a command.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// The files, each path in the order of the command, the files below a folder in the order of
+    /// their names.
+    pub found: Vec<PathBuf>,
+    /// The files and folders below a folder that cannot be read, each with the reason.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+/// Returns the files at `paths`: each path that is not a folder, and all files below each path that
+/// is a folder. Hidden files are left out. Below a folder everything is skipped that is no file: a
+/// link to nothing, a link to a folder above, a folder that cannot be read, a device or a FIFO.
 ///
 /// # Errors
-/// An error of the system if a folder cannot be read or a path does not exist.
-pub fn files(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut left: Vec<PathBuf> = paths.iter().rev().cloned().collect();
-    while let Some(path) = left.pop() {
+/// An error of the system if a path does not exist or is a folder that cannot be read.
+pub fn files(paths: &[PathBuf]) -> std::io::Result<Files> {
+    let mut files = Files::default();
+    for path in paths {
         let context =
             |e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        if !std::fs::metadata(&path).map_err(context)?.is_dir() {
-            found.push(path);
+        if !std::fs::metadata(path).map_err(context)?.is_dir() {
+            files.found.push(path.clone());
             continue;
         }
-        let mut below = Vec::new();
-        for entry in std::fs::read_dir(&path).map_err(context)? {
-            let entry = entry.map_err(context)?;
-            if !entry.file_name().to_string_lossy().starts_with('.') {
-                below.push(entry.path());
+        std::fs::read_dir(path).map_err(context)?;
+        let is_shown = |entry: &DirEntry| {
+            entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
+        };
+        let walk = WalkDir::new(path).follow_links(true).sort_by_file_name();
+        for entry in walk.into_iter().filter_entry(is_shown) {
+            match entry {
+                Ok(entry) if entry.file_type().is_dir() => {}
+                Ok(entry) if entry.file_type().is_file() => files.found.push(entry.into_path()),
+                Ok(entry) => files.skipped.push((entry.into_path(), "not a regular file".into())),
+                Err(error) => {
+                    let why = match error.io_error() {
+                        Some(error) => error.to_string(),
+                        None => "a link to a folder above it".into(),
+                    };
+                    files.skipped.push((error.path().unwrap_or(path).to_owned(), why));
+                }
             }
         }
-        below.sort();
-        left.extend(below.into_iter().rev());
     }
-    Ok(found)
+    Ok(files)
 }
 
 /// The input of a fuzz target: a program, decoded from the corpus format and shown in the text

@@ -10,7 +10,7 @@ use vmadiff_faults::{FaultError, Faults, Flavour};
 use vmadiff_library::{Library, LoadError};
 use vmadiff_lockstep::known::Known;
 use vmadiff_lockstep::lockstep::Lockstep;
-use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op, Opcode};
+use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op, Opcode, Quote};
 use vmadiff_reference::later::Rules;
 use vmadiff_reference::{MENDED, Reference};
 
@@ -42,14 +42,15 @@ pub const LIBRARY_WORKER: &str = "library-worker";
 #[derive(Debug, thiserror::Error)]
 pub enum UnknownMachine {
     /// The name is neither `reference` nor a candidate's.
-    #[error("no machine is called `{0}`: expected reference, lib:PATH, or candidate: and one of {known}", known = revisions())]
+    #[error("no machine is called {}: expected reference, lib:PATH, or candidate: and one of {known}", Quote(.0), known = revisions())]
     Name(String),
     /// The name has a fault at a revision other than `fixed`.
-    #[error("no machine is called `{0}`: only candidate:fixed can have a fault")]
+    #[error("no machine is called {}: only candidate:fixed can have a fault", Quote(.0))]
     Revision(String),
     /// It names a rule of later kernels that there is not.
     #[error(
-        "no machine is called `reference+{0}`: expected rules that `vmadiff kernel --probe` lists, joined by +"
+        "no rule of later kernels is called {}: `vmadiff kernel --probe` lists the rules; + joins them",
+        Quote(.0)
     )]
     Rule(String),
     /// No fault has that name, or it is not built.

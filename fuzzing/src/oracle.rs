@@ -32,8 +32,8 @@ pub enum Stop {
     Write {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
-        error: std::io::Error,
+        /// The reason.
+        error: output::OutputError,
     },
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use vmadiff_candidate::Revision;
 use vmadiff_lockstep::known::Known;
+use vmadiff_machine::Quote;
 
 use crate::machines::MachineName;
 
@@ -140,11 +141,11 @@ fn parse(file: &Path, text: &str) -> Result<BTreeMap<&'static str, Given>, Setti
         let error = |what: String| SettingsError { place: place.clone(), what };
         let known = NAMES.join(", ");
         let Some((name, value)) = line.split_once('=') else {
-            return Err(error(format!("`{line}`: expected NAME=VALUE, with a name of {known}")));
+            return Err(error(format!("{}: expected NAME=VALUE, with a name of {known}", Quote(line))));
         };
         let (name, value) = (name.trim(), value.trim());
         let Some(name) = NAMES.into_iter().find(|known| *known == name) else {
-            return Err(error(format!("no setting is called `{name}`: expected one of {known}")));
+            return Err(error(format!("no setting is called {}: expected one of {known}", Quote(name))));
         };
         if value.is_empty() {
             return Err(error(format!("{name} has no value: leave the line out")));
@@ -233,10 +234,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let binary = folder.path().join("cross_mm");
         assert_eq!(beside(&binary), Ok(BTreeMap::new()));
-        fs::write(folder.path().join("known.txt"), "a/b/c why\n").expect("written");
+        fs::write(folder.path().join("known.txt"), "errno/copy/c why\n").expect("written");
         fs::write(folder.path().join("cross_mm.settings"), "VMADIFF_KNOWN=known.txt\n")
             .expect("written");
         let settings = Settings::of(&beside(&binary).expect("settings")).expect("a list");
-        assert_eq!(settings.known.why("a/b/c"), Some("why"));
+        assert_eq!(settings.known.why("errno/copy/c"), Some("why"));
     }
 }

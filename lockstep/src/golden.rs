@@ -1,10 +1,10 @@
 //! Golden traces: recordings of a real kernel, operation by operation.
 //!
-//! A file has one trace a line, as JSON, and may be compressed with gzip. [`read`] returns the
-//! traces. [`conform`] replays a trace on a machine.
+//! A file has one trace a line, as JSON, and may be compressed with gzip. [`Traces`] reads one trace
+//! after the other. [`conform`] replays a trace on a machine.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read as _};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -12,7 +12,7 @@ use vmadiff_machine::observation::{CopyReport, Counters, Event, Observation};
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AddressSpace, AnonVmaId, Errno, FileId, Limits, Machine, Op, Opcode, Program, Role, UffdId,
+    AddressSpace, AnonVmaId, Errno, FileId, Limits, Machine, Op, Opcode, Plain, Program, Quote, Role, UffdId,
     VmFlags, Vma,
 };
 
@@ -43,11 +43,11 @@ pub enum GoldenError {
         what: String,
     },
     /// The line is a trace that cannot be replayed.
-    #[error("line {line}, step {step}: {what}")]
+    #[error("line {line}, operation {step}: {what}")]
     Trace {
         /// The line, counted from 1.
         line: usize,
-        /// The step, counted from 0.
+        /// The operation, counted from 1.
         step: usize,
         /// The error and the expected text.
         what: String,
@@ -127,40 +127,116 @@ struct Mapping {
     close: u8,
 }
 
-/// Reads a golden file, compressed or not, and returns its traces.
+/// The largest length of a line, in bytes: forty times the longest line of the golden files.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+
+/// The traces of a golden file, compressed or not, one after the other. After an error there are no
+/// more traces. A file without any trace is an error, too.
+pub struct Traces<'a> {
+    lines: Box<dyn BufRead + 'a>,
+    /// The bytes of a line.
+    bytes: Vec<u8>,
+    /// The number of lines that were read.
+    line: usize,
+    state: State,
+}
+
+/// The progress of reading a golden file.
+#[derive(PartialEq, Eq)]
+enum State {
+    /// The file has not yet shown a trace.
+    Empty,
+    Filled,
+    Ended,
+}
+
+impl<'a> Traces<'a> {
+    /// Opens a golden file.
+    ///
+    /// # Errors
+    /// [`GoldenError::Read`] if the beginning of the file cannot be read.
+    pub fn new(mut file: impl BufRead + 'a) -> Result<Traces<'a>, GoldenError> {
+        let start = file.fill_buf().map_err(|source| GoldenError::Read { line: 1, source })?;
+        let lines: Box<dyn BufRead + 'a> = if start.starts_with(&[0x1f, 0x8b]) {
+            Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        };
+        Ok(Traces { lines, bytes: Vec::new(), line: 0, state: State::Empty })
+    }
+
+    /// Reads the next line that is not empty; returns `None` at the end of the file.
+    fn line(&mut self) -> Result<Option<Line>, GoldenError> {
+        loop {
+            self.line += 1;
+            let line = self.line;
+            let error = |column, what: &str| GoldenError::Json { line, column, what: what.into() };
+            self.bytes.clear();
+            self.lines
+                .by_ref()
+                .take(MAX_LINE_BYTES + 1)
+                .read_until(b'\n', &mut self.bytes)
+                .map_err(|source| GoldenError::Read { line, source })?;
+            if self.bytes.is_empty() {
+                return Ok(None);
+            }
+            if self.bytes.len() as u64 > MAX_LINE_BYTES {
+                let what = format!("the line is longer than {MAX_LINE_BYTES} bytes");
+                return Err(error(MAX_LINE_BYTES as usize, &what));
+            }
+            let text = std::str::from_utf8(&self.bytes)
+                .map_err(|e| error(e.valid_up_to() + 1, "the line is not UTF-8"))?;
+            let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { text };
+            if text.trim().is_empty() {
+                continue;
+            }
+            return serde_json::from_str(text).map(Some).map_err(|e| {
+                // The place in the message of `serde_json` counts lines from this line, so it is
+                // cut. The message repeats the text of the file.
+                let message = e.to_string();
+                let what = message.split(" at line ").next().unwrap_or_default();
+                let what: String = what.chars().take(200).collect();
+                error(e.column(), &Plain(&what).to_string())
+            });
+        }
+    }
+
+    fn trace(&mut self) -> Result<Option<Trace>, GoldenError> {
+        match self.line()? {
+            Some(read) => trace(read).map(Some).map_err(|(step, what)| GoldenError::Trace {
+                line: self.line,
+                step: step + 1,
+                what,
+            }),
+            None if self.state == State::Empty => {
+                let what = "the file has no trace: expected a JSON object on each line".into();
+                Err(GoldenError::Json { line: 1, column: 1, what })
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl Iterator for Traces<'_> {
+    type Item = Result<Trace, GoldenError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.state == State::Ended {
+            return None;
+        }
+        let next = self.trace().transpose();
+        self.state = if matches!(next, Some(Ok(_))) { State::Filled } else { State::Ended };
+        next
+    }
+}
+
+/// Reads a golden file, compressed or not, and returns all its traces.
 ///
 /// # Errors
-/// [`GoldenError`] with the line, and the column or the step, of the first text that is not part of
-/// a trace. A file without any trace is an error, too.
-pub fn read(mut file: impl BufRead) -> Result<Vec<Trace>, GoldenError> {
-    let start = file.fill_buf().map_err(|source| GoldenError::Read { line: 1, source })?;
-    let plain: Box<dyn Read + '_> = if start.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
-    let mut traces = Vec::new();
-    for (n, text) in BufReader::new(plain).lines().enumerate() {
-        let line = n + 1;
-        let text = text.map_err(|source| GoldenError::Read { line, source })?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let parsed: Line = serde_json::from_str(&text).map_err(|error| {
-            // The place in the message of `serde_json` counts lines from this line, so it is cut.
-            let message = error.to_string();
-            let what = message.split(" at line ").next().unwrap_or_default().to_owned();
-            GoldenError::Json { line, column: error.column(), what }
-        })?;
-        let trace =
-            trace(parsed).map_err(|(step, what)| GoldenError::Trace { line, step, what })?;
-        traces.push(trace);
-    }
-    if traces.is_empty() {
-        let what = "the file has no trace: expected a JSON object on each line".into();
-        return Err(GoldenError::Trace { line: 1, step: 0, what });
-    }
-    Ok(traces)
+/// [`GoldenError`] with the line, and the column or the operation, of the first text that is not
+/// part of a trace. A file without any trace is an error, too.
+pub fn read(file: impl BufRead) -> Result<Vec<Trace>, GoldenError> {
+    Traces::new(file)?.collect()
 }
 
 fn trace(line: Line) -> Result<Trace, (usize, String)> {
@@ -185,7 +261,7 @@ fn trace(line: Line) -> Result<Trace, (usize, String)> {
         for (process, space) in step.mms {
             let index = process.parse().ok().filter(|p| usize::from(*p) < MAX_PROCESSES);
             let Some(index) = index else {
-                return Err((n, format!("there is no process {process}")));
+                return Err((n, format!("there is no process {}", Quote(&process))));
             };
             let shown = seen.rewrite(Process(index));
             if let Some(space) = space {
@@ -200,7 +276,7 @@ fn trace(line: Line) -> Result<Trace, (usize, String)> {
 fn operation(json: &serde_json::Map<String, serde_json::Value>) -> Result<Op, String> {
     let name = json.get("op").and_then(|name| name.as_str()).ok_or("the operation has no name")?;
     let opcode =
-        Opcode::from_name(name).ok_or_else(|| format!("no operation is called `{name}`"))?;
+        Opcode::from_name(name).ok_or_else(|| format!("no operation is called {}", Quote(name)))?;
     let mut bytes = [0; MAX_OPERANDS];
     for (ty, byte) in opcode.operands().iter().zip(&mut bytes) {
         // The keys of the traces are the names of the operands, with these two exceptions.
@@ -213,7 +289,7 @@ fn operation(json: &serde_json::Map<String, serde_json::Value>) -> Result<Op, St
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         *byte = ty
             .parse(&text)
-            .ok_or_else(|| format!("{name}: `{key}` is {text}: expected {}", ty.expected))?;
+            .ok_or_else(|| format!("{name}: `{key}` is {}: expected {}", Quote(&text), ty.expected))?;
     }
     Ok(Op::from_bytes(opcode, bytes))
 }
@@ -236,7 +312,7 @@ fn fill(shown: &mut AddressSpace, space: Space, files: &mut Vec<String>) -> Resu
     };
     for mapping in space.vmas {
         let flags = u32::from_str_radix(&mapping.flags, 16)
-            .map_err(|_| format!("`{}` are not vm_flags", mapping.flags))?;
+            .map_err(|_| format!("{} are not vm_flags", Quote(&mapping.flags)))?;
         let policy = Mode::ALL.iter().find(|mode| mode.number() == mapping.policy);
         let file = mapping.file.map(|name| {
             let index = files.iter().position(|known| *known == name).unwrap_or_else(|| {

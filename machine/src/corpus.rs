@@ -60,12 +60,21 @@ fn take<T: bincode::Decode<()>>(
 /// [`CorpusError`] with the offset of the first byte that cannot be part of a program: another
 /// magic or version, an impossible tag, an unknown operation, or one past [`MAX_OPS`].
 pub fn decode(bytes: &[u8]) -> Result<Program, CorpusError> {
+    decode_cut(bytes).map(|(program, _)| program)
+}
+
+/// Decodes a program as [`decode`] does, and returns whether the bytes end within the limits or
+/// within an operation. The bytes of a file that is cut short between two operations are whole.
+///
+/// # Errors
+/// [`CorpusError`] as for [`decode`].
+pub fn decode_cut(bytes: &[u8]) -> Result<(Program, bool), CorpusError> {
     let mut program = Program::default();
     let offset = &mut 0;
     for expected in MAGIC {
         let at = *offset;
         match take::<u8>(bytes, offset)? {
-            None => return Ok(program),
+            None => return Ok((program, true)),
             Some(byte) if byte == expected => {}
             Some(_) => {
                 return Err(CorpusError {
@@ -76,7 +85,7 @@ pub fn decode(bytes: &[u8]) -> Result<Program, CorpusError> {
         }
     }
     match take::<u8>(bytes, offset)? {
-        None => return Ok(program),
+        None => return Ok((program, true)),
         Some(VERSION) => {}
         Some(other) => {
             let what = format!("version {other} of the corpus format: expected {VERSION}");
@@ -92,7 +101,7 @@ pub fn decode(bytes: &[u8]) -> Result<Program, CorpusError> {
         })?;
         match taken {
             Some(value) => *limit = value,
-            None => return Ok(program),
+            None => return Ok((program, true)),
         }
     }
     program.limits = Limits::from_array(limits);
@@ -118,12 +127,12 @@ pub fn decode(bytes: &[u8]) -> Result<Program, CorpusError> {
         for operand in operands.iter_mut().take(opcode.operands().len()) {
             match take(bytes, offset)? {
                 Some(byte) => *operand = byte,
-                None => return Ok(program),
+                None => return Ok((program, true)),
             }
         }
         program.ops.push(Op::from_bytes(opcode, operands));
     }
-    Ok(program)
+    Ok((program, false))
 }
 
 /// Encodes a program into `bytes` and returns the length; `None` if the program does not fit.
@@ -196,7 +205,10 @@ mod tests {
             let program = decode(&bytes[..cut]).expect("a prefix decodes");
             assert_eq!(program.ops, example().ops[..program.ops.len()]);
             assert_eq!(program.ops.len() == 2, cut >= bytes.len() - 7, "cut at {cut}");
+            let is_cut = decode_cut(&bytes[..cut]).expect("a prefix decodes").1;
+            assert_eq!(is_cut, ![11, 19, 21].contains(&cut), "cut at {cut}");
         }
+        assert_eq!(decode_cut(&bytes), Ok((example(), false)));
     }
 
     #[test]

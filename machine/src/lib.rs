@@ -51,6 +51,7 @@ pub mod observation;
 pub mod op;
 pub mod operand;
 pub mod program;
+mod quote;
 pub mod range;
 pub mod role;
 mod text;
@@ -65,6 +66,7 @@ pub use observation::{
 };
 pub use op::{Op, Opcode};
 pub use program::{Limits, Program};
+pub use quote::{Plain, Quote};
 pub use range::Range;
 pub use role::{OpRange, Part, Placement, Role};
 pub use text::TextError;

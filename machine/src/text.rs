@@ -9,6 +9,7 @@ use std::str::FromStr;
 use crate::op::{MAX_OPERANDS, Op, Opcode};
 use crate::operand::parse_number;
 use crate::program::{Limits, MAX_OPS, Program};
+use crate::quote::Quote;
 
 /// The reason why a text is not a program, and the place of the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,16 +38,16 @@ fn parse_limits<'a>(
 ) -> Result<Limits, (usize, String)> {
     let mut limits = [None; Limits::NAMES.len()];
     for (column, word) in words {
-        let Some((name, value)) = word.split_once('=') else {
-            return Err((column, format!("`{word}` is not a limit: expected NAME=PAGES")));
+        let Some((name, text)) = word.split_once('=') else {
+            return Err((column, format!("{} is not a limit: expected NAME=PAGES", Quote(word))));
         };
         let Some(at) = Limits::NAMES.iter().position(|n| *n == name) else {
             let known = Limits::NAMES.join(", ");
-            return Err((column, format!("no limit is called `{name}`: expected one of {known}")));
+            return Err((column, format!("no limit is called {}: expected one of {known}", Quote(name))));
         };
-        let value = parse_number(value)
+        let value = parse_number(text)
             .and_then(|n| u8::try_from(n).ok())
-            .ok_or_else(|| (column, format!("`{value}` is not a limit: expected 0 to 255")))?;
+            .ok_or_else(|| (column, format!("{} is not a limit: expected 0 to 255", Quote(text))))?;
         if limits[at].replace(value).is_some() {
             return Err((column, format!("the limit `{name}` is given twice")));
         }
@@ -64,7 +65,7 @@ fn parse_op<'a>(
         match words.next() {
             Some((column, word)) => {
                 *byte = ty.parse(word).ok_or_else(|| {
-                    (column, format!("`{word}` is not {} ({})", ty.expected, ty.name))
+                    (column, format!("{} is not {} ({})", Quote(word), ty.expected, ty.name))
                 })?;
             }
             // Every operation needs its process, so the process is never left out.
@@ -81,7 +82,7 @@ fn parse_op<'a>(
         None => Ok(Op::from_bytes(opcode, bytes)),
         Some((column, word)) => {
             let (name, count) = (opcode.name(), opcode.operands().len());
-            Err((column, format!("`{word}` is one operand too many: {name} takes {count}")))
+            Err((column, format!("{} is one operand too many: {name} takes {count}", Quote(word))))
         }
     }
 }
@@ -97,6 +98,8 @@ impl FromStr for Program {
     fn from_str(text: &str) -> Result<Program, TextError> {
         let mut program = Program::default();
         let mut begun = false;
+        // Some editors begin a text file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in text.lines().enumerate() {
             let mut words = words(line);
             let Some((column, name)) = words.next() else { continue };
@@ -113,7 +116,7 @@ impl FromStr for Program {
                     return Err(at((
                         column,
                         format!(
-                            "no operation is called `{name}`: expected limits or one of {known}"
+                            "no operation is called {}: expected limits or one of {known}", Quote(name)
                         ),
                     )));
                 };
@@ -144,6 +147,13 @@ mod tests {
             program.to_string(),
             "mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2\n"
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_at_the_start_of_the_file_only() {
+        assert_eq!("\u{feff}fork 0\n".parse::<Program>(), "fork 0\n".parse());
+        let error = "fork 0\n\u{feff}fork 0\n".parse::<Program>().expect_err("a mark in line 2");
+        assert_eq!((error.line, error.column), (2, 1));
     }
 
     #[test]
