@@ -1,13 +1,14 @@
 //! The commands, each in a file of its own, and the code that they share.
 //!
-//! The function `run` of a command returns whether the command found something: exit status 1 if it
-//! did, 0 if not.
+//! The function `run` of a command returns its exit status.
 
 pub(crate) mod conform;
 pub(crate) mod export;
 pub(crate) mod faults;
 pub(crate) mod files;
+pub(crate) mod findings;
 pub(crate) mod fmt;
+pub(crate) mod folder;
 pub(crate) mod import_strace;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(crate) mod kernel;
@@ -19,4 +20,5 @@ pub(crate) mod random;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod rows;
+pub(crate) mod shells;
 pub(crate) mod triage;

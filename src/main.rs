@@ -1,15 +1,23 @@
 //! The command line of vmadiff.
 //!
-//! Exit status: 0 nothing found, 1 a divergence found, 2 bad use or bad input.
+//! The exit status is that of the table in `status`. Standard output is written by `out` alone.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
+mod interrupt;
+mod out;
+mod status;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{ColorChoice, CommandFactory as _, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::builder::StyledStr;
+use clap::{ColorChoice, Parser, Subcommand};
 use vmadiff::machines::LIBRARY_WORKER;
 use vmadiff::text::Look;
+
+use status::Status;
 
 vmadiff_library::ignore_coverage!();
 
@@ -21,12 +29,12 @@ Examples:
   vmadiff triage fuzz/artifacts --out findings
   vmadiff conform corpus/golden/original.jsonl.gz --machine candidate:fixed
 
-Exit status: 0 nothing found, 1 a divergence found, 2 bad use or bad input.";
+In place of a file, - is standard input or standard output.";
 
 /// Differential fuzzing of the kernel's copy_vma(): runs two models in lockstep and reports the
 /// first difference
 #[derive(Parser)]
-#[command(version, about, after_help = EXAMPLES)]
+#[command(version, about, after_help = format!("{EXAMPLES}\n\n{}", status::TABLE))]
 struct Cli {
     /// Use colours; the environment variable NO_COLOR turns them off as well
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
@@ -71,34 +79,42 @@ enum Command {
     ImportStrace(commands::import_strace::Args),
     #[command(name = LIBRARY_WORKER, hide = true)]
     LibraryWorker(commands::library_worker::Args),
-    /// Print a completion script for a shell
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
+    Completions(commands::shells::Completions),
+    Man(commands::shells::Manual),
+    Install(commands::shells::Install),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let look = cli.look();
-    match run(cli.command, look) {
-        Ok(found) => ExitCode::from(u8::from(found)),
-        // The reader of the output has closed the pipe, which is no error.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+    let ended = match Cli::try_parse() {
+        Ok(cli) => {
+            let look = cli.look();
+            run(cli.command, look)
+        }
+        // Help and version are output like any other.
+        Err(error) if !error.use_stderr() => print(&error.render()),
+        Err(error) => error.exit(),
+    };
+    // The last bytes count, too: a full disk can show only now.
+    match ended.and_then(|status| Ok(out::stdout().flush().map(|()| status)?)) {
+        Ok(status) => status.into(),
         Err(error) => {
-            eprintln!("vmadiff: {error:#}");
+            out::note(format!("{error:#}"));
             ExitCode::from(2)
         }
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    kind == Some(std::io::ErrorKind::BrokenPipe)
+/// Prints a text of clap.
+fn print(text: &StyledStr) -> anyhow::Result<Status> {
+    match anstream::AutoStream::choice(&std::io::stdout()) {
+        anstream::ColorChoice::Never => write!(out::stdout(), "{text}")?,
+        _ => write!(out::stdout(), "{}", text.ansi())?,
+    }
+    Ok(Status::Clean)
 }
 
-/// Runs a command and returns whether it found something.
-fn run(command: Command, look: Look) -> anyhow::Result<bool> {
+/// Runs a command.
+fn run(command: Command, look: Look) -> anyhow::Result<Status> {
     match command {
         Command::Replay(args) => commands::replay::run(&args, look),
         Command::Conform(args) => commands::conform::run(&args, look),
@@ -113,9 +129,8 @@ fn run(command: Command, look: Look) -> anyhow::Result<bool> {
         Command::Export(args) => commands::export::run(&args),
         Command::ImportStrace(args) => commands::import_strace::run(&args),
         Command::LibraryWorker(args) => commands::library_worker::run(&args),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "vmadiff", &mut std::io::stdout());
-            Ok(false)
-        }
+        Command::Completions(args) => args.run(),
+        Command::Man(args) => args.run(),
+        Command::Install(args) => args.run(),
     }
 }

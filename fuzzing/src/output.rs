@@ -95,7 +95,11 @@ fn target(path: &Path, force: bool) -> Result<Target, OutputError> {
             return Err(OutputError::IsFolder);
         }
         if found.is_file() {
-            return if force { Ok(Target::Regular(path, Some(found))) } else { Err(OutputError::Exists) };
+            return if force {
+                Ok(Target::Regular(path, Some(found)))
+            } else {
+                Err(OutputError::Exists)
+            };
         }
         if !found.is_symlink() {
             return Ok(Target::Stream);
@@ -121,10 +125,7 @@ fn folder(path: &Path) -> &Path {
 
 /// Makes the temporary file that is to become the file at `path`, in the same folder. It has the
 /// mode and, if the system allows it, the owner of the present file.
-fn temporary(
-    path: &Path,
-    old: Option<&Metadata>,
-) -> Result<tempfile::NamedTempFile, OutputError> {
+fn temporary(path: &Path, old: Option<&Metadata>) -> Result<tempfile::NamedTempFile, OutputError> {
     let folder = folder(path);
     // `make_in` is given the code that makes the file, so errors do not show the temporary name.
     let made = tempfile::Builder::new()
@@ -235,7 +236,8 @@ mod tests {
         for force in [false, true] {
             let error = write(&folder.path().join("none/file"), b"", force).expect_err("no folder");
             let text = error.to_string();
-            let expected = format!("cannot make a file in {}/none: No such file", folder.path().display());
+            let expected =
+                format!("cannot make a file in {}/none: No such file", folder.path().display());
             assert!(text.starts_with(&expected) && !text.contains(".vmadiff-"), "{text}");
             assert!(!text.contains("--force"), "{text}");
         }

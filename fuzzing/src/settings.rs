@@ -141,11 +141,17 @@ fn parse(file: &Path, text: &str) -> Result<BTreeMap<&'static str, Given>, Setti
         let error = |what: String| SettingsError { place: place.clone(), what };
         let known = NAMES.join(", ");
         let Some((name, value)) = line.split_once('=') else {
-            return Err(error(format!("{}: expected NAME=VALUE, with a name of {known}", Quote(line))));
+            return Err(error(format!(
+                "{}: expected NAME=VALUE, with a name of {known}",
+                Quote(line)
+            )));
         };
         let (name, value) = (name.trim(), value.trim());
         let Some(name) = NAMES.into_iter().find(|known| *known == name) else {
-            return Err(error(format!("no setting is called {}: expected one of {known}", Quote(name))));
+            return Err(error(format!(
+                "no setting is called {}: expected one of {known}",
+                Quote(name)
+            )));
         };
         if value.is_empty() {
             return Err(error(format!("{name} has no value: leave the line out")));

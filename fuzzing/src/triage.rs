@@ -26,17 +26,31 @@ pub struct Group {
     pub files: Vec<PathBuf>,
 }
 
+/// The progress of triage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The number of programs that were run, and of groups that were minimized.
+    pub done: usize,
+    /// The number of programs so far, and once all programs were run, of groups.
+    pub all: usize,
+}
+
 /// Groups programs by signature, in the order of classes, and minimizes the shortest programs of
-/// each group. A program on which the machines agree is in no group. `tick` is called once for each
-/// program and once for each group.
+/// each group. A program on which the machines agree is in no group. `go_on` is called before each
+/// run. Once it returns false, no other program is run, and a group keeps the simplest program
+/// found so far.
 pub fn triage<L: Machine, R: Machine>(
     lockstep: &mut Lockstep<L, R>,
     programs: impl IntoIterator<Item = (PathBuf, Program)>,
-    mut tick: impl FnMut(),
+    mut go_on: impl FnMut(Progress) -> bool,
 ) -> Vec<Group> {
+    let mut at = Progress { done: 0, all: 0 };
     let mut groups: BTreeMap<(Class, Signature), (Vec<Program>, Vec<PathBuf>)> = BTreeMap::new();
     for (file, mut program) in programs {
-        tick();
+        if !go_on(at) {
+            break;
+        }
+        at = Progress { done: at.done + 1, all: at.all + 1 };
         let Some(Divergence { class, signature, step, .. }) = lockstep.run(&program) else {
             continue;
         };
@@ -47,13 +61,15 @@ pub fn triage<L: Machine, R: Machine>(
         shortest.truncate(TRIES);
         files.push(file);
     }
+    at.all += groups.len();
     groups
         .into_iter()
         .filter_map(|((class, signature), (shortest, files))| {
-            tick();
-            let minimized =
-                shortest.iter().filter_map(|program| minimize(program, |p| lockstep.run(p)));
-            let program = minimized.map(|(program, _)| program).min_by_key(size)?;
+            let mut run = |program: &Program| go_on(at).then(|| lockstep.run(program)).flatten();
+            let minimized = shortest.iter().filter_map(|program| minimize(program, &mut run));
+            let minimized = minimized.map(|(program, _)| program).min_by_key(size);
+            at.done += 1;
+            let program = minimized.or_else(|| shortest.into_iter().next())?;
             Some(Group { class, signature, program, files })
         })
         .collect()

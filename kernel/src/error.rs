@@ -8,12 +8,12 @@ use crate::proc::ProcError;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A system call of the controller failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {error}")]
     Controller {
         /// The action that failed.
         what: &'static str,
         /// The error of the system call.
-        source: io::Error,
+        error: io::Error,
     },
     /// Process 0 could not be set up. The error is `EEXIST` if something is mapped in the arena.
     #[error("process 0 cannot start: {0}")]
@@ -31,5 +31,5 @@ pub enum KernelError {
 
 /// Returns the error of a system call that the controller made for `what`.
 pub(crate) fn doing(what: &'static str) -> impl Fn(rustix::io::Errno) -> KernelError {
-    move |error| KernelError::Controller { what, source: error.into() }
+    move |error| KernelError::Controller { what, error: error.into() }
 }

@@ -165,7 +165,7 @@ impl Kernel {
             locks_limited: limits.lock.is_some(),
         };
         let pid = worker::spawn(&inheritance)
-            .map_err(|source| KernelError::Controller { what: "starting process 0", source })?;
+            .map_err(|error| KernelError::Controller { what: "starting process 0", error })?;
         let process = Living::of(pid)?;
         let process = self.processes[0].insert(process);
         match await_reply(process, &self.channels[0], self.options.timeout)? {
@@ -363,6 +363,6 @@ fn memfds() -> Result<[OwnedFd; 3], KernelError> {
     let readonly = memfd()?;
     let path = format!("/proc/self/fd/{}", readonly.as_raw_fd());
     let readonly = File::open(path)
-        .map_err(|source| KernelError::Controller { what: "opening a memfd", source })?;
+        .map_err(|error| KernelError::Controller { what: "opening a memfd", error })?;
     Ok([memfd()?, memfd()?, readonly.into()])
 }

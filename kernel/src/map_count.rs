@@ -15,8 +15,8 @@ pub(crate) struct MapCount {
 
 const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
 
-fn setting(source: io::Error) -> KernelError {
-    KernelError::Controller { what: "setting vm.max_map_count", source }
+fn setting(error: io::Error) -> KernelError {
+    KernelError::Controller { what: "setting vm.max_map_count", error }
 }
 
 impl MapCount {

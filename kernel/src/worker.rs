@@ -21,7 +21,7 @@ use libc::{
 };
 use rustix::io::Errno;
 use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal, setpgid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, disable_transparent_huge_pages, set_capabilities,
 };
@@ -147,6 +147,8 @@ fn inherited(fd: RawFd) -> BorrowedFd<'static> {
 /// Lets the worker end with `parent`, the controller, which is the parent of every worker.
 fn follow(parent: Pid) -> Result<(), i32> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(number)?;
+    // In a process group of its own: Ctrl-C interrupts the controller alone.
+    setpgid(None, None).map_err(number)?;
     // The controller may have ended before the call.
     if getppid() == Some(parent) { Ok(()) } else { Err(libc::ESRCH) }
 }

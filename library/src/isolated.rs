@@ -59,7 +59,11 @@ impl Starter {
         if env::var_os(IS_WORKER).is_some() {
             return Err(start(io::Error::other("a worker may not start workers")));
         }
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // The worker is in a process group of its own: Ctrl-C interrupts the command alone.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command
             .args(&self.args)
             .arg(&self.path)
             .env(IS_WORKER, "1")

@@ -12,8 +12,8 @@ use vmadiff_machine::observation::{CopyReport, Counters, Event, Observation};
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AddressSpace, AnonVmaId, Errno, FileId, Limits, Machine, Op, Opcode, Plain, Program, Quote, Role, UffdId,
-    VmFlags, Vma,
+    AddressSpace, AnonVmaId, Errno, FileId, Limits, Machine, Op, Opcode, Plain, Program, Quote,
+    Role, UffdId, VmFlags, Vma,
 };
 
 use crate::compare::{Comparer, Scope};
@@ -287,9 +287,9 @@ fn operation(json: &serde_json::Map<String, serde_json::Value>) -> Result<Op, St
         };
         let value = json.get(key).ok_or_else(|| format!("{name} without `{key}`"))?;
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        *byte = ty
-            .parse(&text)
-            .ok_or_else(|| format!("{name}: `{key}` is {}: expected {}", Quote(&text), ty.expected))?;
+        *byte = ty.parse(&text).ok_or_else(|| {
+            format!("{name}: `{key}` is {}: expected {}", Quote(&text), ty.expected)
+        })?;
     }
     Ok(Op::from_bytes(opcode, bytes))
 }

@@ -73,7 +73,10 @@ fn check(signature: &str) -> Result<(), String> {
     let quoted = Quote(signature);
     let Some(&known) = Class::ALL.iter().find(|known| known.name() == class) else {
         let near = nearest(class, Class::ALL.iter().map(|class| class.name()));
-        return Err(format!("{quoted} is not a signature: no class is called {}{near}", Quote(class)));
+        return Err(format!(
+            "{quoted} is not a signature: no class is called {}{near}",
+            Quote(class)
+        ));
     };
     if part.is_empty() || words.clone().any(str::is_empty) {
         return Err(format!("{quoted} is not a signature: expected CLASS/PART/DETAIL"));
@@ -86,7 +89,10 @@ fn check(signature: &str) -> Result<(), String> {
     let mut parts = Opcode::ALL.iter().map(|opcode| opcode.name()).chain(SHARED_PARTS);
     if of_operations && !parts.clone().any(|known| known == part) {
         let near = nearest(part, &mut parts);
-        return Err(format!("{quoted} is not a signature: {} is not an operation{near}", Quote(part)));
+        return Err(format!(
+            "{quoted} is not a signature: {} is not an operation{near}",
+            Quote(part)
+        ));
     }
     Ok(())
 }

@@ -43,11 +43,14 @@ fn parse_limits<'a>(
         };
         let Some(at) = Limits::NAMES.iter().position(|n| *n == name) else {
             let known = Limits::NAMES.join(", ");
-            return Err((column, format!("no limit is called {}: expected one of {known}", Quote(name))));
+            return Err((
+                column,
+                format!("no limit is called {}: expected one of {known}", Quote(name)),
+            ));
         };
-        let value = parse_number(text)
-            .and_then(|n| u8::try_from(n).ok())
-            .ok_or_else(|| (column, format!("{} is not a limit: expected 0 to 255", Quote(text))))?;
+        let value = parse_number(text).and_then(|n| u8::try_from(n).ok()).ok_or_else(|| {
+            (column, format!("{} is not a limit: expected 0 to 255", Quote(text)))
+        })?;
         if limits[at].replace(value).is_some() {
             return Err((column, format!("the limit `{name}` is given twice")));
         }
@@ -116,7 +119,8 @@ impl FromStr for Program {
                     return Err(at((
                         column,
                         format!(
-                            "no operation is called {}: expected limits or one of {known}", Quote(name)
+                            "no operation is called {}: expected limits or one of {known}",
+                            Quote(name)
                         ),
                     )));
                 };

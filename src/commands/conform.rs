@@ -1,19 +1,22 @@
 //! `vmadiff conform`: replays a kernel's traces on a machine.
 
-use std::fs::File;
-use std::io::{BufReader, Write as _, stdout};
+use std::io::{BufReader, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use vmadiff::compare::Scope;
-use vmadiff::golden::{self, Conformity, Trace};
+use vmadiff::golden::{self, Conformity, Trace, Traces};
 use vmadiff::machines::MachineName;
 use vmadiff::picture::{Painter, Picture};
 use vmadiff::results::result_text;
 use vmadiff::text::{self, Look};
-use vmadiff_machine::{Limits, Machine as _, Observation};
+use vmadiff_machine::{Limits, Machine as _, Observation, Plain};
 
+use super::files::{self, open};
+use super::machines::machine;
 use super::progress::progress;
+use crate::out::stdout;
+use crate::status::Status;
 
 /// Replay a golden file on a machine and count the steps that agree
 #[derive(clap::Args)]
@@ -24,68 +27,73 @@ The last line counts programs and steps: the steps that agree, the first step of
 differs, the steps that the machine's kernel does not survive (bug), and the steps that are skipped
 after a difference or a bug.")]
 pub(crate) struct Args {
-    /// A golden file, compressed or not
+    /// A golden file, compressed or not; - is standard input
     file: PathBuf,
     /// The machine: reference, candidate:REVISION, candidate:fixed+FAULT, or lib:PATH, a shared
     /// library
-    #[arg(long, default_value = "reference")]
+    #[arg(long, default_value = "reference", value_parser = machine(), hide_possible_values = true)]
     machine: MachineName,
 }
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(Args { file: path, machine: name }: &Args, look: Look) -> anyhow::Result<bool> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let traces = golden::read(BufReader::new(file)).with_context(|| path.display().to_string())?;
+/// Runs the command.
+pub(crate) fn run(Args { file: path, machine: name }: &Args, look: Look) -> anyhow::Result<Status> {
+    let traces = Traces::new(BufReader::new(open(path)?)).with_context(|| files::name(path))?;
     let mut machine = name.build();
-    let bar = progress(traces.len(), "conform");
-    let (mut steps, mut agree, mut differ, mut bug) = (0, 0, 0, 0);
-    let mut first = None;
-    for trace in &traces {
+    let bar = progress(0, "conform");
+    let (mut programs, mut steps, mut agree, mut differ, mut bug) = (0, 0, 0, 0, 0);
+    let mut first: Option<Shown> = None;
+    // The traces are read one after the other: a small file can have many.
+    for trace in traces {
+        let trace = trace.with_context(|| files::name(path))?;
+        programs += 1;
+        bar.inc_length(1);
         bar.inc(1);
         steps += trace.observations.len();
-        let (step, shown, what) = match golden::conform(trace, machine.as_mut()) {
+        let (step, shown, is_bug) = match golden::conform(&trace, machine.as_mut()) {
             Conformity::Agrees => {
                 agree += trace.observations.len();
                 continue;
             }
-            Conformity::Differs { step, shown } => {
-                differ += 1;
-                (step, shown, "differs")
-            }
-            Conformity::Bug { step, shown } => {
-                bug += 1;
-                (step, shown, "does not survive")
-            }
+            Conformity::Differs { step, shown } => (step, shown, false),
+            Conformity::Bug { step, shown } => (step, shown, true),
         };
+        *(if is_bug { &mut bug } else { &mut differ }) += 1;
         agree += step;
         // A difference is shown if there is one, otherwise the first bug of the machine's kernel.
-        if first
-            .as_ref()
-            .is_none_or(|(_, _, _, known)| *known == "does not survive" && what == "differs")
-        {
-            first = Some((trace, step, shown, what));
+        if first.as_ref().is_none_or(|known| known.is_bug && !is_bug) {
+            first = Some(Shown { trace, step, shown, is_bug });
         }
     }
     bar.finish_and_clear();
-    let mut out = stdout().lock();
-    if let Some((trace, step, shown, what)) = first {
-        writeln!(out, "program {}: {name} {what} after operation {step}\n", trace.id)?;
+    let mut out = stdout();
+    if let Some(Shown { trace, step, shown, is_bug }) = first {
+        let what = if is_bug { "does not survive" } else { "differs" };
+        let (id, number) = (Plain(&trace.id), step + 1);
+        writeln!(out, "program {id}: {name} {what} after operation {number}\n")?;
         let ops = &trace.program.ops[..=step];
         let results: Vec<String> =
             trace.observations.iter().map(|seen| result_text(seen.result)).collect();
         let program = text::program_lines(&Limits::default(), ops, &results, Some(step), look);
         writeln!(out, "{}", program.text(look))?;
-        let picture = recorded_picture(trace, step, name, &shown);
-        let names = (trace.kernel.as_str(), name.to_string());
-        writeln!(out, "{}", text::picture(&picture, (names.0, &names.1), look).text(look))?;
+        let picture = recorded_picture(&trace, step, name, &shown);
+        let names = (Plain(&trace.kernel).to_string(), name.to_string());
+        writeln!(out, "{}", text::picture(&picture, (&names.0, &names.1), look).text(look))?;
     }
     let skipped = steps - agree - differ - bug;
-    let programs = traces.len();
     writeln!(
         out,
         "programs={programs} steps={steps} agree={agree} differ={differ} bug={bug} skipped={skipped}"
     )?;
-    Ok(agree != steps)
+    Ok(Status::found(agree != steps))
+}
+
+/// A step of a trace that the machine does not show.
+struct Shown {
+    trace: Trace,
+    step: usize,
+    shown: Box<Observation>,
+    /// The machine's kernel does not survive the step.
+    is_bug: bool,
 }
 
 /// Returns the picture of a step of a trace: the recorded kernel beside the machine.

@@ -1,13 +1,13 @@
 //! `vmadiff export`: writes a program for a running kernel, as C or for syzkaller.
 
-use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 
 use clap::ArgGroup;
 use vmadiff::export_c::export_c;
 use vmadiff::export_syz::export_syz;
 
-use super::files::{load, write};
+use super::files::{check, load, stem, write};
+use crate::status::Status;
 
 /// Write a program for a running kernel, in C or for syzkaller
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ first result that differs from the reference. Exit status of the C program: 0 th
 syzkaller cannot express becomes a comment, and the last line of the program counts these comments.")]
 #[command(group = ArgGroup::new("form").required(true))]
 pub(crate) struct Args {
-    /// A corpus file or a text program
+    /// A corpus file or a text program; - is standard input
     file: PathBuf,
     /// Write one self-contained C program
     #[arg(long, group = "form")]
@@ -30,22 +30,20 @@ pub(crate) struct Args {
     /// Write a program of syzkaller, in its text form
     #[arg(long, group = "form")]
     syz: bool,
-    /// The file to write; by default standard output
-    #[arg(short, long)]
-    output: Option<PathBuf>,
+    /// The file to write; - is standard output
+    #[arg(short, long, default_value = "-")]
+    output: PathBuf,
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(Args { file, c, syz: _, output, force }: &Args) -> anyhow::Result<bool> {
-    let program = load(file)?.0;
-    let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let text = if *c { export_c(&program, &name) } else { export_syz(&program, &name) };
-    match output {
-        Some(path) => write(path, text.as_bytes(), *force)?,
-        None => stdout().write_all(text.as_bytes())?,
-    }
-    Ok(false)
+/// Runs the command.
+pub(crate) fn run(Args { file, c, syz: _, output, force }: &Args) -> anyhow::Result<Status> {
+    check(output, *force)?;
+    let loaded = load(file)?;
+    let (program, name) = (&loaded.program, stem(file));
+    let text = if *c { export_c(program, &name) } else { export_syz(program, &name) };
+    write(output, text.as_bytes(), *force)?;
+    Ok(Status::cut(loaded.is_cut))
 }

@@ -1,8 +1,11 @@
 //! `vmadiff faults`: lists the seeded faults.
 
-use std::io::{Write as _, stdout};
+use std::io::Write as _;
 
 use vmadiff_faults::Faults;
+
+use crate::out::stdout;
+use crate::status::Status;
 
 /// List the seeded faults, which are patches of candidate:fixed that measure the harness
 #[derive(clap::Args)]
@@ -29,8 +32,8 @@ struct FaultRow {
     wrong: String,
 }
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(Args { json }: &Args) -> anyhow::Result<bool> {
+/// Runs the command.
+pub(crate) fn run(Args { json }: &Args) -> anyhow::Result<Status> {
     let faults = Faults::find()?.all()?;
     let rows: Vec<FaultRow> = faults
         .into_iter()
@@ -42,11 +45,11 @@ pub(crate) fn run(Args { json }: &Args) -> anyhow::Result<bool> {
             wrong: fault.wrong,
         })
         .collect();
-    let mut out = stdout().lock();
+    let mut out = stdout();
     if *json {
         serde_json::to_writer_pretty(&mut out, &rows)?;
         writeln!(out)?;
-        return Ok(false);
+        return Ok(Status::Clean);
     }
     let width = |text: fn(&FaultRow) -> &str| rows.iter().map(|r| text(r).len()).max().unwrap_or(0);
     let (name, tier) = (width(|r| &r.name), width(|r| r.tier));
@@ -58,5 +61,5 @@ pub(crate) fn run(Args { json }: &Args) -> anyhow::Result<bool> {
     for row in &rows {
         line(&row.name, row.tier, &row.class, &row.function, &row.wrong)?;
     }
-    Ok(false)
+    Ok(Status::Clean)
 }

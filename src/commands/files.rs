@@ -1,13 +1,19 @@
-//! The files of a command: programs, lists of known divergences, and results.
+//! The files of a command: programs, lists of known divergences, and results. `-` is standard input
+//! or standard output.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
-use vmadiff::input::{self, Format};
+use vmadiff::input::{self, Format, Loaded};
 use vmadiff::known::Known;
-use vmadiff::output;
-use vmadiff_machine::Program;
+use vmadiff::output::{self, OutputError};
+use vmadiff_machine::{Plain, Program};
+
+use crate::out::{self, note, stdout};
+use crate::status::Status;
 
 /// The form of a written program.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -25,57 +31,153 @@ impl From<To> for Format {
     }
 }
 
-pub(crate) fn load(path: &Path) -> anyhow::Result<(Program, Format)> {
-    input::load(path).with_context(|| path.display().to_string())
+/// The size limit of a list of known divergences.
+const MAX_LIST_BYTES: u64 = 1 << 20;
+
+/// Returns whether a path stands for standard input or standard output.
+pub(crate) fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
-pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
-    output::write(path, bytes, force).with_context(|| path.display().to_string())
-}
-
-/// Writes files into a folder, which is made if it is missing. Writes none of them if one would
-/// overwrite an existing file.
-pub(crate) fn write_all(
-    folder: &Path,
-    files: &[(PathBuf, Vec<u8>)],
-    force: bool,
-) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    if let Some((path, _)) = files.iter().find(|(path, _)| !force && path.exists()) {
-        bail!("{}: it exists: --force overwrites it", path.display());
+/// Returns the name of an input file for messages and reports.
+pub(crate) fn name(path: &Path) -> String {
+    match is_standard(path) {
+        true => "(standard input)".into(),
+        false => Plain(&path.display().to_string()).to_string(),
     }
-    files.iter().try_for_each(|(path, bytes)| write(path, bytes, force))
 }
 
-/// Reads a list of known divergences; returns an empty list without a file.
-pub(crate) fn known(file: Option<&Path>) -> anyhow::Result<Known> {
-    let Some(path) = file else { return Ok(Known::default()) };
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Known::parse(&text).with_context(|| path.display().to_string())
+/// Returns the name of an input file without folder and extension.
+pub(crate) fn stem(path: &Path) -> String {
+    match is_standard(path) {
+        true => "stdin".into(),
+        false => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    }
 }
 
-/// Reads the programs at `paths`. Returns them with the number of files in folders that are no
-/// programs.
-pub(crate) fn programs(paths: &[PathBuf]) -> anyhow::Result<(Vec<(PathBuf, Program)>, usize)> {
-    let (mut programs, mut skipped) = (Vec::new(), 0);
-    for file in input::files(paths)? {
-        // Some files of a folder are skipped: fuzzing writes logs beside its findings. Triage
-        // writes a text form beside each corpus file, which is the same program and must not count
-        // twice.
-        let named = paths.contains(&file);
-        let is_twin =
-            file.extension().is_some_and(|e| e == "txt") && file.with_extension("vmad").exists();
-        if !named && is_twin {
-            continue;
+/// Opens an input file. Its errors name the file.
+pub(crate) fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
+    static WAS_READ: AtomicBool = AtomicBool::new(false);
+    if !is_standard(path) {
+        return Ok(Box::new(File::open(path).with_context(|| name(path))?));
+    }
+    if WAS_READ.swap(true, Ordering::Relaxed) {
+        bail!("standard input is named twice: it can be read once");
+    }
+    Ok(Box::new(io::stdin().lock()))
+}
+
+/// Reads a program. A file that is cut short is read up to the cut, and a note says so.
+pub(crate) fn load(path: &Path) -> anyhow::Result<Loaded> {
+    let loaded = input::read(open(path)?).with_context(|| name(path))?;
+    if let Some(cut) = loaded.cut() {
+        note(format!("{}: {cut}", name(path)));
+    }
+    Ok(loaded)
+}
+
+/// Checks that an output file can be written, before the work of a command.
+pub(crate) fn check(path: &Path, force: bool) -> anyhow::Result<()> {
+    if is_stdout(path) {
+        return Ok(());
+    }
+    output::check(path, force).with_context(|| name(path))
+}
+
+/// Writes an output file.
+pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
+    if is_stdout(path) {
+        return Ok(stdout().write_all(bytes)?);
+    }
+    match output::write(path, bytes, force) {
+        Err(OutputError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            out::end_by_sigpipe()
         }
+        written => written.with_context(|| name(path)),
+    }
+}
+
+/// Returns whether an output file is standard output.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    is_standard(path) || path == Path::new("/dev/stdout")
+}
+
+/// Writes the line that sums up a command: to standard error if the result itself goes to standard
+/// output.
+pub(crate) fn sum_up(output: &Path, line: &str) -> anyhow::Result<()> {
+    if is_stdout(output) {
+        note(line);
+        return Ok(());
+    }
+    Ok(writeln!(stdout(), "{line}")?)
+}
+
+/// Reads a list of known divergences.
+pub(crate) fn known(path: &Path) -> anyhow::Result<Known> {
+    let mut text = String::new();
+    let read = open(path)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text);
+    read.with_context(|| name(path))?;
+    if text.len() as u64 > MAX_LIST_BYTES {
+        bail!("{}: longer than any list: expected at most {MAX_LIST_BYTES} bytes", name(path));
+    }
+    Known::parse(&text).with_context(|| name(path))
+}
+
+/// The programs at the paths of a command.
+pub(crate) struct Programs {
+    /// The programs, each with its file.
+    pub(crate) programs: Vec<(PathBuf, Program)>,
+    /// The number of files in folders that are no programs or cannot be read.
+    pub(crate) skipped: usize,
+    /// The number of files that are cut short.
+    pub(crate) cut: usize,
+}
+
+impl Programs {
+    /// Returns the counts of files that are no whole programs, for the last line of a command.
+    pub(crate) fn counts(&self) -> String {
+        let counts = [(self.skipped, "files skipped"), (self.cut, "files cut short")];
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        counts.map(|(count, what)| format!(", {count} {what}")).collect()
+    }
+
+    /// Returns the status of a command that has found nothing new in the programs.
+    pub(crate) fn status(&self) -> Status {
+        Status::cut(self.cut > 0)
+    }
+}
+
+/// Reads the programs at `paths`. A file that a path names must be a program. Below a folder, a
+/// file that is none is skipped with a note: fuzzing writes logs beside its findings.
+pub(crate) fn programs(paths: &[PathBuf]) -> anyhow::Result<Programs> {
+    let (standard, paths): (Vec<PathBuf>, Vec<PathBuf>) =
+        paths.iter().cloned().partition(|path| is_standard(path));
+    let files = input::files(&paths)?;
+    let mut read = Programs { programs: Vec::new(), skipped: files.skipped.len(), cut: 0 };
+    for (path, why) in files.skipped {
+        note(format!("skipped: {}: {why}", name(&path)));
+    }
+    for file in standard.into_iter().chain(files.found) {
+        let named = is_standard(&file) || paths.contains(&file);
         match load(&file) {
-            Ok((program, _)) => programs.push((file, program)),
+            Ok(loaded) if !named && is_twin(&file, &loaded.program) => {}
+            Ok(loaded) => {
+                read.cut += usize::from(loaded.is_cut);
+                read.programs.push((file, loaded.program));
+            }
             Err(error) if named => return Err(error),
             Err(error) => {
-                eprintln!("vmadiff: skipped: {error:#}");
-                skipped += 1;
+                note(format!("skipped: {error:#}"));
+                read.skipped += 1;
             }
         }
     }
-    Ok((programs, skipped))
+    Ok(read)
+}
+
+/// Returns whether a text file is the readable form of the corpus file beside it. Triage writes
+/// both, and the program must not count twice.
+fn is_twin(file: &Path, program: &Program) -> bool {
+    file.extension().is_some_and(|extension| extension == "txt")
+        && input::load(&file.with_extension("vmad")).is_ok_and(|other| other.program == *program)
 }

@@ -1,12 +1,13 @@
 //! `vmadiff fmt`: converts a program between its two forms.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use vmadiff::input::Format;
 
-use super::files::{To, load, write};
+use super::files::{To, is_stdout, load, write};
+use crate::status::Status;
 
 /// Convert a program between the text form and the corpus format
 #[derive(clap::Args)]
@@ -14,29 +15,26 @@ use super::files::{To, load, write};
   vmadiff fmt crash-0123
   vmadiff fmt bug.txt --to corpus -o bug.vmad")]
 pub(crate) struct Args {
-    /// A corpus file or a text program
+    /// A corpus file or a text program; - is standard input
     file: PathBuf,
     /// The form to write
     #[arg(long, value_enum, default_value_t = To::Text)]
     to: To,
-    /// The file to write; by default standard output
-    #[arg(short, long)]
-    output: Option<PathBuf>,
+    /// The file to write; - is standard output
+    #[arg(short, long, default_value = "-")]
+    output: PathBuf,
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(Args { file, to, output, force }: &Args) -> anyhow::Result<bool> {
+/// Runs the command.
+pub(crate) fn run(Args { file, to, output, force }: &Args) -> anyhow::Result<Status> {
     let to = Format::from(*to);
-    let bytes = to.encode(&load(file)?.0);
-    match output {
-        Some(path) => write(path, &bytes, *force)?,
-        None if to == Format::Corpus && stdout().is_terminal() => {
-            bail!("the corpus format is not for terminals: expected -o FILE");
-        }
-        None => stdout().write_all(&bytes)?,
+    if is_stdout(output) && to == Format::Corpus && std::io::stdout().is_terminal() {
+        bail!("the corpus format is not for terminals: expected -o FILE");
     }
-    Ok(false)
+    let loaded = load(file)?;
+    write(output, &to.encode(&loaded.program), *force)?;
+    Ok(Status::cut(loaded.is_cut))
 }

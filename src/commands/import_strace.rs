@@ -1,7 +1,6 @@
 //! `vmadiff import-strace`: makes programs from the calls in a log of strace.
 
-use std::fs::File;
-use std::io::{BufReader, Write as _, stdout};
+use std::io::{BufReader, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -11,7 +10,10 @@ use vmadiff::import::{self, Import, Imported, Options};
 use vmadiff::strace::{self, Log};
 use vmadiff_machine::program::MAX_OPS;
 
-use super::files::write_all;
+use super::files::{self, open, stem};
+use super::folder::{Folder, Names};
+use crate::out::{remark, stdout};
+use crate::status::Status;
 
 /// Make programs from a log of `strace -f`, which records the calls of a real program
 #[derive(clap::Args)]
@@ -23,7 +25,7 @@ use super::files::write_all;
 Writes the files FOLDER/NAME-N.txt: each is a program that runs alone. Standard error shows the number
 of calls that were read, the number that the programs contain, and why the others were left out.")]
 pub(crate) struct Args {
-    /// The log that strace wrote
+    /// The log that strace wrote; - is standard input
     log: PathBuf,
     /// The folder to write the programs to
     #[arg(long, value_name = "FOLDER")]
@@ -44,21 +46,25 @@ pub(crate) struct Args {
     /// The most programs to write; the number of programs left out is printed
     #[arg(long, value_name = "N", default_value_t = 1000)]
     most: usize,
-    /// Overwrite existing files
+    /// Overwrite existing files, and remove the programs of an earlier run of the same name
     #[arg(long)]
     force: bool,
 }
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
-    let Args { log, out: folder, most, .. } = args;
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
+    let Args { log, out, most, .. } = args;
+    let name = harmless(args.name.as_deref().unwrap_or(&stem(log)));
+    // The programs of other logs in the folder have other names.
+    let is_result = |file: &str| {
+        let number = file.strip_prefix(&name).and_then(|rest| rest.strip_prefix('-'));
+        let number = number.and_then(|rest| rest.strip_suffix(".txt")).unwrap_or("");
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    let folder = Folder::new(out, args.force, Names::Own(&is_result))?;
     let options = Options { touch: args.touch, operations: args.operations.into() };
-    let shown = || log.display().to_string();
-    let file = File::open(log).with_context(shown)?;
-    let read = strace::read(BufReader::new(file)).with_context(shown)?;
+    let read = strace::read(BufReader::new(open(log)?)).with_context(|| files::name(log))?;
     let mut import = import::import(&read, options);
-    let stem = log.file_stem().unwrap_or_default().to_string_lossy();
-    let name = harmless(args.name.as_deref().unwrap_or(&stem));
     // The text is reduced to one line, so that it stays a comment.
     let origin =
         args.origin.as_deref().map(|text| text.replace(char::is_control, " ")).unwrap_or_default();
@@ -70,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
         .map(|(n, Imported { program, lines: (first, last), .. })| {
             let title = if origin.is_empty() { name.clone() } else { origin.clone() };
             let text = format!("# strace -f of {title}, lines {first} to {last}.\n{program}");
-            (folder.join(format!("{name}-{}.txt", n + 1)), text.into_bytes())
+            (folder.path().join(format!("{name}-{}.txt", n + 1)), text.into_bytes())
         })
         .collect();
     let (kept, dropped) = import.programs.split_at((*most).min(import.programs.len()));
@@ -87,20 +93,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
         } else {
             format!("no program in {} lines", read.lines)
         };
-        bail!("{}: {why}\n{counts}", log.display());
+        bail!("{}: {why}\n{counts}", files::name(log));
     }
-    write_all(folder, &written, args.force)?;
+    folder.write(&written, &[])?;
     writeln!(
         stdout(),
         "{} programs, {operations} operations of {taken} calls in {} lines",
         written.len(),
         read.lines
     )?;
-    eprintln!("{counts}");
+    remark(counts);
     if import.guessed > 0 {
-        eprintln!("guessed: {} mappings that no call had made", import.guessed);
+        remark(format!("guessed: {} mappings that no call had made", import.guessed));
     }
-    Ok(false)
+    Ok(Status::Clean)
 }
 
 /// The calls that were read and the reason for each that is in no program. The counts add up.

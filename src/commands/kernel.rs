@@ -1,13 +1,14 @@
 //! `vmadiff kernel`: runs programs by real system calls on the running kernel.
 
 use std::collections::BTreeMap;
-use std::io::{Write as _, stdout};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use vmadiff::divergence::{Divergence, Signature};
 use vmadiff::fresh;
+use vmadiff::input::Loaded;
 use vmadiff::kernel::{Beside, End, Holds, Run};
 use vmadiff::text::Look;
 use vmadiff_kernel::{Kernel, Missing, Options};
@@ -15,8 +16,11 @@ use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Machine as _, Program};
 use vmadiff_reference::later::{About, Version};
 
-use super::files::load;
+use super::files::{load, name};
 use super::progress::progress;
+use crate::interrupt::{interrupted, watch};
+use crate::out::stdout;
+use crate::status::Status;
 
 /// Run programs by real system calls on the running kernel, beside the reference
 #[derive(clap::Args)]
@@ -25,9 +29,9 @@ use super::progress::progress;
   vmadiff kernel --random 1000 --seed 1
   vmadiff kernel --probe
 
-No kernel has copies between address spaces: a program is run up to its first copy.")]
+After Ctrl-C, --random prints what it has so far. No kernel has copies between address spaces: a program is run up to its first copy.")]
 pub(crate) struct Args {
-    /// Corpus files, crash artifacts or text programs
+    /// Corpus files, crash artifacts or text programs; - is standard input
     #[arg(required_unless_present_any = ["random", "probe"])]
     files: Vec<PathBuf>,
     /// Run N random programs
@@ -104,14 +108,14 @@ impl Tally {
     }
 }
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
+/// Runs the command.
+pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     // Files are read before the kernel is tried: a file that cannot be read is an error on any
     // machine.
     let programs = args
         .files
         .iter()
-        .map(|file| Ok((file.as_path(), load(file)?.0)))
+        .map(|file| Ok((file.as_path(), load(file)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let options = Options {
         timeout: Duration::from_millis(args.timeout),
@@ -132,8 +136,8 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<bool> {
     }
 }
 
-fn probe(beside: &mut Beside) -> anyhow::Result<bool> {
-    let mut out = stdout().lock();
+fn probe(beside: &mut Beside) -> anyhow::Result<Status> {
+    let mut out = stdout();
     let found = beside.probe();
     let name = found.iter().map(|(rule, _)| rule.name().len()).max().unwrap_or(0);
     writeln!(out, "{:<name$}  since  until  {:<16}  {}", "rule", "bug", beside.kernel().name())?;
@@ -158,42 +162,55 @@ fn probe(beside: &mut Beside) -> anyhow::Result<bool> {
     }
     let facilities = beside.kernel().facilities();
     writeln!(out, "\n{facilities}")?;
-    Ok(otherwise)
+    Ok(Status::found(otherwise))
 }
 
-fn files(beside: &mut Beside, programs: &[(&Path, Program)], look: Look) -> anyhow::Result<bool> {
-    let mut found = false;
-    for (n, (file, program)) in programs.iter().enumerate() {
+fn files(beside: &mut Beside, programs: &[(&Path, Loaded)], look: Look) -> anyhow::Result<Status> {
+    let mut status = Status::Clean;
+    for (n, (file, loaded)) in programs.iter().enumerate() {
         if n > 0 {
             writeln!(stdout())?;
         }
-        let (run, text) = beside.report(program, look);
-        write!(stdout(), "{}\n\n{text}", file.display())?;
-        found |= matches!(run.end, End::Differs(_) | End::TimedOut);
-        if let End::Failed(error) = run.end {
-            return Err(error).with_context(|| file.display().to_string());
+        let (run, text) = beside.report(&loaded.program, look);
+        write!(stdout(), "{}\n\n{text}", name(file))?;
+        if let Some(cut) = loaded.cut() {
+            writeln!(stdout(), "{cut}")?;
         }
+        let ended = match run.end {
+            End::Whole => Status::Clean,
+            // Nobody knows what the kernel does with the rest of the program.
+            End::Lacks(_) | End::Blocked | End::Undecided(..) => Status::Incomplete,
+            End::Differs(_) | End::TimedOut => Status::Found,
+            End::Failed(error) => return Err(error).with_context(|| name(file)),
+        };
+        status = status.max(ended).max(Status::cut(loaded.is_cut));
     }
-    Ok(found)
+    Ok(status)
 }
 
-fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow::Result<bool> {
+fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow::Result<Status> {
     let bar = progress(programs as usize, "kernel");
     let mut tally = Tally::default();
     let facilities = *beside.kernel().facilities();
+    watch()?;
+    let mut failed = None;
     for number in 0..programs {
+        if interrupted() {
+            break;
+        }
         let wanted = |op: &_| facilities.lacks(op).is_none();
         let program = fresh::program(args.seed, number, args.operations.into(), wanted);
         let run = beside.run(&program);
         bar.inc(1);
         tally.add(&program, &run);
         if let End::Failed(error) = run.end {
-            let at = run.agree;
-            bail!("program {number}, operation {at}: {error}\n{program}");
+            let at = run.agree + 1;
+            failed = Some(anyhow!("program {number}, operation {at}: {error}\n{program}"));
+            break;
         }
     }
     bar.finish_and_clear();
-    let mut out = stdout().lock();
+    let mut out = stdout();
     let found = !tally.differs.is_empty() || tally.timed_out > 0;
     let Tally { programs, operations, agree, whole, blocked, timed_out, .. } = tally;
     let count = |counts: Vec<(String, u64)>| -> String {
@@ -226,5 +243,9 @@ fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow
         let program = small.as_ref().map_or(program, |(program, _)| program);
         writeln!(out, "\n{signature} ({count} programs)\n\n{}", beside.report(program, look).1)?;
     }
-    Ok(found)
+    match failed {
+        Some(error) => Err(error),
+        None if interrupted() => Ok(Status::Interrupted),
+        None => Ok(Status::found(found)),
+    }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use crate::status::Status;
+
 /// Run a shared library for another vmadiff, at the other end of standard input and output
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -11,8 +13,8 @@ pub(crate) struct Args {
     path: PathBuf,
 }
 
-/// Runs the command. The worker itself finds nothing: the result is always false.
-pub(crate) fn run(Args { path }: &Args) -> anyhow::Result<bool> {
+/// Runs the command.
+pub(crate) fn run(Args { path }: &Args) -> anyhow::Result<Status> {
     vmadiff_library::serve(path).with_context(|| path.display().to_string())?;
-    Ok(false)
+    Ok(Status::Clean)
 }

@@ -1,8 +1,13 @@
 //! The machines that a command runs.
 
+use std::ffi::OsStr;
+
 use clap::Args;
+use clap::builder::{PossibleValue, TypedValueParser};
 use vmadiff::lockstep::Lockstep;
-use vmadiff::machines::{MachineName, Machines as Boxed};
+use vmadiff::machines::{MachineName, Machines as Boxed, UnknownMachine};
+use vmadiff_candidate::Revision;
+use vmadiff_faults::Faults;
 
 /// The machines that run: two in lockstep, or one alone.
 #[derive(Args)]
@@ -10,16 +15,19 @@ pub(crate) struct Machines {
     /// The machine that is taken to be right: reference, reference+RULE, candidate:REVISION,
     /// candidate:fixed+FAULT, or lib:PATH, a shared library. Without it: the reference, which for
     /// candidate:fixed has the fixes of later kernels that fixed has
-    #[arg(long, value_name = "MACHINE")]
+    #[arg(long, value_name = "MACHINE", value_parser = machine(), hide_possible_values = true)]
     left: Option<MachineName>,
     /// The machine that is compared with it
-    #[arg(long, value_name = "MACHINE", default_value = "candidate:v2")]
+    #[arg(long, value_name = "MACHINE", default_value = "candidate:v2", value_parser = machine(),
+          hide_possible_values = true)]
     right: MachineName,
     /// Compare candidate:fixed with this seeded fault; `vmadiff faults` lists the faults
-    #[arg(long, value_name = "NAME", conflicts_with = "right", value_parser = MachineName::faulty)]
+    #[arg(long, value_name = "NAME", conflicts_with = "right", value_parser = fault(),
+          hide_possible_values = true)]
     fault: Option<MachineName>,
     /// Run this machine alone and judge it by the invariants, without a second machine
-    #[arg(long, value_name = "MACHINE", conflicts_with_all = ["left", "right", "fault"])]
+    #[arg(long, value_name = "MACHINE", conflicts_with_all = ["left", "right", "fault"],
+          value_parser = machine(), hide_possible_values = true)]
     alone: Option<MachineName>,
 }
 
@@ -47,4 +55,50 @@ pub(crate) fn sides(lockstep: &Boxed) -> String {
         true => format!("in {right} alone"),
         false => format!("between {left} and {right}"),
     }
+}
+
+/// A parser of machine names. Completions of shells show the names that it lists.
+#[derive(Clone)]
+struct Parser {
+    parse: fn(&str) -> Result<MachineName, UnknownMachine>,
+    names: fn() -> Vec<String>,
+}
+
+/// Returns the parser of an option that takes a machine.
+pub(crate) fn machine() -> impl TypedValueParser<Value = MachineName> {
+    Parser { parse: str::parse, names: machine_names }
+}
+
+/// Returns the parser of an option that takes a seeded fault.
+fn fault() -> impl TypedValueParser<Value = MachineName> {
+    Parser { parse: MachineName::faulty, names: fault_names }
+}
+
+impl TypedValueParser for Parser {
+    type Value = MachineName;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<MachineName, clap::Error> {
+        self.parse.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.names)().into_iter().map(PossibleValue::new)))
+    }
+}
+
+/// Returns the names of the faults that are known here; none if they cannot be read.
+fn fault_names() -> Vec<String> {
+    let faults = Faults::find().and_then(|faults| faults.all()).unwrap_or_default();
+    faults.into_iter().map(|fault| fault.name).collect()
+}
+
+fn machine_names() -> Vec<String> {
+    let revisions = Revision::ALL.iter().map(|revision| format!("candidate:{revision}"));
+    let faulty = fault_names().into_iter().map(|fault| format!("candidate:fixed+{fault}"));
+    std::iter::once("reference".to_owned()).chain(revisions).chain(faulty).collect()
 }

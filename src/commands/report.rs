@@ -1,18 +1,20 @@
 //! `vmadiff report`: writes an HTML page with divergences.
 
-use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 
-use anyhow::bail;
 use vmadiff::export_c::{export_c, harmless};
 use vmadiff::finding::Finding;
 use vmadiff::page::{Page, Shown};
 use vmadiff::run::Run;
+use vmadiff::triage::triage;
 use vmadiff_machine::Program;
 
-use super::files::{known, programs, write};
+use super::files::{self, check, programs, sum_up, write};
+use super::findings::report_unmatched;
 use super::machines::Machines;
-use super::progress::progress;
+use super::progress::{progress, until_interrupted};
+use crate::interrupt::{interrupted, watch};
+use crate::status::Status;
 
 /// Write one HTML file that shows divergences step by step
 #[derive(clap::Args)]
@@ -22,16 +24,16 @@ use super::progress::progress;
 
 The page loads no other file, so it can be mailed. It can be read without its script too.")]
 pub(crate) struct Args {
-    /// Files, or folders of files
+    /// Files, or folders of files; - is standard input
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// The file to write
+    /// The file to write; - is standard output
     #[arg(short, long)]
     output: PathBuf,
     /// Show each program unchanged, instead of the minimized program of each signature
     #[arg(long)]
     as_is: bool,
-    /// A list of known divergences, which are shown but do not count as found
+    /// A list of known divergences, which are shown and marked but do not count as found
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
     /// Overwrite existing files
@@ -45,22 +47,22 @@ pub(crate) struct Args {
 /// page has to be small enough for mail.
 const REPRODUCERS: usize = 24;
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     let Args { output, force, .. } = args;
-    let known = known(args.known.as_deref())?;
+    check(output, *force)?;
+    let known = args.known.as_deref().map(files::known).transpose()?.unwrap_or_default();
     let mut lockstep = args.machines.lockstep();
-    if !*force && output.exists() {
-        bail!("{}: it exists: --force overwrites it", output.display());
-    }
-    let (programs, skipped) = programs(&args.paths)?;
+    let mut read = programs(&args.paths)?;
+    watch()?;
+    let programs = std::mem::take(&mut read.programs);
     let count = programs.len();
     let bar = progress(count, "report");
     // For each signature the shortest diverging part of a program, with the files that show it.
     let found: Vec<(Program, Vec<PathBuf>)> = if args.as_is {
         programs.into_iter().map(|(file, program)| (program, vec![file])).collect()
     } else {
-        let groups = vmadiff::triage::triage(&mut lockstep, programs, || bar.inc(1));
+        let groups = triage(&mut lockstep, programs, until_interrupted(&bar, count));
         groups.into_iter().map(|group| (group.program, group.files)).collect()
     };
     let mut divergences = Vec::new();
@@ -70,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
         let name = harmless(divergence.signature.as_str());
         divergences.push(Shown {
             known: known.why(divergence.signature.as_str()).map(str::to_owned),
-            files: files.iter().map(|file| file.display().to_string()).collect(),
+            files: files.iter().map(|file| files::name(file)).collect(),
             reproducer: (divergences.len() < REPRODUCERS).then(|| export_c(&program, &name)),
             finding: Finding::of(run),
         });
@@ -78,15 +80,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<bool> {
     bar.finish_and_clear();
     let (left, right) = lockstep.names();
     let names = (left.to_owned(), right.to_owned());
-    let page = Page { names, programs: count, skipped, divergences };
+    let page = Page { names, programs: count, skipped: read.skipped, divergences };
     let text = page.render()?;
     write(output, text.as_bytes(), *force)?;
     let shown = page.divergences.len();
     let size = text.len().div_ceil(1024);
-    writeln!(
-        stdout(),
-        "{}: {shown} divergences in {count} programs, {size} KiB",
-        output.display()
-    )?;
-    Ok(page.divergences.iter().any(|shown| shown.known.is_none()))
+    let counts = read.counts();
+    let stopped = if interrupted() { "; interrupted" } else { "" };
+    let name = files::name(output);
+    let line =
+        format!("{name}: {shown} divergences in {count} programs{counts}, {size} KiB{stopped}");
+    sum_up(output, &line)?;
+    if let Some(list) = &args.known {
+        let found =
+            page.divergences.iter().filter_map(|shown| shown.finding.run.divergence.as_ref());
+        report_unmatched(list, &known, found.map(|divergence| divergence.signature.as_str()));
+    }
+    let status = Status::found(page.divergences.iter().any(|shown| shown.known.is_none()));
+    Ok(if interrupted() { Status::Interrupted } else { status.max(read.status()) })
 }

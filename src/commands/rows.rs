@@ -1,7 +1,7 @@
 //! The list of findings: a table, then the program, reason and drawing of each finding.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use vmadiff::finding::Finding;
 use vmadiff::known::Known;
@@ -12,7 +12,9 @@ use vmadiff::triage::Group;
 
 use vmadiff::machines::Machines as Boxed;
 
-/// Returns the groups as a table, followed by the program, reason and drawing of each group.
+use super::files::name;
+
+/// Writes the groups as a table, followed by the program, reason and drawing of each group.
 pub(crate) fn table(
     out: &mut impl Write,
     rows: &[Row],
@@ -32,8 +34,10 @@ pub(crate) fn table(
         let found = found_in.len();
         writeln!(
             out,
-            "{:<class$}  {:<signature$}  {operations:>3}  {found:>5}  {file}",
-            row.class, row.signature
+            "{:<class$}  {:<signature$}  {operations:>3}  {found:>5}  {file}{}",
+            row.class,
+            row.signature,
+            if row.known.is_some() { "  (known)" } else { "" }
         )?;
     }
     for (row, group) in rows.iter().zip(groups) {
@@ -49,15 +53,15 @@ pub(crate) fn table(
 }
 
 /// Returns the row of a group. `file` has the minimized program if it was written.
-pub(crate) fn row(group: &Group, known: &Known, file: Option<&PathBuf>) -> Row {
-    let names: Vec<String> = group.files.iter().map(|f| f.display().to_string()).collect();
+pub(crate) fn row(group: &Group, known: &Known, file: Option<&Path>) -> Row {
+    let names: Vec<String> = group.files.iter().map(|file| name(file)).collect();
     Row {
         class: group.class.name(),
         signature: group.signature.to_string(),
         operations: group.program.ops.len(),
         program: group.program.to_string(),
         known: known.why(group.signature.as_str()).map(str::to_owned),
-        file: file.map_or_else(|| names[0].clone(), |f| f.display().to_string()),
+        file: file.map_or_else(|| names[0].clone(), name),
         found_in: names,
     }
 }
