@@ -205,7 +205,7 @@ fn an_operation_that_blocks_is_killed_and_says_so() {
     let (run, report) = beside.report(&program, Look::default());
     assert!(matches!(run.end, End::Blocked), "{report}");
     assert_eq!(run.agree, 4, "{report}");
-    assert!(report.contains("operation 3 blocks"), "{report}");
+    assert!(report.contains("operation 4 blocks"), "{report}");
     assert!(began.elapsed() < Duration::from_secs(30));
     // The machine can run another program afterwards.
     let (run, report) =

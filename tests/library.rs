@@ -254,7 +254,7 @@ fn a_library_that_misbehaves_is_a_finding_with_its_program() {
         let replay = ["replay", "bad.txt", "good.txt", "--right", &library];
         let (status, output, errors) = with.vmadiff(&replay, none);
         assert_eq!(status, Some(1), "{name}: {errors}");
-        let found = format!("divergence assertion/library/{signature} after operation 2");
+        let found = format!("divergence assertion/library/{signature} after operation 3");
         assert!(output.contains(&found), "{name}: {output}");
         assert!(
             output.contains("why: the library lib:c-example failed at `munmap 0 9 4`"),
@@ -285,7 +285,7 @@ fn a_library_that_does_not_return_is_a_finding_after_the_time_limit() {
     let (status, output, errors) = with.vmadiff(&args, (TIMEOUT, "1"));
     assert_eq!(status, Some(1), "{errors}");
     assert!(
-        output.contains("divergence assertion/library/timed-out after operation 2"),
+        output.contains("divergence assertion/library/timed-out after operation 3"),
         "{output}"
     );
     assert!(output.contains("no divergence"), "{output}");

@@ -25,7 +25,8 @@ pub fn finding(finding: &Finding, look: Look) -> String {
         return format!("{text}\n{}", sheet.text(look));
     };
     let title = if divergence.broken.is_some() { "broken invariant" } else { "divergence" };
-    let place = format!("after operation {}", divergence.step);
+    // People count from 1, as the C program does that `vmadiff export` writes.
+    let place = format!("after operation {}", divergence.step + 1);
     let words = [
         (title, Ink::Plain),
         (divergence.signature.as_str(), Ink::Differs),

@@ -5,6 +5,7 @@
 //! [`crash`] gives each divergence a stack frame of its own.
 
 pub mod crash;
+pub mod engine;
 pub mod feedback;
 pub mod fresh;
 pub mod generate;

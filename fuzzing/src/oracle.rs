@@ -11,10 +11,13 @@ use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::{Limits, Op, Program, corpus};
 
+use vmadiff_candidate::Revision;
+
+use crate::engine::Work;
 use crate::feedback::{Counters, Feedback};
 use crate::machines::MachineName;
 use crate::settings::Settings;
-use crate::{crash, output};
+use crate::{crash, input, output};
 
 /// The reason why a run stops at a program.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,9 @@ pub struct Oracle {
     lockstep: Machines,
     render: Render,
     settings: Settings,
+    merges: bool,
+    /// The only signature at which the run stops, where the engine makes a crash smaller.
+    only: Option<Signature>,
     met: BTreeSet<Signature>,
     feedback: Feedback,
 }
@@ -67,11 +73,43 @@ impl Oracle {
         let mut lockstep = Lockstep::new(judge.build(), candidate.build());
         lockstep.recount_every(EVERY);
         let feedback = Feedback::new(counters);
-        Oracle { lockstep, render, settings, met: BTreeSet::new(), feedback }
+        let (merges, only, met) = (false, None, BTreeSet::new());
+        Oracle { lockstep, render, settings, merges, only, met, feedback }
+    }
+
+    /// Adapts the oracle to the work of the engine. Merging goes on after every divergence. Making a
+    /// crash smaller goes on after every divergence with another signature than the crash.
+    ///
+    /// # Errors
+    /// A message with the remedy if the work would stop at once: fork mode, where divergences are
+    /// expected.
+    pub fn work(mut self, work: &Work) -> Result<Oracle, String> {
+        match work {
+            Work::Fuzz => {}
+            Work::Merge => self.merges = true,
+            Work::Shrink(input) => {
+                let program = input::load(input).map(|loaded| loaded.program);
+                let program = program.map_err(|error| format!("{}: {error}", input.display()))?;
+                self.only = self.lockstep.run(&program).map(|divergence| divergence.signature);
+            }
+            Work::Fork => {
+                let Settings { revision, candidate, known, findings } = &self.settings;
+                let diverges = matches!(revision, Revision::Rfc | Revision::V2);
+                if diverges && candidate.is_none() && findings.is_none() && known.is_empty() {
+                    return Err(format!(
+                        "fork mode stops at the first divergence, and {revision} has several: set \
+                         VMADIFF_FINDINGS=FOLDER or VMADIFF_KNOWN=corpus/known-v2.txt, or give \
+                         -ignore_crashes=1"
+                    ));
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// Runs `program` on both machines. The result is `Ok` if the machines agree, if the divergence
-    /// is known, or if the settings have a folder of findings to which the program is written.
+    /// is known, if the [work](Oracle::work) goes on after it, or if the settings have a folder of
+    /// findings to which the program is written.
     ///
     /// # Errors
     /// [`Stop`] for any other divergence, and if a finding cannot be written.
@@ -82,10 +120,16 @@ impl Oracle {
             .lockstep
             .run_with(program, |step, reference, _| feedback.see(&program.ops[step], reference));
         let Some(divergence) = divergence else { return Ok(()) };
-        if self.settings.known.why(divergence.signature.as_str()).is_some() {
+        let signature = &divergence.signature;
+        let goes_on = match &self.only {
+            Some(only) => only != signature,
+            None => self.merges || self.settings.known.why(signature.as_str()).is_some(),
+        };
+        if goes_on {
             return Ok(());
         }
-        let Some(folder) = &self.settings.findings else {
+        let folder = self.settings.findings.as_ref().filter(|_| self.only.is_none());
+        let Some(folder) = folder else {
             let report = (self.render)(&mut self.lockstep, program);
             return Err(Stop::Divergence { signature: divergence.signature, report });
         };
@@ -118,8 +162,12 @@ thread_local! {
 /// with exit status 2: after the first program, libFuzzer would report the end as a finding.
 /// `counters` count the situations of programs.
 pub fn prepare(counters: &'static Counters, render: Render) {
-    match Settings::of_process() {
-        Ok(settings) => ORACLE.set(Some(Oracle::new(settings, counters, render))),
+    let oracle = Settings::of_process()
+        .map_err(|error| error.to_string())
+        .map(|settings| Oracle::new(settings, counters, render))
+        .and_then(|oracle| oracle.work(&Work::of(std::env::args_os())));
+    match oracle {
+        Ok(oracle) => ORACLE.set(Some(oracle)),
         Err(error) => {
             eprintln!("vmadiff: {error}");
             std::process::exit(2);

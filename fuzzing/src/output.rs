@@ -60,7 +60,8 @@ pub fn check(path: &Path, force: bool) -> Result<(), OutputError> {
 pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), OutputError> {
     let (path, old) = match target(path, force)? {
         Target::Stream => {
-            let mut stream = OpenOptions::new().write(true).open(path)?;
+            // What a shell appends to (`-o /proc/self/fd/1 >> log`) is not overwritten.
+            let mut stream = OpenOptions::new().append(true).open(path)?;
             stream.write_all(bytes)?;
             return Ok(stream.flush()?);
         }

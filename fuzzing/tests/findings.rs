@@ -6,11 +6,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use vmadiff_candidate::{Candidate, Revision};
+use vmadiff_fuzzing::engine::Work;
 use vmadiff_fuzzing::feedback::{self, Counters};
 use vmadiff_fuzzing::minimize::minimize;
 use vmadiff_fuzzing::oracle::{Oracle, Stop, without_copies};
 use vmadiff_fuzzing::settings::Settings;
-use vmadiff_fuzzing::triage::triage;
+use vmadiff_fuzzing::triage::{Progress, triage};
 use vmadiff_lockstep::known::Known;
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::{Program, corpus};
@@ -75,15 +76,20 @@ fn triage_has_every_signature_once_and_every_file() {
         }
     }
     files.push(("agrees".into(), program("mmap 0 1 1 rw anon_private\n")));
-    let mut ticks = 0;
-    let groups = triage(&mut at_v2(), files, || ticks += 1);
+    let mut last = Progress { done: 0, all: 0 };
+    let groups = triage(&mut at_v2(), files, |progress| {
+        assert!(last.done <= progress.done && progress.done <= progress.all, "{progress:?}");
+        last = progress;
+        true
+    });
     let found: BTreeMap<String, usize> =
         groups.iter().map(|group| (group.signature.to_string(), group.files.len())).collect();
     let expected: BTreeMap<String, usize> =
         PROGRAMS.iter().map(|(signature, _)| ((*signature).to_owned(), 7)).collect();
     assert_eq!(found, expected);
     assert_eq!(groups.len(), PROGRAMS.len());
-    assert_eq!(ticks, 7 * PROGRAMS.len() + 1 + PROGRAMS.len());
+    let all = 7 * PROGRAMS.len() + 1 + PROGRAMS.len();
+    assert_eq!(last, Progress { done: all - 1, all }, "the last group is minimized last");
     for group in groups {
         let again = at_v2().run(&group.program).expect("the program of a group diverges");
         assert_eq!((again.class, &again.signature), (group.class, &group.signature));
@@ -115,6 +121,49 @@ fn the_oracle_stops_at_every_divergence_that_is_not_listed() {
     }
     let agrees = program("mmap 0 1 2 rw anon_private\ncopy 0 1 2 0 10 FIXED\n");
     assert!(oracle("", None).check(&agrees).is_ok());
+}
+
+#[test]
+fn triage_that_is_stopped_keeps_the_groups_so_far() {
+    let files = || PROGRAMS.iter().map(|(name, text)| (PathBuf::from(*name), program(text)));
+    for most in 0..=PROGRAMS.len() {
+        let groups = triage(&mut at_v2(), files(), |progress| progress.done < most);
+        assert_eq!(groups.len(), most);
+        for group in groups {
+            let again = at_v2().run(&group.program).expect("it diverges");
+            assert_eq!(again.signature, group.signature);
+        }
+    }
+}
+
+#[test]
+fn merging_goes_on_after_every_divergence_and_shrinking_after_every_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (signature, text) in PROGRAMS {
+        let mut merging = oracle("", None).work(&Work::Merge).expect("it works");
+        assert!(merging.check(&program(text)).is_ok(), "{signature}");
+        let input = folder.path().join("crash");
+        fs::write(&input, corpus::encode(&program(text))).expect("a file");
+        // A folder of findings or a list would let the crash itself go by.
+        let known = format!("{signature} it is known\n");
+        let shrinking = oracle(&known, Some(folder.path().to_owned()));
+        let mut shrinking = shrinking.work(&Work::Shrink(input)).expect("it works");
+        for (other, text) in PROGRAMS {
+            assert_eq!(shrinking.check(&program(text)).is_err(), other == signature, "{other}");
+        }
+    }
+    let none = oracle("", None).work(&Work::Shrink(folder.path().join("none")));
+    assert!(none.err().is_some_and(|error| error.contains("none: No such file")));
+}
+
+#[test]
+fn fork_mode_is_refused_with_the_remedy_where_it_would_stop_at_once() {
+    let error = oracle("", None).work(&Work::Fork).err().expect("v2 diverges");
+    for remedy in ["VMADIFF_FINDINGS=FOLDER", "VMADIFF_KNOWN=corpus/known-v2.txt"] {
+        assert!(error.contains(remedy), "{error}");
+    }
+    assert!(oracle("", Some("folder".into())).work(&Work::Fork).is_ok());
+    assert!(oracle("merge/map/merged why\n", None).work(&Work::Fork).is_ok());
 }
 
 #[test]

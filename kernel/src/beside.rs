@@ -208,7 +208,8 @@ impl Beside {
         let differs = matches!(run.end, End::Differs(_) | End::Undecided(..));
         let mark = differs.then_some(run.agree);
         let sheet = text::program_lines(&program.limits, &program.ops, &results, mark, look);
-        let at = run.agree;
+        // People count operations from 1.
+        let (agree, at) = (run.agree, run.agree + 1);
         let name = self.kernel.name().to_owned();
         let sides = |title: String| {
             let drawing = last.map(|last| text::picture(&last, ("reference", &name), look));
@@ -220,20 +221,22 @@ impl Beside {
         };
         let end = match &run.end {
             End::Whole => format!("{agrees}\n"),
-            End::Lacks(missing) if at == 0 && program.limits.map_count.is_some() => {
+            End::Lacks(missing) if agree == 0 && program.limits.map_count.is_some() => {
                 format!("not run: {name} lacks {missing}\n")
             }
             End::Lacks(missing) => {
-                format!("run up to operation {at}: {name} lacks {missing}; {agrees} up to there\n")
+                format!(
+                    "{name} lacks {missing}, so operation {at} and all after it were not run; \
+                     {agrees} up to there\n"
+                )
             }
             End::Blocked => format!(
-                "operation {} blocks: it waits for a page that userfaultfd watches, and was killed; \
-                 {agrees} up to there\n",
-                at - 1
+                "operation {agree} blocks: it waits for a page that userfaultfd watches, and was \
+                 killed, so all after it were not run; {agrees} up to there\n"
             ),
             End::Undecided(rules, divergence) => sides(format!(
-                "difference {} after operation {at}, undecided: there is none if {rules} holds, of \
-                 which this kernel does not tell (vmadiff kernel --probe)",
+                "difference {} after operation {at}, undecided: the difference goes away under the \
+                 rules {rules}, and it is unknown whether they hold (vmadiff kernel --probe)",
                 divergence.signature
             )),
             End::Differs(divergence) => {

@@ -57,6 +57,11 @@ impl Known {
         self.0.get(signature).map(String::as_str)
     }
 
+    /// Returns whether the list has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the signatures of the list, in the order of their names.
     pub fn signatures(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

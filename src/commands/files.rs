@@ -12,6 +12,7 @@ use vmadiff::known::Known;
 use vmadiff::output::{self, OutputError};
 use vmadiff_machine::{Plain, Program};
 
+use crate::interrupt::interrupted;
 use crate::out::{self, note, stdout};
 use crate::status::Status;
 
@@ -45,6 +46,11 @@ pub(crate) fn name(path: &Path) -> String {
         true => "(standard input)".into(),
         false => Plain(&path.display().to_string()).to_string(),
     }
+}
+
+/// Returns the name of an output file for messages.
+pub(crate) fn output_name(path: &Path) -> String {
+    if is_stdout(path) { "(standard output)".into() } else { name(path) }
 }
 
 /// Returns the name of an input file without folder and extension.
@@ -127,6 +133,8 @@ pub(crate) fn known(path: &Path) -> anyhow::Result<Known> {
 pub(crate) struct Programs {
     /// The programs, each with its file.
     pub(crate) programs: Vec<(PathBuf, Program)>,
+    /// All files, whether they are programs or not.
+    pub(crate) inputs: Vec<PathBuf>,
     /// The number of files in folders that are no programs or cannot be read.
     pub(crate) skipped: usize,
     /// The number of files that are cut short.
@@ -153,26 +161,27 @@ pub(crate) fn programs(paths: &[PathBuf]) -> anyhow::Result<Programs> {
     let (standard, paths): (Vec<PathBuf>, Vec<PathBuf>) =
         paths.iter().cloned().partition(|path| is_standard(path));
     let files = input::files(&paths)?;
-    let mut read = Programs { programs: Vec::new(), skipped: files.skipped.len(), cut: 0 };
+    let inputs: Vec<PathBuf> = standard.into_iter().chain(files.found).collect();
+    let (mut programs, mut skipped, mut cut) = (Vec::new(), files.skipped.len(), 0);
     for (path, why) in files.skipped {
         note(format!("skipped: {}: {why}", name(&path)));
     }
-    for file in standard.into_iter().chain(files.found) {
-        let named = is_standard(&file) || paths.contains(&file);
-        match load(&file) {
-            Ok(loaded) if !named && is_twin(&file, &loaded.program) => {}
+    for file in inputs.iter().take_while(|_| !interrupted()) {
+        let named = is_standard(file) || paths.contains(file);
+        match load(file) {
+            Ok(loaded) if !named && is_twin(file, &loaded.program) => {}
             Ok(loaded) => {
-                read.cut += usize::from(loaded.is_cut);
-                read.programs.push((file, loaded.program));
+                cut += usize::from(loaded.is_cut);
+                programs.push((file.clone(), loaded.program));
             }
             Err(error) if named => return Err(error),
             Err(error) => {
                 note(format!("skipped: {error:#}"));
-                read.skipped += 1;
+                skipped += 1;
             }
         }
     }
-    Ok(read)
+    Ok(Programs { programs, inputs, skipped, cut })
 }
 
 /// Returns whether a text file is the readable form of the corpus file beside it. Triage writes

@@ -22,7 +22,7 @@ use crate::status::Status;
 
 /// The options of a command that shows findings.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Options {
     /// Write the minimized program of each signature to this folder, in the corpus format and as
     /// text
     #[arg(long, value_name = "FOLDER")]
@@ -47,12 +47,12 @@ pub(crate) struct Args {
 
 /// The places to which findings go. They can be written, as far as that is known at the start.
 pub(crate) struct Findings<'a> {
-    args: &'a Args,
+    args: &'a Options,
     known: Known,
     folder: Option<Folder>,
 }
 
-impl Args {
+impl Options {
     /// Reads the list of known divergences and checks the files that are to be written. Without a
     /// list, `usual` is the list.
     pub(crate) fn prepare(&self, usual: impl FnOnce() -> Known) -> anyhow::Result<Findings<'_>> {
@@ -90,7 +90,7 @@ impl Findings<'_> {
         inputs: &[PathBuf],
         last: impl FnOnce(&str, &str) -> String,
     ) -> anyhow::Result<Status> {
-        let Args { json, json_file, sarif: sarif_file, force, .. } = self.args;
+        let Options { json, json_file, sarif: sarif_file, force, .. } = self.args;
         let mut rows: Vec<Row> = Vec::new();
         let mut files = Vec::new();
         for group in groups {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use vmadiff::input::Format;
 
-use super::files::{To, check, load, name, sum_up, write};
+use super::files::{To, check, load, name, output_name, sum_up, write};
 use super::machines::{Machines, sides};
 use crate::status::Status;
 
@@ -42,7 +42,8 @@ pub(crate) fn run(Args { file, output, to, force, machines }: &Args) -> anyhow::
     };
     write(output, &to.map_or(loaded.format, Format::from).encode(&small), *force)?;
     let (few, all) = (small.ops.len(), program.ops.len());
-    let line = format!("{}: {few} of {all} operations, {}", name(output), divergence.signature);
+    let line =
+        format!("{}: {few} of {all} operations, {}", output_name(output), divergence.signature);
     sum_up(output, &line)?;
     Ok(Status::cut(loaded.is_cut))
 }

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "json")]
     stats: bool,
     #[command(flatten)]
-    findings: findings::Args,
+    findings: findings::Options,
     #[command(flatten)]
     machines: Machines,
 }

@@ -53,8 +53,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     check(output, *force)?;
     let known = args.known.as_deref().map(files::known).transpose()?.unwrap_or_default();
     let mut lockstep = args.machines.lockstep();
-    let mut read = programs(&args.paths)?;
     watch()?;
+    let mut read = programs(&args.paths)?;
     let programs = std::mem::take(&mut read.programs);
     let count = programs.len();
     let bar = progress(count, "report");
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     let size = text.len().div_ceil(1024);
     let counts = read.counts();
     let stopped = if interrupted() { "; interrupted" } else { "" };
-    let name = files::name(output);
+    let name = files::output_name(output);
     let line =
         format!("{name}: {shown} divergences in {count} programs{counts}, {size} KiB{stopped}");
     sum_up(output, &line)?;

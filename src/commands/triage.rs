@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
-    findings: findings::Args,
+    findings: findings::Options,
     #[command(flatten)]
     machines: Machines,
 }
@@ -35,11 +35,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     let findings = args.findings.prepare(Known::default)?;
     let mut lockstep = args.machines.lockstep();
-    let mut read = programs(&args.paths)?;
     watch()?;
+    let mut read = programs(&args.paths)?;
     let count = read.programs.len();
     let programs = std::mem::take(&mut read.programs);
-    let inputs: Vec<PathBuf> = programs.iter().map(|(file, _)| file.clone()).collect();
     let bar = progress(count, "triage");
     let groups = triage(&mut lockstep, programs, until_interrupted(&bar, count));
     bar.finish_and_clear();
@@ -47,7 +46,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
         true => "; interrupted: some programs were not run, or not minimized",
         false => "",
     };
-    let status = findings.show(&groups, &mut lockstep, look, &inputs, |found, sides| {
+    let status = findings.show(&groups, &mut lockstep, look, &read.inputs, |found, sides| {
         format!("{found} {sides} in {count} programs{}{stopped}", read.counts())
     })?;
     Ok(if interrupted() { Status::Interrupted } else { status.max(read.status()) })

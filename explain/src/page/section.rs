@@ -67,8 +67,8 @@ impl Page {
         let differences = picture.differences(self.names());
         let diverges = run.divergence.as_ref().is_some_and(|d| d.step == step.at);
         html! {
-            li.step.last[last] data-at=(step.at) data-op=(op) data-living=(living.join(" ")) {
-                p { b { (step.at) ": " code { (op) } } " → " code { (result) } }
+            li.step.last[last] data-at=(step.at + 1) data-op=(op) data-living=(living.join(" ")) {
+                p { b { (step.at + 1) ": " code { (op) } } " → " code { (result) } }
                 @if diverges {
                     p.differs { b { "Here the machines differ." } }
                     ul.differences { @for line in differences { li { code { (line) } } } }

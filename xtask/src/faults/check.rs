@@ -104,8 +104,7 @@ fn judge(fault: &Fault, program: &str, shown: &str) -> Result<()> {
     let class = signature.split('/').next().unwrap_or_default();
     ensure!(class == fault.class, "its program shows {signature}: expected class {}", fault.class);
     let operations = program.lines().filter(|line| is_operation(line)).count();
-    // The indices of operations begin at 0.
-    let ran = step.trim().parse::<usize>().context("the number of an operation")? + 1;
+    let ran = step.trim().parse::<usize>().context("the number of an operation")?;
     ensure!(ran == operations, "its program diverges after {ran} operations and has {operations}");
     let title = format!("# {signature}: {}", fault.wrong);
     let first = program.lines().next().unwrap_or_default();
@@ -150,7 +149,7 @@ mod tests {
     }
 
     const PROGRAM: &str = "# flags/copy/VM_LOCKED-kept: it is kept\nlimits map_count=8\n\nfork 0 # two\ncopy 1 0 1 0 2 FIXED\n";
-    const SHOWN: &str = "x.txt\n\ndivergence flags/copy/VM_LOCKED-kept after operation 1\nwhy: the flag is cleared\n";
+    const SHOWN: &str = "x.txt\n\ndivergence flags/copy/VM_LOCKED-kept after operation 2\nwhy: the flag is cleared\n";
 
     #[test]
     fn a_fault_shows_its_class_at_the_last_operation_with_a_reason() {
@@ -161,7 +160,7 @@ mod tests {
                 "divergence merge/",
                 "its program shows merge/copy/VM_LOCKED-kept: expected class flags",
             ),
-            ("operation 1", "operation 0", "its program diverges after 1 operations and has 2"),
+            ("operation 2", "operation 1", "its program diverges after 1 operations and has 2"),
             ("VM_LOCKED-kept", "VM_IO-kept", "expected `# flags/copy/VM_IO-kept: it is kept`"),
             ("why: the flag is cleared", "", "no reason is given"),
             (
