@@ -1,6 +1,6 @@
 //! The tracker of a log's threads: finds the address space that each call changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vmadiff_machine::operand::{Advice, Prot};
 
@@ -9,17 +9,33 @@ use super::change::{Change, Step};
 use super::space::{Spaces, perform};
 use crate::strace::{Call, FileName, Pages};
 
+/// The largest number of mappings in living address spaces after a fork. A fork past it would let
+/// memory grow with the square of the log, because each living process has a copy of its parent's
+/// mappings. Real programs have a hundredth of it.
+const MAX_LIVING: usize = 1 << 19;
+
+/// The largest number of mappings that forks copy, so that a log takes bounded time.
+const MAX_COPIED: usize = 1 << 25;
+
 /// The threads of a log, and the steps of each family.
 #[derive(Default)]
 pub(super) struct Tracker {
     /// The address space and thread group of each living thread.
     threads: BTreeMap<u32, (usize, u32)>,
+    /// The living threads of each thread group.
+    groups: BTreeMap<u32, BTreeSet<u32>>,
+    /// The number of living threads of each address space.
+    users: BTreeMap<usize, usize>,
+    /// The number of mappings of the living address spaces.
+    mappings: usize,
+    /// The number of mappings that forks have copied.
+    copied: usize,
     spaces: Spaces,
     /// The family of each address space, also of address spaces that have ended.
     family: Vec<usize>,
     pub(super) families: Vec<Vec<Step>>,
     breaks: BTreeMap<usize, u64>,
-    files: Vec<FileName>,
+    files: BTreeMap<String, usize>,
     objects: usize,
     /// The number of calls that are left out, by name and reason.
     pub(super) left_out: BTreeMap<String, usize>,
@@ -58,8 +74,47 @@ impl Tracker {
         self.add(Step { line, space, change, is_call: true, touch: None });
     }
 
+    /// Returns the number of mappings of an address space.
+    fn size(&self, space: usize) -> usize {
+        self.spaces.get(&space).map_or(0, |space| space.mapped.len())
+    }
+
+    /// Adds a thread to an address space and to a thread group.
+    fn enter(&mut self, thread: u32, space: usize, group: u32) {
+        self.forget(thread);
+        self.threads.insert(thread, (space, group));
+        self.groups.entry(group).or_default().insert(thread);
+        *self.users.entry(space).or_default() += 1;
+    }
+
+    /// Removes a thread, and returns its address space if this was its last thread.
+    fn forget(&mut self, thread: u32) -> Option<usize> {
+        let (space, group) = self.threads.remove(&thread)?;
+        if let Some(threads) = self.groups.get_mut(&group) {
+            threads.remove(&thread);
+            if threads.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
+        let users = self.users.get_mut(&space)?;
+        *users -= 1;
+        if *users > 0 {
+            return None;
+        }
+        self.users.remove(&space);
+        Some(space)
+    }
+
     fn add(&mut self, step: Step) {
+        let child = match step.change {
+            Change::Fork { child } => Some(child),
+            _ => None,
+        };
+        let before = self.size(step.space);
         perform(&mut self.spaces, &step);
+        let copied = child.map_or(0, |child| self.size(child));
+        self.mappings = (self.mappings + self.size(step.space) + copied).saturating_sub(before);
+        self.copied += copied;
         self.families[self.family[step.space]].push(step);
     }
 
@@ -81,16 +136,14 @@ impl Tracker {
 
     /// Removes a thread from its address space, which ends with its last thread.
     fn leave(&mut self, line: usize, thread: u32) {
-        let Some((space, _)) = self.threads.remove(&thread) else { return };
-        if !self.threads.values().any(|(other, _)| *other == space) {
+        if let Some(space) = self.forget(thread) {
             self.step(line, space, Change::Exit);
         }
     }
 
     fn group(&self, thread: u32) -> Vec<u32> {
-        let group = self.threads.get(&thread).map(|(_, group)| *group);
-        let of_it = self.threads.iter().filter(|(_, (_, other))| Some(*other) == group);
-        of_it.map(|(thread, _)| *thread).collect()
+        let group = self.threads.get(&thread).and_then(|(_, group)| self.groups.get(group));
+        group.into_iter().flatten().copied().collect()
     }
 
     fn shows(&mut self, range: Pages, shared: bool, file: &Option<(FileName, u64)>) -> Shows {
@@ -101,11 +154,8 @@ impl Tracker {
                 Shows::Object { object: self.objects, distance: range.start as i64 }
             }
             Some((name, offset)) => {
-                let known = self.files.iter().position(|file| file.name == name.name);
-                let file = known.unwrap_or_else(|| {
-                    self.files.push(name.clone());
-                    self.files.len() - 1
-                });
+                let next = self.files.len();
+                let file = *self.files.entry(name.name.clone()).or_insert(next);
                 Shows::File {
                     file,
                     shared,
@@ -133,7 +183,7 @@ impl Tracker {
             // The first thread, or a thread to which strace was attached.
             (None, _) => {
                 let space = self.new_space(None);
-                self.threads.insert(thread, (space, thread));
+                self.enter(thread, space, thread);
                 space
             }
         };
@@ -177,15 +227,18 @@ impl Tracker {
             Call::Brk(address) => self.brk(line, space, address.div_ceil(1 << 12)),
             Call::Clone { child, vm, thread: same_group } => {
                 let group = self.threads.get(&thread).map_or(thread, |(_, group)| *group);
-                let of_child = if vm { space } else { self.fork(line, space) };
-                self.threads.insert(child, (of_child, if same_group { group } else { child }));
+                let of_child = if vm { Some(space) } else { self.fork(line, space) };
+                // Without an address space the child begins a family of its own at its first call.
+                if let Some(of_child) = of_child {
+                    self.enter(child, of_child, if same_group { group } else { child });
+                }
             }
             Call::Execve => {
                 for thread in self.group(thread) {
                     self.leave(line, thread);
                 }
                 let space = self.new_space(None);
-                self.threads.insert(thread, (space, thread));
+                self.enter(thread, space, thread);
             }
             Call::Exit { group: false } => self.leave(line, thread),
             Call::Ended => {
@@ -205,14 +258,20 @@ impl Tracker {
         }
     }
 
-    /// Copies an address space and returns the number of the copy.
-    fn fork(&mut self, line: usize, space: usize) -> usize {
+    /// Copies an address space and returns the number of the copy; `None` if there are too many
+    /// mappings to copy.
+    fn fork(&mut self, line: usize, space: usize) -> Option<usize> {
+        let size = self.size(space);
+        if self.mappings + size > MAX_LIVING || self.copied + size > MAX_COPIED {
+            self.leave_out("fork of too many mappings");
+            return None;
+        }
         let child = self.new_space(Some(self.family[space]));
         self.step(line, space, Change::Fork { child });
         if let Some(end) = self.breaks.get(&space).copied() {
             self.breaks.insert(child, end);
         }
-        child
+        Some(child)
     }
 
     fn brk(&mut self, line: usize, space: usize, end: u64) {

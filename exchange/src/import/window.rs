@@ -100,8 +100,9 @@ impl Window<'_> {
     /// space if no ancestor is there.
     fn forked_from(&self, space: usize, there: &[usize]) -> Option<usize> {
         let mut next = self.spaces.get(&space).and_then(|space| space.parent);
-        while let Some(forebear) = next {
-            if let Some(at) = there.iter().position(|other| *other == forebear) {
+        // An ancestor has a lower number than its descendants.
+        while let Some(forebear) = next.filter(|forebear| there.first() <= Some(forebear)) {
+            if let Ok(at) = there.binary_search(&forebear) {
                 return Some(at);
             }
             next = self.spaces.get(&forebear).and_then(|space| space.parent);

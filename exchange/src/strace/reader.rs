@@ -7,6 +7,10 @@ use super::call::{CALLS, call};
 use super::line::{Line, end_of};
 use super::log::{Call, Event, FileName, Log};
 
+/// The largest number of files of all living threads. A new thread past it does not know the names of
+/// its parent's files.
+const MAX_FILES: usize = 1 << 18;
+
 /// The state of a log's threads and files at the current line.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -101,7 +105,11 @@ impl Reader {
                     .range((thread, 0)..=(thread, u64::MAX))
                     .map(|(k, f)| (k.1, f.clone()))
                     .collect();
-                self.files.extend(known.into_iter().map(|(d, file)| ((child, d), file)));
+                if self.files.len() + known.len() <= MAX_FILES {
+                    self.files.extend(known.into_iter().map(|(d, file)| ((child, d), file)));
+                } else {
+                    self.count("(threads whose files are not followed)");
+                }
                 // The log can have lines of the child before its parent's call returns.
                 begun
             }
@@ -179,6 +187,9 @@ impl Reader {
             Line::Resumed { name, rest } => self.resumed(at, thread, name, rest),
             Line::Ended => {
                 self.living.remove(&thread);
+                let files = self.files.range((thread, 0)..=(thread, u64::MAX));
+                let files: Vec<_> = files.map(|(key, _)| *key).collect();
+                files.iter().for_each(|key| drop(self.files.remove(key)));
                 self.unfinished.remove(&thread);
                 self.log.events.push(Event { line: at, thread, call: Call::Ended });
             }
