@@ -77,7 +77,7 @@ fn what_is_no_trace_is_refused_with_the_place() {
             "line 1, operation 1: no operation is called `frok`",
         ),
         (line(r#"{"op":"fork"}"#, "1", "{}"), "fork without `pid`"),
-        (line(r#"{"op":"fork","pid":9}"#, "1", "{}"), "`pid` is 9: expected a process"),
+        (line(r#"{"op":"fork","pid":9}"#, "1", "{}"), "`pid` is `9`: expected a process"),
         (line(fork, "-9999", "{}"), "no operation returns -9999"),
         (line(fork, "1", r#"{"8":null}"#), "there is no process `8`"),
     ] {

@@ -268,7 +268,7 @@ fn a_library_that_misbehaves_is_a_finding_with_its_program() {
         let small = format!("{name}.txt");
         let minimize = ["minimize", "bad.txt", "-o", &small, "--right", &library];
         let (status, output, errors) = with.vmadiff(&minimize, none);
-        assert_eq!(status, Some(1), "{name}: {errors}");
+        assert_eq!(status, Some(0), "{name}: {errors}");
         assert!(output.contains(&format!("assertion/library/{signature}")), "{output}");
         let small = fs::read_to_string(with.folder.path().join(small)).expect("a program");
         assert!(small.lines().count() <= 3 && small.contains("munmap 0 9"), "{name}: {small}");

@@ -187,6 +187,7 @@ impl<'a> Traces<'a> {
             let text = std::str::from_utf8(&self.bytes)
                 .map_err(|e| error(e.valid_up_to() + 1, "the line is not UTF-8"))?;
             let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { text };
+            let text = text.trim_end_matches(['\n', '\r']);
             if text.trim().is_empty() {
                 continue;
             }

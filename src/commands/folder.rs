@@ -27,6 +27,8 @@ pub(crate) struct Folder {
     path: PathBuf,
     force: bool,
     is_listed: bool,
+    /// The folder was missing.
+    is_new: bool,
     /// The files that an earlier run wrote.
     earlier: BTreeSet<OsString>,
 }
@@ -39,6 +41,7 @@ impl Folder {
             Names::Listed(is_result) => (is_result, true),
             Names::Own(is_result) => (is_result, false),
         };
+        let is_new = !path.exists();
         fs::create_dir_all(path).with_context(|| name(path))?;
         check(&path.join(LIST), true)?;
         let list = match is_listed {
@@ -57,7 +60,7 @@ impl Folder {
                 earlier.insert(file);
             }
         }
-        Ok(Folder { path: path.to_owned(), force, is_listed, earlier })
+        Ok(Folder { path: path.to_owned(), force, is_listed, is_new, earlier })
     }
 
     /// Returns the path of the folder.
@@ -89,5 +92,15 @@ impl Folder {
         }
         let list: String = names.iter().map(|name| format!("{}\n", name.display())).collect();
         write(&self.path.join(LIST), list.as_bytes(), true)
+    }
+}
+
+impl Drop for Folder {
+    /// Removes a folder that was made for results, if there are none after an error.
+    fn drop(&mut self) {
+        if self.is_new {
+            // The system refuses to remove a folder that has files.
+            let _ = fs::remove_dir(&self.path);
+        }
     }
 }

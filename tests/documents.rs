@@ -1,0 +1,32 @@
+//! The commands in the documents do no harm to the project.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn fuzzing_by_a_document_writes_no_program_into_a_tracked_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    let documents = [root.to_owned(), root.join("docs"), root.join("fuzz")];
+    for folder in documents.iter().filter(|folder| folder.is_dir()) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("text");
+            for command in text.lines().filter(|line| line.contains("cargo fuzz run ")) {
+                seen += 1;
+                // libFuzzer writes new programs to the first folder.
+                let words = command.split("cargo fuzz run ").nth(1).unwrap_or_default();
+                let words = words.split('#').next().unwrap_or_default();
+                let first = words.split_whitespace().find(|word| word.contains('/'));
+                let is_tracked = first.is_some_and(|first| first.starts_with("corpus"));
+                assert!(!is_tracked, "{}: {command}", path.display());
+            }
+        }
+    }
+    assert!(seen >= 2);
+    let ignored = fs::read_to_string(root.join(".gitignore")).expect(".gitignore");
+    assert!(ignored.lines().any(|line| line == "/fuzz/corpus"));
+}
