@@ -359,7 +359,10 @@ fn the_command_writes_programs_and_nothing_over_another_file() {
     );
     let (status, _, error) = vmadiff(&args);
     assert_eq!(status, Some(2));
-    assert!(error.contains("a-1.txt: the folder has results: use --force to replace them"), "{error}");
+    assert!(
+        error.contains("a-1.txt: the folder has results: use --force to replace them"),
+        "{error}"
+    );
     assert_eq!(vmadiff(&[&args[..], &["--force"]].concat()).0, Some(0));
     for (args, says) in [
         (["bad.log", "--out", "x"], "bad.log: line 1: not a line of strace: `roses`"),

@@ -62,8 +62,8 @@ impl Case<'_> {
         if let Some(copy) = self.made(process, page) {
             return match self.source_before(copy) {
                 Some((space, vma)) => format!(
-                    ": the source {} of process {} hangs on {}, and the copy has to hang on all of \
-                     it, as after a move",
+                    ": the source {} of process {} has anon_vma and chain {}, and the copy must share its anon_vma and \
+                     clone its whole chain, as after a move",
                     Range::of(vma),
                     copy.source_process,
                     text((space, vma))
@@ -74,18 +74,18 @@ impl Case<'_> {
         let forked = self.reason.fork.iter().find(|fork| fork.parent.contains(Page(page)));
         match (forked.map(|fork| fork.rule), self.op) {
             (Some(ForkRule::Wiped), _) => {
-                ": the parent's has VM_WIPEONFORK, so the child's hangs on none of the parent's, and \
-                 has an anon_vma at once"
+                ": the parent's VMA has VM_WIPEONFORK, so the child's VMA gets none of the parent's \
+                 anon_vmas, and gets an anon_vma of its own at once"
                     .into()
             }
             (Some(ForkRule::Inherited { reused }), Op::Fork { process }) => {
                 let space = &self.before.spaces[index(process.get())];
                 let parent = space.vma_at(Page(page)).map(|vma| text((space, vma)));
                 format!(
-                    ": the parent's hangs on {}; the child's hangs on all of that and on one of its \
-                     own, {}",
+                    ": the parent's VMA has anon_vma and chain {}; the child's VMA clones that chain and has an \
+                     anon_vma of its own, which is {}",
                     parent.unwrap_or_default(),
-                    if reused { "taken up again" } else { "a new one" }
+                    if reused { "reused from the chain" } else { "new" }
                 )
             }
             _ => String::new(),
@@ -103,11 +103,11 @@ impl Case<'_> {
             .filter(|letter| !here.contains(letter))
             .collect();
         let what = match missing.is_empty() {
-            true => "the chain lacks nothing, so the page or its index is wrong".to_owned(),
+            true => "the chain is complete, so the page or its index is wrong".to_owned(),
             false => format!("{} is missing", missing.join(", ")),
         };
         format!(
-            "; it was copied from {} of process {}, which hangs on {}: {what}",
+            "; it was copied from {} of process {}, which has anon_vma and chain {}: {what}",
             Range::of(source),
             copy.source_process,
             self.painter.anon_vma_text(of, source, true)
@@ -119,7 +119,7 @@ impl Case<'_> {
         let space = &seen.spaces[process];
         let mapped = space.vma_at(page).map(|vma| {
             format!(
-                "page {page} of process {process} is mapped by {}, which hangs on {}",
+                "page {page} of process {process} is mapped by {}, which has anon_vma and chain {}",
                 Range::of(vma),
                 self.painter.anon_vma_text(space, vma, is_left)
             )

@@ -77,7 +77,7 @@ impl Case<'_> {
         let is = if vma.file.is_some() {
             "is of a file".into()
         } else if vma.anon_vma.is_some() {
-            format!("hangs on {}", self.painter.anon_vma_text(space, vma, true))
+            format!("has anon_vma and chain {}", self.painter.anon_vma_text(space, vma, true))
         } else {
             "was never faulted".into()
         };

@@ -44,11 +44,12 @@ impl Case<'_> {
                 format!("their policies are {} and {}", new.name(), near.name())
             }
             MergeBarrier::Offset { lower, pages, upper } => {
-                format!("vm_pgoff does not run on: {lower} + {pages} is not {upper}")
+                format!("their vm_pgoff are not contiguous: {lower} + {pages} is not {upper}")
             }
             MergeBarrier::AnonVma => "their anon_vmas differ".into(),
             MergeBarrier::NotSingular { unfaulted, links } => format!(
-                "{unfaulted} has no anon_vma, and {near} hangs on {links}, not on exactly one"
+                "{unfaulted} has no anon_vma, and the chain of {near} has {links} anon_vmas, not \
+                 exactly one"
             ),
             MergeBarrier::OtherNeighbour { left } => {
                 format!("its anon_vma is not that of {left}, which merges")
@@ -100,10 +101,10 @@ impl Case<'_> {
         let condition = match self.decision_at(process, page) {
             Some((near, decision)) => match near.barriers.first() {
                 Some(barrier) => format!(
-                    "they must not merge, for {}",
+                    "the merge rule forbids the merge, because {}",
                     self.barrier_text(barrier, near, decision)
                 ),
-                None => "every condition of the merge rule holds: they must merge".into(),
+                None => "every condition of the merge rule holds, so they must merge".into(),
             },
             None => format!(
                 "the call does not ask the merge rule at page {page}, so {}",
@@ -130,11 +131,11 @@ impl Case<'_> {
             .neighbours()
             .map(|near| match near.barriers.first() {
                 Some(barrier) => format!(
-                    "with {} it must not, for {}",
+                    "the merge rule forbids a merge with {}, because {}",
                     near.range,
                     self.barrier_text(barrier, near, decision)
                 ),
-                None => format!("with {} every condition holds", near.range),
+                None => format!("every condition for a merge with {} holds", near.range),
             })
             .collect()
     }

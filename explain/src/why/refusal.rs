@@ -37,7 +37,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::MapCountLimit(limit) if limit.more == 0 => at_most(limit, "VMAs"),
         Rule::MapCountLimit(limit) => {
             let more = limit.more;
-            format!("{}, and the call wants room for {more} more", at_most(limit, "VMAs"))
+            format!("{}, and the call may need {more} more", at_most(limit, "VMAs"))
         }
         Rule::PageLimit(limit) => {
             format!("{}, and the call adds {}", at_most(limit, "pages"), limit.more)
@@ -83,10 +83,14 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
 fn progress_text(progress: Progress) -> String {
     match progress {
         Progress::Nothing => String::new(),
-        Progress::UpTo(page) => format!("; the range below page {page} is done, and stays so"),
-        Progress::Unmapped => "; the destination is unmapped, and stays so".into(),
-        Progress::NotPopulated => "; all but populating is done, and stays so".into(),
-        Progress::Everything => "; all the rest is done, and stays so".into(),
+        Progress::UpTo(page) => {
+            format!("; the call changed the range below page {page}, and the change stays")
+        }
+        Progress::Unmapped => "; the call unmapped the destination, and it stays unmapped".into(),
+        Progress::NotPopulated => {
+            "; the call did everything but populating, and the changes stay".into()
+        }
+        Progress::Everything => "; the call did everything else, and the changes stay".into(),
     }
 }
 
@@ -160,6 +164,6 @@ impl Case<'_> {
             }
             _ => String::new(),
         };
-        format!("Nothing speaks for {}: {}{limits}", errno.name(), touched.join(", "))
+        format!("The reference has no reason for {}: {}{limits}", errno.name(), touched.join(", "))
     }
 }
