@@ -9,6 +9,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -175,7 +176,10 @@ fn a_difference_is_reported_undecided_or_explained_by_what_the_probe_said() {
         let End::Undecided(rules, _) = run.end else { panic!("{report}") };
         assert!(rules == only && at_last(run.agree), "{report}");
         assert!(
-            report.contains(&format!("undecided: there is none if {}", rule.name())),
+            report.contains(&format!(
+                "undecided: the difference goes away under the rules {}",
+                rule.name()
+            )),
             "{report}"
         );
 
@@ -227,11 +231,46 @@ fn the_command_shows_a_program_and_runs_the_same_random_ones_for_a_seed() {
     assert_eq!(status, Some(0), "{text}{error}");
     assert!(text.contains("no difference between reference and linux"), "{text}");
 
+    // What was not run is not status 0.
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let copy = file("copy.txt", "mmap 0 0 2 rw anon_private\nfork 0\ncopy 1 0 2 0 8 FIXED\n");
+    let (status, text, error) = vmadiff(&["kernel", seed, &copy]);
+    assert_eq!(status, Some(3), "{text}{error}");
+    assert!(text.contains("so operation 3 and all after it were not run"), "{text}");
+    let limited = file("limited.txt", "limits map_count=8\nmmap 0 0 2 rw anon_private\n");
+    let (status, text, error) = vmadiff(&["kernel", &limited]);
+    assert_eq!(status, Some(3), "{text}{error}");
+    assert!(text.contains("not run: "), "{text}");
+
     let args = ["kernel", "--random", "20", "--operations", "12", "--seed", "5"];
     let first = vmadiff(&args);
     assert_eq!(first.0, Some(0), "{}{}", first.1, first.2);
     assert!(first.1.starts_with("programs=20 operations="), "{}", first.1);
     assert_eq!(first, vmadiff(&args));
+}
+
+#[test]
+fn ctrl_c_prints_the_counts_of_the_programs_so_far() {
+    if beside().is_none() {
+        return;
+    }
+    let child = Command::new(env!("CARGO_BIN_EXE_vmadiff"))
+        .args(["kernel", "--random", "1000000000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    std::thread::sleep(Duration::from_secs(4));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill").success());
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.starts_with("programs=") && !text.starts_with("programs=1000000000"), "{text}");
 }
 
 #[test]
