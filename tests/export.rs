@@ -362,7 +362,7 @@ fn the_command_writes_one_form_and_nothing_over_another_file() {
     assert_eq!(vmadiff(&["--c", "a.txt", "-o", "a.c"]).0, Some(0));
     let (status, _, error) = vmadiff(&["--syz", "a.txt", "-o", "a.c"]);
     assert_eq!(status, Some(2));
-    assert!(error.contains("a.c: it exists: --force overwrites it"), "{error}");
+    assert!(error.contains("a.c: the file exists: use --force to overwrite it"), "{error}");
     assert_eq!(
         fs::read_to_string(folder.path().join("a.c")).expect("it is there"),
         export_c(&program("fork 0\n"), "a")
