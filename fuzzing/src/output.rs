@@ -40,10 +40,10 @@ enum Target {
     Stream,
 }
 
-/// Checks that a file can be written: [`write`] would not refuse it now. Nothing is left behind.
+/// Checks that a file can be written: [`write()`] would not refuse it now. Nothing is left behind.
 ///
 /// # Errors
-/// [`OutputError`] as for [`write`].
+/// [`OutputError`] as for [`write()`].
 pub fn check(path: &Path, force: bool) -> Result<(), OutputError> {
     match target(path, force)? {
         Target::Stream => Ok(()),
