@@ -1,5 +1,8 @@
 //! The input of the commands: standard input, folders with all kinds of files, lists of known
 //! divergences, and files made to do harm.
+#![cfg(unix)]
+
+mod common;
 
 use std::fs;
 use std::io::Write as _;
@@ -8,20 +11,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{command, output as vmadiff, text};
 use tempfile::TempDir;
 
 const BUG_A: &str = "mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2\n";
 const BUG_C: &str = "mmap 0 3 9 rw anon_private LOCKED\nfork 0\ncopy 1 5 3 0 20 FIXED\n";
-
-fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmadiff"));
-    command.args(args).current_dir(folder);
-    command
-}
-
-fn vmadiff(folder: &Path, args: &[&str]) -> Output {
-    command(folder, args).output().expect("it runs")
-}
 
 /// Runs a command with standard input.
 fn fed(folder: &Path, args: &[&str], input: &[u8]) -> Output {
@@ -38,10 +32,6 @@ fn fed(folder: &Path, args: &[&str], input: &[u8]) -> Output {
     // A command that refuses its input may not read all of it.
     let _ = writer.join().expect("it ends");
     output
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
 }
 
 fn folder() -> TempDir {

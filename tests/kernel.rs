@@ -9,7 +9,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -259,17 +259,12 @@ fn ctrl_c_prints_the_counts_of_the_programs_so_far() {
     if beside().is_none() {
         return;
     }
-    let child = Command::new(env!("CARGO_BIN_EXE_vmadiff"))
-        .args(["kernel", "--random", "1000000000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    std::thread::sleep(Duration::from_secs(4));
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(killed.expect("kill").success());
-    let output = child.wait_with_output().expect("it ends");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(130), "{text}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmadiff"));
+    command.args(["kernel", "--random", "1000000000"]);
+    let began = Instant::now();
+    let (status, text) =
+        common::interrupt(&mut command, || began.elapsed() > Duration::from_secs(4));
+    assert_eq!(status, Some(130), "{text}");
     assert!(text.starts_with("programs=") && !text.starts_with("programs=1000000000"), "{text}");
 }
 

@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use vmadiff::lockstep::Lockstep;
@@ -132,6 +133,21 @@ fn the_machine_in_c_agrees_with_the_reference() {
         names,
         ["EPERM", "ESRCH", "EAGAIN", "ENOMEM", "EACCES", "EFAULT", "EEXIST", "EINVAL"]
     );
+}
+
+#[test]
+fn ctrl_c_interrupts_the_command_and_not_the_library() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = Path::new("examples/machine.c");
+    let Some(library) = compile(folder.path(), "machine", &[], source) else { return };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmadiff"));
+    let right = format!("lib:{}", library.display());
+    command.args(["random", "--operations", "100000000000", "--right", &right]);
+    let began = Instant::now();
+    let (status, text) =
+        common::interrupt(&mut command, || began.elapsed() > Duration::from_secs(2));
+    assert_eq!(status, Some(130), "{text}");
+    assert!(text.contains(": 0 diverge between reference and lib:c-example"), "{text}");
 }
 
 #[test]

@@ -1,32 +1,22 @@
 //! The output of the commands: nothing is destroyed, nothing is lost, and every end has its status.
+#![cfg(unix)]
+
+mod common;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::BufRead as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{command, interrupt, output as vmadiff, text};
 use tempfile::TempDir;
 
 const BUG_A: &str = "mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2\n";
 const BUG_C: &str = "mmap 0 3 9 rw anon_private LOCKED\nfork 0\ncopy 1 5 3 0 20 FIXED\n";
 const GOOD: &str = "mmap 0 1 2 rw anon_private\n";
-
-fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vmadiff"));
-    command.args(args).current_dir(folder);
-    command
-}
-
-fn vmadiff(folder: &Path, args: &[&str]) -> Output {
-    command(folder, args).output().expect("it runs")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
-}
 
 /// Makes a folder with a program that diverges and one that does not.
 fn folder() -> TempDir {
@@ -275,31 +265,16 @@ fn random_has_the_outputs_of_triage() {
     }
 }
 
-/// Sends Ctrl-C to a command once `ready` is true, and returns how it ended and what it printed.
-fn interrupt(mut command: Command, ready: impl Fn() -> bool) -> (ExitStatus, String) {
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
-    let began = Instant::now();
-    while !ready() && began.elapsed() < Duration::from_secs(30) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let pid = child.id().to_string();
-    let killed = Command::new("kill").args(["-INT", &pid]).status();
-    assert!(killed.expect("kill").success());
-    let mut shown = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe")).read_to_string(&mut shown).expect("UTF-8");
-    (child.wait().expect("it ends"), shown)
-}
-
 #[test]
 fn ctrl_c_prints_and_writes_what_was_found() {
     let folder = folder();
     let began = Instant::now();
-    let random = command(
+    let mut random = command(
         folder.path(),
         &["random", "--operations", "100000000000", "--out", "found", "--json-file", "f.json"],
     );
-    let (ended, shown) = interrupt(random, || began.elapsed() > Duration::from_secs(2));
-    assert_eq!(ended.code(), Some(130), "{shown}");
+    let (status, shown) = interrupt(&mut random, || began.elapsed() > Duration::from_secs(2));
+    assert_eq!(status, Some(130), "{shown}");
     let last = shown.lines().last().expect("a line");
     assert!(last.contains(" distinct divergences") && last.ends_with("; interrupted"), "{last}");
     assert!(shown.contains("rmap-locks/copy/not-taken"), "{shown}");
@@ -317,13 +292,14 @@ fn ctrl_c_prints_and_writes_what_was_found() {
     }
     let fifo = folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
-    let triage = command(folder.path(), &["triage", "c.txt", "many", "fifo", "--out", "triaged"]);
-    let (ended, shown) = interrupt(triage, || {
+    let mut triage =
+        command(folder.path(), &["triage", "c.txt", "many", "fifo", "--out", "triaged"]);
+    let (status, shown) = interrupt(&mut triage, || {
         fs::write(&fifo, GOOD).expect("written");
         std::thread::sleep(Duration::from_millis(50));
         true
     });
-    assert_eq!(ended.code(), Some(130), "{shown}");
+    assert_eq!(status, Some(130), "{shown}");
     assert!(shown.contains("; interrupted: some programs were not run"), "{shown}");
     assert!(folder.path().join("triaged/flags-copy-VM_LOCKED-kept.vmad").is_file());
 }
