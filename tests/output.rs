@@ -110,7 +110,7 @@ const PRINTERS: [(&[&str], i32); 18] = [
     (&["triage", "a.txt", "--json"], 1),
     (&["triage", "a.txt", "--sarif", "-"], 1),
     (&["report", "a.txt", "-o", "-"], 1),
-    (&["random", "--operations", "2000"], 0),
+    (&["random", "--operations", "2000", "--right", "reference"], 0),
     (&["faults"], 0),
     (&["export", "--syz", "a.txt"], 0),
     (&["completions", "bash"], 0),
