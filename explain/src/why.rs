@@ -27,8 +27,9 @@ use vmadiff_lockstep::invariants::{Broken, Side};
 use vmadiff_lockstep::run::Run;
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Page, PageOffset, Process};
 use vmadiff_machine::{AddressSpace, Limits, Machine as _, Observation, Op, Opcode, VmFlags, Vma};
+use vmadiff_reference::later::Rules;
 use vmadiff_reference::why::CopyReason;
-use vmadiff_reference::{Reference, Why};
+use vmadiff_reference::{MENDED, Reference, Why};
 
 use crate::picture::{Painter, Range, Touched, touched};
 
@@ -147,6 +148,14 @@ fn index(process: Process) -> usize {
     usize::from(process.0)
 }
 
+/// Returns the reference that gives the reasons: the one that runs, or the one that judges the two
+/// machines. `candidate:fixed` has fixes of later kernels, and so has the reference beside it.
+fn reference_of((left, right): &(String, String)) -> Reference {
+    let named = Reference::named(left).or_else(|| Reference::named(right));
+    let mended = [left, right].iter().any(|name| name.starts_with("candidate:fixed"));
+    named.unwrap_or_else(|| Reference::with_rules(if mended { MENDED } else { Rules::NONE }))
+}
+
 /// The VMAs that map the same page in both machines.
 struct Both<'a> {
     process: usize,
@@ -160,9 +169,7 @@ impl<'a> Case<'a> {
     fn of(run: &'a Run) -> Option<Case<'a>> {
         let (last, step) = (run.steps.len().checked_sub(1)?, run.steps.last()?);
         let mut painter = Painter::new(Scope::Models);
-        let mut machine = Reference::named(&run.names.0)
-            .or_else(|| Reference::named(&run.names.1))
-            .unwrap_or_default();
+        let mut machine = reference_of(&run.names);
         machine.reset(&run.program.limits);
         let (mut reference, mut reason) = (Observation::default(), Why::default());
         let mut comparers = [Comparer::new(Scope::Models), Comparer::new(Scope::Models)];
