@@ -3,6 +3,7 @@
 //! The function `run` of a command returns its exit status.
 
 pub(crate) mod conform;
+pub(crate) mod counts;
 pub(crate) mod export;
 pub(crate) mod faults;
 pub(crate) mod files;
@@ -10,6 +11,7 @@ pub(crate) mod findings;
 pub(crate) mod fmt;
 pub(crate) mod folder;
 pub(crate) mod import_strace;
+pub(crate) mod import_syz;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(crate) mod kernel;
 pub(crate) mod library_worker;

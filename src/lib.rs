@@ -51,7 +51,7 @@
 //! everywhere (`map_count`: VMAs).
 
 #[cfg(feature = "cli")]
-pub use vmadiff_exchange::{export_c, export_syz, import, strace};
+pub use vmadiff_exchange::{export_c, export_syz, import, import_syz, strace, syz};
 #[cfg(feature = "cli")]
 pub use vmadiff_explain::page;
 pub use vmadiff_explain::{

@@ -77,6 +77,7 @@ enum Command {
     Faults(commands::faults::Args),
     Export(commands::export::Args),
     ImportStrace(commands::import_strace::Args),
+    ImportSyz(commands::import_syz::Args),
     #[command(name = LIBRARY_WORKER, hide = true)]
     LibraryWorker(commands::library_worker::Args),
     Completions(commands::shells::Completions),
@@ -128,6 +129,7 @@ fn run(command: Command, look: Look) -> anyhow::Result<Status> {
         Command::Faults(args) => commands::faults::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::ImportStrace(args) => commands::import_strace::run(&args),
+        Command::ImportSyz(args) => commands::import_syz::run(&args),
         Command::LibraryWorker(args) => commands::library_worker::run(&args),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),

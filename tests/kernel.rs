@@ -281,3 +281,29 @@ fn bad_use_of_the_command_is_refused() {
         assert!(error.contains(expected), "{args:?}: {error}");
     }
 }
+
+#[test]
+fn a_program_of_an_allocator_goes_on_after_a_rule_of_later_kernels() {
+    use vmadiff::import::{Options, import};
+
+    let log = include_bytes!("strace/mimalloc.strace");
+    let log = vmadiff::strace::read(&log[..]).expect("a log");
+    let imported = import(&log, Options { touch: true, operations: 64, process: None });
+    let [imported] = &imported.programs[..] else { panic!("one program: {imported:?}") };
+    let program = &imported.program;
+    // The loader makes memory read-only that was never touched, in the middle of the program.
+    let rules = Rules::NONE.with(Rule::MprotectUncharge);
+    let mut reference = vmadiff_reference::Reference::with_rules(rules);
+    let (mut seen, mut applied) = (Observation::default(), Vec::new());
+    reference.reset(&program.limits);
+    for (at, op) in program.ops.iter().enumerate() {
+        reference.step(op, &mut seen);
+        if reference.applied() == rules {
+            applied.push(at);
+        }
+    }
+    assert!(applied.iter().any(|at| at + 1 < program.ops.len()), "{applied:?}\n{program}");
+    let Some(mut beside) = beside() else { return };
+    let run = beside.run(program);
+    assert!(matches!(run.end, End::Whole), "{run:?}\n{program}");
+}

@@ -13,8 +13,14 @@ fn log(text: &str) -> Log {
     read(text.as_bytes()).expect("a log")
 }
 
+/// Returns the number of calls that are in programs, left out, and not used.
+fn sum(log: &Log, import: &Import) -> usize {
+    let taken: usize = import.programs.iter().map(|program| program.calls).sum();
+    taken + import.left_out.values().sum::<usize>() + log.ignored_calls()
+}
+
 fn programs_with(text: &str, touch: bool) -> Import {
-    import(&log(text), Options { touch, operations: 64 })
+    import(&log(text), Options { touch, operations: 64, process: None })
 }
 
 /// Returns the only program that is made from a log.
@@ -181,7 +187,7 @@ fn on_a_terminal_a_thread_has_a_number_only_where_there_are_several() {
     ]
     .concat();
     let log = log(&text);
-    assert!(log.ignored.is_empty(), "{:?}", log.ignored);
+    assert_eq!((log.ignored_calls(), log.other_lines()), (0, 2), "{:?}", log.ignored);
     let threads: Vec<u32> = log.events.iter().map(|event| event.thread).collect();
     assert_eq!(threads, [7, 7, 7, 8, 8, 7]);
     assert_eq!(log.events[1].call, Call::Clone { child: 8, vm: false, thread: false });
@@ -271,7 +277,7 @@ fn what_is_of_no_use_is_counted_by_name() {
 #[test]
 fn a_move_that_keeps_the_source_is_imported_as_one() {
     let log = log(include_str!("strace/dontunmap.strace"));
-    let import = import(&log, Options { touch: false, operations: 64 });
+    let import = import(&log, Options { touch: false, operations: 64, process: None });
     let moves: Vec<String> = import.programs[0]
         .program
         .ops
@@ -301,13 +307,113 @@ fn every_call_is_taken_or_left_out_for_one_reason() {
     for text in [THREE, two, dontunmap, &again, &threes, &numbered, brk, unknown] {
         for operations in [4, 64] {
             let log = log(text);
-            let import = import(&log, Options { touch: true, operations });
-            let taken: usize = import.programs.iter().map(|program| program.calls).sum();
-            let left_out: usize = import.left_out.values().sum();
+            let import = import(&log, Options { touch: true, operations, process: None });
             let calls = text.lines().filter(|line| line.contains('(')).count();
             assert_eq!(log.calls(), calls, "{text}");
-            assert_eq!(calls, taken + left_out + log.ignored_calls(), "{import:?}\n{text}");
+            assert_eq!(calls, sum(&log, &import), "{import:?}\n{text}");
+            assert_eq!(log.lines, log.calls() + log.other_lines(), "{text}");
         }
+    }
+}
+
+#[test]
+fn every_line_is_one_call_or_one_line_without_a_call() {
+    let lines = [
+        "1 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x1000\n",
+        "1 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>\n",
+        "2 munmap(0x1000, 4096 <unfinished ...>\n",
+        "1 <... clone resumed>, child_tidptr=0x7f) = 2\n",
+        "2 <... mmap resumed>) = 0x1000\n",
+        "\n",
+        "2 read(0, \"\", 1 <unfinished ...>\n",
+        "2 exit_group(0 <unfinished ...>\n",
+        "2 <... exit_group resumed>) = ?\n",
+        "2 +++ exited with 0 +++\n",
+        "1 --- SIGCHLD {si_signo=SIGCHLD} ---\n",
+        "1 clone(child_stack=NULL, flags=SIGCHLDstrace: Process 3 attached\n",
+        ", child_tidptr=0x7f) = 3\n",
+        "1 write(1, \"roses\", 5roses\n",
+        "3 munmap(0x1000, 4096 <unfinished ...>\n",
+        "3 +++ killed by SIGKILL +++\n",
+        "1 munmap(0x1000, 4096) = 0\n",
+        "1 munmap(0x1000, 4096 <unfinished ...>\n",
+    ];
+    // Also of a log that begins or ends anywhere.
+    for from in 0..lines.len() {
+        for to in from + 1..=lines.len() {
+            let text = lines[from..to].concat();
+            let Ok(log) = read(text.as_bytes()) else { continue };
+            assert_eq!(log.lines, to - from, "{text}");
+            assert_eq!(log.lines, log.calls() + log.other_lines(), "{:?}\n{text}", log.ignored);
+            let import = import(&log, Options { touch: true, operations: 64, process: None });
+            assert_eq!(log.calls(), sum(&log, &import), "{import:?}\n{text}");
+        }
+    }
+    let whole = log(&lines.concat());
+    assert_eq!((whole.lines, whole.calls(), whole.other_lines()), (18, 10, 8));
+}
+
+#[test]
+fn map_populate_becomes_accesses_to_the_pages() {
+    let flags = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_POPULATE";
+    let text = format!(
+        "mmap(NULL, 8192, PROT_READ|PROT_WRITE, {flags}, -1, 0) = 0x1000\n\
+         mmap(NULL, 4096, PROT_READ, {flags}, -1, 0) = 0x5000\n\
+         mmap(NULL, 4096, PROT_NONE, {flags}, -1, 0) = 0x7000\n\
+         mmap(NULL, 4096, PROT_READ, {flags}|MAP_NONBLOCK, -1, 0) = 0x9000\n\
+         mmap(NULL, 268435456, PROT_READ, {flags}, -1, 0) = 0x100000\n"
+    );
+    let program = program(&text);
+    let large = "mmap 0 10 17 r anon_private\n";
+    let (before, after) = program.split_once(large).unwrap_or_else(|| panic!("{program}"));
+    assert_eq!(
+        before,
+        "mmap 0 1 2 rw anon_private\ntouch 0 1 1\ntouch 0 2 1\nmmap 0 4 1 r anon_private\n\
+         touch 0 4\nmmap 0 6 1 - anon_private\nmmap 0 8 1 r anon_private\n"
+    );
+    let touches: String = (10..18).map(|page| format!("touch 0 {page}\n")).collect();
+    assert_eq!(after, touches);
+}
+
+#[test]
+fn one_process_is_imported_with_all_that_it_inherits() {
+    let mmap = |process: u32, at: u32| {
+        format!(
+            "{process} mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x{at}000\n"
+        )
+    };
+    let text = [
+        mmap(1, 1),
+        "1 clone3({flags=CLONE_VM|CLONE_THREAD}, 88) = 2\n".into(),
+        "2 fork() = 3\n".into(),
+        mmap(1, 3),
+        "3 mprotect(0x1000, 4096, PROT_NONE) = 0\n".into(),
+        mmap(2, 5),
+        mmap(3, 7),
+        mmap(3, 9),
+        "1 munmap(0x1000, 4096) = 0\n".into(),
+        "3 exit_group(0) = ?\n3 +++ exited with 0 +++\n".into(),
+    ]
+    .concat();
+    let log = log(&text);
+    assert_eq!(log.processes().into_iter().collect::<Vec<_>>(), [1, 3]);
+    for (process, expected) in [
+        (
+            1,
+            "mmap 0 1 1 r anon_private\nfork 0\nmmap 0 3 1 r anon_private\n\
+             mmap 0 5 1 r anon_private\nmunmap 0 1 1\n",
+        ),
+        (
+            3,
+            "mmap 0 1 1 r anon_private\nmprotect 0 1 1 -\nmmap 0 3 1 r anon_private\n\
+             mmap 0 5 1 r anon_private\nexit 0\n",
+        ),
+    ] {
+        let import = import(&log, Options { touch: false, operations: 64, process: Some(process) });
+        let programs: Vec<_> = import.programs.iter().map(|p| p.program.to_string()).collect();
+        assert_eq!(programs, [expected], "{process}");
+        assert_eq!(log.calls(), sum(&log, &import), "{import:?}");
+        assert!(import.left_out.contains_key("of another process"));
     }
 }
 
@@ -330,7 +436,7 @@ fn what_is_no_log_is_refused_with_the_line() {
                  0xffffffffffffffff\n2 munmap(0xfffffffffffff000, 18446744073709551615) = 0\n";
     for cut in 0..whole.len() {
         if let Ok(log) = read(&whole.as_bytes()[..cut]) {
-            import(&log, Options { touch: true, operations: 4 });
+            import(&log, Options { touch: true, operations: 4, process: None });
         }
     }
 }
@@ -380,5 +486,17 @@ fn the_command_writes_programs_and_nothing_over_another_file() {
         assert!(error.contains(says), "{error}");
         assert!(!folder.path().join("x").exists());
     }
+    let (status, _, error) = vmadiff(&["a.log", "--out", "x", "--pid", "7"]);
+    assert_eq!(status, Some(2));
+    assert!(error.contains("a.log: no process 7: it has 0"), "{error}");
+    let (status, _, json) = vmadiff(&["two.log", "--out", "y", "--json", "--operations", "4"]);
+    assert_eq!(status, Some(2), "{json}");
+    let (status, _, json) = vmadiff(&["a.log", "--out", "y", "--json"]);
+    assert_eq!(status, Some(0), "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&json["calls"], &json["taken"], &json["not_used"]["write"]),
+        (&4.into(), &3.into(), &1.into())
+    );
     assert!(vmadiff(&["--help"]).1.contains("Example"));
 }

@@ -21,6 +21,10 @@ use vmadiff_machine::operand::{
 use vmadiff_machine::{Limits, Op, Placement, Program};
 
 use crate::export_c::harmless;
+use crate::flags::{
+    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE,
+    MAP_SHARED,
+};
 
 /// The address of the data area in syzkaller's text form.
 const DATA: u64 = 0x7f00_0000_0000;
@@ -28,13 +32,6 @@ const PAGE_SIZE: u64 = 4096;
 /// The address of the memory for pointers: beyond the arena, with a hole between.
 const POINTERS: u64 = DATA + 4 * END_PAGES as u64 * PAGE_SIZE;
 
-const MAP_SHARED: u32 = 0x1;
-const MAP_PRIVATE: u32 = 0x2;
-const MAP_FIXED: u32 = 0x10;
-const MAP_ANONYMOUS: u32 = 0x20;
-const MAP_LOCKED: u32 = 0x2000;
-const MAP_NORESERVE: u32 = 0x4000;
-const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
 const NO_FILE: &str = "0xffffffffffffffff";
 
 fn bytes(len: Len) -> u64 {

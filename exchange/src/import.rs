@@ -15,13 +15,15 @@
 //! with `MREMAP_DONTUNMAP` stays such a call although Linux 5.2.1 refuses it: the program is then
 //! for later kernels.
 //!
+//! A call with `MAP_POPULATE` becomes the mapping and accesses to its pages, at most eight.
+//!
 //! Some facts are not in a log. The kernel's own mappings after `execve()` are assumed to be
 //! anonymous if a call meets them. A program has only two files, so further files of a window share
 //! these two.
 
 mod attributes;
 mod change;
-mod layout;
+pub(crate) mod layout;
 mod space;
 mod tracker;
 mod window;
@@ -67,7 +69,7 @@ pub struct Import {
 /// Makes programs from a log.
 pub fn import(log: &Log, options: Options) -> Import {
     let options = Options { operations: options.operations.min(MAX_OPS), ..options };
-    let mut tracker = Tracker::new(options.touch);
+    let mut tracker = Tracker::new(options);
     for event in &log.events {
         tracker.event(event.line, event.thread, &event.call);
     }
@@ -97,16 +99,27 @@ fn leave_out(left_out: &mut BTreeMap<String, usize>, reason: &str, calls: usize)
     }
 }
 
-/// Cuts the steps of a family into windows.
+/// Cuts the steps of a family into windows. The windows have the steps of the processes to import.
 fn windows(
     steps: &[Step],
     options: Options,
     programs: &mut Vec<Imported>,
     left_out: &mut BTreeMap<String, usize>,
 ) {
+    let all = steps;
+    let (positions, steps): (Vec<usize>, Vec<Step>) =
+        all.iter().copied().enumerate().filter(|(_, step)| step.is_wanted).unzip();
     let mut spaces = Spaces::new();
+    // The number of steps that were performed on the address spaces.
+    let mut performed = 0;
     let mut from = 0;
     while from < steps.len() {
+        // The steps of other processes change no address space of these steps, so it does not
+        // matter whether they are performed before or after the window.
+        for step in &all[performed..positions[from]] {
+            perform(&mut spaces, step);
+        }
+        performed = positions[from];
         let mut fits = None;
         for to in from + 1..=steps.len().min(from + options.operations) {
             let window = Window { spaces: &spaces, steps: &steps[from..to] };
@@ -135,9 +148,10 @@ fn windows(
                 from + 1
             }
         };
-        for step in &steps[from..to] {
+        let end = positions[to - 1] + 1;
+        for step in &all[performed..end] {
             perform(&mut spaces, step);
         }
-        from = to;
+        (performed, from) = (end, to);
     }
 }

@@ -94,6 +94,7 @@ pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
             None => text.as_str(),
         };
         if text.is_empty() {
+            reader.count("(empty lines)");
             continue;
         }
         let (told, rest) = thread(text);
@@ -123,8 +124,8 @@ pub fn read(mut file: impl BufRead) -> Result<Log, StraceError> {
     if others > 0 {
         reader.log.ignored.insert("(lines that are not strace's)".into(), others);
     }
-    for (_, (name, ..)) in std::mem::take(&mut reader.unfinished) {
-        reader.count(format!("{name} (never resumed)"));
+    while let Some(&thread) = reader.unfinished.keys().next() {
+        reader.never_resumed(thread);
     }
     // An interrupted call counts at the line where it took effect.
     reader.log.events.sort_by_key(|event| event.line);

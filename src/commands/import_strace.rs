@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::value_parser;
 use vmadiff::export_c::harmless;
-use vmadiff::import::{self, Import, Imported, Options};
-use vmadiff::strace::{self, Log};
+use vmadiff::import::{self, Imported, Options};
+use vmadiff::strace;
 use vmadiff_machine::program::MAX_OPS;
 
+use super::counts::Counts;
 use super::files::{self, open, stem};
 use super::folder::{Folder, Names};
-use crate::out::{remark, stdout};
+use crate::out::{record, remark, stdout};
 use crate::status::Status;
 
 /// Make programs from a log of `strace -f`, which records the calls of a real program
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Write private writable memory when it is mapped, because no log shows plain accesses
     #[arg(long)]
     touch: bool,
+    /// Import the calls of this process only, by its number in the log
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
     /// The most operations of a program
     #[arg(long, value_name = "N", default_value_t = MAX_OPS as u8,
           value_parser = value_parser!(u8).range(4..=MAX_OPS as i64))]
@@ -46,6 +50,9 @@ pub(crate) struct Args {
     /// The most programs to write; the number of programs left out is printed
     #[arg(long, value_name = "N", default_value_t = 1000)]
     most: usize,
+    /// Print the counts to standard error as JSON
+    #[arg(long)]
+    json: bool,
     /// Overwrite existing files, and remove the programs of an earlier run of the same name
     #[arg(long)]
     force: bool,
@@ -62,8 +69,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
     };
     let folder = Folder::new(out, args.force, Names::Own(&is_result))?;
-    let options = Options { touch: args.touch, operations: args.operations.into() };
+    let options =
+        Options { touch: args.touch, operations: args.operations.into(), process: args.pid };
     let read = strace::read(BufReader::new(open(log)?)).with_context(|| files::name(log))?;
+    if let Some(pid) = args.pid
+        && !read.processes().contains(&pid)
+    {
+        let processes = read.processes();
+        let shown: Vec<_> = processes.iter().take(10).map(u32::to_string).collect();
+        let more = if processes.len() > shown.len() { " and others" } else { "" };
+        bail!("{}: no process {pid}: it has {}{more}", files::name(log), shown.join(", "));
+    }
     let mut import = import::import(&read, options);
     // The text is reduced to one line, so that it stays a comment.
     let origin =
@@ -86,7 +102,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         let calls = dropped.iter().map(|imported| imported.calls).sum();
         import.left_out.insert(format!("in programs past --most {most}"), calls);
     }
-    let counts = call_counts(&read, &import, taken);
+    let (not_used, other_lines) =
+        read.ignored.clone().into_iter().partition(|(what, _)| !what.starts_with('('));
+    let counts = Counts {
+        calls: read.calls(),
+        taken,
+        left_out: import.left_out,
+        not_used,
+        other_lines,
+        guessed: import.guessed,
+        ..Counts::default()
+    };
     if written.is_empty() {
         let why = if read.calls() == read.ignored_calls() {
             format!("no call in {} lines maps or changes memory", read.lines)
@@ -102,26 +128,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         written.len(),
         read.lines
     )?;
-    remark(counts);
-    if import.guessed > 0 {
-        remark(format!("guessed: {} mappings that no call had made", import.guessed));
+    match args.json {
+        true => record(&serde_json::to_string(&counts)?),
+        false => remark(counts),
     }
     Ok(Status::Clean)
-}
-
-/// The calls that were read and the reason for each that is in no program. The counts add up.
-fn call_counts(read: &Log, import: &Import, taken: usize) -> String {
-    let left_out: usize = import.left_out.values().sum();
-    let mut text = format!(
-        "calls: {} read = {taken} taken + {left_out} left out + {} not used",
-        read.calls(),
-        read.ignored_calls()
-    );
-    for (title, counts) in [("left out", &import.left_out), ("not used", &read.ignored)] {
-        if !counts.is_empty() {
-            let counts: Vec<_> = counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
-            text.push_str(&format!("\n{title}: {}", counts.join(", ")));
-        }
-    }
-    text
 }

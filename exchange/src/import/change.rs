@@ -1,6 +1,6 @@
 //! The changes of address spaces that the calls of a log make.
 
-use vmadiff_machine::operand::{Advice, Mode, Prot};
+use vmadiff_machine::operand::{Access, Advice, Mode, Prot};
 
 use super::attributes::Attributes;
 use crate::strace::Pages;
@@ -44,6 +44,10 @@ pub(super) struct Step {
     pub(super) change: Change,
     /// The step is a call of the log, not a guess.
     pub(super) is_call: bool,
+    /// The process is one of those to import.
+    pub(super) is_wanted: bool,
     /// The page that is written after the step, if any.
     pub(super) touch: Option<u64>,
+    /// The pages that the call itself faults in (`MAP_POPULATE`), if any, and the access.
+    pub(super) populates: Option<(Pages, Access)>,
 }

@@ -11,26 +11,26 @@ const ROOM: u64 = 62;
 
 /// The map from the addresses of a window to the arena.
 #[derive(Default)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// The page in the arena of each edge.
     pages: BTreeMap<u64, u8>,
 }
 
 impl Layout {
     /// Returns the page of an edge.
-    pub(super) fn page(&self, edge: u64) -> Page {
+    pub(crate) fn page(&self, edge: u64) -> Page {
         Page(self.pages.get(&edge).copied().unwrap_or(0))
     }
 
     /// Returns the range of the arena for a range of the log.
-    pub(super) fn range(&self, range: Pages) -> (Page, Len) {
+    pub(crate) fn range(&self, range: Pages) -> (Page, Len) {
         let (start, end) = (self.page(range.start), self.page(range.end));
         (start, Len(end.0.saturating_sub(start.0)))
     }
 }
 
 /// A move: the old start, the new start, and the length of both ranges.
-pub(super) struct Move {
+pub(crate) struct Move {
     old: u64,
     new: u64,
     len: u64,
@@ -38,14 +38,14 @@ pub(super) struct Move {
 
 impl Move {
     /// Returns the move of one range onto another.
-    pub(super) fn new(old: Pages, new: Pages) -> Move {
+    pub(crate) fn new(old: Pages, new: Pages) -> Move {
         let len = (old.end - old.start).min(new.end - new.start);
         Move { old: old.start, new: new.start, len }
     }
 }
 
 /// Lays the edges of `ranges` out over the arena; `None` if there are too many edges.
-pub(super) fn layout(ranges: &[Pages], moves: &[Move]) -> Option<Layout> {
+pub(crate) fn layout(ranges: &[Pages], moves: &[Move]) -> Option<Layout> {
     let edges = edges(ranges, moves)?;
     let cells: Vec<Pages> =
         edges.windows(2).map(|pair| Pages { start: pair[0], end: pair[1] }).collect();

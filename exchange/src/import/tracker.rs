@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_machine::operand::{Advice, Prot};
+use vmadiff_machine::operand::{Access, Advice, Prot};
 
 use super::attributes::{Attributes, Shows};
 use super::change::{Change, Step};
 use super::space::{Spaces, perform};
+use super::window::Options;
 use crate::strace::{Call, FileName, Pages};
 
 /// The largest number of mappings in living address spaces after a fork. A fork past it would let
@@ -43,14 +44,20 @@ pub(super) struct Tracker {
     pub(super) guessed: usize,
     /// The first page of private writable memory is written.
     touch: bool,
+    /// The process to import; all processes without it.
+    process: Option<u32>,
+    /// The current event belongs to a process to import.
+    is_wanted: bool,
+    /// The current event is a call.
+    is_call: bool,
     /// The last event has become a step, or was left out with a reason.
     counted: bool,
 }
 
 impl Tracker {
-    /// Returns the tracker of a log. If `touch` is set, private writable mappings are written.
-    pub(super) fn new(touch: bool) -> Tracker {
-        Tracker { touch, ..Tracker::default() }
+    /// Returns the tracker of a log.
+    pub(super) fn new(Options { touch, process, .. }: Options) -> Tracker {
+        Tracker { touch, process, ..Tracker::default() }
     }
 
     fn new_space(&mut self, family: Option<usize>) -> usize {
@@ -70,8 +77,11 @@ impl Tracker {
     }
 
     fn step(&mut self, line: usize, space: usize, change: Change) {
+        if self.is_call && !self.is_wanted {
+            self.leave_out("of another process");
+        }
         self.counted = true;
-        self.add(Step { line, space, change, is_call: true, touch: None });
+        self.add(line, space, change, self.is_call && self.is_wanted);
     }
 
     /// Returns the number of mappings of an address space.
@@ -105,17 +115,24 @@ impl Tracker {
         Some(space)
     }
 
-    fn add(&mut self, step: Step) {
-        let child = match step.change {
+    fn add(&mut self, line: usize, space: usize, change: Change, is_call: bool) {
+        let child = match change {
             Change::Fork { child } => Some(child),
             _ => None,
         };
-        let before = self.size(step.space);
+        let is_wanted = self.is_wanted;
+        let step = Step { line, space, change, is_call, is_wanted, touch: None, populates: None };
+        let before = self.size(space);
         perform(&mut self.spaces, &step);
         let copied = child.map_or(0, |child| self.size(child));
-        self.mappings = (self.mappings + self.size(step.space) + copied).saturating_sub(before);
+        self.mappings = (self.mappings + self.size(space) + copied).saturating_sub(before);
         self.copied += copied;
-        self.families[self.family[step.space]].push(step);
+        self.families[self.family[space]].push(step);
+    }
+
+    /// Returns the last step of the family of `space`.
+    fn last_step(&mut self, space: usize) -> Option<&mut Step> {
+        self.families[self.family[space]].last_mut()
     }
 
     /// Maps the holes of `range`: the call succeeded, so the whole range was mapped.
@@ -123,8 +140,8 @@ impl Tracker {
         for hole in self.spaces.entry(space).or_default().holes(range) {
             let guessed = Attributes::new(Shows::Private, Prot::R | Prot::W);
             let change = Change::Map(hole, guessed);
-            self.add(Step { line, space, change, is_call: false, touch: None });
-            self.guessed += 1;
+            self.add(line, space, change, false);
+            self.guessed += usize::from(self.is_wanted);
         }
     }
 
@@ -169,8 +186,12 @@ impl Tracker {
     /// Tracks an event of a thread, and counts a call that becomes no step.
     pub(super) fn event(&mut self, line: usize, thread: u32, call: &Call) {
         self.counted = false;
+        self.is_wanted = self.process.is_none_or(|process| {
+            self.threads.get(&thread).map_or(thread, |(_, group)| *group) == process
+        });
+        self.is_call = *call != Call::Ended;
         self.track(line, thread, call);
-        if !self.counted && *call != Call::Ended {
+        if !self.counted && self.is_call {
             // A new thread, the end of one of several threads, or a call that only asks (`brk(0)`).
             self.leave_out("that change no address space");
         }
@@ -188,12 +209,15 @@ impl Tracker {
             }
         };
         match *call {
-            Call::Mmap { range, prot, shared, noreserve, locked, ref file } => {
+            Call::Mmap { range, prot, shared, noreserve, locked, populated, ref file } => {
                 let shows = self.shows(range, shared, file);
                 let locked = locked.then_some(false);
                 let attributes = Attributes { noreserve, locked, ..Attributes::new(shows, prot) };
                 self.step(line, space, Change::Map(range, attributes));
-                self.touch(space, range);
+                match populated && prot.intersects(Prot::R | Prot::W) {
+                    true => self.populate(space, range, attributes),
+                    false => self.touch(space, range),
+                }
             }
             Call::Munmap(range)
                 if self.spaces.entry(space).or_default().within(range).is_empty() =>
@@ -240,16 +264,7 @@ impl Tracker {
                 let space = self.new_space(None);
                 self.enter(thread, space, thread);
             }
-            Call::Exit { group: false } => self.leave(line, thread),
-            Call::Ended => {
-                self.leave(line, thread);
-                // If the end is a step, then no call has made this step.
-                if let Some(step) = self.families[self.family[space]].last_mut()
-                    && self.counted
-                {
-                    step.is_call = false;
-                }
-            }
+            Call::Exit { group: false } | Call::Ended => self.leave(line, thread),
             Call::Exit { group: true } => {
                 for thread in self.group(thread) {
                     self.leave(line, thread);
@@ -292,9 +307,18 @@ impl Tracker {
         let first = self.spaces.entry(space).or_default().within(range).into_iter().next();
         if self.touch
             && first.is_some_and(|(_, attributes)| attributes.is_private_writable())
-            && let Some(step) = self.families[self.family[space]].last_mut()
+            && let Some(step) = self.last_step(space)
         {
             step.touch = Some(range.start);
+        }
+    }
+
+    /// Adds the accesses of `MAP_POPULATE` to the last step. Private writable memory is written
+    /// (`populate_vma_page_range()`).
+    fn populate(&mut self, space: usize, range: Pages, attributes: Attributes) {
+        let access = if attributes.is_private_writable() { Access::Write } else { Access::Read };
+        if let Some(step) = self.last_step(space) {
+            step.populates = Some((range, access));
         }
     }
 }

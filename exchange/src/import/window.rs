@@ -19,6 +19,8 @@ pub struct Options {
     pub touch: bool,
     /// The limit of a program's operations.
     pub operations: usize,
+    /// The process whose calls are imported, by its number in the log; without it all processes.
+    pub process: Option<u32>,
 }
 
 /// A part of a family's steps, and the address spaces at its beginning.
@@ -74,7 +76,7 @@ impl Window<'_> {
     }
 
     /// Returns the program of the window; `None` if there is no room for it.
-    pub(super) fn program(&self, Options { touch, operations }: Options) -> Option<Program> {
+    pub(super) fn program(&self, Options { touch, operations, .. }: Options) -> Option<Program> {
         let needed = self.needed();
         let reach: Vec<Pages> = self.steps.iter().flat_map(|step| step.change.ranges()).collect();
         let before: Vec<_> = needed.iter().map(|space| self.before(*space, &reach)).collect();

@@ -1,6 +1,7 @@
 //! The arguments of a call, as strace writes them.
 
 use super::line::end_of;
+use crate::flags::{Flag, value};
 
 /// Returns the arguments of a call, without their names and without comments.
 pub(super) fn split(arguments: &str) -> Vec<&str> {
@@ -28,7 +29,7 @@ pub(super) fn number(text: &str) -> Option<u64> {
 
 /// Reads flags given by names and numbers. A name that is not in `known` has the value 0; `None` if
 /// the text is not a list of flags.
-pub(super) fn flags(text: &str, known: &[(&str, u64)]) -> Option<u64> {
+pub(super) fn flags(text: &str, known: &[Flag]) -> Option<u64> {
     text.split('|').try_fold(0, |all, word| {
         let word = word.trim();
         if word.starts_with(|c: char| c.is_ascii_digit()) {
@@ -37,6 +38,6 @@ pub(super) fn flags(text: &str, known: &[(&str, u64)]) -> Option<u64> {
         if !word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') {
             return None;
         }
-        Some(all | known.iter().find(|(name, _)| *name == word).map_or(0, |(_, bit)| *bit))
+        Some(all | value(known, word).unwrap_or(0))
     })
 }

@@ -4,6 +4,7 @@ use vmadiff_machine::operand::{Advice, Mode, Prot};
 
 use super::arguments::{flags, number, split};
 use super::log::{Call, FileName, Pages};
+use crate::flags as f;
 
 /// The bound of page numbers: the pages of a process (`TASK_SIZE`) and of a file lie below.
 const MAX_PAGE: u64 = 1 << 52;
@@ -30,33 +31,8 @@ pub(super) const CALLS: [&str; 18] = [
     "vfork",
 ];
 
-/// The flags of `mmap()` that are read. `MAP_HUGETLB` and `MAP_GROWSDOWN` are read to refuse such
-/// calls.
-const MAP: [(&str, u64); 8] = [
-    ("MAP_SHARED", 0x1),
-    ("MAP_SHARED_VALIDATE", 0x3),
-    ("MAP_PRIVATE", 0x2),
-    ("MAP_ANONYMOUS", 0x20),
-    ("MAP_GROWSDOWN", 0x100),
-    ("MAP_LOCKED", 0x2000),
-    ("MAP_NORESERVE", 0x4000),
-    ("MAP_HUGETLB", 0x4_0000),
-];
-const MREMAP: [(&str, u64); 3] =
-    [("MREMAP_MAYMOVE", 1), ("MREMAP_FIXED", 2), ("MREMAP_DONTUNMAP", 4)];
-const PROT: [(&str, u64); 6] = [
-    ("PROT_READ", 1),
-    ("PROT_WRITE", 2),
-    ("PROT_EXEC", 4),
-    // Other protection bits have a meaning that `Prot` does not have.
-    ("PROT_SEM", 8),
-    ("PROT_GROWSDOWN", 0x0100_0000),
-    ("PROT_GROWSUP", 0x0200_0000),
-];
-const CLONE: [(&str, u64); 2] = [("CLONE_VM", 0x100), ("CLONE_THREAD", 0x1_0000)];
-
 fn prot(text: &str) -> Option<Prot> {
-    Prot::from_bits(u8::try_from(flags(text, &PROT)?).ok()?)
+    Prot::from_bits(u8::try_from(flags(text, f::PROT)?).ok()?)
 }
 
 /// Returns the pages of a range in bytes; `None` if it has no page or is not in a process's address
@@ -85,7 +61,7 @@ pub(super) fn call(
         "mremap" => Call::Mremap {
             old: range()?,
             new: pages(number(result)?, number(arg(2)?)?)?,
-            keeps_source: flags(arg(3)?, &MREMAP)? & 4 != 0,
+            keeps_source: flags(arg(3)?, f::MREMAP)? & f::MREMAP_DONTUNMAP != 0,
         },
         "madvise" => {
             let advice = arg(2)?;
@@ -97,7 +73,7 @@ pub(super) fn call(
             Call::Madvise(range()?, *Advice::ALL.iter().find(is)?)
         }
         "mlock" => Call::Mlock(range()?, false),
-        "mlock2" => Call::Mlock(range()?, flags(arg(2)?, &[("MLOCK_ONFAULT", 1)])? & 1 != 0),
+        "mlock2" => Call::Mlock(range()?, flags(arg(2)?, f::MLOCK)? & f::MLOCK_ONFAULT != 0),
         "munlock" => Call::Munlock(range()?),
         "mbind" => {
             let mode = arg(2)?.split('|').next()?;
@@ -119,11 +95,12 @@ pub(super) fn call(
 
 fn mmap(args: &[&str], result: &str, file: impl Fn(&str) -> Option<FileName>) -> Option<Call> {
     let arg = |n: usize| args.get(n).copied();
-    let bits = flags(arg(3)?, &MAP)?;
-    if bits & 0x4_0100 != 0 {
+    let bits = flags(arg(3)?, f::MAP)?;
+    let has = |flag: u64| bits & flag != 0;
+    if has(f::MAP_HUGETLB | f::MAP_GROWSDOWN) {
         return None;
     }
-    let file = if bits & 0x20 != 0 {
+    let file = if has(f::MAP_ANONYMOUS) {
         None
     } else {
         let offset = number(arg(5)?)? >> 12;
@@ -132,9 +109,10 @@ fn mmap(args: &[&str], result: &str, file: impl Fn(&str) -> Option<FileName>) ->
     Some(Call::Mmap {
         range: pages(number(result)?, number(arg(1)?)?)?,
         prot: prot(arg(2)?)?,
-        shared: bits & 1 != 0,
-        noreserve: bits & 0x4000 != 0,
-        locked: bits & 0x2000 != 0,
+        shared: has(f::MAP_SHARED),
+        noreserve: has(f::MAP_NORESERVE),
+        locked: has(f::MAP_LOCKED),
+        populated: has(f::MAP_POPULATE) && !has(f::MAP_NONBLOCK),
         file,
     })
 }
@@ -144,9 +122,9 @@ fn clone(name: &str, arguments: &str, result: &str) -> Option<Call> {
     let given = arguments.split("flags=").nth(1).unwrap_or("0");
     let given = given.split([',', '}', ')', ' ']).next()?;
     let bits = match name {
-        "vfork" => 0x100,
+        "vfork" => f::CLONE_VM,
         "fork" => 0,
-        _ => flags(given, &CLONE)?,
+        _ => flags(given, f::CLONE)?,
     };
-    Some(Call::Clone { child, vm: bits & 0x100 != 0, thread: bits & 0x1_0000 != 0 })
+    Some(Call::Clone { child, vm: bits & f::CLONE_VM != 0, thread: bits & f::CLONE_THREAD != 0 })
 }

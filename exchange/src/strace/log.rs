@@ -1,6 +1,6 @@
 //! The calls of a log, as data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vmadiff_machine::operand::{Advice, Mode, Prot};
 
@@ -44,6 +44,8 @@ pub enum Call {
         noreserve: bool,
         /// `MAP_LOCKED`.
         locked: bool,
+        /// `MAP_POPULATE` without `MAP_NONBLOCK`: the call faults all pages in.
+        populated: bool,
         /// The file and the page offset; `None` for anonymous memory.
         file: Option<(FileName, u64)>,
     },
@@ -107,7 +109,8 @@ pub struct Log {
     /// The calls that are read.
     pub events: Vec<Event>,
     /// The number of other lines by name: other calls and failed calls, and in parentheses lines
-    /// that are not calls.
+    /// that are not calls. Each line of the log is one [call](Log::calls) or one [line without a
+    /// call](Log::other_lines).
     pub ignored: BTreeMap<String, usize>,
     /// The number of lines.
     pub lines: usize,
@@ -117,6 +120,22 @@ impl Log {
     /// Returns the number of calls in the log that are not read.
     pub fn ignored_calls(&self) -> usize {
         self.ignored.iter().filter(|(what, _)| !what.starts_with('(')).map(|(_, count)| count).sum()
+    }
+
+    /// Returns the number of lines that are not calls.
+    pub fn other_lines(&self) -> usize {
+        self.ignored.values().sum::<usize>() - self.ignored_calls()
+    }
+
+    /// Returns the processes of the log, by the number of their first thread; 0 for a process whose
+    /// number the log does not give.
+    pub fn processes(&self) -> BTreeSet<u32> {
+        let threads = self.events.iter().filter_map(|event| match event.call {
+            Call::Clone { child, thread: true, .. } => Some(child),
+            _ => None,
+        });
+        let threads: BTreeSet<u32> = threads.collect();
+        self.events.iter().map(|event| event.thread).filter(|t| !threads.contains(t)).collect()
     }
 
     /// Returns the number of calls in the log.

@@ -10,6 +10,10 @@ use super::log::{Call, Event, FileName, Log};
 /// The largest number of files of all living threads. A new thread past it does not know the names of
 /// its parent's files.
 const MAX_FILES: usize = 1 << 18;
+/// The count of lines that strace wrote about itself or about a signal.
+const REMARKS: &str = "(remarks and signals)";
+/// The count of the additional lines of calls that have two lines.
+const PARTS: &str = "(second lines of interrupted calls)";
 
 /// The state of a log's threads and files at the current line.
 #[derive(Default)]
@@ -62,11 +66,19 @@ impl Reader {
             }
         }
         if let Some(call) = self.unfinished.remove(&0) {
+            self.never_resumed(number);
             self.unfinished.insert(number, call);
         }
         for ((thread, descriptor), file) in std::mem::take(&mut self.files) {
             let thread = if thread == 0 { number } else { thread };
             self.files.insert((thread, descriptor), file);
+        }
+    }
+
+    /// Counts the unfinished call of a thread, which is not resumed.
+    pub(super) fn never_resumed(&mut self, thread: u32) {
+        if let Some((name, ..)) = self.unfinished.remove(&thread) {
+            self.count(format!("{name} (never resumed)"));
         }
     }
 
@@ -138,12 +150,15 @@ impl Reader {
     /// Reads the rest of a call that was interrupted by another thread's line.
     fn resumed(&mut self, at: usize, thread: u32, name: &str, rest: &str) {
         if matches!(name, "exit" | "exit_group") {
-            return;
+            return self.count(PARTS);
         }
-        let begun = self.unfinished.remove(&thread).filter(|(begun, ..)| begun == name);
-        let Some((_, mut arguments, begun)) = begun else {
+        if self.unfinished.get(&thread).is_some_and(|(begun, ..)| begun != name) {
+            self.never_resumed(thread);
+        }
+        let Some((_, mut arguments, begun)) = self.unfinished.remove(&thread) else {
             return self.count(format!("{name} (resumed, never begun)"));
         };
+        self.count(PARTS);
         // The line has the rest of the arguments, if any, and then the result as usual.
         let Some(end) = end_of(rest, b")") else {
             return self.count(format!("{name} (not understood)"));
@@ -167,10 +182,10 @@ impl Reader {
         if let Line::Attached(child) = *line {
             self.children.insert(child);
             self.living.insert(child);
-            return;
+            return self.count(REMARKS);
         }
         if *line == Line::Remark {
-            return self.count("(remarks and signals)");
+            return self.count(REMARKS);
         }
         let thread = self.whose(told);
         match *line {
@@ -182,6 +197,7 @@ impl Reader {
                 if matches!(name, "exit" | "exit_group") {
                     return self.finished((at, at), thread, name, arguments, "?");
                 }
+                self.never_resumed(thread);
                 self.unfinished.insert(thread, (name.to_owned(), arguments.to_owned(), at));
             }
             Line::Resumed { name, rest } => self.resumed(at, thread, name, rest),
@@ -190,7 +206,8 @@ impl Reader {
                 let files = self.files.range((thread, 0)..=(thread, u64::MAX));
                 let files: Vec<_> = files.map(|(key, _)| *key).collect();
                 files.iter().for_each(|key| drop(self.files.remove(key)));
-                self.unfinished.remove(&thread);
+                self.never_resumed(thread);
+                self.count("(ends of threads)");
                 self.log.events.push(Event { line: at, thread, call: Call::Ended });
             }
             Line::Attached(_) | Line::Remark => {}
