@@ -307,3 +307,30 @@ fn a_program_of_an_allocator_goes_on_after_a_rule_of_later_kernels() {
     let run = beside.run(program);
     assert!(matches!(run.end, End::Whole), "{run:?}\n{program}");
 }
+
+#[test]
+fn minimize_takes_the_running_kernel() {
+    let Some(mut beside) = beside() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let several = "mmap 0 0 1 rw anon_private\nmmap 0 2 1 r anon_private\nmlock 0 2 1\nfork 0\n\
+                   mmap 0 40 3 rw anon_private\nmremap 0 0 3 3 MAYMOVE|FIXED 10\nmunmap 0 40 3\n";
+    fs::write(folder.path().join("several.txt"), several).expect("a file");
+    let minimize = |args: &[&str]| {
+        let all = [&["minimize", "several.txt", "-o", "small.txt", "--kernel"], args].concat();
+        common::vmadiff(folder.path(), &all)
+    };
+    // The rules explain every difference of a kernel that the reference knows.
+    let (status, _, error) = minimize(&[]);
+    assert_eq!(status, Some(2));
+    assert!(error.contains("no divergence between reference and linux"), "{error}");
+    if !beside.profile().hold.has(Rule::MremapSeveral) {
+        return println!("skipped: no rule of the program holds");
+    }
+    let (_, out, error) = minimize(&["--no-rules"]);
+    assert!(out.contains(" of 7 operations, "), "{out}{error}");
+    let small = fs::read_to_string(folder.path().join("small.txt")).expect("it is written");
+    let program: Program = small.parse().expect("a program");
+    assert!(program.ops.len() <= 3, "{small}");
+    beside.expect(Profile::default());
+    assert!(matches!(beside.run(&program).end, End::Differs(_)), "{small}");
+}
