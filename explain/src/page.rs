@@ -69,6 +69,8 @@ impl Page {
 
 /// Returns a page without a script around `body`, which has to be HTML already.
 pub fn article(title: &str, body: &str) -> String {
+    // A program that is wider than a phone is scrolled by itself, also by keyboard.
+    let body = body.replace("<pre>", "<pre tabindex=\"0\">");
     let page = html! {
         (DOCTYPE)
         html lang="en" {

@@ -31,12 +31,13 @@ pub(super) fn legend() -> Markup {
     html! {
         h2 { "How to read a drawing" }
         p {
-            "A box is a VMA, on a ruler of pages. In it are its permissions (s shared, S shared of a \
-             file open for reading, p private), its vm_pgoff (@n; of anonymous memory counted from \
-             the arena), its flags, anon=A[BA] for its anon_vma and chain (newest first), file, \
-             userfaultfd context and policy. Where the machines agree, one drawing stands for both. "
-            b { "!" } " and a thick edge mark what differs; brackets are what the operation touched; a \
-             dashed line is an edge that a merge has taken away."
+            "A box is a VMA on a ruler of pages. The box shows the permissions (s shared, S shared of \
+             a file that is open for reading, p private), the page offset (@n; the offset of anonymous \
+             memory counts from the arena), the flags, the anon_vma and its chain (anon=A[BA], newest \
+             first), the file, the userfaultfd context and the policy. One drawing stands for both \
+             machines if they agree. "
+            b { "!" } " and a thick edge mark a difference. A bracket is a range of the operation. A \
+             dashed line is an edge that a merge removed."
         }
         p.mono {
             @for (n, (short, name)) in picture::legend().enumerate() {

@@ -22,7 +22,7 @@ impl Page {
         let heading = format!("d{n}");
         html! {
             section.divergence aria-labelledby=(heading) {
-                h2 id=(heading) { (signature(shown)) }
+                h2 id=(heading) { (breakable(&signature(shown))) }
                 @if let Some(why) = why { p.why { b { "Why: " } (why) } }
                 @if let Some(known) = &shown.known { p { b { "Known: " } (known) } }
                 h3 { "Program" }
@@ -103,6 +103,14 @@ pub fn divergence(finding: &Finding) -> String {
 /// Returns the number of operations that were performed.
 fn performed(run: &Run) -> usize {
     run.steps.last().map_or(0, |step| step.at + 1)
+}
+
+/// Returns text in which a line may also end after `/` and `:`. A signature and a path then do not
+/// break inside a word.
+pub(super) fn breakable(text: &str) -> Markup {
+    html! {
+        @for part in text.split_inclusive(['/', ':']) { (part) @if part.ends_with(['/', ':']) { wbr; } }
+    }
 }
 
 /// Returns the signature of a divergence, as text.

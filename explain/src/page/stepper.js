@@ -1,6 +1,23 @@
 "use strict";
 // Without this script the page lists every operation; with it, the page shows one operation at a
 // time.
+
+// Removes the ranges of an operation from a drawing, and closes the gaps.
+function withoutTouched(svg) {
+  let removed = 0;
+  for (const group of svg.querySelectorAll("g")) {
+    if (group.classList.contains("touch")) {
+      removed += Number(group.dataset.height);
+      group.remove();
+    } else if (removed > 0) {
+      group.setAttribute("transform", `translate(0 ${-removed})`);
+    }
+  }
+  const { width, height } = svg.viewBox.baseVal;
+  svg.setAttribute("height", height - removed);
+  svg.setAttribute("viewBox", `0 0 ${width} ${height - removed}`);
+}
+
 for (const part of document.querySelectorAll(".divergence")) {
   const list = part.querySelector(".steps");
   const steps = [...list.children];
@@ -19,6 +36,7 @@ for (const part of document.querySelectorAll(".divergence")) {
       } else if (latest.has(process)) {
         const copy = latest.get(process).cloneNode(true);
         copy.classList.add("carried");
+        withoutTouched(copy.querySelector("svg"));
         const later = [...step.querySelectorAll("figure")].find(
           (figure) => Number(figure.dataset.process) > Number(process));
         step.insertBefore(copy, later ?? null);
@@ -79,5 +97,5 @@ for (const box of document.querySelectorAll(".box")) {
     }
     button.textContent = "Copied";
   });
-  box.append(button);
+  box.prepend(button);
 }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use vmadiff_lockstep::divergence::Class;
 
 use super::content::Page;
-use super::section::signature;
+use super::section::{breakable, signature};
 
 impl Page {
     /// Returns the sentence about the run and the table.
@@ -17,12 +17,12 @@ impl Page {
         let operations: usize = self.divergences.iter().map(|s| s.finding.run.steps.len()).sum();
         html! {
             p {
-                "Two machines were fed the same operations: "
-                b { (self.names.0) } ", which is taken to be right, and "
-                b { (self.names.1) } ", which is judged by it. "
-                (self.programs) " programs were run"
-                @if self.skipped > 0 { ", " (self.skipped) " files were no programs" }
-                "; " (self.divergences.len()) " divergences are shown below, in "
+                "Two machines ran the same operations. "
+                b { (breakable(&self.names.0)) } " is taken to be right. "
+                b { (breakable(&self.names.1)) } " is judged by it. "
+                (self.programs) " programs were run. "
+                @if self.skipped > 0 { (self.skipped) " files were no programs. " }
+                (self.divergences.len()) " divergences are shown below, in "
                 (operations) " operations."
             }
             @if self.divergences.is_empty() {
@@ -32,7 +32,7 @@ impl Page {
                     caption.dim { "Divergences by class" }
                     thead {
                         tr {
-                            th scope="col" { "class" }
+                            th.class scope="col" { "class" }
                             th scope="col" { "divergence" }
                             th.count scope="col" { "operations" }
                             th.count scope="col" { "files" }
@@ -42,9 +42,9 @@ impl Page {
                         @for class in Class::ALL {
                             @for (n, shown) in of(class) {
                                 tr {
-                                    td { (class) }
+                                    td.class { (class) }
                                     td {
-                                        a href=(format!("#d{n}")) { (signature(shown)) }
+                                        a href=(format!("#d{n}")) { (breakable(&signature(shown))) }
                                         @if let Some(known) = &shown.known {
                                             span.dim { " known: " (known) }
                                         }

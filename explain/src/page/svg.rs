@@ -12,12 +12,17 @@ const WIDTH: usize = 8;
 const HEIGHT: usize = 15;
 /// The distance from the top of a row to the base line of its text, in pixels.
 const BASE: usize = 11;
+/// The width of a letter in tenths of a pixel, rounded up.
+const LETTER: usize = 73;
 
 /// Texts that do not fit in the box of their VMA.
 type Keys = Vec<(Range, String)>;
 
 /// A part of a drawing: its markup and its rows.
 struct Part {
+    /// The finished groups of the drawing, from top to bottom.
+    groups: Vec<Markup>,
+    /// The markup of the current group.
     markup: Vec<Markup>,
     /// The next free y.
     y: usize,
@@ -28,12 +33,22 @@ impl Part {
         let y = self.y + BASE;
         self.markup.push(html! { text class=(class) x=(x) y=(y) { (text) } });
     }
+
+    /// Ends the current group. A group that the script of the page may remove has its height.
+    fn end_group(&mut self, class: &str, height: Option<usize>) {
+        let markup = std::mem::take(&mut self.markup);
+        if !markup.is_empty() {
+            self.groups.push(html! {
+                g class=(class) data-height=[height] { @for shape in &markup { (shape) } }
+            });
+        }
+    }
 }
 
 /// Returns the drawing of a process: `before` the operation, or after it.
 pub(super) fn process(process: &ProcessPicture, names: (&str, &str), before: bool) -> Markup {
     let mut keys = Keys::new();
-    let mut part = Part { markup: Vec::new(), y: 0 };
+    let mut part = Part { groups: Vec::new(), markup: Vec::new(), y: 0 };
     let mut right = 0;
     for axis in axes(process, COLUMNS) {
         ruler(&mut part, process, &axis);
@@ -51,16 +66,19 @@ pub(super) fn process(process: &ProcessPicture, names: (&str, &str), before: boo
             differences(&mut part, process, &axis);
         }
         right = right.max(axis.columns.last().map_or(0, |(_, column)| *column));
+        part.end_group("state", None);
     }
     let width = x(right + 12).max(640);
     let (title, description) = described(process, names);
     html! {
         figure data-process=(process.process) {
             figcaption { "process " (process.process) }
-            svg role="img" width=(width) height=(part.y) viewBox=(format!("0 0 {width} {}", part.y)) {
-                title { (title) }
-                desc { (description) }
-                @for markup in &part.markup { (markup) }
+            div.drawing tabindex="0" role="group" aria-label=(format!("Drawing of process {}", process.process)) {
+                svg role="img" width=(width) height=(part.y) viewBox=(format!("0 0 {width} {}", part.y)) {
+                    title { (title) }
+                    desc { (description) }
+                    @for group in &part.groups { (group) }
+                }
             }
             @for (n, (range, words)) in keys.iter().enumerate() {
                 p.mono { "(" (n + 1) ") " (range) " " (words) }
@@ -99,6 +117,8 @@ fn ruler(part: &mut Part, process: &ProcessPicture, axis: &Axis) {
         part.text("u", x(*column), &page.to_string());
     }
     part.y += HEIGHT;
+    part.end_group("ruler", None);
+    let from = part.y;
     for touched in &process.touched {
         let Some((span, starts, ends)) = axis.clip(touched.range) else { continue };
         let (from, to, top, base) = (x(span.start), x(span.end), part.y + 1, part.y + 7);
@@ -109,6 +129,7 @@ fn ruler(part: &mut Part, process: &ProcessPicture, axis: &Axis) {
         part.text("r", to + 5, touched.role);
         part.y += HEIGHT;
     }
+    part.end_group("touch", Some(part.y - from));
 }
 
 fn side(part: &mut Part, name: &str, side: &Side, axis: &Axis, keys: &mut Keys) {
@@ -167,8 +188,8 @@ fn bars(part: &mut Part, bars: &[Bar], axis: &Axis, keys: &mut Keys) {
         });
         for page in &bar.joined {
             if let Some(column) = axis.column(*page) {
-                let (x, bottom) = (x(column), part.y + height);
-                part.markup.push(html! { line.j x1=(x) y1=(part.y) x2=(x) y2=(bottom) {} });
+                let path = joined_edge(x(column), part.y, left + 4, rows, height);
+                part.markup.push(html! { path.j d=(path) {} });
             }
         }
         for (n, row) in rows.iter().enumerate() {
@@ -184,6 +205,26 @@ fn bars(part: &mut Part, bars: &[Bar], axis: &Axis, keys: &mut Keys) {
         }
     }
     part.y += height + 4;
+}
+
+/// Returns the path of an edge that a merge removed: a vertical line at `x` through a box. Rows whose
+/// text is at `x` are left out, so that no line runs through letters.
+fn joined_edge(
+    x: usize,
+    top: usize,
+    text: usize,
+    rows: &[Vec<(String, Ink)>],
+    height: usize,
+) -> String {
+    let mut path = format!("M{x} {top}v3");
+    for (n, row) in rows.iter().enumerate() {
+        let letters: usize = row.iter().map(|(word, _)| word.chars().count() + 1).sum();
+        if x < text.saturating_sub(2) || text + letters * LETTER / 10 < x {
+            path.push_str(&format!("M{x} {}v{HEIGHT}", top + n * HEIGHT + 2));
+        }
+    }
+    path.push_str(&format!("M{x} {}v3", top + height - 3));
+    path
 }
 
 /// Draws a row of `!` below the pages that differ, and below edges that only one machine has.

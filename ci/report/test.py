@@ -7,6 +7,7 @@ import pathlib
 import re
 import tempfile
 
+from look import check_keyboard, check_look, check_many
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -163,6 +164,12 @@ def main():
             quiet(driver, review)
             if arguments.screenshots:
                 screenshots(driver, bugs, arguments.screenshots, "")
+            for page in (bugs, hostile, review):
+                check_look(driver, page)
+            check_keyboard(driver, bugs)
+            hundreds = arguments.folder / "hundreds.html"
+            check_many(driver, hundreds, 500)
+            check_look(driver, hundreds, ("desktop", "phone 320"), axe=False)
         finally:
             driver.quit()
         if arguments.screenshots:
