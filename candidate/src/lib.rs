@@ -146,3 +146,8 @@ impl Machine for Candidate {
         Ok(true)
     }
 }
+
+/// The examples of the readme file, which are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

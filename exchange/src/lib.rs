@@ -12,3 +12,8 @@ pub mod import_syz;
 mod later;
 pub mod strace;
 pub mod syz;
+
+/// The examples of the readme file, which are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

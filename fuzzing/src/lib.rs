@@ -20,3 +20,8 @@ pub mod random;
 pub mod settings;
 pub mod stats;
 pub mod triage;
+
+/// The examples of the readme file, which are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -91,7 +91,7 @@ impl MachineName {
     /// Returns the list of what the machine is known to do wrong: for `candidate:original`, what Linux
     /// 5.2.1 does wrong. Empty for every other machine.
     pub fn known(&self) -> Known {
-        const ORIGINAL: &str = include_str!("../../corpus/known-original.txt");
+        const ORIGINAL: &str = include_str!("known-original.txt");
         match self {
             // A test reads the list as well.
             MachineName::Candidate(Revision::Original) => {

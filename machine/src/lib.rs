@@ -130,3 +130,8 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
         (**self).show_hidden(hidden)
     }
 }
+
+/// The examples of the readme file, which are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

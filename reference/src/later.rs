@@ -107,7 +107,7 @@ macro_rules! rules {
                         function: $function,
                         commit: rules!(@commit $($commit)*),
                         bug: Bug::$bug,
-                        probe: include_str!(concat!("../../corpus/kernel/", $name, ".txt")),
+                        probe: include_str!(concat!("../probes/", $name, ".txt")),
                     };
                     &ABOUT
                 })* }

@@ -210,3 +210,8 @@ impl Machine for Reference {
         Ok(true)
     }
 }
+
+/// The examples of the readme file, which are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
