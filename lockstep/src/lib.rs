@@ -12,8 +12,3 @@ pub mod invariants;
 pub mod known;
 pub mod lockstep;
 pub mod run;
-
-/// The examples of the readme file, which are tested.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
