@@ -19,6 +19,7 @@
 
 mod arguments;
 mod calls;
+mod descriptors;
 mod place;
 mod step;
 

@@ -113,3 +113,11 @@ fn span(start: u64, len: u64) -> Result<Span, Why> {
         false => Err("a range that leaves the data area".into()),
     }
 }
+
+/// Collects the values of a structure and of the structures in it.
+pub(super) fn flatten(value: &Value, leaves: &mut Vec<Value>) {
+    match value {
+        Value::Parts(parts) => parts.iter().for_each(|part| flatten(part, leaves)),
+        value => leaves.push(value.clone()),
+    }
+}

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use vmadiff_machine::operand::{
-    Access, Advice, Ctx, FilePage, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault,
+    Access, Advice, FilePage, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault,
     Page, Process, Prot,
 };
 use vmadiff_machine::{Op, Part, Placement};
 
-use super::arguments::{Arguments, Why, address};
+use super::arguments::{Arguments, Why, address, flatten};
+use super::descriptors::Descriptor;
 use super::step::{Cause, Span, Step};
 use super::{DATA_PAGES, PAGE_SIZE};
 use crate::flags as f;
@@ -25,45 +26,30 @@ pub(super) enum Verdict {
     NotUsed,
 }
 
-/// A file or a userfaultfd context behind a descriptor.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Descriptor {
-    File {
-        file: usize,
-        is_read_only: bool,
-    },
-    /// The context has its number from its first use.
-    Context(usize),
-}
-
 /// The limit of the accesses that a call with `MAP_POPULATE` becomes.
 const MAX_POPULATED: u64 = 8;
 
-const UFFDIO_API: u64 = 0xc018_aa3f;
-const UFFDIO_REGISTER: u64 = 0xc020_aa00;
-const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
-const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
 const NO_FILE: u64 = u64::MAX;
 
 /// The calls that were read, and the state that later calls need.
 pub(super) struct Calls {
     pub(super) steps: Vec<Step>,
     pub(super) verdicts: Vec<Verdict>,
-    descriptors: BTreeMap<u32, Descriptor>,
+    pub(super) descriptors: BTreeMap<u32, Descriptor>,
     /// The paths of files, by the number of the file. A memfd has no path.
-    paths: Vec<Option<String>>,
+    pub(super) paths: Vec<Option<String>>,
     /// The files that are mapped, in the order of the first mapping.
-    mapped_files: Vec<usize>,
-    contexts: usize,
+    pub(super) mapped_files: Vec<usize>,
+    pub(super) contexts: usize,
     /// The contexts that watch or watched memory, in the order of their first use.
-    used_contexts: Vec<usize>,
+    pub(super) used_contexts: Vec<usize>,
     /// The pages of the data area that are mapped if every call succeeds.
     is_mapped: Vec<bool>,
     forks: usize,
 }
 
 /// Returns an operation of process 0 on a range, and its step.
-fn step(call: usize, op: Op, ranges: &[(Part, Span)]) -> Step {
+pub(super) fn step(call: usize, op: Op, ranges: &[(Part, Span)]) -> Step {
     Step { op, ranges: ranges.to_vec(), offset: None, cause: Cause::Call(call) }
 }
 
@@ -125,13 +111,6 @@ impl Calls {
 
     fn set_mapped(&mut self, span: Span, is_mapped: bool) {
         self.is_mapped[span.start as usize..span.end() as usize].fill(is_mapped);
-    }
-
-    fn descriptor(&self, value: &Value) -> Option<Descriptor> {
-        match value {
-            Value::Resource(number) => self.descriptors.get(number).copied(),
-            _ => None,
-        }
     }
 
     /// Reads a call, and returns whether it is used.
@@ -211,42 +190,6 @@ impl Calls {
         Ok(true)
     }
 
-    /// Remembers the resource that a call makes, and returns whether it makes one.
-    fn made(&mut self, call: &Call, descriptor: Descriptor) -> bool {
-        let Some(number) = call.result else { return false };
-        self.descriptors.insert(number, descriptor);
-        true
-    }
-
-    fn open(&mut self, call: &Call) -> bool {
-        let args = Arguments(&call.arguments);
-        // The position of the path and of the flags.
-        let (path, flags) = match call.name.as_str() {
-            "open" => (0, Some(1)),
-            "openat" => (1, Some(2)),
-            "creat" => (0, None),
-            _ => (usize::MAX, None),
-        };
-        let path = match args.get(path) {
-            Value::Pointer { value: Some(value), .. } => match &**value {
-                Value::Data(path) => Some(path.clone()),
-                _ => None,
-            },
-            _ => None,
-        };
-        let known = path
-            .as_ref()
-            .and_then(|path| self.paths.iter().position(|other| other.as_ref() == Some(path)));
-        let file = known.unwrap_or(self.paths.len());
-        if known.is_none() {
-            self.paths.push(path);
-        }
-        const O_ACCMODE: u64 = 3;
-        let is_read_only =
-            flags.is_some_and(|at| args.number(at).is_ok_and(|flags| flags & O_ACCMODE == 0));
-        self.made(call, Descriptor::File { file, is_read_only })
-    }
-
     fn mmap(&mut self, at: usize, args: Arguments<'_>) -> Result<(), Why> {
         let bits = args.flags(3, f::MAP)?;
         let has = |flag| bits & flag != 0;
@@ -306,27 +249,6 @@ impl Calls {
         Ok(())
     }
 
-    /// Returns the kind of a mapping of a file. A program has two files; further files share them.
-    fn kind_of(&mut self, value: &Value, is_shared: bool) -> Result<Kind, Why> {
-        let Some(Descriptor::File { file, is_read_only }) = self.descriptor(value) else {
-            return Err("no file of the program".into());
-        };
-        if is_read_only && is_shared {
-            return Ok(Kind::ReadonlyShared);
-        }
-        let known = self.mapped_files.iter().position(|other| *other == file);
-        let which = known.unwrap_or_else(|| {
-            self.mapped_files.push(file);
-            self.mapped_files.len() - 1
-        });
-        Ok(match (which % 2, is_shared) {
-            (0, false) => Kind::File0Private,
-            (0, true) => Kind::File0Shared,
-            (_, false) => Kind::File1Private,
-            (_, true) => Kind::File1Shared,
-        })
-    }
-
     fn mremap(&mut self, at: usize, args: Arguments<'_>) -> Result<(), Why> {
         let number = args.flags(3, f::MREMAP)?;
         let flags = MremapFlags::ALL.iter().find(|flags| u64::from(flags.number()) == number);
@@ -380,57 +302,6 @@ impl Calls {
         Ok(())
     }
 
-    fn ioctl(&mut self, at: usize, call: &Call) -> Result<bool, Why> {
-        let args = Arguments(&call.arguments);
-        let command = args.number(1).unwrap_or_default();
-        if command == UFFDIO_API {
-            return Ok(matches!(self.descriptor(args.get(0)), Some(Descriptor::Context(_))));
-        }
-        if ![UFFDIO_REGISTER, UFFDIO_UNREGISTER].contains(&command) {
-            return Ok(false);
-        }
-        let mut leaves = Vec::new();
-        if let Value::Pointer { value: Some(value), .. } = args.get(2) {
-            flatten(value, &mut leaves);
-        }
-        let argument = Arguments(&leaves);
-        let range = argument.range(0)?;
-        let (process, page, len) = (Process(0).into(), Page(0).into(), Len(0).into());
-        let known = match self.descriptor(args.get(0)) {
-            Some(Descriptor::Context(context)) => {
-                Some((context, self.used_contexts.iter().position(|used| *used == context)))
-            }
-            _ => None,
-        };
-        let op = if command == UFFDIO_REGISTER {
-            if argument.number(2)? != UFFDIO_REGISTER_MODE_MISSING {
-                return Err("a mode other than UFFDIO_REGISTER_MODE_MISSING".into());
-            }
-            let ctx = match known {
-                Some((_, Some(ctx))) => ctx,
-                Some((context, None)) => {
-                    self.used_contexts.push(context);
-                    self.used_contexts.len() - 1
-                }
-                None => return Err("no userfaultfd of the program".into()),
-            };
-            if ctx > 1 {
-                return Err("a third userfaultfd".into());
-            }
-            Op::UffdRegister { process, page, len, ctx: Ctx(ctx as u8).into() }
-        } else {
-            let ctx = match known {
-                Some((_, Some(ctx))) => ctx,
-                // No context: the call fails like a call with a context that was never opened.
-                None if self.used_contexts.len() < 2 => self.used_contexts.len(),
-                _ => return Err("a userfaultfd that watches nothing".into()),
-            };
-            Op::UffdUnregister { process, page, len, ctx: Ctx(ctx as u8).into() }
-        };
-        self.steps.push(step(at, op, &[(Part::Target, range)]));
-        Ok(true)
-    }
-
     fn fork(&mut self, at: usize, call: &Call) -> Result<(), Why> {
         let args = Arguments(&call.arguments);
         let flags = match call.name.as_str() {
@@ -454,13 +325,5 @@ impl Calls {
         }
         self.steps.push(step(at, Op::Fork { process: Process(0).into() }, &[]));
         Ok(())
-    }
-}
-
-/// Collects the values of a structure and of the structures in it.
-fn flatten(value: &Value, leaves: &mut Vec<Value>) {
-    match value {
-        Value::Parts(parts) => parts.iter().for_each(|part| flatten(part, leaves)),
-        value => leaves.push(value.clone()),
     }
 }
