@@ -86,7 +86,8 @@ fn a_program_that_goes_to_syzkaller_and_back_is_the_same_as_far_as_syzkaller_has
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(folder);
         for entry in fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
-            let Ok((original, _)) = vmadiff::input::load(&path) else { continue };
+            let Ok(loaded) = vmadiff::input::load(&path) else { continue };
+            let original = loaded.program;
             let text = export_syz(&original, "round-trip");
             let back = imported(&text);
             let kept = kept(&original);

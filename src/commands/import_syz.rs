@@ -1,8 +1,7 @@
 //! `vmadiff import-syz`: makes a program from a program of syzkaller.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _, stdout};
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use vmadiff::export_c::harmless;
@@ -11,7 +10,9 @@ use vmadiff::input::Format;
 use vmadiff::syz;
 
 use super::counts::Counts;
-use super::files::{To, write};
+use super::files::{self, To, check, open, write};
+use crate::out::{record, remark};
+use crate::status::Status;
 
 /// Make a program from a program of syzkaller, such as the reproducer of a bug report
 #[derive(clap::Args)]
@@ -22,7 +23,7 @@ use super::files::{To, write};
 Standard error shows the number of calls that were read, the number that the program contains, and why
 the others were left out. The opposite command is `vmadiff export --syz`.")]
 pub(crate) struct Args {
-    /// The program of syzkaller, in its text form
+    /// The program of syzkaller, in its text form; - is standard input
     file: PathBuf,
     /// The file to write; by default standard output
     #[arg(short, long)]
@@ -38,16 +39,16 @@ pub(crate) struct Args {
     force: bool,
 }
 
-/// Runs the command; returns whether it found something.
-pub(crate) fn run(Args { file, output, to, json, force }: &Args) -> anyhow::Result<bool> {
-    let shown = || file.display().to_string();
+/// Runs the command.
+pub(crate) fn run(Args { file, output, to, json, force }: &Args) -> anyhow::Result<Status> {
+    let output = output.as_deref().unwrap_or(Path::new("-"));
+    check(output, *force)?;
+    let shown = || files::name(file);
     let mut bytes = Vec::new();
     let limit = syz::MAX_FILE_BYTES;
-    File::open(file)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
-        .with_context(shown)?;
+    open(file)?.take(limit + 1).read_to_end(&mut bytes).with_context(shown)?;
     if bytes.len() as u64 > limit {
-        bail!("{}: the file is too long: expected at most {limit} bytes", file.display());
+        bail!("{}: the file is too long: expected at most {limit} bytes", shown());
     }
     let text = String::from_utf8(bytes)
         .map_err(|error| {
@@ -60,22 +61,20 @@ pub(crate) fn run(Args { file, output, to, json, force }: &Args) -> anyhow::Resu
     let counts =
         Counts { calls: calls.len(), taken, left_out, not_used, properties, ..Counts::default() };
     if program.ops.is_empty() {
-        bail!("{}: no call maps or changes memory\n{counts}", file.display());
+        bail!("{}: no call maps or changes memory\n{counts}", shown());
     }
     let bytes = match Format::from(*to) {
         Format::Text => {
-            let name = harmless(&file.file_name().unwrap_or_default().to_string_lossy());
+            let name = file.file_name().filter(|name| *name != "-");
+            let name = harmless(&name.unwrap_or("stdin".as_ref()).to_string_lossy());
             format!("# Imported from {name} (syzkaller).\n{program}").into_bytes()
         }
         Format::Corpus => Format::Corpus.encode(&program),
     };
-    match output {
-        Some(path) => write(path, &bytes, *force)?,
-        None => stdout().write_all(&bytes)?,
-    }
+    write(output, &bytes, *force)?;
     match json {
-        true => eprintln!("{}", serde_json::to_string(&counts)?),
-        false => eprintln!("{counts}"),
+        true => record(&serde_json::to_string(&counts)?),
+        false => remark(counts),
     }
-    Ok(false)
+    Ok(Status::Clean)
 }
