@@ -378,7 +378,7 @@ fn the_command_prints_the_program_and_counts_what_is_left_out() {
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((&json["calls"], &json["taken"]), (&2.into(), &1.into()));
     for (args, says) in [
-        (&["a.syz", "-o", "a.txt"][..], "a.txt: it exists"),
+        (&["a.syz", "-o", "a.txt"][..], "a.txt: the file exists"),
         (&["none.syz"], "none.syz: no call maps or changes memory\ncalls: 1 read"),
         (&["bad.syz"], "bad.syz: offset 7: not text"),
         (&["mail.syz"], "mail.syz: line 1, column 1: expected a call"),
