@@ -209,6 +209,22 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
     {
         len = fitting;
     }
+    let back = match opcode {
+        Opcode::Mremap if flags == MremapFlags::MaymoveFixed && u.ratio(1, 4)? => {
+            layout.way_back(process)
+        }
+        _ => None,
+    };
+    if let Some((page, len, to)) = back {
+        return Ok(Op::Mremap {
+            process: process.into(),
+            page: page.into(),
+            old_len: len.into(),
+            new_len: len.into(),
+            flags: flags.into(),
+            new_page: to.into(),
+        });
+    }
     let to = match opcode {
         Opcode::Mremap | Opcode::Copy | Opcode::CopyVma => {
             layout.destination((src, page, len), process, u)?

@@ -42,6 +42,8 @@ struct Space {
     writable: PageSet,
     /// The mapped pages that were written.
     written: PageSet,
+    /// The old and the new range of the last move within the process.
+    moved: Option<(Range, Range)>,
 }
 
 impl Space {
@@ -187,6 +189,7 @@ impl Layout {
                 let space = &mut self.spaces[usize::from(op.process().0)];
                 if to.start != from.start {
                     space.unmap(from);
+                    space.moved = Some((from, to));
                 } else if to.end < from.end {
                     space.unmap(Range { start: to.end, end: from.end });
                 }
@@ -409,9 +412,33 @@ impl Layout {
         Ok(Some(Len(len - 1)).filter(|len| usize::from(len.0) < ARENA_PAGES))
     }
 
-    /// Returns a range for a new mapping: beside a VMA, over a VMA, or in the hole behind a VMA,
-    /// which it fills completely or up to one page.
+    /// Returns the way back of the last move in a process: the pages, and their old place. `None` if
+    /// there was no move, or if no operand can have the places. A mapping that returns meets VMAs
+    /// that were mapped beside its old place in the meantime.
+    pub fn way_back(&self, process: Process) -> Option<(Page, Len, Page)> {
+        let (old, new) = self.space(process).moved?;
+        let len = new.len().min(old.len());
+        let named = [new.start.0, len, old.start.0].map(usize::from);
+        (len > 0 && named.iter().all(|operand| *operand < ARENA_PAGES)).then_some((
+            new.start,
+            Len(len),
+            old.start,
+        ))
+    }
+
+    /// Returns a range for a new mapping: beside the place that the last move left, beside a VMA,
+    /// over a VMA, or in the hole behind a VMA, which it fills completely or up to one page.
     pub fn fresh(&self, process: Process, u: &mut Unstructured) -> Result<(Page, Len)> {
+        if let Some((old, _)) = self.space(process).moved
+            && u.ratio(1, 4)?
+        {
+            let len = self.len(u)?;
+            let page = match u.arbitrary()? {
+                true => old.end.0,
+                false => old.start.0.saturating_sub(len.0),
+            };
+            return Ok((operand(page), len));
+        }
         if u.ratio(1, 4)?
             && let Some((from, len)) = self.hole(process, u)?
         {
@@ -526,6 +553,26 @@ mod tests {
             layout("mmap 0 1 1 rw anon_private\nfork 0\nfork 1\nexit 1\nmunmap 0 1 1\nfork 2");
         assert_eq!(family.alive, 0b111);
         assert_eq!([0, 1, 2].map(|n| sets(&family, n)[0].clone()), [vec![], vec![1], vec![1]]);
+    }
+
+    #[test]
+    fn a_mapping_that_moved_returns_to_a_place_beside_which_something_new_is_mapped() {
+        let moved = layout(
+            "mmap 0 4 2 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 20\nmmap 0 2 2 rw anon_private",
+        );
+        assert_eq!(moved.way_back(Process(0)), Some((Page(20), Len(2), Page(4))));
+        assert_eq!(moved.way_back(Process(1)), None);
+        assert_eq!(layout("mmap 0 4 2 rw anon_private").way_back(Process(0)), None);
+        let mut rng = Pcg32::seed_from_u64(1);
+        let mut beside = 0;
+        for _ in 0..1_000 {
+            let mut bytes = [0; 24];
+            rng.fill_bytes(&mut bytes);
+            let u = &mut Unstructured::new(&bytes);
+            let (page, len) = moved.fresh(Process(0), u).expect("a range");
+            beside += usize::from(page.0 == 6 || page.0 + len.0 == 4);
+        }
+        assert!(beside > 200, "{beside}");
     }
 
     #[test]
