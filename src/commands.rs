@@ -2,6 +2,8 @@
 //!
 //! The function `run` of a command returns its exit status.
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) mod check_kernel;
 pub(crate) mod conform;
 pub(crate) mod counts;
 pub(crate) mod export;

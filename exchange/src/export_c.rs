@@ -336,8 +336,9 @@ pub fn export_c(program: &Program, name: &str) -> String {
         count += 1;
     }
     let ops = &program.ops[..count];
-    // The C allocates every protection key, so memory that may only be executed can be read.
-    let unseen = Rules::NONE.with(Rule::ExecuteOnly);
+    // The C allocates every protection key, so memory that may only be executed can be read. The
+    // other rules are of an architecture for which the C is not written.
+    let unseen = Rules::NONE.with(Rule::ExecuteOnly).with(Rule::LowestHole);
     let kernels = kernels(ops, &program.limits, unseen, |a, b| {
         ops.iter().zip(a).zip(b).all(|((op, a), b)| expectation(op, a) == expectation(op, b))
     });

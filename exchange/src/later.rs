@@ -44,7 +44,7 @@ pub(crate) fn kernels(
     // One rule can hide another rule, so each rule is also run alone.
     let met = all
         .iter()
-        .map(|rule| Rules::NONE.with(rule))
+        .map(|rule| rule.refines().with(rule))
         .fold(run(ops, limits, all).0, |met, rule| met.union(run(ops, limits, rule).0));
     let mut sets: Vec<Rules> = if met.iter().count() <= COMBINED {
         met.iter().fold(vec![Rules::NONE], |sets, rule| {

@@ -9,12 +9,12 @@ use vmadiff_explain::results::result_text;
 use vmadiff_explain::text::{self, Look};
 use vmadiff_lockstep::compare::{Comparer, Scope};
 use vmadiff_lockstep::divergence::Divergence;
-use vmadiff_machine::{Machine as _, Observation, Program};
+use vmadiff_machine::{Machine as _, Observation, Op, Program};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{Rule, Rules};
 
 use crate::profile::Profile;
-use crate::{Ended, Kernel, KernelError, Missing};
+use crate::{Ended, Injection, Kernel, KernelError, Missing, Tolerance};
 
 /// The end of the run of a program.
 #[derive(Debug)]
@@ -30,6 +30,11 @@ pub enum End {
     Undecided(Rules, Divergence),
     /// A difference.
     Differs(Divergence),
+    /// A report of the kernel about itself, after an operation or, if the position of the divergence
+    /// is behind the last operation, when the processes ended. The text is the report.
+    Reported(Divergence, String),
+    /// A difference after a failed allocation, which the kernel is known to tolerate.
+    Tolerated(Tolerance, Divergence),
     /// An operation that gave no answer within the time limit.
     TimedOut,
     /// The kernel could not be driven or observed.
@@ -56,6 +61,14 @@ pub struct Step<'a> {
     pub shown: &'a Observation,
     /// The rules that the reference applied.
     pub applied: Rules,
+}
+
+/// Returns the tolerance that explains a difference from the reference after failing allocations.
+fn tolerance(injection: &Injection, op: &Op, difference: &Divergence) -> Option<Tolerance> {
+    let Injection { last, silent, .. } = injection;
+    let succeeded = last.failed.then(|| Tolerance::of_succeeded(op, difference)).flatten();
+    // The call was repeated in the state that the failed call left.
+    succeeded.or(last.left).or(silent.then_some(Tolerance::Populate))
 }
 
 /// The running kernel and the reference in lockstep.
@@ -89,6 +102,32 @@ impl Beside {
     /// Returns the kernel.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
+    }
+
+    /// Walks the reverse map of every anonymous page after each operation, or not, from now on.
+    ///
+    /// # Errors
+    /// Returns an error if the kernel does not let this user walk it.
+    pub fn walk(&mut self, walk: bool) -> Result<(), KernelError> {
+        self.kernel.set_walk(walk)
+    }
+
+    /// Ends the processes of the last program.
+    pub fn finish(&mut self) {
+        self.kernel.finish();
+    }
+
+    /// Repeats each operation with failing allocations, or not, from now on.
+    ///
+    /// # Errors
+    /// Returns an error if the kernel cannot let allocations fail.
+    pub fn inject(&mut self, inject: bool) -> Result<(), KernelError> {
+        self.kernel.set_injection(inject)
+    }
+
+    /// Forgets the rules that were applied.
+    pub fn forget_applied(&mut self) {
+        self.applied.clear();
     }
 
     /// Returns the rules that are expected to hold on this kernel.
@@ -148,7 +187,7 @@ impl Beside {
         &mut self,
         rules: Rules,
         program: &Program,
-        mut watch: impl FnMut(Step) -> Rules,
+        watch: impl FnMut(Step) -> Rules,
     ) -> Run {
         if let Some(missing) = self.kernel.lacks_limit(&program.limits) {
             return Run { agree: 0, end: End::Lacks(missing) };
@@ -160,12 +199,43 @@ impl Beside {
         for seen in [&mut self.model, &mut self.expected, &mut self.shown] {
             seen.reset();
         }
+        let run = self.steps(program, watch);
+        if matches!(run.end, End::Reported(..)) {
+            return run;
+        }
+        // Some reports appear when the memory of a process is freed.
+        self.kernel.finish();
+        match self.reported(program.ops.len()) {
+            Some(end) => Run { agree: run.agree, end },
+            None => run,
+        }
+    }
+
+    /// Returns the end of a program by a report of the kernel, if there is a report.
+    fn reported(&mut self, at: usize) -> Option<End> {
+        let report = self.kernel.take_report()?;
+        Some(End::Reported(Divergence::reported(at, &report.name), report.text))
+    }
+
+    /// Runs the operations of a program.
+    fn steps(&mut self, program: &Program, mut watch: impl FnMut(Step) -> Rules) -> Run {
         for (at, op) in program.ops.iter().enumerate() {
             if let Some(missing) = self.kernel.facilities().lacks(op) {
                 return Run { agree: at, end: End::Lacks(missing) };
             }
+            if let Some(missing) = self.kernel.facilities().lacks_in(op, &self.shown) {
+                return Run { agree: at, end: End::Lacks(missing) };
+            }
             self.reference.step(op, &mut self.model);
             self.kernel.step(op, &mut self.shown);
+            if let Some(end) = self.reported(at) {
+                return Run { agree: at, end };
+            }
+            let injection = self.kernel.injection();
+            if let Some(signature) = injection.and_then(|known| known.last.wrong.as_ref()) {
+                let end = End::Differs(Divergence::after_failure(at, signature));
+                return Run { agree: at, end };
+            }
             match self.kernel.take_ended() {
                 Some(Ended::TimedOut) => return Run { agree: at, end: End::TimedOut },
                 Some(Ended::Failed(error)) => return Run { agree: at, end: End::Failed(error) },
@@ -178,7 +248,13 @@ impl Beside {
                     }
                     if !self.comparer.same(expected, shown) {
                         let divergence = Divergence::of(at, op, expected, shown);
-                        return Run { agree: at, end: End::Differs(divergence) };
+                        let injection = self.kernel.injection();
+                        let end =
+                            match injection.and_then(|known| tolerance(known, op, &divergence)) {
+                                Some(tolerance) => End::Tolerated(tolerance, divergence),
+                                None => End::Differs(divergence),
+                            };
+                        return Run { agree: at, end };
                     }
                     if blocked.is_some() {
                         return Run { agree: at + 1, end: End::Blocked };
@@ -205,8 +281,11 @@ impl Beside {
             });
         });
         results.resize(program.ops.len(), "not run".into());
-        let differs = matches!(run.end, End::Differs(_) | End::Undecided(..));
-        let mark = differs.then_some(run.agree);
+        let mark = match &run.end {
+            End::Differs(_) | End::Undecided(..) => Some(run.agree),
+            End::Reported(divergence, _) => Some(divergence.step),
+            _ => None,
+        };
         let sheet = text::program_lines(&program.limits, &program.ops, &results, mark, look);
         // People count operations from 1.
         let (agree, at) = (run.agree, run.agree + 1);
@@ -241,6 +320,17 @@ impl Beside {
             )),
             End::Differs(divergence) => {
                 sides(format!("difference {} after operation {at}", divergence.signature))
+            }
+            End::Tolerated(tolerance, divergence) => format!(
+                "difference {} after operation {at}, tolerated: {tolerance}\n",
+                divergence.signature
+            ),
+            End::Reported(divergence, report) => {
+                let after = match divergence.step < program.ops.len() {
+                    true => format!("after operation {}", divergence.step),
+                    false => "when the processes ended".into(),
+                };
+                format!("{name} reports {} {after}\n\n{report}", divergence.signature)
             }
             End::TimedOut => format!("operation {at} gave no answer in time and was killed\n"),
             End::Failed(error) => format!("operation {at} could not be run: {error}\n"),

@@ -22,6 +22,8 @@
 
 mod beside;
 mod error;
+mod inject;
+mod log;
 mod machine;
 mod map_count;
 mod missing;
@@ -29,11 +31,13 @@ mod outside;
 mod proc;
 mod process;
 pub mod profile;
+mod walk;
 mod worker;
 
 pub use beside::{Beside, End, Run, Step};
 pub use error::KernelError;
+pub use inject::{Effect, Injection, Tolerance};
 pub use machine::{Ended, Kernel, Options};
 pub use missing::{Facilities, Missing};
 pub use proc::ProcError;
-pub use profile::{Holds, Profile};
+pub use profile::{Holds, Profile, Release};

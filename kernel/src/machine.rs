@@ -1,6 +1,7 @@
 //! The machine: a tree of workers, driven and observed by the caller.
 
 mod explore;
+mod failing;
 mod observe;
 #[cfg(test)]
 mod tests;
@@ -12,14 +13,18 @@ use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::process::{Pid, Resource, Rlimit, Signal, pidfd_send_signal, prlimit};
+use vmadiff_kernel_log::Report;
 use vmadiff_machine::operand::{FILE_PAGES, MAX_PROCESSES};
 use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode, VmFlags};
 
 use crate::error::{KernelError, doing};
+use crate::inject::{self, Effect, Injection};
+use crate::log::Log;
 use crate::map_count::MapCount;
 use crate::missing::{Facilities, Missing};
 use crate::proc::{Inode, Status};
 use crate::process::{Channel, Living, Reply, await_reply, waits_for_userfaultfd};
+use crate::walk::Walk;
 use crate::worker::{self, Ends, Inheritance, PAGE};
 
 /// The reason why a run of a program ended before its last operation.
@@ -47,11 +52,22 @@ pub struct Options {
     /// A kernel with transparent huge pages gets advice on them. Otherwise the advice is withheld
     /// and answered as by a kernel without huge pages, which the world of a program has.
     pub huge_pages: bool,
+    /// The kernel's log is read after each operation. A report of the kernel about itself ends the
+    /// program.
+    pub log: bool,
+    /// The reverse map of every anonymous page is walked after each operation.
+    pub walk: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { timeout: Duration::from_secs(10), whole_machine: false, huge_pages: false }
+        Options {
+            timeout: Duration::from_secs(10),
+            whole_machine: false,
+            huge_pages: false,
+            log: false,
+            walk: false,
+        }
     }
 }
 
@@ -78,6 +94,13 @@ pub struct Kernel {
     map_count: Option<MapCount>,
     ended: Option<Ended>,
     withheld: u64,
+    log: Option<Log>,
+    walk: Option<Walk>,
+    injection: Option<Injection>,
+    /// The number of the allocation that the next call makes fail; 0 for none.
+    failing: u8,
+    /// The last call made an allocation fail.
+    failed: bool,
 }
 
 impl Kernel {
@@ -106,6 +129,11 @@ impl Kernel {
             map_count: None,
             ended: None,
             withheld: 0,
+            log: options.log.then(Log::open).transpose()?,
+            walk: options.walk.then(Walk::open).transpose()?,
+            injection: None,
+            failing: 0,
+            failed: false,
         };
         if options.whole_machine {
             kernel.map_count = Some(MapCount::open()?);
@@ -138,6 +166,26 @@ impl Kernel {
         self.withheld
     }
 
+    /// Takes the kernel's report about itself since the last call, if the log is read.
+    pub fn take_report(&mut self) -> Option<Report> {
+        self.log.as_mut()?.read()
+    }
+
+    /// Walks the reverse map of the anonymous pages of every process, or not, from now on.
+    ///
+    /// # Errors
+    /// Returns an error if the kernel does not let this user walk it.
+    pub fn set_walk(&mut self, walk: bool) -> Result<(), KernelError> {
+        self.walk = walk.then(Walk::open).transpose()?;
+        Ok(())
+    }
+
+    /// Ends the processes of the program.
+    pub fn finish(&mut self) {
+        self.end_all();
+        self.ended.get_or_insert(Ended::Over);
+    }
+
     /// Returns the facility that a program under `limits` needs and the kernel lacks.
     pub fn lacks_limit(&self, limits: &Limits) -> Option<Missing> {
         self.facilities.lacks_limit(limits, self.options.whole_machine)
@@ -155,6 +203,9 @@ impl Kernel {
         self.limits = *limits;
         self.files.clear();
         self.policies = false;
+        if let Some(injection) = &mut self.injection {
+            injection.silent = false;
+        }
         let inheritance = Inheritance {
             ends: std::array::from_fn(|at| Ends {
                 requests: self.channels[at].requests.0.as_raw_fd(),
@@ -168,7 +219,7 @@ impl Kernel {
             .map_err(|error| KernelError::Controller { what: "starting process 0", error })?;
         let process = Living::of(pid)?;
         let process = self.processes[0].insert(process);
-        match await_reply(process, &self.channels[0], self.options.timeout)? {
+        match await_reply(process, &self.channels[0], self.options.timeout)?.0 {
             Reply::Answer(0) => {}
             Reply::Answer(errno) => {
                 let error = io::Error::from_raw_os_error(-errno as i32);
@@ -189,6 +240,17 @@ impl Kernel {
             let pid = Pid::from_raw(pid);
             prlimit(pid, resource, limit).map_err(doing("setting a limit"))?;
         }
+        Ok(())
+    }
+
+    /// Lets the kernel walk the reverse map, if that was asked for.
+    fn walk_rmap(&self) -> Result<(), KernelError> {
+        let Some(walk) = &self.walk else { return Ok(()) };
+        let mut entries = Vec::new();
+        for process in self.processes.iter().flatten() {
+            entries.extend(process.proc.pagemap()?);
+        }
+        walk.walk(entries, self.zero_page);
         Ok(())
     }
 
@@ -244,7 +306,8 @@ impl Kernel {
                         let process = self.processes[child].insert(Living::of(pid as i32)?);
                         // The child is bound to the end of the controller only when it has
                         // answered.
-                        match await_reply(process, &self.channels[child], self.options.timeout)? {
+                        let channel = &self.channels[child];
+                        match await_reply(process, channel, self.options.timeout)?.0 {
                             Reply::Answer(0) => Ok((Ok(child as u8), mine | 1 << child)),
                             Reply::Answer(answer) => Err(KernelError::Answer(answer)),
                             Reply::Ended => Err(KernelError::Died(child as u8)),
@@ -296,11 +359,13 @@ impl Kernel {
         let limit = self.limits.map_count.map(|limit| self.baseline.1 + u32::from(limit));
         let limited = self.map_count.as_mut().zip(limit);
         let limited = limited.map(|(setting, limit)| setting.limit(limit)).transpose()?;
-        let request = worker::request(op, child);
+        let request = worker::request(op, child, self.failing);
         rustix::io::write(&channel.requests.1, &request).map_err(doing("writing to a process"))?;
         let reply = await_reply(process, channel, self.options.timeout);
         drop(limited);
-        reply
+        let (reply, failed) = reply?;
+        self.failed = failed;
+        Ok(reply)
     }
 }
 
@@ -321,14 +386,23 @@ impl Machine for Kernel {
     }
 
     fn step(&mut self, op: &Op, seen: &mut Observation) {
-        let performed =
-            if self.ended.is_some() { Ok((Err(Errno::ENOSYS), 0)) } else { self.perform(op, seen) };
+        if let Some(injection) = &mut self.injection {
+            injection.last = Effect::default();
+        }
+        let performed = match self.injection {
+            _ if self.ended.is_some() => Ok((Err(Errno::ENOSYS), 0)),
+            Some(_) if inject::applies(op) => self.perform_failing(op, seen),
+            _ => self.perform(op, seen),
+        };
         seen.begin_step();
         let observed = performed.and_then(|(result, changed)| {
             seen.result = result;
             // A process that gave no answer may hold a lock that reading `/proc` waits for.
             let readable = !matches!(self.ended, Some(Ended::TimedOut));
-            if readable { self.observe(changed, seen) } else { Ok(()) }
+            if readable {
+                self.observe(changed, seen)?
+            }
+            if readable { self.walk_rmap() } else { Ok(()) }
         });
         if let Err(error) = observed {
             self.ended = Some(Ended::Failed(error));

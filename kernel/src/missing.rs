@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use vmadiff_machine::operand::{Advice, Kind, MmapFlags};
-use vmadiff_machine::{Limits, Op, Placement};
+use vmadiff_machine::operand::{Access, Advice, Kind, MmapFlags};
+use vmadiff_machine::{Limits, Observation, Op, Placement, VmFlags};
 
 /// The reason why a program, or the rest of it, is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,9 @@ pub enum Missing {
     /// `mremap` that lets the kernel choose the address: the memory outside the arena could not be
     /// mapped, so the kernel may choose an address outside. `RLIMIT_AS` may be too low.
     Placement,
+    /// Reading memory that may only be written: on User Mode Linux the answer depends on whether the
+    /// page is there already, which is not shown for pages of files.
+    WriteOnly,
     /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
     /// programs too.
     MapCount,
@@ -34,7 +37,8 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 9] = [
+    pub const ALL: [Missing; 10] = [
+        Missing::WriteOnly,
         Missing::Copies,
         Missing::Device,
         Missing::Userfaultfd,
@@ -57,6 +61,7 @@ impl Missing {
             Missing::Locking => "locking",
             Missing::Noreserve => "noreserve",
             Missing::Placement => "placement",
+            Missing::WriteOnly => "write-only",
             Missing::MapCount => "map_count",
         }
     }
@@ -90,6 +95,8 @@ pub struct Facilities {
     pub frames: bool,
     /// An address that the kernel chooses lies in the arena.
     pub placement: bool,
+    /// Memory that may only be written can be read.
+    pub write_only: bool,
 }
 
 impl Facilities {
@@ -123,6 +130,17 @@ impl Facilities {
         }
     }
 
+    /// Returns the facility that `op` needs in the state `before` and the kernel lacks.
+    pub fn lacks_in(&self, op: &Op, before: &Observation) -> Option<Missing> {
+        let Op::Touch { process, page, access } = *op else { return None };
+        let space = before.spaces.get(usize::from(process.get().0))?;
+        let only_written = space
+            .vma_at(page.get())
+            .is_some_and(|vma| vma.flags & VmFlags::ACCESS == VmFlags::VM_WRITE);
+        (!self.write_only && access.get() == Access::Read && only_written)
+            .then_some(Missing::WriteOnly)
+    }
+
     /// Returns whether `op` is advice on transparent huge pages and the kernel has them.
     pub fn withholds(&self, op: &Op) -> bool {
         let advised = match op {
@@ -152,6 +170,7 @@ impl fmt::Display for Facilities {
             ("soft-dirty flags", self.soft_dirty),
             ("page frame numbers", self.frames),
             ("placement in the arena", self.placement),
+            ("reading of write-only memory", self.write_only),
         ];
         for (word, wanted) in [("has", true), ("; lacks", false)] {
             let names = all.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name);

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal,
-    waitid,
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_getfd,
+    pidfd_open, pidfd_send_signal, waitid,
 };
 
 use crate::error::{KernelError, doing};
 use crate::proc::Proc;
-use crate::worker::REPLY;
+use crate::worker::{CONTEXT_FDS, REPLY};
 
 /// The time before the controller first asks whether a process waits for userfaultfd.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -71,16 +71,29 @@ pub(crate) enum Reply {
 
 /// Returns whether a process waits for a page that userfaultfd watches.
 pub(crate) fn waits_for_userfaultfd(process: &Living) -> bool {
-    process.proc.waits_in("handle_userfault")
+    // User Mode Linux shows no function in `wchan`, and a kernel before 5.6 gives away no descriptor.
+    has_fault(process) || process.proc.waits_in("handle_userfault")
+}
+
+/// Returns whether a userfaultfd context of a process has a fault that nobody has handled.
+fn has_fault(process: &Living) -> bool {
+    CONTEXT_FDS.into_iter().any(|fd| {
+        let Ok(context) = pidfd_getfd(&process.handle, fd, PidfdGetfdFlags::empty()) else {
+            return false;
+        };
+        let mut fds = [PollFd::new(&context, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok()
+            && fds[0].revents().contains(PollFlags::IN)
+    })
 }
 
 /// Waits until the process answers, ends, or certainly waits for userfaultfd, for at most
-/// `timeout`.
+/// `timeout`. Returns the answer, and whether an allocation was made to fail.
 pub(crate) fn await_reply(
     process: &Living,
     channel: &Channel,
     timeout: Duration,
-) -> Result<Reply, KernelError> {
+) -> Result<(Reply, bool), KernelError> {
     let began = Instant::now();
     loop {
         let mut fds = [
@@ -97,15 +110,17 @@ pub(crate) fn await_reply(
             let read = rustix::io::read(&channel.replies.0, &mut reply)
                 .map_err(doing("reading from a process"))?;
             if read == REPLY {
-                return Ok(Reply::Answer(i64::from_ne_bytes(reply)));
+                let [result @ .., failed] = reply;
+                let result = i64::from_ne_bytes(result);
+                return Ok((Reply::Answer(result), failed != 0));
             }
-            return Ok(Reply::Ended);
+            return Ok((Reply::Ended, false));
         }
         if !fds[1].revents().is_empty() {
-            return Ok(Reply::Ended);
+            return Ok((Reply::Ended, false));
         }
         if waits_for_userfaultfd(process) || began.elapsed() > timeout {
-            return Ok(Reply::Late);
+            return Ok((Reply::Late, false));
         }
     }
 }

@@ -27,11 +27,12 @@ use rustix::thread::{
 };
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{
-    ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, MremapFlags,
+    self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, MremapFlags,
     Onfault, Page,
 };
 use vmadiff_machine::{Op, Opcode};
 
+use crate::inject;
 use crate::outside::ARENA;
 
 /// The size of a page in bytes.
@@ -41,18 +42,23 @@ const GUARD: u64 = 16;
 /// The answer of a worker to a `touch` that raised `SIGBUS`.
 const SIGBUS_ANSWER: i64 = -1000;
 
-/// The length of a request in bytes: opcode, operands, and for `fork` the child's index.
-pub(crate) const REQUEST: usize = 2 + MAX_OPERANDS;
-/// The length of an answer in bytes: the result of the system call, or the negative error.
-pub(crate) const REPLY: usize = 8;
+/// The length of a request in bytes: opcode, operands, for `fork` the child's index, and the number
+/// of the allocation that is to fail; 0 for none.
+pub(crate) const REQUEST: usize = 3 + MAX_OPERANDS;
+/// The length of an answer in bytes: the result of the system call or the negative error, and whether
+/// the allocation failed.
+pub(crate) const REPLY: usize = 9;
+
+/// The descriptors of a worker's userfaultfd contexts, by which the controller finds them.
+pub(crate) const CONTEXT_FDS: [RawFd; 2] = [250, 251];
 
 /// Returns the request for `op`.
-pub(crate) fn request(op: &Op, child: u8) -> [u8; REQUEST] {
+pub(crate) fn request(op: &Op, child: u8, failing: u8) -> [u8; REQUEST] {
     let mut request = [0; REQUEST];
-    let [opcode, operands @ .., last] = &mut request;
+    let [opcode, operands @ .., index, nth] = &mut request;
     *opcode = op.opcode() as u8;
     *operands = op.bytes();
-    *last = child;
+    (*index, *nth) = (child, failing);
     request
 }
 
@@ -89,7 +95,7 @@ pub(crate) fn spawn(inheritance: &Inheritance) -> io::Result<i32> {
     match unsafe { fork(0) } {
         0 => {
             let ready = follow(parent).and_then(|()| prepare(inheritance));
-            answer(inheritance, 0, ready.map_or_else(|errno| -i64::from(errno), |()| 0));
+            answer(inheritance, 0, ready.map_or_else(|errno| -i64::from(errno), |()| 0), false);
             match ready {
                 Ok(()) => serve(inheritance, parent),
                 Err(_) => end(),
@@ -199,8 +205,10 @@ fn drop_ipc_lock() -> Result<(), i32> {
 fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     let mut me = 0;
     let mut contexts: [Option<OwnedFd>; 2] = [None, None];
+    let mut fail_nth: Option<OwnedFd> = None;
+    let mut failed = false;
     loop {
-        let (op, child) = next(inheritance, me);
+        let (op, child, failing) = next(inheritance, me);
         let result = match op {
             Op::Exit { .. } => end(),
             Op::Fork { .. } => {
@@ -214,37 +222,58 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
                     }
                     // The contexts belong to the parent: a child has none.
                     contexts = [None, None];
+                    fail_nth = None;
                     me = child;
-                    answer(inheritance, me, 0);
+                    answer(inheritance, me, 0, false);
                     continue;
                 }
                 checked(pid)
             }
-            op => perform(&op, inheritance, &mut contexts),
+            op => {
+                let armed = failing != 0 && inject::arm(&mut fail_nth, failing);
+                let result = perform(&op, inheritance, &mut contexts);
+                failed = armed && inject::disarm(&fail_nth);
+                result
+            }
         };
-        answer(inheritance, me, result.unwrap_or_else(|errno| -i64::from(errno)));
+        answer(inheritance, me, result.unwrap_or_else(|errno| -i64::from(errno)), failed);
+        failed = false;
     }
 }
 
 /// Waits for the next operation of process `me`.
-fn next(inheritance: &Inheritance, me: u8) -> (Op, u8) {
+fn next(inheritance: &Inheritance, me: u8) -> (Op, u8, u8) {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
     let mut request = [0u8; REQUEST];
     // A request is shorter than PIPE_BUF, so writing and reading it is atomic.
     let read = rustix::io::read(inherited(ends.requests), &mut request);
-    let [opcode, operands @ .., child] = request;
+    let [opcode, operands @ .., child, failing] = request;
     match Opcode::from_number(opcode) {
-        Some(opcode) if read == Ok(REQUEST) => (Op::from_bytes(opcode, operands), child),
+        Some(opcode) if read == Ok(REQUEST) => (Op::from_bytes(opcode, operands), child, failing),
         _ => end(),
     }
 }
 
-fn answer(inheritance: &Inheritance, me: u8, result: i64) {
+fn answer(inheritance: &Inheritance, me: u8, result: i64, failed: bool) {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
-    let reply = result.to_ne_bytes();
+    let mut reply = [0; REPLY];
+    let [result_bytes @ .., failed_byte] = &mut reply;
+    *result_bytes = result.to_ne_bytes();
+    *failed_byte = u8::from(failed);
     if rustix::io::write(inherited(ends.replies), &reply) != Ok(REPLY) {
         end();
     }
+}
+
+/// Moves the pages that wait for the lists of the memory management onto these lists: locking memory
+/// does that (`mlock_drain_local()`).
+pub(crate) fn drain() {
+    let byte = 0u8;
+    let start = (&raw const byte as usize & !(PAGE as usize - 1)) as *mut c_void;
+    // SAFETY: the page of a local variable is mapped, and locking changes no content.
+    let _ = unsafe { rustix::mm::mlock(start, PAGE as usize) };
+    // SAFETY: as above.
+    let _ = unsafe { rustix::mm::munlock(start, PAGE as usize) };
 }
 
 /// Returns the address of a page of the arena.
@@ -346,7 +375,7 @@ fn perform(
         }
         Op::Mbind { page, len, mode, .. } => {
             let (start, length) = (address(page.get()), bytes(len.get()));
-            let nodes: u64 = if mode.get() == Mode::Default { 0 } else { 1 };
+            let nodes: u64 = if mode.get() == operand::Mode::Default { 0 } else { 1 };
             let (mode, bits, none) = (mode.get().number(), u64::from(u64::BITS), 0u64);
             checked(unsafe {
                 libc::syscall(SYS_mbind, start, length, mode, &raw const nodes, bits, none)
@@ -366,7 +395,7 @@ fn perform(
             };
             let context = match context {
                 Some(context) => context,
-                None => context.insert(open_context()?),
+                None => context.insert(open_context(CONTEXT_FDS[usize::from(ctx.get().index())])?),
             };
             // struct uffdio_register: range, mode (1: missing), ioctls (an answer).
             let mut register = [address(page.get()), bytes(len.get()), 1, 0];
@@ -393,14 +422,14 @@ const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
 
-/// Opens a userfaultfd context without features.
-fn open_context() -> Result<OwnedFd, i32> {
+/// Opens a userfaultfd context without features, with the descriptor `fd`.
+fn open_context(fd: RawFd) -> Result<OwnedFd, i32> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     // SAFETY: nothing is registered with the context yet.
     let context = unsafe { rustix::mm::userfaultfd(flags) }.map_err(number)?;
     // struct uffdio_api: api, features, ioctls (an answer).
     control(context.as_raw_fd(), UFFDIO_API, &mut [0xaa, 0, 0])?;
-    Ok(context)
+    rustix::io::fcntl_dupfd_cloexec(&context, fd).map_err(number)
 }
 
 /// Makes an ioctl of userfaultfd on a structure of 64-bit words, whose size is part of `request`.

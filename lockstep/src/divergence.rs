@@ -163,6 +163,22 @@ impl Divergence {
         Divergence { step, class, signature: Signature(format!("{class}/{detail}")), broken }
     }
 
+    /// The finding that a running kernel reports a bug of its own in its log after an operation.
+    /// `report` names the report: `KASAN-slab-use-after-free/copy_vma`.
+    pub fn reported(step: usize, report: &str) -> Divergence {
+        let class = Class::Assertion;
+        let signature = Signature(format!("{class}/kernel/{report}"));
+        Divergence { step, class, signature, broken: None }
+    }
+
+    /// The finding that a call in which an allocation failed left a change. `change` is the signature
+    /// of the difference from the state before the call.
+    pub fn after_failure(step: usize, change: &str) -> Divergence {
+        let class = Class::Assertion;
+        let signature = Signature(format!("{class}/failed-call/{change}"));
+        Divergence { step, class, signature, broken: None }
+    }
+
     /// The finding that the only machine reports an event; `None` where it reports none.
     pub(crate) fn event(step: usize, seen: &Observation) -> Option<Divergence> {
         let text = seen.events.first()?.to_string();

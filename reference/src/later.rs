@@ -10,10 +10,26 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::str::FromStr;
 
 /// A version of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u8, pub u8);
+
+/// The error of a text that is no version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a version such as 6.12")]
+pub struct NoVersion;
+
+impl FromStr for Version {
+    type Err = NoVersion;
+
+    fn from_str(text: &str) -> Result<Version, NoVersion> {
+        let number = |part: &str| part.parse().map_err(|_| NoVersion);
+        let (major, minor) = text.split_once('.').ok_or(NoVersion)?;
+        Ok(Version(number(major)?, number(minor)?))
+    }
+}
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,8 +78,8 @@ impl fmt::Display for Commit {
 pub struct About {
     /// The name, as reports show it.
     pub name: &'static str,
-    /// The first version of Linux with this behaviour; `None` where it depends on the processor or on
-    /// the release of a stable series.
+    /// The first version of Linux with this behaviour; `None` where it depends on the processor or the
+    /// architecture.
     pub since: Option<Version>,
     /// The first later version without it.
     pub until: Option<Version>,
@@ -71,12 +87,12 @@ pub struct About {
     pub text: &'static str,
     /// The kernel function that decides.
     pub function: &'static str,
-    /// The upstream commit; `None` where the behaviour depends on the processor, or where the commit is
-    /// not known.
+    /// The upstream commit; `None` where the behaviour depends on the processor or the architecture.
     pub commit: Option<Commit>,
     /// The side that has a bug.
     pub bug: Bug,
-    /// A program whose last operation shows the rule.
+    /// A program whose last operation shows the rule, beside a kernel with the rules that it
+    /// [refines](Rule::refines).
     pub probe: &'static str,
 }
 
@@ -162,9 +178,6 @@ rules! {
     MremapDontunmapLocked "mremap-dontunmap-locked" since (6 15) until (-) bug Later:
         "mremap with MREMAP_DONTUNMAP of locked memory adds the moved pages to locked_vm, although the old VMA is unlocked";
         "vrm_stat_account" (unverified "mm/mremap: complete refactor of move_vma()");
-    MremapDontunmapApart "mremap-dontunmap-apart" since (-) until (-) bug Neither:
-        "the VMA that mremap with MREMAP_DONTUNMAP makes does not merge with the old VMA";
-        "copy_vma" (-);
     MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
         "a faulted range merges with a VMA that was never faulted, unless the range descends from a fork; the pages by which a mapping grows always do";
         "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");
@@ -177,15 +190,43 @@ rules! {
     UffdUnregisterOther "uffd-unregister-other" since (6 17) until (-) bug Original:
         "a userfaultfd context cannot unregister a VMA that another context watches: EINVAL";
         "userfaultfd_unregister" (unverified "userfaultfd: prevent unregistering VMAs through a different userfaultfd");
+    MremapDontunmapCuts "mremap-dontunmap-cuts" since (7 1) until (-) bug Original:
+        "mremap with MREMAP_DONTUNMAP of locked memory cuts the VMA at both ends of the range first, so that the rest stays locked";
+        "move_vma" (unverified "mm/mremap: fix locked_vm leak by splitting VMA for MREMAP_DONTUNMAP");
+    MremapDontunmapApart "mremap-dontunmap-apart" since (7 1) until (-) bug Original:
+        "the new VMA of mremap with MREMAP_DONTUNMAP does not merge with the old VMA";
+        "copy_vma" (unverified "mm/mremap: fix locked_vm leak from MREMAP_DONTUNMAP self-merge");
+    MremapDontunmapAlone "mremap-dontunmap-alone" since (-) until (-) bug Neither:
+        "in stable releases of 6.1, the new VMA of mremap with MREMAP_DONTUNMAP beside an old VMA that was never faulted merges with no neighbour";
+        "copy_vma" (-);
+    MremapDontunmapOffset "mremap-dontunmap-offset" since (7 1) until (-) bug Original:
+        "an old VMA of anonymous memory that loses its anon_vma to MREMAP_DONTUNMAP gets the page offset of its address";
+        "move_vma" (unverified "mm/mremap: reset unfaulted VMA page offset for MREMAP_DONTUNMAP");
     ExecuteOnly "execute-only" since (-) until (-) bug Neither:
         "with protection keys, memory that may only be executed cannot be read";
         "arch_vma_access_permitted" (-);
+    LowestHole "lowest-hole" since (-) until (-) bug Neither:
+        "on User Mode Linux, a mapping that moves without an address goes to the lowest hole that is long enough";
+        "arch_get_unmapped_area" (-);
 }
 
 impl Rule {
     /// Returns the name of the rule.
     pub fn name(self) -> &'static str {
         self.about().name
+    }
+
+    /// Returns the rules that this rule refines: it changes nothing without them.
+    pub fn refines(self) -> Rules {
+        let flag = Rules::NONE.with(Rule::MremapDontunmap);
+        match self {
+            Rule::MremapDontunmapLocked
+            | Rule::MremapDontunmapCuts
+            | Rule::MremapDontunmapApart => flag,
+            Rule::MremapDontunmapAlone => flag.with(Rule::MremapDontunmapApart),
+            Rule::MremapDontunmapOffset => flag.with(Rule::MremapDontunmapFiles),
+            _ => Rules::NONE,
+        }
     }
 
     /// Returns the rule called `name`.

@@ -45,7 +45,9 @@ impl Syscall<'_> {
     ///   are the same or one has none.
     ///
     /// With [`MremapDontunmapApart`](later::Rule::MremapDontunmapApart) among `rules`, a copy does not
-    /// merge with the VMA that it was copied from and that stays.
+    /// merge with the VMA that it was copied from and that stays. With
+    /// [`MremapDontunmapAlone`](later::Rule::MremapDontunmapAlone) it merges with no neighbour, if it
+    /// lies beside that VMA and that VMA was never faulted.
     ///
     /// With [`MergeUnfaulted`](later::Rule::MergeUnfaulted) among `rules`, a neighbour that was never
     /// faulted takes in a faulted range if that range hangs on exactly one anon_vma. The range by
@@ -57,8 +59,14 @@ impl Syscall<'_> {
         mut found: impl FnMut(MergeBarrier) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         use MergeBarrier as B;
-        if rules.has(later::Rule::MremapDontunmapApart) && origin == Origin::Kept(near.range) {
-            found(B::Kept)?;
+        if let Origin::Kept(source) = origin {
+            let beside = source.end == new.range.start || new.range.end == source.start;
+            let alone = beside && new.is_anonymous() && new.anon_vma.is_none();
+            if rules.has(later::Rule::MremapDontunmapApart) && near.range == source
+                || rules.has(later::Rule::MremapDontunmapAlone) && alone
+            {
+                found(B::Kept)?;
+            }
         }
         let differ = (new.flags ^ near.flags) - VmFlags::VM_SOFTDIRTY;
         if !differ.is_empty() {
@@ -158,6 +166,7 @@ impl Syscall<'_> {
             later::Rule::MergeUnfaulted,
             later::Rule::MmapMergesNext,
             later::Rule::MremapDontunmapApart,
+            later::Rule::MremapDontunmapAlone,
         ] {
             self.later.applies(rule, || self.joins(new, origin, rules.without(rule)) != joined);
         }

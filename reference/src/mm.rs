@@ -156,6 +156,20 @@ impl Mm {
         Ok(Range { start: Page(start), end })
     }
 
+    /// Returns the range at the start of the lowest hole of the arena that has `len` pages
+    /// (`unmapped_area()`); `None` where no hole is long enough.
+    pub(crate) fn lowest_unmapped_area(&self, len: Len) -> Option<Range> {
+        let mut start = Page(0);
+        for vma in &self.vmas {
+            if vma.range.start.0 - start.0 >= len.0 {
+                break;
+            }
+            start = vma.range.end;
+        }
+        let end = start.0.checked_add(len.0).filter(|end| usize::from(*end) <= END_PAGES)?;
+        Some(Range { start, end: Page(end) })
+    }
+
     /// Adds a VMA in a hole, and returns its index.
     pub(crate) fn insert(&mut self, vma: Vma) -> usize {
         let at = self.first_ending_after(vma.range.start);

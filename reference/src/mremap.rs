@@ -101,17 +101,9 @@ impl Syscall<'_> {
         let full = self.may_map(6, Function::MremapTo).is_err();
         let reached = !not_anonymous || !overlap && (full || unmaps);
         let differs = old_len == new_len && new_len.0 != 0 && (of_files || reached);
-        let locked = vma.is_some_and(|vma| vma.flags.contains(VmFlags::VM_LOCKED));
-        // The rule of locked memory alone says all of it, and so does the rule of merging.
-        let alone = !self.later.hold.has(later::Rule::MremapDontunmap);
-        let rule = if of_files {
-            later::Rule::MremapDontunmapFiles
-        } else if alone && locked {
-            later::Rule::MremapDontunmapLocked
-        } else if alone {
-            later::Rule::MremapDontunmapApart
-        } else {
-            later::Rule::MremapDontunmap
+        let rule = match of_files {
+            true => later::Rule::MremapDontunmapFiles,
+            false => later::Rule::MremapDontunmap,
         };
         if self.later.applies(rule, || differs) {
             return Ok(());
@@ -120,14 +112,18 @@ impl Syscall<'_> {
         self.refuse(Errno::EINVAL, Function::Mremap, rule)
     }
 
-    /// Returns the range that the kernel chooses for `len` pages, because of the VMA `occupied`.
+    /// Returns the range that the kernel chooses for `len` pages, because of the VMA `occupied`: in
+    /// the highest hole, or in the lowest one ([`LowestHole`](later::Rule::LowestHole)).
     ///
     /// # Errors
     /// `ENOMEM` where no hole is long enough.
     fn unmapped_area(&self, len: Len, occupied: Range) -> Result<Range, Refusal> {
-        self.mm.unmapped_area(len).or_else(|longest| {
+        let highest = self.mm.unmapped_area(len).or_else(|longest| {
             self.refuse(Errno::ENOMEM, Function::Mremap, Rule::NoHole { occupied, longest })
-        })
+        })?;
+        let lowest = self.mm.lowest_unmapped_area(len).unwrap_or(highest);
+        let is_lowest = self.later.applies(later::Rule::LowestHole, || lowest != highest);
+        Ok(if is_lowest { lowest } else { highest })
     }
 
     /// Moves the mapping to `new_page` and replaces the mappings there (`mremap_to()`). With
@@ -309,6 +305,7 @@ impl Syscall<'_> {
         new: Range,
         flags: MremapFlags,
     ) -> Result<CopyReport, Refusal> {
+        let at = if flags.keeps_source() { self.cut_locked(at, old) } else { at };
         let locked_vm = if flags.keeps_source() { self.mm.locked_vm() } else { 0 };
         let stays = flags.keeps_source();
         let source = Source { process: self.process, vma: self.mm.vmas()[at], from: old, stays };
@@ -326,6 +323,25 @@ impl Syscall<'_> {
         }
         self.populate_if_locked(Range { start: new.start.plus(Len(old.len())), end: new.end })?;
         Ok(report)
+    }
+
+    /// Cuts a locked VMA at both ends of `old`, so that only these pages are unlocked, and returns the
+    /// index of the VMA that has them ([`MremapDontunmapCuts`](later::Rule::MremapDontunmapCuts)).
+    fn cut_locked(&mut self, at: usize, old: Range) -> usize {
+        let Vma { range, flags, .. } = self.mm.vmas()[at];
+        let differs = || flags.contains(VmFlags::VM_LOCKED) && range != old;
+        if !self.later.applies(later::Rule::MremapDontunmapCuts, differs) || range == old {
+            return at;
+        }
+        let below = range.start != old.start;
+        if below {
+            self.cut(at, old.start);
+        }
+        let at = at + usize::from(below);
+        if range.end != old.end {
+            self.cut(at, old.end);
+        }
+        at
     }
 
     /// Leaves the source of a move mapped, without the pages that have moved (`dontunmap_complete()`).
@@ -348,6 +364,11 @@ impl Syscall<'_> {
             self.anon_vmas.unlink(vma);
             let left = self.mm.vma_mut(at);
             (left.anon_vma, left.chain) = (None, Chain::EMPTY);
+            let linear = left.range.start.linear_offset();
+            let differs = left.is_anonymous() && left.pgoff != linear;
+            if self.later.applies(later::Rule::MremapDontunmapOffset, || differs) {
+                self.mm.vma_mut(at).pgoff = linear;
+            }
         }
     }
 

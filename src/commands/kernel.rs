@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use vmadiff::divergence::{Divergence, Signature};
+use vmadiff::divergence::Signature;
 use vmadiff::fresh;
 use vmadiff::input::Loaded;
 use vmadiff::kernel::{Beside, End, Holds, Run};
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Run N random programs
     #[arg(long, value_name = "N", conflicts_with = "files")]
     random: Option<u64>,
+    /// The number of the first random program
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "random")]
+    first: u64,
     /// The number of operations of each random program
     #[arg(long, value_name = "N", default_value_t = 24, requires = "random",
         value_parser = clap::value_parser!(u8).range(1..=MAX_OPS as i64))]
@@ -82,7 +85,11 @@ impl Tally {
         // If a run ends for another reason than a difference, the rest of its program was not run.
         let ended_badly = matches!(
             run.end,
-            End::Differs(_) | End::Undecided(..) | End::TimedOut | End::Failed(_)
+            End::Differs(_)
+                | End::Reported(..)
+                | End::Undecided(..)
+                | End::TimedOut
+                | End::Failed(_)
         );
         self.operations += run.agree + usize::from(ended_badly);
         match &run.end {
@@ -95,7 +102,8 @@ impl Tally {
                     *self.undecided.entry(rule.name().to_owned()).or_default() += 1;
                 }
             }
-            End::Differs(Divergence { signature, .. }) => {
+            End::Differs(divergence) | End::Reported(divergence, _) => {
+                let signature = &divergence.signature;
                 let entry = self.differs.entry(signature.clone());
                 let (count, first) = entry.or_insert_with(|| (0, program.clone()));
                 *count += 1;
@@ -103,7 +111,7 @@ impl Tally {
                     *first = program.clone();
                 }
             }
-            End::Failed(_) => {}
+            End::Failed(_) | End::Tolerated(..) => {}
         }
     }
 }
@@ -120,7 +128,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     let options = Options {
         timeout: Duration::from_millis(args.timeout),
         whole_machine: args.whole_machine,
-        huge_pages: false,
+        ..Options::default()
     };
     let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;
     let mut beside = Beside::new(kernel);
@@ -179,8 +187,10 @@ fn files(beside: &mut Beside, programs: &[(&Path, Loaded)], look: Look) -> anyho
         let ended = match run.end {
             End::Whole => Status::Clean,
             // Nobody knows what the kernel does with the rest of the program.
-            End::Lacks(_) | End::Blocked | End::Undecided(..) => Status::Incomplete,
-            End::Differs(_) | End::TimedOut => Status::Found,
+            End::Lacks(_) | End::Blocked | End::Undecided(..) | End::Tolerated(..) => {
+                Status::Incomplete
+            }
+            End::Differs(_) | End::Reported(..) | End::TimedOut => Status::Found,
             End::Failed(error) => return Err(error).with_context(|| name(file)),
         };
         status = status.max(ended).max(Status::cut(loaded.is_cut));
@@ -194,7 +204,7 @@ fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow
     let facilities = *beside.kernel().facilities();
     watch()?;
     let mut failed = None;
-    for number in 0..programs {
+    for number in (0..programs).map(|n| args.first.saturating_add(n)) {
         if interrupted() {
             break;
         }

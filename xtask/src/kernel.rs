@@ -1,9 +1,9 @@
-//! `ci/kernel`: runs random programs on Debian's kernels in an emulator.
+//! `ci/kernel`: runs random programs on Debian's kernels, in an emulator or as User Mode Linux.
 
 mod boot;
-mod initramfs;
+pub(crate) mod initramfs;
 mod log;
-mod packages;
+pub(crate) mod packages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,10 @@ use self::packages::{Packages, Version};
 use crate::project::{self, tail};
 use crate::{Status, shell};
 
-/// Run random programs on Debian's cloud kernels in an emulator, beside the reference
+/// Run random programs on Debian's kernels, beside the reference
 ///
-/// Kernels and logs go to target/kernels. Packages are fetched once, from the mirror that the apt
+/// A version is a cloud kernel of Debian in an emulator. `uml` is Debian's package user-mode-linux:
+/// a kernel that is an ordinary program, with one instance on each core. Kernels and logs go to target/kernels. Packages are fetched once, from the mirror that the apt
 /// of this system uses, with package lists that are separate from the system's.
 ///
 /// Exit status: 0 every difference is explained by a rule, 1 a difference is not explained, 2 bad
@@ -27,8 +28,8 @@ use crate::{Status, shell};
 /// emulator, or the kernel did not finish.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A kernel version such as 5.10, 6.1 or 6.12; the newest cloud kernel of that version in
-    /// Debian is used
+    /// A kernel version such as 5.10, 6.1 or 6.12, of which the newest cloud kernel in Debian is
+    /// used; or uml
     #[arg(required = true, value_name = "VERSION")]
     versions: Vec<Version>,
     /// The number of random programs on each kernel
@@ -63,8 +64,9 @@ pub(crate) fn run(args: Args) -> Result<Status> {
             true
         }
     });
+    let emulated = versions.iter().any(|version| !version.is_uml());
     for tool in ["qemu-system-x86_64", "apt-get", "dpkg-deb"] {
-        if shell::find(tool).is_none() {
+        if shell::find(tool).is_none() && (emulated || !tool.starts_with("qemu")) {
             eprintln!("ci/kernel: there is no {tool}: {} kernels skipped", versions.len());
             if tool == "qemu-system-x86_64" {
                 eprintln!("ci/kernel: Debian has it in the package qemu-system-x86");
@@ -92,26 +94,34 @@ pub(crate) fn run(args: Args) -> Result<Status> {
     }
     let mut arguments: Vec<String> =
         ["kernel", "--whole-machine", "--color", "never"].map(str::to_owned).into();
-    for (name, value) in [("random", programs), ("operations", operations), ("seed", seed)] {
+    for (name, value) in [("operations", operations), ("seed", seed)] {
         arguments.extend([format!("--{name}"), value.to_string()]);
     }
-    let logs = match fetched.first() {
+    let all = ["--random".to_owned(), programs.to_string()];
+    // Half a second for each program is ten times the usual time.
+    let seconds = 120 + programs / 2;
+    let (uml, emulated): (Vec<_>, Vec<_>) =
+        fetched.into_iter().partition(|(version, _)| version.is_uml());
+    let mut logs = match emulated.first() {
         None => Vec::new(),
         Some((version, _)) => {
             let emulator = Emulator::probe(cache.clone(), version)?;
-            // Half a second for each program is ten times the usual time.
-            let seconds = 120 + programs / 2;
-            let boot =
-                |(version, _): &(Version, String)| emulator.run(version, seconds, &arguments);
-            shell::on_all_cores(&fetched, boot).into_iter().collect::<Result<Vec<_>>>()?
+            let boot = |(version, _): &(Version, String)| {
+                let text = emulator.run(version, seconds, &[&arguments[..], &all].concat())?;
+                Ok(Log::parse(&text).ok_or(text))
+            };
+            shell::on_all_cores(&emulated, boot).into_iter().collect::<Result<Vec<_>>>()?
         }
     };
+    for (version, _) in &uml {
+        logs.push(boot::on_uml(&cache, version, programs, u64::from(seconds), &arguments)?);
+    }
 
     let mut finished = Vec::new();
-    for ((version, package), text) in fetched.into_iter().zip(logs) {
-        match Log::parse(&text) {
-            Some(log) => finished.push(Finished { version, package, log }),
-            None => {
+    for ((version, package), log) in emulated.into_iter().chain(uml).zip(logs) {
+        match log {
+            Ok(log) => finished.push(Finished { version, package, log }),
+            Err(text) => {
                 let file = boot::log_file(&cache, &version);
                 let file = file.display();
                 eprintln!("ci/kernel: {version} skipped: it did not finish; {file} ends with");
@@ -132,7 +142,7 @@ pub(crate) fn run(args: Args) -> Result<Status> {
 }
 
 /// Builds the initramfs: `vmadiff-init` is /init, with `vmadiff` beside it.
-fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
+pub(crate) fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
     let target = "x86_64-unknown-linux-gnu";
     let folder = project::target_folder(root).join("static");
     // The programs are static, because the initramfs has no libraries. They have no debug
@@ -166,7 +176,8 @@ fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
         .with_context(|| file.display().to_string())
 }
 
-fn initramfs_file(cache: &Path) -> PathBuf {
+/// Returns the path of the initramfs.
+pub(crate) fn initramfs_file(cache: &Path) -> PathBuf {
     cache.join("initrd")
 }
 
@@ -200,7 +211,7 @@ fn report(kernels: &[Finished]) -> String {
             &number("operations"),
             &log.share(),
             &log.explained().to_string(),
-            log.seconds.as_deref().unwrap_or("-"),
+            &log.seconds.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string()),
             log.first.as_deref().unwrap_or("-"),
         ]);
     }

@@ -16,6 +16,8 @@ mod scratch;
 mod shell;
 mod soak;
 mod targets;
+mod tree;
+mod uml;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,7 @@ enum Command {
     OssFuzz(oss_fuzz::Args),
     Soak(soak::Args),
     Target(targets::Args),
+    Tree(tree::Args),
 }
 
 /// The result of a command that ran to its end. Bad use and a failed build are errors: status 2.
@@ -93,6 +96,7 @@ fn run(command: Command) -> (&'static str, Result<Status>) {
         Command::OssFuzz(args) => ("ci/oss-fuzz/check", oss_fuzz::run(&args)),
         Command::Soak(args) => ("ci/soak", soak::run(&args)),
         Command::Target(args) => ("cargo xtask target", targets::run(&args)),
+        Command::Tree(args) => ("ci/tree", tree::run(&args)),
     }
 }
 
@@ -135,9 +139,13 @@ mod tests {
             ("fuzz empty", "[possible values: cross_mm, same_mm, codec]"),
             ("fuzz --what", "unexpected argument '--what'"),
             ("kernel", "<VERSION>..."),
-            ("kernel 5", "expected such as 5.10"),
+            ("kernel 5", "expected such as 5.10, or uml"),
             ("kernel 5.10 --programs 0", "0 is not in 1..=999999999"),
             ("kernel 5.10 --operations 65", "65 is not in 1..=64"),
+            ("tree", "--source <SOURCE>"),
+            ("tree --source x --expect 6", "expected such as 6.12"),
+            ("tree --source x --seconds 0", "0 is not in 1..=9999999"),
+            ("tree --source x --kasan --lockdep", "cannot be used with"),
             ("soak --seconds 9", "9 is not in 10..=999999"),
             ("soak --revision v2", "[possible values: original, fixed]"),
             ("oss-fuzz --sanitizer memory", "[possible values: address, none]"),
@@ -161,7 +169,10 @@ mod tests {
             "fuzz",
             "fuzz --seconds 3 --revision fixed --known x --corpus y --empty cross_mm same_mm codec",
             "fuzz cross_mm --candidate libmine.so",
+            "kernel uml",
             "kernel 5.10 6.1 --programs 20 --operations 24 --seed 0",
+            "tree --source . --patch a.patch --patch b.cocci --kasan --seconds 60 --seed 1",
+            "tree --source linux-source-6.12 --expect 6.12 --programs 9 --first",
             "soak --seconds 60 --revision original --corpus x",
             "coverage x y",
             "oss-fuzz --seconds 3 --sanitizer none",

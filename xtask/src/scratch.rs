@@ -1,4 +1,4 @@
-//! Temporary folders. They are deleted when the run ends, also if a signal ends it.
+//! Temporary folders and process groups. They go when the run ends, also if a signal ends it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,13 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use duct::cmd;
+use rustix::process::{Pid, Signal, kill_process_group};
 
-/// The scratch folders of this process, and the file systems mounted in them.
+/// The scratch folders of this process, the file systems mounted in them, and the process groups
+/// that it started.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static MOUNTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// A folder that is deleted when it is dropped, or when a signal ends the process.
 pub(crate) struct Scratch(PathBuf);
@@ -73,6 +76,25 @@ impl Drop for Mount {
     }
 }
 
+/// A process group that is killed when it is dropped, or when a signal ends this process.
+pub(crate) struct Group(Pid);
+
+impl Group {
+    /// Takes over the group of a process that leads one.
+    pub(crate) fn new(leader: &process::Child) -> Group {
+        let group = Pid::from_child(leader);
+        GROUPS.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+        Group(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        GROUPS.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != self.0);
+        let _ = kill_process_group(self.0, Signal::KILL);
+    }
+}
+
 fn add(list: &Mutex<Vec<PathBuf>>, path: &Path) {
     list.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
 }
@@ -81,10 +103,13 @@ fn remove(list: &Mutex<Vec<PathBuf>>, path: &Path) {
     list.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| other != path);
 }
 
-/// Installs handlers for SIGINT, SIGTERM and SIGHUP that delete the remaining scratch folders and
-/// then end the process.
+/// Installs handlers for SIGINT, SIGTERM and SIGHUP that kill the remaining process groups, delete
+/// the remaining scratch folders and then end the process.
 pub(crate) fn clean_on_signals() -> Result<()> {
     ctrlc::set_handler(|| {
+        for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
         for mount in MOUNTS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let _ = cmd!("umount", "--lazy", mount).run();
         }

@@ -22,6 +22,7 @@ impl Kernel {
             soft_dirty: true,
             frames: false,
             placement: true,
+            write_only: true,
         };
         self.facilities = all;
         let zero = self.attempt("mmap 0 0 1 rw anon_private\ntouch 0 0 0\n")?;
@@ -51,6 +52,7 @@ impl Kernel {
             huge_pages: advised(self, "HUGEPAGE")? && !self.options.huge_pages,
             soft_dirty: first.is_some_and(|flags| flags.contains(VmFlags::VM_SOFTDIRTY)),
             frames: entry.frame() != 0,
+            write_only: works(self.attempt("mmap 0 0 1 w anon_private\ntouch 0 0 0\n")?),
             // Moved to the end of the arena, because it cannot grow in place.
             placement: works(self.attempt(
                 "mmap 0 0 1 rw anon_private\nmmap 0 1 1 r anon_private\nmremap 0 0 1 2 MAYMOVE\n",

@@ -1,12 +1,15 @@
-//! Boots a kernel in qemu for one command of `vmadiff`.
+//! Boots a kernel for one command of `vmadiff`, in qemu or as User Mode Linux.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use duct::cmd;
 
-use super::{Version, initramfs_file};
+use super::{Log, Version, initramfs_file};
+use crate::shell;
+use crate::uml::{self, Next, Uml};
 
 /// An emulator with a known kind of acceleration.
 pub(crate) struct Emulator {
@@ -23,6 +26,58 @@ pub(crate) fn kernel_file(cache: &Path, version: &Version) -> PathBuf {
 /// Returns the path of a version's log.
 pub(crate) fn log_file(cache: &Path, version: &Version) -> PathBuf {
     cache.join(version.to_string()).join("log")
+}
+
+/// Boots Debian's User Mode Linux once on each core, each for a part of the random programs, and
+/// returns the log of all; the console of the first kernel that did not finish otherwise.
+pub(crate) fn on_uml(
+    cache: &Path,
+    version: &Version,
+    programs: u32,
+    seconds: u64,
+    command: &[String],
+) -> Result<Result<Log, String>> {
+    let kernel = Uml {
+        program: kernel_file(cache, version),
+        initramfs: initramfs_file(cache),
+        scratch: cache.to_owned(),
+        options: Vec::new(),
+    };
+    uml::make_executable(&kernel.program)?;
+    let cores = uml::cores()?;
+    let parts: Vec<_> = cores.iter().copied().zip(shares(programs, cores.len())).collect();
+    let run = |&(core, (first, count)): &(usize, (u32, u32))| -> Result<String> {
+        let part = ["--first", &first.to_string(), "--random", &count.to_string()];
+        let command = [command, &part.map(str::to_owned)].concat();
+        let limit = Duration::from_secs(seconds);
+        let (began, mut text) = (Instant::now(), String::new());
+        kernel.run(core, &command, limit, |line| {
+            text += line;
+            text += "\n";
+            if began.elapsed() > limit { Next::Stop } else { Next::Read }
+        })?;
+        Ok(text)
+    };
+    let texts = shell::side_by_side(parts.len(), &parts, run);
+    let texts = texts.into_iter().collect::<Result<Vec<_>>>()?;
+    let log = log_file(cache, version);
+    fs::write(&log, texts.concat()).with_context(|| log.display().to_string())?;
+    let mut logs = Vec::new();
+    for text in texts {
+        match Log::parse(&text) {
+            Some(log) => logs.push(log),
+            None => return Ok(Err(text)),
+        }
+    }
+    Ok(Log::join(logs).ok_or_else(String::new))
+}
+
+/// Returns the parts of `programs` programs, each as its first number and its count. No part is
+/// empty.
+fn shares(programs: u32, parts: usize) -> Vec<(u32, u32)> {
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX).min(programs);
+    let first = |part: u32| (u64::from(programs) * u64::from(part) / u64::from(parts)) as u32;
+    (0..parts).map(|part| (first(part), first(part + 1) - first(part))).collect()
 }
 
 impl Emulator {
@@ -88,6 +143,15 @@ impl Emulator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_programs_are_shared_out_without_gaps() {
+        assert_eq!(shares(5, 2), [(0, 2), (2, 3)]);
+        assert_eq!(shares(1, 4), [(0, 1)]);
+        let all = shares(1000, 7);
+        assert_eq!(all.iter().map(|(_, count)| count).sum::<u32>(), 1000);
+        assert!(all.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0));
+    }
 
     #[test]
     fn the_command_is_what_init_is_given() -> Result<(), String> {

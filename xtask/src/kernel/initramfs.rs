@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 
 const FOLDER: u32 = 0o40755;
 const PROGRAM: u32 = 0o100_755;
+const FILE: u32 = 0o100_644;
 
 /// Returns an archive with a program as /init and `vmadiff` beside it.
 pub(crate) fn archive(init: &[u8], vmadiff: &[u8]) -> Result<Vec<u8>> {
@@ -19,6 +20,26 @@ pub(crate) fn archive(init: &[u8], vmadiff: &[u8]) -> Result<Vec<u8>> {
     for ((name, mode, content), inode) in entries.into_iter().zip(1..) {
         entry(&mut archive, inode, name, mode, content)?;
     }
+    Ok(archive)
+}
+
+/// Returns an archive with more files and their folders. The kernel unpacks several archives, one
+/// after the other, from one file.
+pub(crate) fn files(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+    let (mut archive, mut inode, mut folders) = (Vec::new(), 1000, Vec::new());
+    for (name, content) in files {
+        for (at, _) in name.match_indices('/') {
+            let folder = &name[..at];
+            if !folders.contains(&folder) {
+                folders.push(folder);
+                entry(&mut archive, inode, folder, FOLDER, &[])?;
+                inode += 1;
+            }
+        }
+        entry(&mut archive, inode, name, FILE, content)?;
+        inode += 1;
+    }
+    entry(&mut archive, inode, "TRAILER!!!", 0, &[])?;
     Ok(archive)
 }
 
@@ -78,6 +99,10 @@ mod tests {
         let read = |name| std::fs::read(scratch.path().join(name));
         assert_eq!(read("init")?, b"first");
         assert_eq!(read("vmadiff")?, b"second one");
+        let more = files(&[("a/b/c.txt".into(), b"third".to_vec()), ("a/d".into(), Vec::new())])?;
+        cmd!("cpio", "--quiet", "-id").dir(scratch.path()).stdin_bytes(more).run()?;
+        assert_eq!(read("a/b/c.txt")?, b"third");
+        assert_eq!(read("a/d")?, b"");
         assert!(scratch.path().join("proc").is_dir() && scratch.path().join("sys").is_dir());
         Ok(())
     }

@@ -8,7 +8,7 @@ pub(crate) struct Log {
     /// The signature of the first difference.
     pub(crate) first: Option<String>,
     /// The seconds from the start of the kernel to power down.
-    pub(crate) seconds: Option<String>,
+    pub(crate) seconds: Option<u64>,
     /// The output of `vmadiff`.
     pub(crate) output: String,
     /// The counts of the summary, in the order of the summary.
@@ -39,8 +39,27 @@ impl Log {
             })
             .collect();
         let first = text.lines().find_map(signature).map(str::to_owned);
-        let seconds = text.lines().find_map(power_down).map(str::to_owned);
+        let seconds = text.lines().find_map(power_down);
         Some(Log { differs, first, seconds, output, counts })
+    }
+
+    /// Returns the log of several kernels that ran parts of the same programs; `None` without a log.
+    pub(crate) fn join(logs: Vec<Log>) -> Option<Log> {
+        let mut logs = logs.into_iter();
+        let first = logs.next()?;
+        Some(logs.fold(first, |mut all, log| {
+            all.differs |= log.differs;
+            all.first = all.first.or(log.first);
+            all.seconds = all.seconds.max(log.seconds);
+            all.output += &log.output;
+            for (name, count) in log.counts {
+                match all.counts.iter_mut().find(|(other, _)| *other == name) {
+                    Some((_, sum)) => *sum = sum.saturating_add(count),
+                    None => all.counts.push((name, count)),
+                }
+            }
+            all
+        }))
     }
 
     /// Returns a count of the summary; 0 if the summary does not have it.
@@ -79,11 +98,11 @@ fn signature(line: &str) -> Option<&str> {
 }
 
 /// Returns the seconds of the kernel's last message, “[   12.345678] reboot: Power down”.
-fn power_down(line: &str) -> Option<&str> {
+fn power_down(line: &str) -> Option<u64> {
     let (before, _) = line.split_once("reboot: Power down")?;
     let (_, time) = before.rsplit_once('[')?;
     let (seconds, _) = time.trim_start().split_once('.')?;
-    (!seconds.is_empty() && seconds.chars().all(|c| c.is_ascii_digit())).then_some(seconds)
+    seconds.parse().ok()
 }
 
 #[cfg(test)]
@@ -110,7 +129,7 @@ vmadiff-init: status 1
         let log = Log::parse(LOG).expect("it finished");
         assert!(log.differs);
         assert_eq!(log.first.as_deref(), Some("merge/copy_vma/merged"));
-        assert_eq!(log.seconds.as_deref(), Some("7"));
+        assert_eq!(log.seconds, Some(7));
         assert_eq!((log.value("programs"), log.value("operations")), (200, 3812));
         assert_eq!(log.value("program"), 0);
         assert_eq!(log.explained(), 7);
@@ -125,6 +144,19 @@ vmadiff-init: status 1
         for end in ["", "vmadiff-init: status 2\n", "vmadiff-init: ended: signal: 9\n", "panic\n"] {
             assert_eq!(Log::parse(&LOG.replace("vmadiff-init: status 1\n", end)), None, "{end}");
         }
+    }
+
+    #[test]
+    fn logs_of_the_parts_of_a_run_are_added_up() {
+        let clean =
+            Log::parse("programs=5 operations=10 agree=10 rule-new=1\nvmadiff-init: status 0\n");
+        let parts = [clean, Log::parse(LOG)].into_iter().flatten().collect();
+        let log = Log::join(parts).expect("two logs");
+        assert!(log.differs);
+        assert_eq!(log.first.as_deref(), Some("merge/copy_vma/merged"));
+        assert_eq!((log.value("programs"), log.value("operations")), (205, 3822));
+        assert_eq!((log.explained(), log.seconds), (8, Some(7)));
+        assert_eq!(Log::join(Vec::new()), None);
     }
 
     #[test]

@@ -19,7 +19,10 @@ const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const SUITES: [&str; 2] = ["bullseye", "bookworm"];
 const SECURITY_SUITE: &str = "bookworm-security";
 
-/// A kernel version such as 5.10.
+/// The name of Debian's prebuilt User Mode Linux.
+const UML: &str = "uml";
+
+/// A kernel version such as 5.10, or `uml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version(String);
 
@@ -27,11 +30,21 @@ impl FromStr for Version {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Version, String> {
+        if text == UML {
+            return Ok(Version(text.to_owned()));
+        }
         let number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
         match text.split_once('.') {
             Some((major, minor)) if number(major) && number(minor) => Ok(Version(text.to_owned())),
-            _ => Err("expected such as 5.10".to_owned()),
+            _ => Err("expected such as 5.10, or uml".to_owned()),
         }
+    }
+}
+
+impl Version {
+    /// Returns whether this is User Mode Linux, of the version that Debian has.
+    pub(crate) fn is_uml(&self) -> bool {
+        self.0 == UML
     }
 }
 
@@ -64,24 +77,38 @@ impl Packages {
             let package = fs::read_to_string(&name).with_context(|| name.display().to_string())?;
             return Ok(package.trim().to_owned());
         }
-        self.update()?;
-        let names = self.apt("apt-cache", &["pkgnames", &format!("linux-image-{version}.")]);
-        let names = names.read().context("apt-cache pkgnames")?;
-        let package = newest(names.lines(), version)
-            .with_context(|| format!("no package linux-image-{version}.*-cloud-amd64"))?;
-
         let work = Scratch::within(&self.cache)?;
-        run(self.apt("apt-get", &["-qq", "download", package]).dir(work.path()))?;
-        let archive = only(work.path(), ".deb")?;
-        let content = work.path().join("x");
-        run(cmd!("dpkg-deb", "-x", archive, &content))?;
+        let (package, image) = if version.is_uml() {
+            let full = self.unpack("user-mode-linux", work.path())?;
+            (full, only(&work.path().join("x/usr/bin"), "linux.uml")?)
+        } else {
+            self.update()?;
+            let names = self.apt("apt-cache", &["pkgnames", &format!("linux-image-{version}.")]);
+            let names = names.read().context("apt-cache pkgnames")?;
+            let package = newest(names.lines(), version)
+                .with_context(|| format!("no package linux-image-{version}.*-cloud-amd64"))?;
+            self.unpack(package, work.path())?;
+            (package.to_owned(), only(&work.path().join("x/boot"), "vmlinuz-")?)
+        };
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         fs::write(&name, format!("{package}\n")).with_context(|| name.display().to_string())?;
-        let part = work.path().join("vmlinuz");
-        fs::copy(only(&content.join("boot"), "vmlinuz-")?, &part)
+        let part = work.path().join("image");
+        fs::copy(image, &part)
             .and_then(|_| fs::rename(&part, &kernel))
             .with_context(|| kernel.display().to_string())?;
-        Ok(package.to_owned())
+        Ok(package)
+    }
+
+    /// Downloads a package and unpacks it into the folder `x` of `work`. Returns the name of the
+    /// package with its version.
+    pub(crate) fn unpack(&self, package: &str, work: &Path) -> Result<String> {
+        self.update()?;
+        run(self.apt("apt-get", &["-qq", "download", package]).dir(work))?;
+        let archive = only(work, ".deb")?;
+        let name = archive.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        run(cmd!("dpkg-deb", "-x", &archive, work.join("x")))?;
+        fs::remove_file(&archive).with_context(|| archive.display().to_string())?;
+        Ok(name)
     }
 
     /// Fetches the package lists, once only.
@@ -190,10 +217,11 @@ mod tests {
     #[test]
     fn a_version_is_two_numbers() {
         assert_eq!(version("5.10").to_string(), "5.10");
-        for wrong in ["", "5", "5.", ".10", "5.10.3", "v5.10", "5.x", "5 .1"] {
+        assert!(version("uml").is_uml() && !version("6.1").is_uml());
+        for wrong in ["", "um", "5", "5.", ".10", "5.10.3", "v5.10", "5.x", "5 .1"] {
             assert_eq!(
                 wrong.parse::<Version>(),
-                Err("expected such as 5.10".to_owned()),
+                Err("expected such as 5.10, or uml".to_owned()),
                 "{wrong}"
             );
         }

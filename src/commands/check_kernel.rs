@@ -1,0 +1,429 @@
+//! `vmadiff check-kernel`: checks the running kernel section by section, for `ci/tree`.
+//!
+//! The output is a protocol of lines for a reader that may have to start a kernel again:
+//!
+//! ```text
+//! @run SECTION NUMBER NAME | OPERATION; OPERATION    before a program runs
+//! @found SIGNATURE SECTION NUMBER                    a finding; its report follows, up to @end
+//! @done SECTION COUNT=N …                            the end of a section
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use vmadiff::divergence::Divergence;
+use vmadiff::fresh;
+use vmadiff::kernel::{Beside, End, Profile, Release, Run, Tolerance};
+use vmadiff::text::Look;
+use vmadiff_kernel::{Kernel, Options};
+use vmadiff_machine::{Machine as _, Op, Program};
+
+use super::files;
+use crate::status::Status;
+
+/// Check the running kernel section by section: its rules, the corpus, the reverse map, random
+/// programs
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Folders and files with the programs of the corpus
+    corpus: Vec<PathBuf>,
+    /// Expect the rules of this release of Linux, instead of those that the kernel shows
+    #[arg(long, value_name = "RELEASE")]
+    expect: Option<Release>,
+    /// Run the corpus again, and repeat each operation while its first, second, … allocation fails
+    #[arg(long)]
+    fail: bool,
+    /// Run the corpus again with the reverse map walked after each operation
+    #[arg(long)]
+    walk: bool,
+    /// Ask kmemleak at the end for memory that nothing points to
+    #[arg(long)]
+    leaks: bool,
+    /// The number of random programs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    random: u64,
+    /// The time after which no further program begins
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u64,
+    /// The seed of the random programs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// The number of operations of each random program
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    operations: u8,
+    /// Run part K of N parts of the programs, counted from 0
+    #[arg(long, value_name = "K/N", default_value = "0/1", value_parser = part)]
+    part: (u64, u64),
+    /// Continue with this program of this section: the kernel died before
+    #[arg(long, value_name = "SECTION:NUMBER", value_parser = place)]
+    resume: Option<(Section, u64)>,
+    /// The time limit of an operation, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    timeout: u64,
+}
+
+/// A section of the check. The order is that of the run: the cheap and telling sections come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Section {
+    Probe,
+    Corpus,
+    Fail,
+    Walk,
+    Random,
+}
+
+impl Section {
+    const ALL: [Section; 5] =
+        [Section::Probe, Section::Corpus, Section::Fail, Section::Walk, Section::Random];
+
+    fn name(self) -> &'static str {
+        match self {
+            Section::Probe => "probe",
+            Section::Corpus => "corpus",
+            Section::Fail => "fail",
+            Section::Walk => "walk",
+            Section::Random => "random",
+        }
+    }
+}
+
+fn part(text: &str) -> Result<(u64, u64), String> {
+    let parsed = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    parsed.filter(|(k, n)| k < n).ok_or_else(|| "expected K/N with K below N".to_owned())
+}
+
+fn place(text: &str) -> Result<(Section, u64), String> {
+    let parsed = text.split_once(':').and_then(|(name, number)| {
+        let section = Section::ALL.into_iter().find(|section| section.name() == name)?;
+        Some((section, number.parse().ok()?))
+    });
+    parsed.ok_or_else(|| "expected such as corpus:31".to_owned())
+}
+
+/// The most runs of a program, and the most time, while it is minimized.
+const MINIMIZE_RUNS: usize = 400;
+const MINIMIZE_TIME: Duration = Duration::from_secs(10);
+/// The most signatures of which a program is minimized and shown. A kernel with more is broken in
+/// a way that the first ones show.
+const MAX_SHOWN: usize = 40;
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
+    let corpus = files::programs(&args.corpus)?.programs;
+    let options = Options {
+        timeout: Duration::from_millis(args.timeout),
+        whole_machine: true,
+        log: true,
+        ..Options::default()
+    };
+    let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;
+    let mut check =
+        Check { args, beside: Beside::new(kernel), began: Instant::now(), found: BTreeMap::new() };
+    if args.leaks {
+        // What was allocated before is not reported.
+        fs::write(KMEMLEAK, "clear").context(KMEMLEAK)?;
+    }
+    check.probe()?;
+    let (k, n) = args.part;
+    let own = |number: &u64| number % n == k;
+    let of_corpus = |section| {
+        let numbers = (check.first(section)..corpus.len() as u64).filter(own);
+        let programs = numbers.map(|number| {
+            let (path, program) = &corpus[number as usize];
+            (number, path.display().to_string(), program.clone())
+        });
+        programs.collect::<Vec<_>>()
+    };
+    let [plain, failing, walked] = [Section::Corpus, Section::Fail, Section::Walk].map(of_corpus);
+    check.section(Section::Corpus, plain)?;
+    if args.fail {
+        check.beside.inject(true)?;
+        check.section(Section::Fail, failing)?;
+        check.beside.inject(false)?;
+    }
+    if args.walk {
+        check.beside.walk(true)?;
+        check.section(Section::Walk, walked)?;
+    }
+    let facilities = *check.beside.kernel().facilities();
+    let random = (check.first(Section::Random)..args.random).filter(own).map(|number| {
+        let wanted = |op: &Op| facilities.lacks(op).is_none();
+        let program = fresh::program(args.seed, number, args.operations.into(), wanted);
+        (number, "random".to_owned(), program)
+    });
+    check.section(Section::Random, random)?;
+    if args.leaks {
+        check.leaks()?;
+    }
+    Ok(Status::found(!check.found.is_empty()))
+}
+
+/// The file of kmemleak.
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+/// The age from which kmemleak reports memory (`MSECS_MIN_AGE`), with some room.
+const LEAK_AGE: Duration = Duration::from_secs(6);
+
+struct Check<'a> {
+    args: &'a Args,
+    beside: Beside,
+    began: Instant,
+    /// The findings by signature, with their counts.
+    found: BTreeMap<String, u64>,
+}
+
+impl Check<'_> {
+    /// Returns the number of the first program of a section that is to be run.
+    fn first(&self, section: Section) -> u64 {
+        match self.args.resume {
+            Some((resumed, _)) if section < resumed => u64::MAX,
+            Some((resumed, number)) if section == resumed => number,
+            _ => 0,
+        }
+    }
+
+    /// Finds the rules that hold, and reports those that should hold and do not, or the other way.
+    fn probe(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let found = self.beside.probe();
+        let mut profile = self.beside.profile();
+        // Each part of the programs needs the probe, but one report is enough.
+        let shown = self.first(Section::Probe) == 0 && self.args.part.0 == 0;
+        if let Some(version) = self.args.expect {
+            let expected = Profile::of_release(version, profile);
+            for (rule, holds) in &found {
+                if let (Some(should), true) = (expected.otherwise(*rule, holds), shown) {
+                    let name = rule.name();
+                    let signature = format!("rule/{name}/{}", should.replace(' ', "-"));
+                    let text = format!(
+                        "{name} {should} on {version} ({holds}): {}\n\n{}",
+                        rule.about().text,
+                        rule.about().probe
+                    );
+                    self.show(&signature, Section::Probe, 0, &text)?;
+                }
+            }
+            profile = expected;
+        }
+        self.beside.expect(profile);
+        if shown {
+            let facilities = self.beside.kernel().facilities().to_string();
+            let rules = profile.hold.to_string().replace(", ", ",");
+            writeln!(
+                io::stdout(),
+                "@kernel {}; {facilities}; rules {rules}",
+                self.beside.kernel().name()
+            )?;
+            writeln!(
+                io::stdout(),
+                "@done probe rules={} ms={}",
+                found.len(),
+                began.elapsed().as_millis()
+            )?;
+        }
+        Ok(())
+    }
+
+    fn section(
+        &mut self,
+        section: Section,
+        programs: impl IntoIterator<Item = (u64, String, Program)>,
+    ) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let (mut count, mut operations, mut agree, mut found) = (0, 0, 0, 0);
+        let mut tolerated: BTreeMap<Tolerance, u64> = BTreeMap::new();
+        self.beside.forget_applied();
+        let limit = Duration::from_secs(self.args.seconds);
+        for (number, name, program) in programs {
+            if self.began.elapsed() >= limit {
+                break;
+            }
+            let on_a_line = program.to_string().trim_end().replace('\n', "; ");
+            writeln!(io::stdout(), "@run {} {number} {name} | {on_a_line}", section.name())?;
+            if section == Section::Random && self.args.walk {
+                // The walk takes as long as the rest.
+                self.beside.walk(number / self.args.part.1 % 2 == 1)?;
+            }
+            let run = self.beside.run(&program);
+            count += 1;
+            agree += run.agree;
+            if let End::Tolerated(tolerance, _) = run.end {
+                *tolerated.entry(tolerance).or_default() += 1;
+            }
+            let is_found = self.judge(section, number, &program, &run)?;
+            found += u64::from(is_found);
+            operations += run.agree + usize::from(is_found);
+        }
+        let applied = self.beside.applied().iter();
+        let mut rules: String =
+            applied.map(|(rule, count)| format!(" rule-{}={count}", rule.name())).collect();
+        for (tolerance, count) in tolerated {
+            rules += &format!(" rule-{tolerance}={count}");
+        }
+        if let Some(injection) = self.beside.kernel().injection() {
+            rules += &format!(" refused={} tolerated={}", injection.refused, injection.tolerated);
+        }
+        writeln!(
+            io::stdout(),
+            "@done {} programs={count} operations={operations} agree={agree} found={found} ms={}{rules}",
+            section.name(),
+            began.elapsed().as_millis()
+        )?;
+        Ok(())
+    }
+
+    /// Asks kmemleak for memory that was allocated for a program and that nothing points to.
+    fn leaks(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        self.beside.finish();
+        std::thread::sleep(LEAK_AGE);
+        // A block has to be found by two scans that see the same content.
+        for _ in 0..2 {
+            fs::write(KMEMLEAK, "scan").context(KMEMLEAK)?;
+        }
+        let text = fs::read_to_string(KMEMLEAK).context(KMEMLEAK)?;
+        let mut blocks = 0;
+        for block in text.split("unreferenced object ").skip(1) {
+            blocks += 1;
+            let signature = format!("leak/kmemleak/{}", allocated_by(block));
+            if !self.found.contains_key(&signature) {
+                self.show(&signature, Section::Random, 0, &format!("unreferenced object {block}"))?;
+            }
+        }
+        let ms = began.elapsed().as_millis();
+        writeln!(io::stdout(), "@done leaks found={blocks} ms={ms}")?;
+        Ok(())
+    }
+
+    /// Shows the finding of a run, if it has one; returns whether it has.
+    fn judge(
+        &mut self,
+        section: Section,
+        number: u64,
+        program: &Program,
+        run: &Run,
+    ) -> anyhow::Result<bool> {
+        let op = program.ops.get(run.agree).map_or("end", |op| op.opcode().name());
+        let signature = match &run.end {
+            End::Differs(divergence) | End::Reported(divergence, _) => {
+                divergence.signature.to_string()
+            }
+            End::TimedOut => format!("timed-out/{op}"),
+            End::Failed(_) => format!("failed/{op}"),
+            End::Whole | End::Blocked | End::Lacks(_) | End::Undecided(..) | End::Tolerated(..) => {
+                return Ok(false);
+            }
+        };
+        if self.found.contains_key(&signature) || self.found.len() >= MAX_SHOWN {
+            *self.found.entry(signature.clone()).or_default() += 1;
+            writeln!(io::stdout(), "@again {signature}")?;
+            return Ok(true);
+        }
+        // A kernel that cannot be driven is run once only. The report of the first run is kept: a
+        // warning that the kernel gives once does not come again.
+        let (program, report) = match &run.end {
+            End::Differs(first) | End::Reported(first, _) => {
+                self.minimize(program, first, self.report_of(run))
+            }
+            End::Failed(error) => (program.clone(), Some(format!("{error}\n\n{program}"))),
+            _ => (program.clone(), None),
+        };
+        let text = match report {
+            Some(report) => format!("{program}\n{report}"),
+            None => self.beside.report(&program, Look::default()).1,
+        };
+        self.show(&signature, section, number, &text)?;
+        Ok(true)
+    }
+
+    /// Returns the kernel's report of a run.
+    fn report_of(&self, run: &Run) -> Option<String> {
+        match &run.end {
+            End::Reported(_, text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// Shrinks a program and keeps its signature. Returns it with the kernel's last report.
+    fn minimize(
+        &mut self,
+        program: &Program,
+        first: &Divergence,
+        mut report: Option<String>,
+    ) -> (Program, Option<String>) {
+        let (began, mut runs) = (Instant::now(), 0);
+        let small = vmadiff::minimize::minimize(program, |program| {
+            runs += 1;
+            if runs > MINIMIZE_RUNS || began.elapsed() > MINIMIZE_TIME {
+                return None;
+            }
+            // A warning that is given once can be given again after this.
+            let _ = fs::write("/sys/kernel/debug/clear_warn_once", "1");
+            match self.beside.run(program).end {
+                End::Differs(divergence) if divergence.signature == first.signature => {
+                    Some(divergence)
+                }
+                End::Reported(divergence, text) if divergence.signature == first.signature => {
+                    report = Some(text);
+                    Some(divergence)
+                }
+                _ => None,
+            }
+        });
+        (small.map_or_else(|| program.clone(), |(program, _)| program), report)
+    }
+
+    fn show(
+        &mut self,
+        signature: &str,
+        section: Section,
+        number: u64,
+        text: &str,
+    ) -> anyhow::Result<()> {
+        *self.found.entry(signature.to_owned()).or_default() += 1;
+        let mut out = io::stdout().lock();
+        writeln!(out, "@found {signature} {} {number}\n{}\n@end", section.name(), text.trim_end())?;
+        Ok(())
+    }
+}
+
+/// Returns the kernel function that allocated a block of kmemleak: the first one of its stack that is
+/// not an allocator.
+fn allocated_by(block: &str) -> &str {
+    let allocators = ["kmem", "kmalloc", "__km", "slab", "alloc", "___", "kasan"];
+    let functions = block.lines().filter_map(|line| {
+        let word = line.split_whitespace().find(|word| word.contains("+0x"))?;
+        word.split(['+', '.']).next()
+    });
+    let mut functions =
+        functions.filter(|name| !allocators.iter().any(|begin| name.starts_with(begin)));
+    functions.next().unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leak_is_named_by_the_function_that_asked_for_the_memory() {
+        let block = "0x61ab (size 144):\n  comm \"vmadiff\", pid 31\n  backtrace:\n    \
+                     [<600a>] kmem_cache_alloc+0x1/0x2\n    [<600b>] vm_area_dup.isra.0+0x1/0x2\n";
+        assert_eq!(allocated_by(block), "vm_area_dup");
+        assert_eq!(allocated_by("0x61ab (size 144):\n"), "unknown");
+    }
+
+    #[test]
+    fn parts_and_places_are_read_and_nothing_else() {
+        assert_eq!(part("1/2"), Ok((1, 2)));
+        assert_eq!(place("corpus:31"), Ok((Section::Corpus, 31)));
+        for wrong in ["", "2/2", "1", "a/b"] {
+            assert!(part(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "corpus", "corps:1", "corpus:x"] {
+            assert!(place(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! `ci/tree`: builds a kernel's source as an ordinary program and checks it.
+
+mod build;
+mod console;
+mod farm;
+mod patches;
+mod session;
+mod source;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use sha1::{Digest as _, Sha1};
+
+use self::build::Kind;
+use self::farm::Farm;
+use self::session::{Outcome, Plan};
+use self::source::{Source, hex};
+use crate::uml::{Uml, make_executable};
+use crate::{Status, kernel, project};
+
+/// Check a kernel's source, with or without a patch, as an ordinary program
+///
+/// The source is built for ARCH=um (User Mode Linux): the real code of the memory management, without
+/// an emulator and without root. One kernel runs on each core. First the rules of later kernels are
+/// probed, then the corpus runs, then, with --kasan, the corpus with the reverse map walked after
+/// each operation, then random programs. A difference from the reference, a report of the kernel
+/// about itself, and a kernel that dies or hangs are findings.
+///
+/// Sources, builds and kernels are kept in target/trees. The source is never written to.
+///
+/// Exit status: 0 nothing found, 1 a finding, 2 bad use or a failed build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A folder with a kernel's source; or linux-source-6.12 or linux-source-6.1, packages of Debian
+    #[arg(long, value_name = "SOURCE")]
+    source: String,
+    /// A patch of the source: a diff (*.patch, *.diff) or a semantic patch of Coccinelle (*.cocci);
+    /// may be given several times
+    #[arg(long, value_name = "FILE")]
+    patch: Vec<PathBuf>,
+    /// Build with KASAN, and walk the reverse map
+    #[arg(long, conflicts_with_all = ["lockdep", "kmemleak"])]
+    kasan: bool,
+    /// Run the corpus again, and repeat each operation while its first, second, … allocation fails
+    #[arg(long)]
+    fail: bool,
+    /// Build with lock debugging
+    #[arg(long, conflicts_with = "kmemleak")]
+    lockdep: bool,
+    /// Build with kmemleak, which is asked for leaks at the end
+    #[arg(long)]
+    kmemleak: bool,
+    /// Expect the rules of this release of Linux, such as 6.12 or 6.12.117 [default: the release of
+    /// the source's Makefile]
+    #[arg(long, value_name = "RELEASE", value_parser = release)]
+    expect: Option<String>,
+    /// The number of random programs [default: as many as the time allows]
+    #[arg(long, value_name = "N")]
+    programs: Option<u64>,
+    /// The time for everything after the build
+    #[arg(long, value_name = "N", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=9_999_999))]
+    seconds: u64,
+    /// The seed of the random programs: the same seed makes the same programs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// End at the first finding
+    #[arg(long)]
+    first: bool,
+}
+
+/// Returns the release that a text names.
+fn release(text: &str) -> Result<String, String> {
+    let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    let parts: Vec<&str> = text.split('.').collect();
+    let is_release = matches!(parts.len(), 2 | 3) && parts.iter().all(|part| is_number(part));
+    is_release
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected such as 6.12 or 6.12.117".to_owned())
+}
+
+/// The most kernels that are kept.
+const KEPT: usize = 40;
+
+/// Runs `ci/tree`.
+pub(crate) fn run(args: &Args) -> Result<Status> {
+    let patches =
+        args.patch.iter().map(|path| project::absolute(path)).collect::<Result<Vec<_>>>()?;
+    let source = match Path::new(&args.source).is_dir() {
+        true => project::absolute(Path::new(&args.source))?.display().to_string(),
+        false => args.source.clone(),
+    };
+    let root = project::enter()?;
+    let cache = project::target_folder(&root).join("trees");
+    fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    let cache = cache.canonicalize().with_context(|| cache.display().to_string())?;
+    let source = Source::find(&source, &cache)?;
+    let kind = match args {
+        Args { kasan: true, .. } => Kind::Kasan,
+        Args { lockdep: true, .. } => Kind::Lockdep,
+        Args { kmemleak: true, .. } => Kind::Kmemleak,
+        _ => Kind::Plain,
+    };
+    // An -rc has the rules of the release that it becomes.
+    let of_source = source.release.split('-').next().unwrap_or_default();
+    let expected = args.expect.clone().unwrap_or_else(|| of_source.to_owned());
+    let began = Instant::now();
+    let (program, is_new) = kernel_of(&source, &patches, kind, &cache)?;
+    let built = began.elapsed().as_secs();
+
+    let kernels = project::target_folder(&root).join("kernels");
+    fs::create_dir_all(&kernels).with_context(|| kernels.display().to_string())?;
+    kernel::build_initramfs(&root, &kernels)?;
+    let initramfs = session::initramfs(&root, &kernel::initramfs_file(&kernels), &cache)?;
+
+    let mut options = vec!["--expect".to_owned(), expected];
+    let programs = args.programs.unwrap_or(u64::from(u32::MAX));
+    for (name, value) in [("--random", programs), ("--seed", args.seed)] {
+        options.extend([name.to_owned(), value.to_string()]);
+    }
+    if args.fail {
+        options.push("--fail".to_owned());
+    }
+    let mut kernel_options = Vec::new();
+    match kind {
+        // Without the option KASAN reports once only.
+        Kind::Kasan => {
+            options.push("--walk".to_owned());
+            kernel_options.push("kasan_multi_shot".to_owned());
+        }
+        Kind::Kmemleak => options.push("--leaks".to_owned()),
+        Kind::Plain | Kind::Lockdep => {}
+    }
+    let plan = Plan {
+        kernel: Uml { program, initramfs, scratch: cache, options: kernel_options },
+        options,
+        seconds: args.seconds,
+        first: args.first,
+    };
+    let began = Instant::now();
+    let outcome = plan.run()?;
+    let patches: Vec<_> = args.patch.iter().map(|path| path.display().to_string()).collect();
+    let title = format!(
+        "{} {}{}, {}: {}, checked in {} s",
+        source.name,
+        source.release,
+        if patches.is_empty() { String::new() } else { format!(" with {}", patches.join(" ")) },
+        kind.name(),
+        if is_new { format!("built in {built} s") } else { "built before".to_owned() },
+        began.elapsed().as_secs()
+    );
+    print!("{}", report(&title, &outcome));
+    Ok(if outcome.findings.is_empty() { Status::Clean } else { Status::Found })
+}
+
+/// Returns the kernel of a source with patches, and whether it was built now.
+fn kernel_of(
+    source: &Source,
+    patches: &[PathBuf],
+    kind: Kind,
+    cache: &Path,
+) -> Result<(PathBuf, bool)> {
+    let patched = patches::apply(&source.folder, patches)?;
+    let mut hash = Sha1::new();
+    hash.update(build::state(&source.folder)?);
+    hash.update(kind.fragment());
+    for (file, content) in &patched {
+        hash.update(file.as_os_str().as_encoded_bytes());
+        hash.update(content.as_deref().unwrap_or_default());
+    }
+    let kernels = cache.join("kernels");
+    fs::create_dir_all(&kernels).with_context(|| kernels.display().to_string())?;
+    let kept = kernels.join(hex(&hash.finalize()));
+    if kept.exists() {
+        // The time is that of the last use, by which old kernels are removed.
+        let _ = File::open(&kept).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        return Ok((kept, false));
+    }
+    let folder = cache.join(&source.name);
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    // Another run may build the same source.
+    let lock = folder.join("lock");
+    let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
+    lock.lock().context("no lock")?;
+    let farm = Farm::of(&source.folder, &folder)?;
+    farm.apply(&patched)?;
+    let linux = build::build(farm.tree(), &folder.join(format!("build-{}", kind.name())), kind)?;
+    let part = kept.with_extension("part");
+    fs::copy(&linux, &part)
+        .and_then(|_| fs::rename(&part, &kept))
+        .with_context(|| kept.display().to_string())?;
+    make_executable(&kept)?;
+    prune(&kernels)?;
+    Ok((kept, true))
+}
+
+/// Removes the kernels that were not used for the longest time.
+fn prune(kernels: &Path) -> Result<()> {
+    let mut files = project::entries(kernels)?;
+    files.sort_by_key(|file| file.metadata().and_then(|data| data.modified()).ok());
+    for file in files.iter().rev().skip(KEPT) {
+        fs::remove_file(file).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Returns the report of a session.
+fn report(title: &str, outcome: &Outcome) -> String {
+    let mut text = format!("{title}\n{}\n\n", outcome.kernel);
+    text += &format!(
+        "{:<8} {:>8} {:>10} {:>10} {:>9} {:>7} {:>7}\n",
+        "section", "programs", "operations", "agree", "explained", "found", "seconds"
+    );
+    for (section, counts) in &outcome.sections {
+        let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+        let rules = counts.iter().filter(|(name, _)| name.starts_with("rule-"));
+        let explained: u64 = rules.map(|(_, count)| count).sum();
+        text += &format!(
+            "{section:<8} {:>8} {:>10} {:>10} {explained:>9} {:>7} {:>7.1}\n",
+            count("programs"),
+            count("operations"),
+            count("agree"),
+            count("found"),
+            count("ms") as f64 / 1000.0
+        );
+    }
+    for (section, counts) in &outcome.sections {
+        if let (Some(refused), Some(tolerated)) = (counts.get("refused"), counts.get("tolerated")) {
+            text += &format!(
+                "{section}: {refused} failed allocations were answered with an error, {tolerated} \
+                 were tolerated\n"
+            );
+            for (rule, count) in counts.iter().filter(|(name, _)| name.starts_with("rule-fail-")) {
+                text += &format!("  {:<14} {count} programs\n", &rule["rule-".len()..]);
+            }
+        }
+    }
+    if outcome.deaths > 0 {
+        text += &format!("the kernel died {} times and was started again\n", outcome.deaths);
+    }
+    for finding in &outcome.findings {
+        text += &format!(
+            "\n{} ({}, after {:.1} s, {} times)\n\n{}\n",
+            finding.signature,
+            finding.section,
+            finding.after.as_secs_f64(),
+            finding.count,
+            finding.text.trim_end()
+        );
+    }
+    if outcome.findings.is_empty() {
+        text += "nothing found\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tree::session::Finding;
+
+    #[test]
+    fn the_report_has_a_row_a_section_and_the_findings() {
+        let counts = [("programs", 567), ("operations", 5953), ("agree", 5950), ("ms", 13_040)];
+        let mut outcome = Outcome {
+            sections: vec![(
+                "corpus".into(),
+                counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            )],
+            kernel: "linux 6.12.117; has ksm".into(),
+            ..Outcome::default()
+        };
+        let text = report("a title", &outcome);
+        assert!(text.ends_with("nothing found\n"), "{text}");
+        assert!(text.contains("corpus        567       5953       5950"), "{text}");
+        outcome.deaths = 2;
+        outcome.findings.push(Finding {
+            signature: "dies/BUG/copy_vma".into(),
+            section: "corpus".into(),
+            text: "fork 0\n".into(),
+            after: Duration::from_millis(2510),
+            count: 2,
+        });
+        let text = report("a title", &outcome);
+        assert!(
+            text.contains("dies/BUG/copy_vma (corpus, after 2.5 s, 2 times)\n\nfork 0\n"),
+            "{text}"
+        );
+        assert!(text.contains("died 2 times"), "{text}");
+    }
+}
