@@ -237,6 +237,9 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         }
         Rule::MmapCutsFirst => vec![(true, Flags(0, 0, account)), (false, Cut(0, 1))],
         Rule::MergeUnfaulted => vec![(true, Offset(0, 0, 1)), (false, Joined(1, 1))],
+        Rule::MergeClosePrev | Rule::MergeCloseNext => {
+            vec![(true, Flags(0, 2, VmFlags::VM_WRITE)), (false, Joined(0, 1))]
+        }
         Rule::MremapSeveral => {
             vec![(true, Flags(0, 12, VmFlags::VM_WRITE)), (false, Answers(Ok(10)))]
         }

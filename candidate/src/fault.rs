@@ -66,7 +66,7 @@ impl Kernel {
         let ops = read!(self, F, vma.vm_ops);
         match (self.pte(mm, addr)?, ops) {
             (Pte::NoneOrFile, VmOps::Anonymous) => self.do_anonymous_page(mm, vma, addr, write),
-            (Pte::NoneOrFile, VmOps::Shmem) => self.do_fault(mm, vma, addr, write),
+            (Pte::NoneOrFile, VmOps::Shmem | VmOps::Shm) => self.do_fault(mm, vma, addr, write),
             // The device maps all its pages at once.
             (Pte::NoneOrFile, VmOps::Device) => Ok(VmFault::Done),
             (Pte::Zero | Pte::Anon(_), _) if !write => Ok(VmFault::Done),

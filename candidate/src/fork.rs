@@ -63,7 +63,7 @@ impl Kernel {
                 self.anon_vma_fork(tmp, mpnt)?;
             }
             *edit!(self, F, tmp.vm_flags) -= VmFlags::LOCK;
-            if let Some(mapping) = read!(self, F, tmp.vm_file).map(Lock::IMmap) {
+            if let Some(mapping) = read!(self, F, tmp.vm_file).map(Lock::i_mmap) {
                 self.lock(mapping, F);
                 self.unlock(mapping, F);
             }

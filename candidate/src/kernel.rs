@@ -10,6 +10,7 @@ use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 use crate::locks::Locks;
 use crate::objects::{AnonPage, AnonVma, Chains, Mm, Ptes, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
+use crate::shm::ShmidKernel;
 use crate::shmem::Files;
 use crate::stop::Stop;
 
@@ -35,6 +36,10 @@ pub(crate) struct Kernel {
     pub(crate) processes: [Option<MmKey>; MAX_PROCESSES],
     /// The pages that mappings have charged to committed memory (`vm_committed_as`).
     pub(crate) committed: i64,
+    /// The segment of SysV shared memory; `None` after it was destroyed.
+    pub(crate) shm: Option<ShmidKernel>,
+    /// The open files of the segment that `shmat()` has made.
+    pub(crate) shm_files: u8,
     userfaultfd_opened: u32,
     anon_vma_ids: u32,
     anon_vma_ids_free: Vec<u32>,
@@ -72,6 +77,8 @@ impl Kernel {
             files: Files::default(),
             processes: [None; MAX_PROCESSES],
             committed: 0,
+            shm: None,
+            shm_files: 0,
             userfaultfd_opened: 0,
             anon_vma_ids: 0,
             anon_vma_ids_free: Vec::new(),
@@ -99,6 +106,7 @@ impl Kernel {
         self.processes = [None; MAX_PROCESSES];
         self.processes[0] = Some(self.mm_alloc());
         self.committed = 0;
+        (self.shm, self.shm_files) = (Some(ShmidKernel::default()), 0);
         self.userfaultfd_opened = 0;
         self.anon_vma_ids = 0;
         self.anon_vma_ids_free.clear();

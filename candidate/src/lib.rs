@@ -17,6 +17,7 @@
 //! | `anon_vma`, `rmap_walk` | mm/rmap.c |
 //! | `fault`, `page_table`, `populate`, `shmem` | mm/memory.c, mm/gup.c, mm/shmem.c |
 //! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `fork` | the file of that name |
+//! | `shm` | ipc/shm.c |
 //! | `locks` | the locks of all of these, and the checks of lockdep |
 //! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
 //!
@@ -69,6 +70,7 @@ mod populate;
 mod process_vm_mmap;
 mod revision;
 mod rmap_walk;
+mod shm;
 mod shmem;
 mod split_vma;
 mod stop;

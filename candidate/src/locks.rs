@@ -2,8 +2,8 @@
 //! is held, and a lock that is still held when the operation ends.
 //!
 //! One operation runs at a time, so an acquisition never waits for another task. Only locks that
-//! `copy_vma()` and its callers take are modelled: `mmap_sem`, the page-table lock, and the two locks
-//! of the reverse map.
+//! `copy_vma()` and its callers take are modelled: `mmap_sem`, the page-table lock, the two locks of the
+//! reverse map, and that of SysV shared memory.
 
 use vmadiff_machine::Event;
 
@@ -22,11 +22,18 @@ pub(crate) enum Lock {
     PageTable(MmKey),
     /// `anon_vma->root->rwsem`, by its root.
     AnonVma(AnonVmaKey),
-    /// `mapping->i_mmap_rwsem` of a file.
-    IMmap(File),
+    /// `mapping->i_mmap_rwsem` of an inode.
+    IMmap(u8),
+    /// `shm_ids.rwsem`.
+    ShmIds,
 }
 
 impl Lock {
+    /// Returns `i_mmap_rwsem` of the inode of a file.
+    pub(crate) fn i_mmap(file: File) -> Lock {
+        Lock::IMmap(file.inode)
+    }
+
     /// Returns the name in reports.
     fn name(self) -> &'static str {
         match self {
@@ -34,6 +41,7 @@ impl Lock {
             Lock::PageTable(_) => "ptl",
             Lock::AnonVma(_) => "anon_vma_lock",
             Lock::IMmap(_) => "i_mmap_lock",
+            Lock::ShmIds => "shm_ids.rwsem",
         }
     }
 }
@@ -60,7 +68,7 @@ const MAX_DEPTH: usize = 8;
 
 impl Default for Locks {
     fn default() -> Locks {
-        let none = Held { lock: Lock::IMmap(File(0)), function: "" };
+        let none = Held { lock: Lock::ShmIds, function: "" };
         Locks { held: [none; MAX_DEPTH], depth: 0 }
     }
 }
@@ -183,7 +191,7 @@ impl Kernel {
     /// `take_rmap_locks()`: returns the locks, in the order in which they are taken.
     pub(crate) fn take_rmap_locks(&mut self, vma: VmaKey) -> Result<[Option<Lock>; 2], Stop> {
         const F: &str = "take_rmap_locks";
-        let file = read!(self, F, vma.vm_file).map(Lock::IMmap);
+        let file = read!(self, F, vma.vm_file).map(Lock::i_mmap);
         let anon_vma = read!(self, F, vma.anon_vma);
         let anon_vma = anon_vma.map(|anon_vma| self.anon_vma_lock(anon_vma)).transpose()?;
         for lock in [file, anon_vma].into_iter().flatten() {

@@ -62,7 +62,7 @@ impl Kernel {
     ) -> Result<Addr, Stop> {
         const F: &str = "vm_mmap_pgoff";
         let locked = self.locked(Lock::MmapSem(mm), F, |kernel| {
-            kernel.do_mmap(mm, addr, len, prot, kind, flags, pgoff)
+            kernel.do_mmap(mm, addr, len, prot, file_and_sharing(kind), flags, pgoff)
         })?;
         if locked {
             self.mm_populate(mm, addr, len, OnError::Ignore)?;
@@ -72,13 +72,13 @@ impl Kernel {
 
     /// `do_mmap()`: returns whether the mapping is populated at once.
     #[allow(clippy::too_many_arguments)]
-    fn do_mmap(
+    pub(crate) fn do_mmap(
         &mut self,
         mm: MmKey,
         addr: Addr,
         len: u32,
         prot: Prot,
-        kind: Kind,
+        (file, shared): (Option<File>, bool),
         flags: MmapFlags,
         pgoff: FilePage,
     ) -> Result<bool, Stop> {
@@ -106,10 +106,9 @@ impl Kernel {
         }
         self.mlock_future_check(mm, vm_flags, len)?;
 
-        let (file, shared) = file_and_sharing(kind);
         if shared {
             vm_flags |= VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
-            if file == Some(Files::READONLY) {
+            if file.is_some_and(|file| !file.writable) {
                 if prot.contains(Prot::W) {
                     return Err(Errno::EACCES.into());
                 }
@@ -226,6 +225,9 @@ impl Kernel {
             Some(Files::DEVICE) => {
                 *vm_flags |= VmFlags::VM_IO | VmFlags::VM_PFNMAP | VmFlags::VM_DONTEXPAND;
                 Ok((file, VmOps::Device))
+            }
+            Some(File { inode, .. }) if inode == Files::SEGMENT.inode => {
+                Ok((file, self.shm_mmap()?))
             }
             Some(_) => Ok((file, VmOps::Shmem)),
             None if vm_flags.contains(VmFlags::VM_SHARED) => {

@@ -137,7 +137,7 @@ impl Kernel {
     /// `unlink_file_vma()`: takes a VMA out of the interval tree of its file.
     fn unlink_file_vma(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "unlink_file_vma";
-        if let Some(mapping) = read!(self, F, vma.vm_file).map(Lock::IMmap) {
+        if let Some(mapping) = read!(self, F, vma.vm_file).map(Lock::i_mmap) {
             self.lock(mapping, F);
             self.unlock(mapping, F);
         }

@@ -8,9 +8,23 @@ use vmadiff_machine::operand::{END_PAGES, Mode};
 use crate::addr::{Addr, PageBits, Pgoff};
 use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
 
-/// An open file: an index into the files of the kernel.
+/// An open file (`struct file`). Two open files of one inode are different files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct File(pub(crate) u8);
+pub(crate) struct File {
+    /// `file_inode()`: an index into the inodes of the kernel.
+    pub(crate) inode: u8,
+    /// The number of the open file among those of its inode.
+    pub(crate) open: u8,
+    /// `FMODE_WRITE`.
+    pub(crate) writable: bool,
+}
+
+impl File {
+    /// Returns the only open file of an inode, which may be written.
+    pub(crate) const fn of(inode: u8) -> File {
+        File { inode, open: 0, writable: true }
+    }
+}
 
 /// A userfaultfd context. Its number is never used twice in a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +37,8 @@ pub(crate) enum VmOps {
     Anonymous,
     /// `shmem_vm_ops`: memfds and shared anonymous memory.
     Shmem,
+    /// `shm_vm_ops`: the segment of SysV shared memory, which has `->close`.
+    Shm,
     /// The device, which has `->close`.
     Device,
 }
@@ -30,7 +46,7 @@ pub(crate) enum VmOps {
 impl VmOps {
     /// Returns whether `->open` and `->close` exist.
     pub(crate) const fn has_close(self) -> bool {
-        matches!(self, VmOps::Device)
+        matches!(self, VmOps::Shm | VmOps::Device)
     }
 }
 

@@ -31,7 +31,7 @@ impl Kernel {
                 vma.vm_pgoff.shown(),
                 vma.vm_flags,
                 vma.anon_vma.and_then(|anon_vma| self.anon_vma_id(anon_vma)),
-                vma.vm_file.map(|file| FileId::new(u32::from(file.0))),
+                vma.vm_file.map(|file| FileId::new(u32::from(file.inode))),
                 vma.vm_userfaultfd_ctx.map(|ctx| UffdId::new(ctx.0.get() - 1)),
                 vma.vm_policy,
                 vma.vm_ops.has_close(),

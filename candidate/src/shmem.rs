@@ -1,7 +1,8 @@
-//! Files: the memfds, the device, and the objects behind shared anonymous mappings.
+//! Files: the memfds, the device, the segment of SysV shared memory, and the objects behind shared
+//! anonymous mappings.
 
 use vmadiff_machine::Errno;
-use vmadiff_machine::operand::FILE_PAGES;
+use vmadiff_machine::operand::{FILE_PAGES, SHM_PAGES};
 
 use crate::addr::Pgoff;
 use crate::objects::File;
@@ -38,20 +39,24 @@ pub(crate) enum Lookup {
 
 impl Files {
     /// The first memfd.
-    pub(crate) const MEMFD_0: File = File(0);
+    pub(crate) const MEMFD_0: File = File::of(0);
     /// The second memfd.
-    pub(crate) const MEMFD_1: File = File(1);
+    pub(crate) const MEMFD_1: File = File::of(1);
     /// The memfd that is open for reading only.
-    pub(crate) const READONLY: File = File(2);
+    pub(crate) const READONLY: File = File { writable: false, ..File::of(2) };
     /// The device.
-    pub(crate) const DEVICE: File = File(3);
+    pub(crate) const DEVICE: File = File::of(3);
+    /// The segment of SysV shared memory (`shm_file`). Each attachment has an open file of its own.
+    pub(crate) const SEGMENT: File = File::of(4);
 
-    /// Goes back to the start of a program: the memfds, which are full, and the device.
+    /// Goes back to the start of a program: the memfds and the segment, which are full, and the
+    /// device.
     pub(crate) fn reset(&mut self) {
         self.used = 0;
         for _ in 0..4 {
             self.create(FILE_PAGES, true);
         }
+        self.create(SHM_PAGES.into(), true);
     }
 
     fn create(&mut self, size: u64, full: bool) {
@@ -68,16 +73,16 @@ impl Files {
     /// `shmem_zero_setup()`: makes a new object of `size` pages behind a shared anonymous mapping.
     ///
     /// # Errors
-    /// `ENOMEM` past 252 objects. No program makes that many.
+    /// `ENOMEM` past 251 objects. No program makes that many.
     pub(crate) fn shmem_zero_setup(&mut self, size: u32) -> Result<File, Errno> {
-        let file = u8::try_from(self.used).map_err(|_| Errno::ENOMEM)?;
+        let inode = u8::try_from(self.used).map_err(|_| Errno::ENOMEM)?;
         self.create(u64::from(size), false);
-        Ok(File(file))
+        Ok(File::of(inode))
     }
 
     /// Looks a page up, as `shmem_getpage_gfp` does first.
     pub(crate) fn lookup(&self, file: File, index: Pgoff) -> Lookup {
-        let Some(inode) = self.inodes.get(usize::from(file.0)) else { return Lookup::Beyond };
+        let Some(inode) = self.inodes.get(usize::from(file.inode)) else { return Lookup::Beyond };
         if index.0 >= inode.size {
             return Lookup::Beyond;
         }
@@ -87,7 +92,7 @@ impl Files {
 
     /// Puts a page that is [`Lookup::Missing`] into the page cache.
     pub(crate) fn fill(&mut self, file: File, index: Pgoff) {
-        let Some(inode) = self.inodes.get_mut(usize::from(file.0)) else { return };
+        let Some(inode) = self.inodes.get_mut(usize::from(file.inode)) else { return };
         let word = index.0 as usize / 64;
         if index.0 < inode.size {
             if inode.cache.len() <= word {

@@ -36,6 +36,7 @@ impl Kernel {
         seen.copy = self.copy;
         seen.driver = self.driver;
         seen.committed = self.committed;
+        seen.attached = self.shm.map(|shm| shm.shm_nattch);
         seen.events.append(&mut self.events);
         match result.map_err(Stop::into_event) {
             Ok(value) => seen.result = Ok(value),
@@ -132,6 +133,11 @@ impl Kernel {
                 let clear = clear_flags_ctx.get() == ClearFlagsCtx::Clear;
                 self.call_copy_vma(dst, src, len.get().0.into(), clear).map(page)
             }
+            Op::Shmat { page: at, flags, .. } => {
+                self.do_shmat(mm, at.get().into(), flags.get()).map(page)
+            }
+            Op::Shmdt { page, .. } => self.shmdt(mm, page.get().into()).map(none),
+            Op::ShmRmid { .. } => self.shm_rmid().map(none),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Kernel {
             }
         }
 
-        let mapping = file.map(Lock::IMmap);
+        let mapping = file.map(Lock::i_mmap);
         loop {
             if let Some(mapping) = mapping {
                 self.lock(mapping, F);

@@ -10,7 +10,7 @@ use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
-use crate::objects::{Chain, Vma};
+use crate::objects::{Chain, VmOps, Vma};
 use crate::stop::Stop;
 
 /// A bound on the number of VMAs that a walk over the list may still meet.
@@ -123,7 +123,7 @@ impl Kernel {
     ) -> Result<(), Stop> {
         const F: &str = "vma_link";
         self.assert_mmap_locked(mm, F);
-        let mapping = read!(self, F, vma.vm_file).map(Lock::IMmap);
+        let mapping = read!(self, F, vma.vm_file).map(Lock::i_mmap);
         if let Some(mapping) = mapping {
             self.lock(mapping, F);
         }
@@ -179,14 +179,22 @@ impl Kernel {
     /// Calls `vma->vm_ops->open`, if it exists.
     pub(crate) fn vm_ops_open(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "vm_ops_open";
-        self.driver.opens += u32::from(read!(self, F, vma.vm_ops).has_close());
+        let ops = read!(self, F, vma.vm_ops);
+        self.driver.opens += u32::from(ops.has_close());
+        if ops == VmOps::Shm {
+            self.shm_open();
+        }
         Ok(())
     }
 
     /// Calls `vma->vm_ops->close`, if it exists.
     pub(crate) fn vm_ops_close(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "remove_vma";
-        self.driver.closes += u32::from(read!(self, F, vma.vm_ops).has_close());
+        let ops = read!(self, F, vma.vm_ops);
+        self.driver.closes += u32::from(ops.has_close());
+        if ops == VmOps::Shm {
+            self.shm_close();
+        }
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use vmadiff_lockstep::divergence::Divergence;
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::operand::{
     Access, Advice, CopyFlags, Kind, MAX_PROCESSES, MmapFlags, Mode, Onfault, Process, Prot,
+    ShmFlags,
 };
 use vmadiff_machine::{
     AddressSpace, Errno, Machine, Observation, Op, Placement, Program, VmFlags, Vma,
@@ -95,6 +96,9 @@ impl Uses<'_> {
                 Op::Mmap { kind, .. } => file(kind.get()).is_some(),
                 _ => false,
             }),
+            "SEGMENT" => {
+                any(|op| matches!(op, Op::Shmat { .. } | Op::Shmdt { .. } | Op::ShmRmid { .. }))
+            }
             "PKEYS" => any(|op| match op {
                 Op::Mmap { prot, .. } | Op::Mprotect { prot, .. } => prot.get() == Prot::X,
                 _ => false,
@@ -254,6 +258,17 @@ fn call(op: &Op) -> String {
             ]);
             format!("COPY, {src}, PAGE({page}), PAGES({len}), PAGE({dst_page}), {flags}")
         }
+        Op::Shmat { page, flags, .. } => {
+            let flags = flags.get();
+            let flags = joined([
+                (flags.contains(ShmFlags::RDONLY), "SHM_RDONLY"),
+                (flags.contains(ShmFlags::EXEC), "SHM_EXEC"),
+                (flags.contains(ShmFlags::REMAP), "SHM_REMAP"),
+            ]);
+            format!("SYS_shmat, SEGMENT, PAGE({page}), {flags}")
+        }
+        Op::Shmdt { page, .. } => format!("SYS_shmdt, PAGE({page})"),
+        Op::ShmRmid { .. } => "SYS_shmctl, SEGMENT, IPC_RMID".into(),
         Op::CopyVma { .. } => unreachable!("the program ends before it"),
     }
 }
@@ -268,7 +283,7 @@ fn result(op: &Op, result: Result<u8, Errno>) -> String {
         {
             "NOT_CHECKED".into()
         }
-        (Op::Mmap { .. } | Op::Mremap { .. } | Op::Copy { .. }, Ok(page)) => {
+        (Op::Mmap { .. } | Op::Mremap { .. } | Op::Copy { .. } | Op::Shmat { .. }, Ok(page)) => {
             format!("PAGE({page})")
         }
         (_, Ok(value)) => value.to_string(),

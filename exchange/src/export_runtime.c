@@ -21,6 +21,9 @@
 #if USES_MBIND
 #include <linux/mempolicy.h>
 #endif
+#if USES_SEGMENT
+#include <sys/shm.h>
+#endif
 #if USES_UFFD
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
@@ -97,6 +100,12 @@ enum { FILE0 = 100, FILE1, READONLY };
 #define FILE_PAGES 4096L
 
 #endif
+#if USES_SEGMENT
+/* In a call, SEGMENT stands for the id of the segment. The segment is removed at the end. */
+#define SEGMENT -3000
+static int segment = -1;
+
+#endif
 #if USES_NODE0
 static unsigned long node0 = 1; /* the mask of node 0 */
 
@@ -110,6 +119,9 @@ static _Noreturn void quit(int status)
 	for (int i = 0; i < PROCESSES; i++)
 		if (pids[i] > 0)
 			kill(pids[i], SIGKILL);
+#if USES_SEGMENT
+	shmctl(segment, IPC_RMID, NULL);
+#endif
 	exit(status);
 }
 
@@ -583,6 +595,10 @@ static long run(const struct operation *op)
 	if (call[0] == TOUCH && watched(op->process, call[1]))
 		return -EAGAIN;
 #endif
+#if USES_SEGMENT
+	if ((call[0] == SYS_shmat || call[0] == SYS_shmctl) && call[1] == SEGMENT)
+		call[1] = segment;
+#endif
 	return ask(op->process, call);
 }
 
@@ -750,6 +766,11 @@ static int start_and_run(const struct operation *program, int left_out)
 	for (int i = 0; i < PROCESSES; i++)
 		if (pipe(command[i]) || pipe(reply[i]))
 			cannot("no pipes");
+#if USES_SEGMENT
+	segment = shmget(IPC_PRIVATE, PAGES(4), IPC_CREAT | 0700);
+	if (segment < 0)
+		cannot("no SysV shared memory");
+#endif
 	pids[0] = fork();
 	if (pids[0] == 0)
 		process0();

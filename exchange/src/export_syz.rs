@@ -16,7 +16,8 @@
 use std::fmt::Write as _;
 
 use vmadiff_machine::operand::{
-    Access, END_PAGES, Kind, Len, MmapFlags, Mode, Onfault, Page, Process,
+    ARENA_PAGES, Access, END_PAGES, Kind, Len, MmapFlags, Mode, Onfault, Page, Process, SHM_PAGES,
+    ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Placement, Program};
 
@@ -32,6 +33,9 @@ const PAGE_SIZE: u64 = 4096;
 /// The address of the memory for pointers: beyond the arena, with a hole between.
 const POINTERS: u64 = DATA + 4 * END_PAGES as u64 * PAGE_SIZE;
 
+const SHM_RDONLY: u32 = 0o10000;
+const SHM_REMAP: u32 = 0o40000;
+const SHM_EXEC: u32 = 0o100000;
 const NO_FILE: &str = "0xffffffffffffffff";
 
 fn bytes(len: Len) -> u64 {
@@ -51,15 +55,32 @@ fn range(page: Page, len: Len) -> String {
 }
 
 /// The calls of a program, and the resources that the calls have made so far.
-#[derive(Default)]
 struct Calls {
     lines: Vec<String>,
     resources: usize,
     /// The three files of a program, in the order of [`Kind`]. A file is made before its first use.
     files: [Option<usize>; 3],
+    /// The segment of SysV shared memory. It is made before its first use.
+    segment: Option<usize>,
     /// The userfaultfd contexts of process 0.
     contexts: [Option<usize>; 2],
+    /// The attachments of the segment, by the page of the call.
+    attachments: [Option<usize>; ARENA_PAGES],
     left_out: usize,
+}
+
+impl Default for Calls {
+    fn default() -> Calls {
+        Calls {
+            lines: Vec::new(),
+            resources: 0,
+            files: [None; 3],
+            segment: None,
+            contexts: [None; 2],
+            attachments: [None; ARENA_PAGES],
+            left_out: 0,
+        }
+    }
 }
 
 impl Calls {
@@ -106,6 +127,21 @@ impl Calls {
         ));
         self.contexts[usize::from(which)] = Some(context);
         context
+    }
+
+    /// Makes the segment of SysV shared memory, and returns its number.
+    fn segment(&mut self) -> usize {
+        if let Some(segment) = self.segment {
+            return segment;
+        }
+        let length = bytes(Len(SHM_PAGES));
+        let area = DATA + 2 * END_PAGES as u64 * PAGE_SIZE;
+        // IPC_PRIVATE; IPC_CREAT, and every access for the owner.
+        let segment = self.make(&format!(
+            "shmget$private(0x0, 0x{length:x}, 0x3c0, &(0x{area:x}/0x{length:x})=nil)"
+        ));
+        self.segment = Some(segment);
+        segment
     }
 
     /// Adds a comment in place of an operation or limit without a counterpart.
@@ -221,6 +257,29 @@ impl Calls {
                     "ioctl$UFFDIO_UNREGISTER({context}, 0x8010aa01, &(0x{POINTERS:x})={{{}}})",
                     range(page.get(), len.get())
                 ));
+            }
+            Op::Shmat { page, flags, .. } => {
+                let segment = self.segment();
+                let bits = [
+                    (ShmFlags::RDONLY, SHM_RDONLY),
+                    (ShmFlags::EXEC, SHM_EXEC),
+                    (ShmFlags::REMAP, SHM_REMAP),
+                ];
+                let given = bits.iter().filter(|(flag, _)| flags.get().contains(*flag));
+                let flags = given.fold(0, |bits, (_, bit)| bits | bit);
+                let at = vma(page.get(), Len(SHM_PAGES));
+                let attachment = self.make(&format!("shmat(r{segment}, {at}, 0x{flags:x})"));
+                self.attachments[usize::from(page.get().0)] = Some(attachment);
+            }
+            // syzkaller names an attachment, not an address. The comment stands for a page at which
+            // nothing was attached.
+            Op::Shmdt { page, .. } => match self.attachments[usize::from(page.get().0)] {
+                Some(attachment) => self.call(format!("shmdt(r{attachment})")),
+                None => self.comment(op, "nothing was attached at the page"),
+            },
+            Op::ShmRmid { .. } => {
+                let segment = self.segment();
+                self.call(format!("shmctl$IPC_RMID(r{segment}, 0x0)"));
             }
             Op::Fork { .. } => self.call("syz_clone(0x11, 0x0, 0x0, 0x0, 0x0, 0x0)"),
             Op::Exit { .. } => self.comment(op, "the program would end"),

@@ -163,7 +163,14 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
         Rule::NoAccess(vma) => with(vma, &|vma| !vma.flags.intersects(VmFlags::ACCESS)),
         Rule::OfFile { vma, .. } => with(vma, &|vma| vma.file.is_some()),
         Rule::NoHugePages => step.op.opcode() == Opcode::Madvise,
-        Rule::OfDevice(vma) => with(vma, &|vma| vma.close),
+        Rule::Unwatchable(vma) => with(vma, &|vma| vma.close),
+        Rule::SegmentDestroyed => step.before.attached.is_none(),
+        // An attached VMA that begins at the page with the offset 0 would be found.
+        Rule::NotAttached(page) => {
+            let found = |vma: &Vma| vma.close && vma.start == page && vma.pgoff.0 == 0;
+            !here.vmas().iter().any(|vma| found(vma) && !vma.flags.intersects(VmFlags::VM_SPECIAL))
+        }
+        Rule::MovesAlone(vma) => with(vma, &|vma| vma.close),
         Rule::Unmovable(vma) => {
             with(vma, &|vma| vma.flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP))
         }

@@ -75,6 +75,9 @@ macro_rules! parts {
             exit "exit"
             copy "copy"
             copy_vma "copy_vma"
+            shmat "shmat"
+            shmdt "shmdt"
+            shm_rmid "shm_rmid"
             map "map"
             change "change"
             invariant "invariant"
@@ -93,6 +96,7 @@ macro_rules! objects {
             vm_area_struct "vm_area_struct"
             anon_vma_chain "anon_vma_chain"
             mm_struct "mm_struct"
+            shmid_kernel "shmid_kernel"
         }
     };
 }
@@ -122,6 +126,7 @@ macro_rules! places {
             do_mmap "do_mmap"
             do_mprotect_pkey "do_mprotect_pkey"
             do_munmap "__do_munmap"
+            do_shmat "do_shmat"
             do_user_addr_fault "do_user_addr_fault"
             do_wp_page "do_wp_page"
             drop_rmap_locks "drop_rmap_locks"
@@ -137,6 +142,7 @@ macro_rules! places {
             handle_mm_fault "handle_mm_fault"
             handle_pte_fault "handle_pte_fault"
             insert_vm_struct "__insert_vm_struct"
+            ksys_shmdt "ksys_shmdt"
             library "library"
             lock_anon_vma_root "lock_anon_vma_root"
             madvise "madvise"
@@ -168,6 +174,9 @@ macro_rules! places {
             remove_vma_list "remove_vma_list"
             reusable_anon_vma "reusable_anon_vma"
             set_pte_at "set_pte_at"
+            shm_close "shm_close"
+            shm_open "shm_open"
+            shmctl_down "shmctl_down"
             shmem_fault "shmem_fault"
             split_vma "split_vma"
             split_vma_at "__split_vma"

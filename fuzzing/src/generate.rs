@@ -8,7 +8,7 @@ use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
-    MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
+    MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
@@ -46,6 +46,9 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::UffdRegister, 2),
     (Opcode::UffdUnregister, 1),
     (Opcode::Exit, 1),
+    (Opcode::Shmat, 2),
+    (Opcode::Shmdt, 1),
+    (Opcode::ShmRmid, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -180,14 +183,26 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         Opcode::Fork if layout.processes() == MAX_PROCESSES && !u.ratio(1, 8)? => {
             if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
         }
-        opcode @ (Opcode::Fork | Opcode::Exit) => opcode,
+        // A destroyed segment stays destroyed.
+        Opcode::Shmat | Opcode::ShmRmid if layout.is_destroyed() && !u.ratio(1, 8)? => Opcode::Mmap,
+        // Removed at once, the segment would be destroyed before it is attached.
+        Opcode::Shmdt | Opcode::ShmRmid if !layout.is_attached() && !u.ratio(1, 8)? => {
+            Opcode::Shmat
+        }
+        opcode @ (Opcode::Fork | Opcode::Exit | Opcode::Shmat) => opcode,
         // Without a mapping, nearly everything fails.
         _ if !layout.mapped() && !u.ratio(1, 8)? => Opcode::Mmap,
         Opcode::UffdUnregister if layout.contexts() == 0 && !u.ratio(1, 8)? => Opcode::UffdRegister,
         opcode => opcode,
     };
+    // Mostly a page at which the segment was attached.
+    let attached =
+        if opcode == Opcode::Shmdt && !u.ratio(1, 8)? { layout.attached(u)? } else { None };
     let process = match opcode {
-        Opcode::Mmap | Opcode::Exit | Opcode::Copy | Opcode::CopyVma => layout.process(u)?,
+        Opcode::Shmdt if attached.is_some() => attached.map_or(Process(0), |(process, _)| process),
+        Opcode::Mmap | Opcode::Exit | Opcode::Shmat | Opcode::Copy | Opcode::CopyVma => {
+            layout.process(u)?
+        }
         _ => layout.with_mapping(u)?,
     };
     let flags = if opcode == Opcode::Mremap { mremap_flags(u)? } else { MremapFlags::InPlace };
@@ -198,7 +213,9 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
     let (page, mut len) = match opcode {
         Opcode::Mmap => layout.fresh(process, u)?,
         Opcode::Touch => (layout.untouched(process, u)?, Len(1)),
-        Opcode::Fork | Opcode::Exit => (Page(0), Len(0)),
+        Opcode::Fork | Opcode::Exit | Opcode::ShmRmid => (Page(0), Len(0)),
+        Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
+        Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
         _ => layout.range(src, u)?,
     };
     // If the kernel chooses the destination of a copy, the choice depends on the holes that have
@@ -320,6 +337,13 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             dst_page: to.into(),
             clear_flags_ctx: any::<ClearFlagsCtx>(u)?.into(),
         },
+        Opcode::Shmat => Op::Shmat {
+            process: process.into(),
+            page: page.into(),
+            flags: mostly(ShmFlags::empty(), u)?.into(),
+        },
+        Opcode::Shmdt => Op::Shmdt { process: process.into(), page: page.into() },
+        Opcode::ShmRmid => Op::ShmRmid { process: process.into() },
     };
     Ok(operation)
 }

@@ -6,7 +6,7 @@
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Ctx, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Page,
-    Process, Prot,
+    Process, Prot, ShmFlags,
 };
 use vmadiff_machine::{Op, PageSet, Part, Placement, Range, Role};
 
@@ -44,6 +44,8 @@ struct Space {
     written: PageSet,
     /// The old and the new range of the last move within the process.
     moved: Option<(Range, Range)>,
+    /// The pages at which the segment of SysV shared memory was attached.
+    attached: PageSet,
 }
 
 impl Space {
@@ -57,6 +59,7 @@ impl Space {
         self.mapped &= !inside;
         self.writable &= !inside;
         self.written &= !inside;
+        self.attached &= !inside;
         self.edges &= !(inside & !bit(range.start));
         self.drop_loose_edges();
     }
@@ -118,6 +121,8 @@ pub struct Layout {
     contexts: u8,
     /// The distance, in pages, of the last move.
     shift: i8,
+    /// The segment of SysV shared memory was removed.
+    removed: bool,
 }
 
 /// The bound of pages that are chosen at random. Random pages are low, because VMAs in a crowded
@@ -127,8 +132,8 @@ const SPREAD: u8 = 20;
 impl Layout {
     /// Returns the layout that `ops` have probably built.
     pub fn of(ops: &[Op]) -> Layout {
-        let mut layout =
-            Layout { spaces: [Space::default(); MAX_PROCESSES], alive: 1, contexts: 0, shift: 0 };
+        let spaces = [Space::default(); MAX_PROCESSES];
+        let mut layout = Layout { spaces, alive: 1, contexts: 0, shift: 0, removed: false };
         for op in ops {
             layout.add(op);
         }
@@ -156,6 +161,22 @@ impl Layout {
                     }
                 }
             }
+            Op::Shmat { page, flags, .. } => {
+                let range = op.range(Part::Destination).unwrap_or_default();
+                if space.is_free(range) || flags.get().contains(ShmFlags::REMAP) {
+                    space.map(range);
+                    space.attached |= bit(page.get());
+                    if !flags.get().contains(ShmFlags::RDONLY) {
+                        space.writable |= range.set();
+                    }
+                }
+            }
+            Op::Shmdt { page, .. } => {
+                if space.attached & bit(page.get()) != 0 {
+                    space.unmap(target);
+                }
+            }
+            Op::ShmRmid { .. } => self.removed = true,
             Op::Munmap { .. } => space.unmap(target),
             Op::Mprotect { prot, .. } => {
                 space.split(target);
@@ -246,6 +267,29 @@ impl Layout {
             Some(n) => Ok(Ctx(n.0)),
             None => Ok(Ctx(u.int_in_range(0..=(Ctx::SIZE - 1) as u8)?)),
         }
+    }
+
+    /// Returns whether the segment of SysV shared memory is destroyed.
+    pub fn is_destroyed(&self) -> bool {
+        self.removed && !self.is_attached()
+    }
+
+    /// Returns whether a process has attached the segment of SysV shared memory.
+    pub fn is_attached(&self) -> bool {
+        self.spaces.iter().any(|space| space.attached != 0)
+    }
+
+    /// Returns a process and the page at which it has attached the segment of SysV shared memory; `None`
+    /// if no process has.
+    ///
+    /// # Errors
+    /// As [`Layout::process`].
+    pub fn attached(&self, u: &mut Unstructured) -> Result<Option<(Process, Page)>> {
+        let having = |(n, space): (usize, &Space)| PageSet::from(space.attached != 0) << n;
+        let processes = self.spaces.iter().enumerate().map(having).sum();
+        let Some(Page(process)) = any(processes, u)? else { return Ok(None) };
+        let page = any(self.spaces[usize::from(process)].attached, u)?;
+        Ok(page.map(|page| (Process(process), page)))
     }
 
     /// Returns whether a process has no mapping.

@@ -3,7 +3,8 @@
 //! Each process of a program is a real process: a fork of the caller. The arena lies at the address
 //! from which the page offsets of a program are counted. The process performs operations as system
 //! calls and answers over pipes. The state after an operation is read from `/proc/PID`: `smaps`,
-//! `status`, `pagemap`, `numa_maps`.
+//! `status`, `pagemap`, `numa_maps`. Each program has a segment of SysV shared memory of its own, which
+//! is removed at its end.
 //!
 //! The kernel shows less than a model shows. [`Kernel::visible`] reduces the observation of a model
 //! to the same content. It leaves out anon_vmas and their chains, userfaultfd contexts (the VMA
@@ -15,7 +16,8 @@
 //! Before its first operation, process 0 maps all memory outside its arena, so that an address that
 //! the kernel chooses is in the arena. After that, a process never maps, changes or touches memory
 //! outside its arena. A [`Kernel`] leaves no process behind: its processes are killed and waited for
-//! when it is reset or dropped, and the kernel kills them when the thread that made them ends.
+//! when it is reset or dropped, and the kernel kills them when the thread that made them ends. Only the
+//! segment stays if the caller itself is killed (`ipcs -m` lists it, `ipcrm -m` removes it).
 //!
 //! Linux on x86-64 only.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -31,6 +33,7 @@ mod outside;
 mod proc;
 mod process;
 pub mod profile;
+mod segment;
 mod walk;
 mod worker;
 

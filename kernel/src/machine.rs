@@ -24,6 +24,7 @@ use crate::map_count::MapCount;
 use crate::missing::{Facilities, Missing};
 use crate::proc::{Inode, Status};
 use crate::process::{Channel, Living, Reply, await_reply, waits_for_userfaultfd};
+use crate::segment::Segment;
 use crate::walk::Walk;
 use crate::worker::{self, Ends, Inheritance, PAGE};
 
@@ -80,6 +81,8 @@ pub struct Kernel {
     memfds: [OwnedFd; 3],
     /// The empty memfd that is mapped outside the arena.
     outside: OwnedFd,
+    /// The segment of SysV shared memory of the program; `None` where the kernel makes none.
+    segment: Option<Segment>,
     channels: [Channel; MAX_PROCESSES],
     processes: [Option<Living>; MAX_PROCESSES],
     limits: Limits,
@@ -119,6 +122,7 @@ impl Kernel {
             memfds: memfds()?,
             outside: memfd_create("vmadiff-outside", MemfdFlags::CLOEXEC)
                 .map_err(doing("making a memfd"))?,
+            segment: None,
             channels,
             processes: Default::default(),
             limits: Limits::default(),
@@ -206,6 +210,9 @@ impl Kernel {
         if let Some(injection) = &mut self.injection {
             injection.silent = false;
         }
+        // The segment of the last program is removed first.
+        self.segment = None;
+        self.segment = Segment::new().ok();
         let inheritance = Inheritance {
             ends: std::array::from_fn(|at| Ends {
                 requests: self.channels[at].requests.0.as_raw_fd(),
@@ -213,6 +220,7 @@ impl Kernel {
             }),
             memfds: std::array::from_fn(|at| self.memfds[at].as_raw_fd()),
             outside: self.outside.as_raw_fd(),
+            segment: self.segment.as_ref().map_or(-1, Segment::id),
             locks_limited: limits.lock.is_some(),
         };
         let pid = worker::spawn(&inheritance)

@@ -30,6 +30,8 @@ pub enum Missing {
     /// Reading memory that may only be written: on User Mode Linux the answer depends on whether the
     /// page is there already, which is not shown for pages of files.
     WriteOnly,
+    /// `shmat`: the kernel was built without SysV shared memory, or a limit on it is reached.
+    SharedMemory,
     /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
     /// programs too.
     MapCount,
@@ -37,7 +39,7 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 10] = [
+    pub const ALL: [Missing; 11] = [
         Missing::WriteOnly,
         Missing::Copies,
         Missing::Device,
@@ -47,6 +49,7 @@ impl Missing {
         Missing::Locking,
         Missing::Noreserve,
         Missing::Placement,
+        Missing::SharedMemory,
         Missing::MapCount,
     ];
 
@@ -62,6 +65,7 @@ impl Missing {
             Missing::Noreserve => "noreserve",
             Missing::Placement => "placement",
             Missing::WriteOnly => "write-only",
+            Missing::SharedMemory => "shared_memory",
             Missing::MapCount => "map_count",
         }
     }
@@ -97,6 +101,8 @@ pub struct Facilities {
     pub placement: bool,
     /// Memory that may only be written can be read.
     pub write_only: bool,
+    /// SysV shared memory.
+    pub shared_memory: bool,
 }
 
 impl Facilities {
@@ -117,6 +123,9 @@ impl Facilities {
                 if op.placement().is_some_and(Placement::is_choice) && !self.placement =>
             {
                 Some(Missing::Placement)
+            }
+            Op::Shmat { .. } | Op::Shmdt { .. } | Op::ShmRmid { .. } if !self.shared_memory => {
+                Some(Missing::SharedMemory)
             }
             Op::Mlock { .. } if !self.locking => Some(Missing::Locking),
             Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
@@ -171,6 +180,7 @@ impl fmt::Display for Facilities {
             ("page frame numbers", self.frames),
             ("placement in the arena", self.placement),
             ("reading of write-only memory", self.write_only),
+            ("SysV shared memory", self.shared_memory),
         ];
         for (word, wanted) in [("has", true), ("; lacks", false)] {
             let names = all.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name);

@@ -1,5 +1,5 @@
-//! The processes of a program, which make the system calls. `unsafe` code is here and in
-//! [`crate::outside`] only.
+//! The processes of a program, which make the system calls. `unsafe` code is here, in
+//! [`crate::outside`] and in [`crate::segment`] only.
 //!
 //! A worker is a fork of the controller. It reads an operation, performs it and answers, until it
 //! is killed. The controller may have several threads, so after the fork a worker makes system
@@ -17,7 +17,8 @@ use std::ptr;
 
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE,
-    MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mmap, SYS_mremap,
+    MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mmap, SYS_mremap, SYS_shmat,
+    SYS_shmctl, SYS_shmdt,
 };
 use rustix::io::Errno;
 use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
@@ -27,8 +28,8 @@ use rustix::thread::{
 };
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{
-    self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, MremapFlags,
-    Onfault, Page,
+    self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Mode,
+    MremapFlags, Onfault, Page, ShmFlags,
 };
 use vmadiff_machine::{Op, Opcode};
 
@@ -78,6 +79,8 @@ pub(crate) struct Inheritance {
     pub(crate) memfds: [RawFd; 3],
     /// The empty memfd that is mapped outside the arena.
     pub(crate) outside: RawFd,
+    /// The id of the segment of SysV shared memory; -1 without one.
+    pub(crate) segment: i32,
     /// The worker gives up `CAP_IPC_LOCK`.
     pub(crate) locks_limited: bool,
 }
@@ -405,6 +408,22 @@ fn perform(
             let context = contexts.get(usize::from(ctx.get().index())).and_then(Option::as_ref);
             let mut range = [address(page.get()), bytes(len.get())];
             control(context.map_or(-1, |fd| fd.as_raw_fd()), UFFDIO_UNREGISTER, &mut range)
+        }
+        Op::Shmat { page, flags, .. } => {
+            let flags = flags.get();
+            let given = [
+                (ShmFlags::RDONLY, libc::SHM_RDONLY),
+                (ShmFlags::EXEC, libc::SHM_EXEC),
+                (ShmFlags::REMAP, libc::SHM_REMAP),
+            ];
+            let bits = given.into_iter().filter(|(flag, _)| flags.contains(*flag));
+            let bits = bits.fold(0, |bits, (_, bit)| bits | bit);
+            let start = address(page.get());
+            mapped(unsafe { libc::syscall(SYS_shmat, inheritance.segment, start, bits) })
+        }
+        Op::Shmdt { page, .. } => checked(unsafe { libc::syscall(SYS_shmdt, address(page.get())) }),
+        Op::ShmRmid { .. } => {
+            checked(unsafe { libc::syscall(SYS_shmctl, inheritance.segment, libc::IPC_RMID, 0) })
         }
         Op::Fork { .. } | Op::Exit { .. } | Op::Copy { .. } | Op::CopyVma { .. } => {
             Err(libc::ENOSYS)

@@ -188,6 +188,7 @@ impl Comparer {
                 left.copy == right.copy
                     && left.committed == right.committed
                     && left.driver == right.driver
+                    && left.attached == right.attached
                     && (!events || left.events == right.events)
             }
             Scope::Recorded => {
@@ -402,6 +403,8 @@ mod tests {
         ("committed", false, |o| o.committed = 1),
         ("driver.opens", false, |o| o.driver.opens = 1),
         ("driver.closes", false, |o| o.driver.closes = 1),
+        ("attached", false, |o| o.attached = Some(1)),
+        ("attached: destroyed", false, |o| o.attached = None),
         ("alive", true, |o| o.spaces[0].alive = false),
         ("counters.total_vm", true, |o| o.spaces[0].counters.total_vm = 1),
         ("counters.locked_vm", true, |o| o.spaces[0].counters.locked_vm = 1),

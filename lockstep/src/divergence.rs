@@ -199,14 +199,14 @@ fn changes_in_place(opcode: Opcode) -> bool {
 /// share a name in the classes in which these functions are at fault. So one bug in a shared
 /// function does not get a signature for each operation.
 fn part(opcode: Opcode, class: Class) -> &'static str {
-    use Opcode::{Copy, CopyVma, Mmap, Mremap, Munmap};
+    use Opcode::{Copy, CopyVma, Mmap, Mremap, Munmap, Shmat, Shmdt};
     let shared = matches!(
         class,
         Class::Merge | Class::Aliasing | Class::Layout | Class::Offset | Class::AnonVma
     );
     match opcode {
         Copy | CopyVma | Mremap if shared => "copy_vma",
-        Mmap | Munmap if shared => "map",
+        Mmap | Munmap | Shmat | Shmdt if shared => "map",
         opcode if shared && changes_in_place(opcode) => "change",
         // A direct call of `copy_vma()` has the name of the system call that makes the same call.
         CopyVma => Copy.name(),
@@ -492,6 +492,8 @@ fn accounting(left: &Observation, right: &Observation) -> Option<Finding> {
         ("committed", left.committed, right.committed),
         ("vm_ops-open", left.driver.opens.into(), right.driver.opens.into()),
         ("vm_ops-close", left.driver.closes.into(), right.driver.closes.into()),
+        // A destroyed segment has nothing attached, and less than a segment with nothing attached.
+        ("shm_nattch", left.attached.unwrap_or(-1), right.attached.unwrap_or(-1)),
     ];
     counters.chain(shared).find(|(_, l, r)| l != r).and_then(|(name, l, r)| {
         finding(Class::Accounting, format!("{name}-{}", if r > l { "high" } else { "low" }))

@@ -128,6 +128,8 @@ const CASES: &[(Change, &str, &str)] = &[
         "accounting/copy/vm_ops-close-high",
         "accounting/copy/vm_ops-close-low",
     ),
+    (|o| o.attached = Some(1), "accounting/copy/shm_nattch-high", "accounting/copy/shm_nattch-low"),
+    (|o| o.attached = None, "accounting/copy/shm_nattch-low", "accounting/copy/shm_nattch-high"),
     (|o| o.spaces[1].alive = false, "layout/copy_vma/process-gone", "layout/copy_vma/process-left"),
     (
         |o| show(o, &[(vma(1, 3), CHAIN)]),

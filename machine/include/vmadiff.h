@@ -67,7 +67,10 @@ enum vmadiff_opcode {
 	VMADIFF_FORK = 11,
 	VMADIFF_EXIT = 12,
 	VMADIFF_COPY = 13,    /* process_vm_mmap() */
-	VMADIFF_COPY_VMA = 14 /* a direct call of copy_vma() */
+	VMADIFF_COPY_VMA = 14, /* a direct call of copy_vma() */
+	VMADIFF_SHMAT = 15,    /* attaches the SysV shared memory segment of the program */
+	VMADIFF_SHMDT = 16,
+	VMADIFF_SHM_RMID = 17  /* shmctl(IPC_RMID) of the segment */
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -95,6 +98,13 @@ enum vmadiff_kind {
 /* flags of copy: without a flag, dst_page is a hint. */
 #define VMADIFF_COPY_FIXED 1
 #define VMADIFF_COPY_FIXED_NOREPLACE 2
+
+/* flags of shmat. */
+#define VMADIFF_SHM_RDONLY 1
+#define VMADIFF_SHM_EXEC 2
+#define VMADIFF_SHM_REMAP 4
+/* The length of the segment, in pages. */
+#define VMADIFF_SHM_PAGES 4
 
 /* flags of mremap: an index, not a set of bits. */
 enum vmadiff_mremap_flags {
@@ -151,6 +161,9 @@ struct vmadiff_exit { uint8_t process; };
 /* The caller is the destination; page and len are a range of the process src. */
 struct vmadiff_copy { uint8_t process, page, len, src, dst_page, flags; };
 struct vmadiff_copy_vma { uint8_t process, page, len, src, dst_page, clear_flags_ctx; };
+struct vmadiff_shmat { uint8_t process, page, flags; };
+struct vmadiff_shmdt { uint8_t process, page; };
+struct vmadiff_shm_rmid { uint8_t process; };
 
 /* One operation. */
 struct vmadiff_op {
@@ -173,6 +186,9 @@ struct vmadiff_op {
 		struct vmadiff_exit exit;
 		struct vmadiff_copy copy;
 		struct vmadiff_copy_vma copy_vma;
+		struct vmadiff_shmat shmat;
+		struct vmadiff_shmdt shmdt;
+		struct vmadiff_shm_rmid shm_rmid;
 	} u;
 };
 
@@ -292,7 +308,10 @@ struct vmadiff_event {
 #define VMADIFF_COPY_HONOURED 8     /* the caller took the rmap locks if *need_rmap_locks says so */
 #define VMADIFF_COPY_REDIRECTED 16  /* the source pointer was redirected to the merged VMA */
 
-/* The state after an operation. Each call of vmadiff_step() writes the first nine fields, the
+/* `attached` of an observation: the segment was destroyed. */
+#define VMADIFF_DESTROYED INT64_MAX
+
+/* The state after an operation. Each call of vmadiff_step() writes the first ten fields, the
  * first event_count events, and the address spaces named in `changed`. */
 struct vmadiff_observation {
 	uint32_t error;   /* 0, or the kernel's positive errno (524 for ENOTSUPP, 1000 for SIGBUS) */
@@ -301,8 +320,11 @@ struct vmadiff_observation {
 	uint32_t copy;    /* VMADIFF_COPIED … */
 	uint32_t changed; /* bit n: spaces[n] is written; the others are unchanged */
 	int64_t committed; /* pages charged by the VM_ACCOUNT mappings of all processes */
+	int64_t attached;  /* shm_nattch: VMAs of all processes that map the segment of SysV shared
+	                    * memory; VMADIFF_DESTROYED once the segment is destroyed */
 	uint32_t event_count; /* at most VMADIFF_MAX_EVENTS */
-	uint32_t opens;       /* calls of vm_ops->open by the operation; mmap calls none */
+	uint32_t opens;       /* calls of vm_ops->open by the operation; mmap and shmat
+	                       * call none */
 	uint32_t closes;      /* calls of vm_ops->close by the operation */
 	uint32_t reserved;    /* 0 */
 	struct vmadiff_event events[VMADIFF_MAX_EVENTS]; /* in the order in which they happened */

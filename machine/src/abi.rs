@@ -70,6 +70,9 @@ pub const DEADLOCK: u32 = 4;
 /// `VMADIFF_LOCK_HELD`.
 pub const LOCK_HELD: u32 = 5;
 
+/// `VMADIFF_DESTROYED`: the value of [`Observation::attached`] for a segment that was destroyed.
+pub const DESTROYED: i64 = i64::MAX;
+
 /// A value that no field may have. The loader puts it into the fields that the library has to
 /// write.
 const UNWRITTEN: u32 = u32::MAX;
@@ -220,6 +223,8 @@ pub struct Observation {
     pub changed: u32,
     /// The committed memory, in pages.
     pub committed: i64,
+    /// `shm_nattch` of the segment, or [`DESTROYED`].
+    pub attached: i64,
     /// The number of events, at most [`MAX_EVENTS`].
     pub event_count: u32,
     /// Calls of `vm_ops->open`.
@@ -257,7 +262,7 @@ impl Observation {
         (self.error, self.value, self.copy) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.changed, self.event_count, self.reserved) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.opens, self.closes) = (UNWRITTEN, UNWRITTEN);
-        self.committed = i64::MIN;
+        (self.committed, self.attached) = (i64::MIN, i64::MIN);
     }
 }
 

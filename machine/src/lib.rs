@@ -32,6 +32,9 @@
 //!   the mapping. The object behind a shared anonymous mapping is as long as the mapping was when
 //!   it was made, and begins empty. The memfds and these objects are shmem; the device of
 //!   [`Kind::Special`](operand::Kind) is not.
+//! - There is one SysV shared memory segment. It is [`SHM_PAGES`](operand::SHM_PAGES) long, and all its
+//!   pages are in the page cache from the start. Nobody has attached it when the program begins. Every
+//!   process knows its id and may write it.
 //! - All memory outside the arena is in use. The kernel chooses an address for `copy` without
 //!   `FIXED` if the hint is not free, and for `mremap` with `MAYMOVE` alone if the mapping cannot
 //!   grow in place. The kernel then takes the highest hole of the arena that is long enough, below

@@ -57,7 +57,9 @@ ids! {
     /// An `anon_vma`: the reverse map finds the anonymous pages of a mapping, and of its copies,
     /// through this object.
     AnonVmaId
-    /// A file: one of the memfds, the device, or the object behind a shared anonymous mapping.
+    /// A file: one of the memfds, the device, the segment of SysV shared memory, or the object behind a
+    /// shared anonymous mapping. Each attachment of the segment has an open file of its own in the
+    /// kernel; here all are the segment.
     FileId
     /// A userfaultfd context.
     UffdId
@@ -342,7 +344,7 @@ impl fmt::Display for Event {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriverCalls {
     /// Calls of `vm_ops->open`: one for each VMA that a split, a fork, a move or a copy makes. The
-    /// driver counts the VMA of an `mmap` itself.
+    /// driver counts the VMA of an `mmap` or a `shmat` itself.
     pub opens: u32,
     /// Calls of `vm_ops->close`: one for each VMA that goes.
     pub closes: u32,
@@ -361,6 +363,9 @@ pub struct Observation {
     pub copy: Option<CopyReport>,
     /// The calls of `vm_ops->open` and `vm_ops->close`, in all processes together.
     pub driver: DriverCalls,
+    /// `shm_nattch` of the segment of SysV shared memory: the VMAs that map it, in all processes
+    /// together. `None` after the segment was destroyed.
+    pub attached: Option<i64>,
     /// The failures that the operation met, in the order in which they happened.
     pub events: Vec<Event>,
     /// Pages charged to committed memory by the `VM_ACCOUNT` mappings of all processes. The charges
@@ -381,6 +386,7 @@ impl Default for Observation {
             result: Ok(0),
             copy: None,
             driver: DriverCalls::default(),
+            attached: Some(0),
             events: Vec::new(),
             committed: 0,
             spaces,
@@ -395,6 +401,7 @@ impl Observation {
     pub fn reset(&mut self) {
         self.begin_step();
         self.committed = 0;
+        self.attached = Some(0);
         for space in &mut self.spaces {
             space.clear();
         }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::operand::{
     Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len, MmapFlags,
-    Mode, MremapFlags, Onfault, Page, Process, Prot,
+    Mode, MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
 };
 use crate::role::{Part, Role};
 
@@ -329,6 +329,29 @@ operations! {
         dst_page: Page as Role::Start(Part::Destination),
         /// The argument `clear_flags_ctx` of `copy_vma()`.
         clear_flags_ctx: ClearFlagsCtx as Role::Flags,
+    }
+    /// `shmat(id, page, flags)` of the program's SysV shared memory segment: maps the segment, which
+    /// is [`SHM_PAGES`](crate::operand::SHM_PAGES) long. Every process knows the id.
+    15 Shmat "shmat" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Destination),
+        /// The flags.
+        flags: ShmFlags as Role::Flags,
+    }
+    /// `shmdt(page)`: unmaps the VMAs that are left of an attachment at this page.
+    16 Shmdt "shmdt" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The page at which the segment was attached.
+        page: Page as Role::Start(Part::Target),
+    }
+    /// `shmctl(id, IPC_RMID)`: the segment is destroyed when no VMA maps it. A destroyed segment
+    /// cannot be attached.
+    17 ShmRmid "shm_rmid" {
+        /// The caller.
+        process: Process as Role::Caller,
     }
 }
 

@@ -31,6 +31,9 @@ pub const ARENA_START: u64 = 0x10_0000;
 /// The length of each file, in pages.
 pub const FILE_PAGES: u64 = 4096;
 
+/// The length of the SysV shared memory segment of a program, in pages.
+pub const SHM_PAGES: u8 = 4;
+
 /// The values of a type of operand: [`Domain::SIZE`] values in a fixed order.
 pub trait Domain: Copy + Eq + fmt::Debug + 'static {
     /// The number of values, from 1 to 256.
@@ -425,6 +428,17 @@ bitflags! {
         /// is mapped there.
         const FIXED_NOREPLACE = 2;
     }
+
+    /// The flags of `shmat` (`SHM_…`). The bits are numbered anew; the kernel's are 010000 and above.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct ShmFlags: u8 {
+        /// `SHM_RDONLY`: the segment is mapped for reading only.
+        const RDONLY = 1;
+        /// `SHM_EXEC`: the segment is mapped for execution as well.
+        const EXEC = 2;
+        /// `SHM_REMAP`: existing mappings are replaced. Without it they make the call fail.
+        const REMAP = 4;
+    }
 }
 
 macro_rules! flag_domain {
@@ -468,6 +482,7 @@ macro_rules! flag_domain {
 flag_domain! {
     MmapFlags: 3, "mmap flags: - or any of NORESERVE, LOCKED, FIXED_NOREPLACE, joined by |";
     CopyFlags: 2, "copy flags: - or any of FIXED, FIXED_NOREPLACE, joined by |";
+    ShmFlags: 3, "shmat flags: - or any of RDONLY, EXEC, REMAP, joined by |";
 }
 
 impl Domain for Prot {

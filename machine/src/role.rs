@@ -7,7 +7,7 @@
 
 use crate::errno::Errno;
 use crate::op::{MAX_OPERANDS, Op};
-use crate::operand::{CopyFlags, Len, Page, Process};
+use crate::operand::{CopyFlags, Len, Page, Process, SHM_PAGES};
 use crate::range::Range;
 
 /// The part of a range in an operation.
@@ -37,7 +37,7 @@ pub enum Role {
     /// The first page of a range.
     Start(Part),
     /// The length of a range. A destination without a length of its own is as long as the source. A
-    /// target without a length is a single page.
+    /// target without a length is a single page. `shmat` and `shmdt` have the length of the segment.
     Length(Part),
     /// The protection of the pages.
     Protection,
@@ -122,7 +122,7 @@ impl Op {
     /// Returns the place of the destination; `None` if the operation has no destination.
     pub fn placement(&self) -> Option<Placement> {
         match *self {
-            Op::Mmap { .. } | Op::CopyVma { .. } => Some(Placement::Given),
+            Op::Mmap { .. } | Op::CopyVma { .. } | Op::Shmat { .. } => Some(Placement::Given),
             Op::Mremap { flags, .. } => Some(flags.get().placement()),
             Op::Copy { flags, .. } => {
                 let given = CopyFlags::FIXED | CopyFlags::FIXED_NOREPLACE;
@@ -139,13 +139,19 @@ impl Op {
             | Op::UffdRegister { .. }
             | Op::UffdUnregister { .. }
             | Op::Fork { .. }
-            | Op::Exit { .. } => None,
+            | Op::Exit { .. }
+            | Op::Shmdt { .. }
+            | Op::ShmRmid { .. } => None,
         }
     }
 
     /// Returns the length of the range with this part. Without an operand for this length, the
-    /// result is the length of the source. Without a source it is one page.
+    /// result is the length of the source. Without a source it is one page. A segment of shared memory
+    /// is attached and detached whole.
     pub fn length(&self, part: Part) -> Len {
+        if matches!(self, Op::Shmat { .. } | Op::Shmdt { .. }) {
+            return Len(SHM_PAGES);
+        }
         let own = self.operand(Role::Length(part));
         Len(own.or_else(|| self.operand(Role::Length(Part::Source))).unwrap_or(1))
     }
@@ -211,7 +217,7 @@ mod tests {
         use Part::{Destination, Source, Target};
         const NONE: Result<u8, Errno> = Err(Errno::EINVAL);
         type Case<'a> = (&'a str, Result<u8, Errno>, &'a [(Part, u8, &'a str)]);
-        let cases: [Case<'_>; 12] = [
+        let cases: [Case<'_>; 14] = [
             ("mmap 2 1 6 rw anon_private", Ok(1), &[(Destination, 2, "[1,7)")]),
             ("munmap 0 1 6", Ok(0), &[(Target, 0, "[1,7)")]),
             ("touch 0 3 1", Ok(0), &[(Target, 0, "[3,4)")]),
@@ -231,6 +237,8 @@ mod tests {
             ("copy 1 4 2 0 9", Ok(126), &[(Source, 0, "[4,6)"), (Destination, 1, "[126,128)")]),
             ("copy 1 4 2 0 9", NONE, &[(Source, 0, "[4,6)"), (Destination, 1, "[9,11)")]),
             ("copy_vma 1 4 2 1 9", Ok(9), &[(Source, 1, "[4,6)"), (Destination, 1, "[9,11)")]),
+            ("shmat 1 9 RDONLY", Ok(9), &[(Destination, 1, "[9,13)")]),
+            ("shmdt 1 9", Ok(0), &[(Target, 1, "[9,13)")]),
             ("fork 0", Ok(1), &[]),
         ];
         for (text, result, expected) in cases {

@@ -30,6 +30,7 @@ fn example() -> Observation {
     ];
     seen.committed = -3;
     seen.driver = DriverCalls { opens: 2, closes: 1 };
+    seen.attached = Some(3);
     for process in [0, 5] {
         let space = seen.rewrite(Process(process));
         space.alive = true;
@@ -92,6 +93,7 @@ fn assert_same(read: &Observation, written: &Observation) {
     assert_eq!(read.copy, written.copy);
     assert_eq!(read.events, written.events);
     assert_eq!(read.committed, written.committed);
+    assert_eq!((read.driver, read.attached), (written.driver, written.attached));
     assert_eq!(read.changed, written.changed);
     for (process, (read, written)) in read.spaces.iter().zip(&written.spaces).enumerate() {
         assert_eq!(shown(read), shown(written), "process {process}");
@@ -105,9 +107,9 @@ fn what_is_written_is_read_field_by_field() {
     assert_eq!(write(&written).read(&mut seen), Ok(()));
     assert_same(&seen, &written);
     for error in Errno::ALL {
-        let written = Observation { result: Err(*error), ..Observation::default() };
+        let written = Observation { result: Err(*error), attached: None, ..Observation::default() };
         assert_eq!(write(&written).read(&mut seen), Ok(()));
-        assert_eq!(seen.result, Err(*error));
+        assert_eq!((seen.result, seen.attached), (Err(*error), None));
     }
 }
 
@@ -154,6 +156,7 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("copy", HEAD, |raw| raw.copy = 32 | 1),
         ("changed", HEAD, |raw| raw.changed = 256),
         ("committed", HEAD, |raw| raw.committed = i64::MIN),
+        ("attached", HEAD, |raw| raw.attached = i64::MIN),
         ("opens", HEAD, |raw| raw.opens = u32::MAX),
         ("closes", HEAD, |raw| raw.closes = u32::MAX),
         ("reserved", HEAD, |raw| raw.reserved = 1),
@@ -221,7 +224,8 @@ fn a_field_that_a_library_leaves_alone_is_found() {
         ("copy", (|raw| (raw.error, raw.value) = (0, 0)) as fn(&mut abi::Observation)),
         ("changed", |raw| raw.copy = 0),
         ("committed", |raw| raw.changed = 1),
-        ("opens", |raw| raw.committed = 0),
+        ("attached", |raw| raw.committed = 0),
+        ("opens", |raw| raw.attached = 0),
         ("closes", |raw| raw.opens = 0),
         ("reserved", |raw| raw.closes = 0),
         ("event_count", |raw| raw.reserved = 0),

@@ -11,7 +11,7 @@ use std::process::Command;
 use vmadiff_machine::abi;
 use vmadiff_machine::operand::{
     ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, Kind, MAX_PROCESSES, MmapFlags, Mode,
-    MremapFlags,
+    MremapFlags, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Opcode, VmFlags, op};
 
@@ -69,6 +69,8 @@ fn claims() -> Claims {
         ("LOCK_HELD", abi::LOCK_HELD.into()),
         ("NOT_COUNTED", abi::NOT_COUNTED.into()),
         ("NOT_MODELLED", abi::NOT_MODELLED as u64),
+        ("SHM_PAGES", SHM_PAGES.into()),
+        ("DESTROYED", abi::DESTROYED as u64),
         ("MAX_PAGES", abi::MAX_PAGES as u64),
         ("MAX_ANON_VMAS", abi::MAX_ANON_VMAS as u64),
         ("FREED_VMA", 0),
@@ -93,6 +95,9 @@ fn claims() -> Claims {
     }
     for (name, flag) in CopyFlags::all().iter_names() {
         claims.constant(&format!("COPY_{name}"), flag.bits().into());
+    }
+    for (name, flag) in ShmFlags::all().iter_names() {
+        claims.constant(&format!("SHM_{name}"), flag.bits().into());
     }
     for (index, kind) in Kind::ALL.iter().enumerate() {
         claims.constant(&kind.name().to_uppercase(), index as u64);
@@ -153,7 +158,7 @@ structs! {
     }
     "vmadiff_event" Event { kind object process page function text }
     "vmadiff_observation" Observation {
-        error value copy changed committed event_count opens closes reserved events spaces
+        error value copy changed committed attached event_count opens closes reserved events spaces
     }
 }
 

@@ -33,10 +33,11 @@ impl Mm {
         (counted + self.locked_excess).max(0) as u32
     }
 
-    /// Returns the counters as an observation shows them, and the pages charged to committed memory.
+    /// Returns the counters as an observation shows them, the pages charged to committed memory, and the
+    /// VMAs that map the segment.
     #[inline]
-    pub(crate) fn count(&self) -> (Counters, i64) {
-        let (mut counters, mut committed) = (Counters::default(), 0);
+    pub(crate) fn count(&self) -> (Counters, i64, i64) {
+        let (mut counters, mut committed, mut attached) = (Counters::default(), 0, 0);
         for vma in self.vmas() {
             let pages = i64::from(vma.range.len());
             let counts = |counted: bool| i64::from(counted) * pages;
@@ -45,10 +46,11 @@ impl Mm {
             // `is_data_mapping()`.
             counters.data_vm += counts(vma.is_private_writable());
             committed += counts(vma.flags.contains(VmFlags::VM_ACCOUNT));
+            attached += i64::from(vma.is_attached());
         }
         counters.locked_vm += self.locked_excess;
         counters.map_count = self.vmas().len() as i64;
-        (counters, committed)
+        (counters, committed, attached)
     }
 
     fn parts_in(&self, range: Range) -> impl Iterator<Item = Vma> {

@@ -169,12 +169,18 @@ rules! {
     UffdOffset "uffd-offset" since (6 4) until (-) bug Original:
         "where a userfaultfd range begins inside a VMA, the merge rule gets the page offset of the range, not that of the VMA";
         "userfaultfd_register" ("5543d3c43c41" "mm/uffd: allow vma to merge as much as possible");
+    MergeClosePrev "merge-close-prev" since (6 4) until (-) bug Neither:
+        "a VMA with vm_ops->close grows upwards by a merge, unless the merge would remove another VMA with it";
+        "is_mergeable_vma" (unverified "mm/mmap: start distinguishing if vma can be removed in mergeability test");
     MprotectUncharge "mprotect-uncharge" since (6 7) until (-) bug Neither:
         "anonymous memory without an anon_vma loses VM_ACCOUNT when mprotect makes it read-only";
         "mprotect_fixup" (unverified "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()");
     MmapCutsFirst "mmap-cuts-first" since (6 12) until (-) bug Neither:
         "an mmap that fails at the limit on pages leaves the cuts at both ends of its range";
         "mmap_region" ("224c1c702c08" "mm: move may_expand_vm() check in mmap_region()");
+    MergeCloseNext "merge-close-next" since (6 12) until (-) bug Neither:
+        "a VMA with vm_ops->close grows downwards by a merge, unless the merge would remove another VMA with it";
+        "can_merge_remove_vma" (unverified "mm: refactor vma_merge() into modify-only vma_merge_existing_range()");
     MremapDontunmapLocked "mremap-dontunmap-locked" since (6 15) until (-) bug Later:
         "mremap with MREMAP_DONTUNMAP of locked memory adds the moved pages to locked_vm, although the old VMA is unlocked";
         "vrm_stat_account" (unverified "mm/mremap: complete refactor of move_vma()");

@@ -24,7 +24,7 @@
 //! | the attributes of a copied or moved VMA | `copy_vma.rs` |
 //! | the VMAs of a child | `fork.rs` |
 //! | copies between address spaces | `contract.rs` |
-//! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs` |
+//! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs`, `shm.rs` |
 //! | the reasons | `why.rs`, `refusal.rs`, `function.rs` |
 //! | the rules of later kernels | `later.rs`, and where each decision is made |
 
@@ -52,6 +52,7 @@ mod pages;
 mod perform;
 mod range;
 pub mod refusal;
+mod shm;
 mod shmem;
 mod uffd;
 mod vma;

@@ -32,7 +32,8 @@ impl Syscall<'_> {
     ///
     /// - The two must agree in every attribute that a VMA has for all its pages: flags except
     ///   `VM_SOFTDIRTY`, file, userfaultfd context, policy. The new range must not be special, and
-    ///   the neighbour must not have a `vm_ops->close` handler (`is_mergeable_vma()`).
+    ///   the neighbour must not have a `vm_ops->close` handler (`is_mergeable_vma()`); later kernels
+    ///   let it grow ([`Syscall::may_grow_with_close`]).
     /// - The page offset must run on.
     /// - The anon_vmas must be the same, or one of the two has none and `near` hangs on exactly one
     ///   (`is_mergeable_anon_vma()`). A VMA that descends from a fork hangs on more. A VMA that was
@@ -76,10 +77,10 @@ impl Syscall<'_> {
         if !special.is_empty() {
             found(B::Special { flags: special })?;
         }
-        if new.file != near.file {
+        if (new.file, new.attachment) != (near.file, near.attachment) {
             found(B::File { new: new.file, near: near.file })?;
         }
-        if near.has_close() {
+        if near.has_close() && !self.may_grow_with_close(new, near, left, rules) {
             found(B::Close)?;
         }
         if new.uffd != near.uffd {
@@ -116,6 +117,23 @@ impl Syscall<'_> {
             found(B::OtherNeighbour { left: left.range })?;
         }
         ControlFlow::Continue(())
+    }
+
+    /// Returns whether `near`, which has `vm_ops->close`, takes in the new range on a kernel with `rules`.
+    /// Linux 5.2.1 never lets it. With [`MergeClosePrev`](later::Rule::MergeClosePrev) and
+    /// [`MergeCloseNext`](later::Rule::MergeCloseNext) it may grow if no VMA goes: the range is not all of
+    /// a VMA, and does not connect the left neighbour to the right one.
+    fn may_grow_with_close(&self, new: &Vma, near: &Vma, left: Option<&Vma>, rules: Rules) -> bool {
+        let rule = match near.range.start < new.range.start {
+            true => later::Rule::MergeClosePrev,
+            false => later::Rule::MergeCloseNext,
+        };
+        let whole = || {
+            self.mm
+                .first_in(new.range)
+                .is_some_and(|(at, part)| self.mm.vmas()[at].range == part && part == new.range)
+        };
+        rules.has(rule) && left.is_none() && !whole()
     }
 
     fn may_join(&self, vmas: (&Vma, &Vma, Option<&Vma>), how: (Origin, Rules)) -> bool {
@@ -167,6 +185,8 @@ impl Syscall<'_> {
             later::Rule::MmapMergesNext,
             later::Rule::MremapDontunmapApart,
             later::Rule::MremapDontunmapAlone,
+            later::Rule::MergeClosePrev,
+            later::Rule::MergeCloseNext,
         ] {
             self.later.applies(rule, || self.joins(new, origin, rules.without(rule)) != joined);
         }

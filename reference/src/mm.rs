@@ -10,6 +10,7 @@ use crate::function::Function;
 use crate::later::Later;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
+use crate::shm::Segment;
 use crate::shmem::Shmem;
 use crate::vma::Vma;
 use crate::why::Why;
@@ -37,6 +38,8 @@ pub(crate) struct Mm {
     pub(crate) locked_excess: i64,
     /// The pages charged to committed memory when the address space was last shown.
     pub(crate) committed: i64,
+    /// The VMAs that mapped the segment when the address space was last shown.
+    pub(crate) attached: i64,
     /// The calls of `vm_ops->open` and `vm_ops->close` that the operation makes.
     pub(crate) driver: DriverCalls,
     /// The address space may differ from what was shown last.
@@ -187,6 +190,7 @@ pub(crate) struct Syscall<'a> {
     pub(crate) anon_vmas: &'a mut AnonVmas,
     pub(crate) anon_pages: &'a mut AnonPages,
     pub(crate) shmem: &'a mut Shmem,
+    pub(crate) segment: &'a mut Segment,
     pub(crate) limits: &'a Limits,
     pub(crate) later: &'a Later,
     /// The reasons of the operation, where they are asked for.

@@ -75,16 +75,7 @@ impl Syscall<'_> {
         if kind == Kind::ReadonlyShared && prot.contains(Prot::W) {
             return self.refuse(Errno::EACCES, Function::DoMmap, Rule::FileReadOnly);
         }
-        if let Err(refusal) = self.may_expand(len.0.into(), self.mm.mapped_in(range)) {
-            let cuts = || [range.start, range.end].into_iter().any(|page| self.mm.is_within(page));
-            if self.later.applies(later::Rule::MmapCutsFirst, cuts) {
-                self.cut_out(range)?;
-            }
-            return Err(refusal);
-        }
-        if self.mm.first_in(range).is_some() {
-            self.munmap(range)?;
-        }
+        self.replace(range)?;
 
         let (adds, takes) = flags_of(kind);
         let may = VmFlags::VM_MAYREAD | VmFlags::VM_MAYWRITE | VmFlags::VM_MAYEXEC;
@@ -109,6 +100,7 @@ impl Syscall<'_> {
             anon_vma: None,
             chain: Chain::EMPTY,
             file,
+            attachment: 0,
             uffd: None,
             policy: Mode::Default,
         };
@@ -119,6 +111,25 @@ impl Syscall<'_> {
             self.populate_quietly(range).map_err(|r| r.after(Progress::NotPopulated))?;
         }
         Ok(page.0)
+    }
+
+    /// Makes room for a mapping of `range`, as `mmap_region()` does first.
+    ///
+    /// # Errors
+    /// `ENOMEM` past the limit on pages, without the replaced pages, or where cutting a VMA in three
+    /// passes the limit on VMAs.
+    pub(crate) fn replace(&mut self, range: Range) -> Result<(), Refusal> {
+        if let Err(refusal) = self.may_expand(range.len().into(), self.mm.mapped_in(range)) {
+            let cuts = || [range.start, range.end].into_iter().any(|page| self.mm.is_within(page));
+            if self.later.applies(later::Rule::MmapCutsFirst, cuts) {
+                self.cut_out(range)?;
+            }
+            return Err(refusal);
+        }
+        if self.mm.first_in(range).is_some() {
+            self.munmap(range)?;
+        }
+        Ok(())
     }
 
     /// Unmaps `range` (`__do_munmap()`).

@@ -227,7 +227,8 @@ impl Syscall<'_> {
     /// to `new_page`. The holes stay (`remap_move()`).
     ///
     /// # Errors
-    /// `EFAULT` at a VMA that userfaultfd watches; those of [`Syscall::munmap`]. Parts that were
+    /// `EFAULT` at a VMA that userfaultfd watches, and at one of SysV shared memory, whose file chooses
+    /// addresses itself (`vma_multi_allowed()`); those of [`Syscall::munmap`]. Parts that were
     /// moved before stay moved.
     fn remap_move(
         &mut self,
@@ -241,6 +242,9 @@ impl Syscall<'_> {
             let vma = self.mm.vmas()[at];
             if vma.uffd.is_some() {
                 return self.refuse(Errno::EFAULT, Function::Mremap, Rule::Watched(vma.range));
+            }
+            if vma.is_attached() {
+                return self.refuse(Errno::EFAULT, Function::Mremap, Rule::MovesAlone(vma.range));
             }
             let new = Range {
                 start: new_page.plus(Len(part.start.0 - old.start.0)),

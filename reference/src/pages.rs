@@ -90,7 +90,7 @@ impl Syscall<'_> {
             }
             return Ok(());
         }
-        if vma.has_close() || (!copy && self.mm.zero_pages() & bit != 0) {
+        if vma.is_of_device() || (!copy && self.mm.zero_pages() & bit != 0) {
             return Ok(());
         }
         if copy {

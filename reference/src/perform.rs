@@ -93,6 +93,11 @@ impl World {
                 };
                 self.copy(&copy, report)
             }
+            Op::Shmat { process, page, flags } => {
+                self.call(process.get())?.shmat(page.get(), flags.get())
+            }
+            Op::Shmdt { process, page } => self.call(process.get())?.shmdt(page.get()),
+            Op::ShmRmid { process } => self.call(process.get())?.shm_rmid(),
         }
     }
 }

@@ -96,8 +96,15 @@ pub enum Rule {
     },
     /// The kernel was built without transparent huge pages.
     NoHugePages,
-    /// The VMA is of the device, which has neither shmem nor anonymous pages.
-    OfDevice(Range),
+    /// The VMA is of the device or of SysV shared memory. userfaultfd watches only anonymous memory and
+    /// VMAs with the `vm_ops` of shmem.
+    Unwatchable(Range),
+    /// The segment of SysV shared memory was destroyed.
+    SegmentDestroyed,
+    /// No VMA is a part of an attachment of the segment at this page.
+    NotAttached(Page),
+    /// The VMA is of SysV shared memory and cannot be moved together with others.
+    MovesAlone(Range),
     /// The VMA's pages cannot migrate, so `mbind` takes it for a hole.
     Unmovable(Range),
     /// The file is open for reading only.

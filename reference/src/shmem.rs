@@ -1,12 +1,14 @@
 //! Files: their numbers, their lengths, and their pages in the page cache.
 
 use vmadiff_machine::FileId;
-use vmadiff_machine::operand::FILE_PAGES;
+use vmadiff_machine::operand::{FILE_PAGES, SHM_PAGES};
 
 /// The memfds: the two that may be written, and the one that is open for reading only.
 pub(crate) const MEMFDS: [FileId; 3] = [FileId::new(0), FileId::new(1), FileId::new(2)];
 /// The device.
 pub(crate) const DEVICE: FileId = FileId::new(3);
+/// The segment of SysV shared memory.
+pub(crate) const SEGMENT: FileId = FileId::new(4);
 
 /// The shmem object of a shared anonymous mapping.
 #[derive(Clone, Copy, Debug)]
@@ -43,19 +45,20 @@ impl Shmem {
     /// Makes an empty object, as long as its mapping (`shmem_zero_setup()`).
     pub(crate) fn make(&mut self, pages: u8) -> FileId {
         self.objects.push(Object { pages, cached: 0 });
-        FileId::new((DEVICE.index() + self.objects.len()) as u32)
+        FileId::new((SEGMENT.index() + self.objects.len()) as u32)
     }
 
     fn object(&mut self, file: FileId) -> Option<&mut Object> {
-        let at = file.index().checked_sub(DEVICE.index() + 1)?;
+        let at = file.index().checked_sub(SEGMENT.index() + 1)?;
         self.objects.get_mut(at)
     }
 
-    /// Returns the state of the page of `file` at the offset `page`. The pages of a memfd are all in
-    /// the page cache.
+    /// Returns the state of the page of `file` at the offset `page`. The pages of a memfd and of the
+    /// segment are all in the page cache.
     pub(crate) fn content(&mut self, file: FileId, page: u64) -> Content {
         let (pages, cached) = match self.object(file) {
             Some(object) => (object.pages.into(), object.cached),
+            None if file == SEGMENT => (SHM_PAGES.into(), u64::MAX),
             None => (FILE_PAGES, u64::MAX),
         };
         match page {

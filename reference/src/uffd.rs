@@ -88,8 +88,9 @@ impl Syscall<'_> {
             return self.refuse(Errno::EINVAL, function, Rule::NothingMapped(range));
         }
         self.mm.all_in(range).iter().try_for_each(|vma| match vma.has_close() {
+            // The VMAs with `close` are those without `shmem_vm_ops`.
             true => {
-                self.refuse(Errno::EINVAL, Function::VmaCanUserfault, Rule::OfDevice(vma.range))
+                self.refuse(Errno::EINVAL, Function::VmaCanUserfault, Rule::Unwatchable(vma.range))
             }
             false => check(vma),
         })

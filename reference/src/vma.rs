@@ -18,6 +18,8 @@ pub(crate) struct Vma {
     /// The anon_vmas that the VMA hangs on; empty exactly where `anon_vma` is `None`.
     pub(crate) chain: Chain,
     pub(crate) file: Option<FileId>,
+    /// The number of the `shmat()` that mapped the segment; 0 for another file.
+    pub(crate) attachment: u8,
     pub(crate) uffd: Option<UffdId>,
     pub(crate) policy: Mode,
 }
@@ -29,9 +31,20 @@ impl Vma {
         self.file.is_none()
     }
 
-    /// Returns whether the VMA has a `vm_ops->close` handler. Only the device's VMAs have one.
-    pub(crate) fn has_close(&self) -> bool {
+    /// Returns whether the VMA is of the device.
+    pub(crate) fn is_of_device(&self) -> bool {
         self.file == Some(shmem::DEVICE)
+    }
+
+    /// Returns whether the VMA has a `vm_ops->close` handler. Only the VMAs of the device
+    /// and of the segment have one.
+    pub(crate) fn has_close(&self) -> bool {
+        self.is_of_device() || self.is_attached()
+    }
+
+    /// Returns whether the VMA maps the segment of SysV shared memory.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.file == Some(shmem::SEGMENT)
     }
 
     /// Returns the offset of `page`, which is a page of the VMA.

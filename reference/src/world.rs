@@ -8,6 +8,7 @@ use crate::anon_vma::AnonVmas;
 use crate::later::{Later, Rules};
 use crate::mm::{Mm, Mms, Syscall};
 use crate::refusal::{Progress, Refusal, Rule};
+use crate::shm::Segment;
 use crate::shmem::Shmem;
 use crate::why::Why;
 
@@ -19,6 +20,7 @@ pub(crate) struct World {
     pub(crate) anon_vmas: AnonVmas,
     pub(crate) anon_pages: AnonPages,
     pub(crate) shmem: Shmem,
+    pub(crate) segment: Segment,
     /// The number of userfaultfd contexts that have been opened.
     pub(crate) uffds: u32,
     /// The rules of later kernels.
@@ -40,6 +42,7 @@ impl World {
         self.anon_vmas.reset();
         self.anon_pages.reset();
         self.shmem.reset();
+        self.segment = Segment::default();
         self.uffds = 0;
         self.later.applied.set(Rules::NONE);
     }
@@ -58,6 +61,7 @@ impl World {
             anon_vmas: &mut self.anon_vmas,
             anon_pages: &mut self.anon_pages,
             shmem: &mut self.shmem,
+            segment: &mut self.segment,
             limits: &self.limits,
             later: &self.later,
             why: self.why.as_deref_mut(),
@@ -92,8 +96,8 @@ impl World {
             }
             mm.changed = false;
             changed = true;
-            let (counters, committed) = mm.count();
-            mm.committed = committed;
+            let (counters, committed, attached) = mm.count();
+            (mm.committed, mm.attached) = (committed, attached);
             let calls = std::mem::take(&mut mm.driver);
             seen.driver.opens += calls.opens;
             seen.driver.closes += calls.closes;
@@ -109,5 +113,6 @@ impl World {
         if changed {
             seen.committed = self.mms.iter().map(|mm| mm.committed).sum();
         }
+        seen.attached = self.segment.count(&self.mms);
     }
 }

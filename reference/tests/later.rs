@@ -137,6 +137,11 @@ const NEAR: &[(Rule, &str)] = &[
         "mmap 0 0 1 r anon_private\nmmap 0 1 2 wx anon_private\ntouch 0 2 1\nfork 0\n\
          mprotect 1 0 2 w",
     ),
+    // The range is all of its VMA, which would go.
+    (Rule::MergeClosePrev, "shmat 0 0\nmprotect 0 1 3 r\nmprotect 0 1 3 rw"),
+    (Rule::MergeCloseNext, "shmat 0 0\nmprotect 0 0 1 r\nmprotect 0 0 1 rw"),
+    // The VMAs are of two calls of shmat().
+    (Rule::MergeClosePrev, "shmat 0 0\nmunmap 0 3 1\nshmat 0 20\nmremap 0 23 1 1 MAYMOVE|FIXED 3"),
     (Rule::MremapSeveral, "mmap 0 0 3 rw anon_private\nmremap 0 0 3 3 MAYMOVE|FIXED 10"),
     (
         Rule::MremapSeveral,

@@ -37,11 +37,25 @@ impl Case<'_> {
             [i64::from(seen.driver.opens), i64::from(seen.driver.closes)]
         };
         let (l, r, counted) = (of(self.left), of(self.right), of(&self.reference));
+        if l == r {
+            let says = |attached: Option<i64>| match attached {
+                Some(attached) => format!("shm_nattch is {attached}"),
+                None => "the segment is destroyed".into(),
+            };
+            return format!(
+                "shm_nattch counts the VMAs of the segment, and the segment is destroyed when IPC_RMID \
+                 was called and the count is 0: {} in {}, {} in {}",
+                says(self.left.attached),
+                self.names.0,
+                says(self.right.attached),
+                self.names.1
+            );
+        }
         let n = usize::from(l[0] == r[0]);
         let (name, is) =
             [("open", "is made by a split, a fork, a move or a copy"), ("close", "goes")][n];
         format!(
-            "vm_ops->{name} is called once for each VMA of the device that {is}, here {} times: {} calls it \
+            "vm_ops->{name} is called once for each VMA of a driver that {is}, here {} times: {} calls it \
              {} times, {} {} times",
             counted[n], self.names.0, l[n], self.names.1, r[n]
         )

@@ -59,7 +59,16 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::Resizes => "a call with MREMAP_DONTUNMAP may not resize".into(),
         Rule::NotAnonymous(vma) => format!("{vma} {of} is not private anonymous memory"),
         Rule::NoHugePages => "the kernel has no transparent huge pages".into(),
-        Rule::OfDevice(vma) => format!("{vma} {of} is of the device"),
+        Rule::Unwatchable(vma) => {
+            format!("{vma} {of} is of the device or of SysV shared memory")
+        }
+        Rule::MovesAlone(vma) => {
+            format!("{vma} {of} is of SysV shared memory, and cannot be moved together with others")
+        }
+        Rule::SegmentDestroyed => "the segment of shared memory was destroyed".into(),
+        Rule::NotAttached(page) => {
+            format!("no VMA {of} is a part of a segment that was attached at page {page}")
+        }
         Rule::Unmovable(vma) => format!("the pages of {vma} {of} cannot migrate"),
         Rule::FileReadOnly => "the file is open for reading only".into(),
         Rule::BeyondFile(page) => format!("page {page} {of} lies beyond the end of its file"),

@@ -23,6 +23,7 @@ impl Kernel {
             frames: false,
             placement: true,
             write_only: true,
+            shared_memory: true,
         };
         self.facilities = all;
         let zero = self.attempt("mmap 0 0 1 rw anon_private\ntouch 0 0 0\n")?;
@@ -57,6 +58,7 @@ impl Kernel {
             placement: works(self.attempt(
                 "mmap 0 0 1 rw anon_private\nmmap 0 1 1 r anon_private\nmremap 0 0 1 2 MAYMOVE\n",
             )?),
+            shared_memory: works(self.attempt("shmat 0 0\n")?),
         };
         self.facilities = facilities;
         self.zero_page = entry.frame();

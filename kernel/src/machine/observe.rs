@@ -6,6 +6,7 @@ use vmadiff_machine::{Counters, FileId, Observation, PageSet, VmFlags, Vma};
 
 use super::Kernel;
 use crate::error::KernelError;
+use crate::segment::Segment;
 
 impl Kernel {
     /// Reads the arena of each process in `changed`.
@@ -14,6 +15,7 @@ impl Kernel {
         changed: u8,
         seen: &mut Observation,
     ) -> Result<(), KernelError> {
+        seen.attached = self.segment.as_ref().map_or(Some(0), Segment::attached);
         for at in (0..MAX_PROCESSES).filter(|at| changed >> at & 1 == 1) {
             let space = seen.rewrite(Process(at as u8));
             let Some(process) = &self.processes[at] else { continue };
@@ -68,6 +70,7 @@ impl Kernel {
     pub fn visible(&self, model: &Observation, reduced: &mut Observation) {
         reduced.begin_step();
         reduced.result = model.result;
+        reduced.attached = model.attached;
         for at in (0..MAX_PROCESSES).filter(|at| model.changed >> at & 1 == 1) {
             let (from, to) = (&model.spaces[at], reduced.rewrite(Process(at as u8)));
             to.alive = from.alive;

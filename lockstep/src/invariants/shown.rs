@@ -2,7 +2,9 @@
 //!
 //! - VMAs are not empty, sorted and disjoint.
 //! - `total_vm`, `locked_vm`, `data_vm`, `map_count` and committed memory equal a recount.
-//! - A driver that has `vm_ops->close` was told of as many VMAs as it has.
+//! - A driver that has `vm_ops->close` was told of as many VMAs as it has. `shm_nattch` equals the VMAs
+//!   that map the segment. No VMA maps a destroyed segment, and a removed segment that no VMA maps is
+//!   destroyed.
 //! - `VM_UFFD_*` is set exactly where there is a userfaultfd context.
 //! - The file and the file offset of a page change only where an operation maps the page anew or moves
 //!   another page there.
@@ -10,7 +12,9 @@
 use std::ops::Range;
 
 use vmadiff_machine::operand::{Kind, Len, MAX_PROCESSES, Page, PageOffset, Process};
-use vmadiff_machine::{AddressSpace, Counters, DriverCalls, FileId, Observation, Op, VmFlags, Vma};
+use vmadiff_machine::{
+    AddressSpace, Counters, DriverCalls, FileId, Observation, Op, Part, VmFlags, Vma,
+};
 
 use super::Violation;
 use crate::divergence::Class;
@@ -42,7 +46,11 @@ pub struct Shown {
     committed: [i64; MAX_PROCESSES],
     /// The VMAs of each process that have `vm_ops->close`.
     closable: [i64; MAX_PROCESSES],
-    /// The VMAs that drivers with `vm_ops->close` count: those that `mmap` made and `vm_ops->open` was
+    /// The VMAs of each process that map the segment of SysV shared memory.
+    mapped: [i64; MAX_PROCESSES],
+    /// The segment was removed (`IPC_RMID`).
+    removed: bool,
+    /// The VMAs that drivers with `vm_ops->close` count: those that `mmap` and `shmat` made and `vm_ops->open` was
     /// called for, less those that `vm_ops->close` was called for.
     attached: i64,
     /// The pages of the address space that is being looked at.
@@ -55,6 +63,7 @@ impl Shown {
         self.last.iter_mut().for_each(Vec::clear);
         self.committed = [0; MAX_PROCESSES];
         (self.closable, self.attached) = ([0; MAX_PROCESSES], 0);
+        (self.mapped, self.removed) = ([0; MAX_PROCESSES], false);
     }
 
     /// Returns the first invariant that the state after `op` breaks. Only the address spaces that the
@@ -85,26 +94,44 @@ impl Shown {
     /// Checks the VMAs that drivers count, as `shm_nattch` counts the VMAs of a segment.
     #[inline]
     fn attached(&mut self, op: &Op, seen: &Observation) -> Option<Violation> {
-        // The device is the only driver with `vm_ops->close`, and its VMAs never merge.
-        let special = |op: &Op| matches!(op, Op::Mmap { kind, .. } if kind.get() == Kind::Special);
-        let made = seen.result.is_ok() && special(op);
+        // The VMAs of a driver with `vm_ops->close` do not merge, so each of these calls makes one.
+        let made = seen.result.is_ok()
+            && match op {
+                Op::Mmap { kind, .. } => kind.get() == Kind::Special,
+                Op::Shmat { .. } => true,
+                _ => false,
+            };
         let DriverCalls { opens, closes } = seen.driver;
         self.attached += i64::from(opens) - i64::from(closes) + i64::from(made);
         let closable = self.closable.iter().sum::<i64>();
-        (closable != self.attached).then(|| {
+        if closable != self.attached {
             let text = format!(
-                "the driver of the special mappings was told of {} VMAs, and there are {closable}",
+                "the drivers with vm_ops->close were told of {} VMAs, and there are {closable}",
                 self.attached
             );
-            Violation::new(Class::Accounting, "invariant/vm_ops", text)
-        })
+            return Some(Violation::new(Class::Accounting, "invariant/vm_ops", text));
+        }
+        self.removed |= seen.result.is_ok() && matches!(op, Op::ShmRmid { .. });
+        let mapped = self.mapped.iter().sum::<i64>();
+        let (detail, says) = match seen.attached {
+            Some(0) if mapped == 0 && self.removed => {
+                let text = "the segment was removed, and no VMA maps it, but it is not destroyed";
+                return Some(Violation::new(Class::Leak, "shmid_kernel", text.into()));
+            }
+            Some(attached) if attached == mapped => return None,
+            None if mapped == 0 => return None,
+            Some(attached) => ("invariant/shm_nattch", format!("shm_nattch is {attached}")),
+            None => ("invariant/shm-destroyed", "the segment was destroyed".into()),
+        };
+        let text = format!("{says}, and {mapped} VMAs map the segment");
+        Some(Violation::new(Class::Accounting, detail, text))
     }
 
     /// Checks one address space; `None` where it breaks no invariant.
     fn space(&mut self, process: Process, op: &Op, space: &AddressSpace) -> Option<Violation> {
         self.now.clear();
         let mut counters = Counters { map_count: space.vmas().len() as i64, ..Counters::default() };
-        let (mut committed, mut closable, mut end) = (0, 0, 0);
+        let (mut committed, mut closable, mut mapped, mut end) = (0, 0, 0, 0);
         for vma in space.vmas() {
             if vma.start.0 < end || vma.start >= vma.end {
                 return Some(overlap(process, vma, end));
@@ -119,6 +146,8 @@ impl Shown {
             counters.data_vm += count(shared_writable == VmFlags::VM_WRITE);
             committed += count(vma.flags.contains(VmFlags::VM_ACCOUNT));
             closable += i64::from(vma.close);
+            // The device's VMAs are special, those of the segment are not.
+            mapped += i64::from(vma.close && !vma.flags.intersects(VmFlags::VM_SPECIAL));
             if vma.flags.intersects(VmFlags::UFFD) != vma.uffd.is_some() {
                 return Some(context(process, vma));
             }
@@ -129,7 +158,7 @@ impl Shown {
         }
         let at = usize::from(process.0);
         self.committed[at] = committed;
-        self.closable[at] = closable;
+        (self.closable[at], self.mapped[at]) = (closable, mapped);
         if self.last[at] != self.now {
             let anew = if op.process() == process { mapped_anew(op) } else { 0..0 };
             if let Some(violation) = self.moved(process, anew) {
@@ -165,6 +194,7 @@ fn mapped_anew(op: &Op) -> Range<u8> {
     let range = |start: Page, len: Len| start.0..start.0 + len.0;
     match *op {
         Op::Mmap { page, len, .. } => range(page.get(), len.get()),
+        Op::Shmat { page, .. } => range(page.get(), op.length(Part::Destination)),
         Op::Mremap { new_len, flags, new_page, .. } if flags.get().is_fixed() => {
             range(new_page.get(), new_len.get())
         }

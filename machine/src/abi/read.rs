@@ -1,9 +1,9 @@
 //! The loader's side: checks every field that a library wrote, then uses it.
 
 use super::{
-    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK, Event,
-    LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, Space, UNREACHABLE_PAGE,
-    UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
+    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK,
+    DESTROYED, Event, LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, Space,
+    UNREACHABLE_PAGE, UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
 };
 use crate::errno::Errno;
 use crate::failure::{Nonsense, Place};
@@ -43,6 +43,10 @@ impl Observation {
             return Err(error("committed", self.committed, "a number of pages"));
         }
         seen.committed = self.committed;
+        if self.attached == i64::MIN {
+            return Err(error("attached", self.attached, "a number of VMAs, or VMADIFF_DESTROYED"));
+        }
+        seen.attached = (self.attached != DESTROYED).then_some(self.attached);
         for (field, calls) in [("opens", self.opens), ("closes", self.closes)] {
             if calls == UNWRITTEN {
                 return Err(error(field, written(calls), "a number of calls"));

@@ -1,9 +1,9 @@
 //! The library's side: writes a machine's observation into the caller's buffer.
 
 use super::{
-    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK, Event,
-    LOCK_HELD, MAX_EVENTS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE, Vma, WARN_ON,
-    members, put_text,
+    BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK,
+    DESTROYED, Event, LOCK_HELD, MAX_EVENTS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE,
+    Vma, WARN_ON, members, put_text,
 };
 use crate::observation::{self, Assertion, Object};
 
@@ -27,6 +27,7 @@ impl Observation {
         });
         self.changed = seen.changed.into();
         self.committed = seen.committed;
+        self.attached = seen.attached.unwrap_or(DESTROYED);
         (self.opens, self.closes) = (seen.driver.opens, seen.driver.closes);
         (self.event_count, self.reserved) = (seen.events.len() as u32, 0);
         for (to, event) in self.events.iter_mut().zip(seen.events.iter().take(MAX_EVENTS)) {
