@@ -32,6 +32,7 @@ fn kept(program: &Program) -> Program {
             known.len() - 1
         }) as u8
     };
+    let mut attached = Vec::new();
     let ops = program.ops.iter().filter(|op| op.process() == Process(0)).filter_map(|op| {
         Some(match *op {
             Op::Copy { .. } | Op::CopyVma { .. } | Op::Exit { .. } => return None,
@@ -69,6 +70,12 @@ fn kept(program: &Program) -> Program {
                 let ctx = Ctx(known.unwrap_or(contexts.len()) as u8).into();
                 Op::UffdUnregister { process, page, len, ctx }
             }
+            // syzkaller names what an earlier call has attached.
+            Op::Shmat { page, .. } => {
+                attached.push(page.get());
+                *op
+            }
+            Op::Shmdt { page, .. } => return attached.contains(&page.get()).then_some(*op),
             Op::Fork { .. } => {
                 forks += 1;
                 return (forks < MAX_PROCESSES).then_some(*op);
@@ -164,6 +171,12 @@ fn each_call_on_memory_becomes_its_operation() {
              mmap 0 3 1 r file1_private\nmmap 0 4 1 r file1_shared",
         ),
         ("munmap(&(0x7f0000003000/0x2000)=nil, 0x1001)", "munmap 0 3 2"),
+        (
+            "r0 = shmget$private(0x0, 0x4000, 0x3c0, &(0x7f0000100000/0x4000)=nil)\n\
+             r1 = shmat(r0, &(0x7f0000003000/0x4000)=nil, SHM_RDONLY|SHM_REMAP)\n\
+             shmctl$IPC_RMID(r0, 0x0)\nshmdt(r1)",
+            "shmat 0 3 RDONLY|REMAP\nshm_rmid 0\nshmdt 0 3",
+        ),
         (
             "mremap(&(0x7f0000003000/0x2000)=nil, 0x2000, 0x1000, MREMAP_MAYMOVE|MREMAP_FIXED, \
              &(0x7f0000009000/0x1000)=nil)",

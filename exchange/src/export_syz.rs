@@ -24,7 +24,7 @@ use vmadiff_machine::{Limits, Op, Placement, Program};
 use crate::export_c::harmless;
 use crate::flags::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE,
-    MAP_SHARED,
+    MAP_SHARED, SHM_EXEC, SHM_RDONLY, SHM_REMAP,
 };
 
 /// The address of the data area in syzkaller's text form.
@@ -33,9 +33,6 @@ const PAGE_SIZE: u64 = 4096;
 /// The address of the memory for pointers: beyond the arena, with a hole between.
 const POINTERS: u64 = DATA + 4 * END_PAGES as u64 * PAGE_SIZE;
 
-const SHM_RDONLY: u32 = 0o10000;
-const SHM_REMAP: u32 = 0o40000;
-const SHM_EXEC: u32 = 0o100000;
 const NO_FILE: &str = "0xffffffffffffffff";
 
 fn bytes(len: Len) -> u64 {

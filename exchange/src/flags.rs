@@ -16,6 +16,9 @@ pub(crate) const MAP_POPULATE: u64 = 0x8000;
 pub(crate) const MAP_NONBLOCK: u64 = 0x1_0000;
 pub(crate) const MAP_HUGETLB: u64 = 0x4_0000;
 pub(crate) const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+pub(crate) const SHM_RDONLY: u64 = 0o10000;
+pub(crate) const SHM_REMAP: u64 = 0o40000;
+pub(crate) const SHM_EXEC: u64 = 0o100000;
 pub(crate) const MREMAP_DONTUNMAP: u64 = 4;
 pub(crate) const MLOCK_ONFAULT: u64 = 1;
 pub(crate) const CLONE_VM: u64 = 0x100;
@@ -46,6 +49,14 @@ pub(crate) const MAP: &[Flag] = &[
 /// The flags of `mremap()`.
 pub(crate) const MREMAP: &[Flag] =
     &[("MREMAP_MAYMOVE", 1), ("MREMAP_FIXED", 2), ("MREMAP_DONTUNMAP", MREMAP_DONTUNMAP)];
+
+/// The flags of `shmat()`.
+pub(crate) const SHM: &[Flag] = &[
+    ("SHM_RDONLY", SHM_RDONLY),
+    ("SHM_RND", 0o20000),
+    ("SHM_REMAP", SHM_REMAP),
+    ("SHM_EXEC", SHM_EXEC),
+];
 
 /// The protections of a mapping. The last three are no protections of
 /// [`Prot`](vmadiff_machine::operand::Prot).

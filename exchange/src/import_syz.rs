@@ -21,6 +21,7 @@ mod arguments;
 mod calls;
 mod descriptors;
 mod place;
+mod segment;
 mod step;
 
 use std::collections::BTreeMap;

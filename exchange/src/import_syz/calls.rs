@@ -46,6 +46,8 @@ pub(super) struct Calls {
     /// The pages of the data area that are mapped if every call succeeds.
     is_mapped: Vec<bool>,
     forks: usize,
+    /// The program has made its segment of SysV shared memory.
+    pub(super) has_segment: bool,
 }
 
 /// Returns an operation of process 0 on a range, and its step.
@@ -66,6 +68,7 @@ impl Calls {
             used_contexts: Vec::new(),
             is_mapped: vec![true; DATA_PAGES as usize],
             forks: 0,
+            has_segment: false,
         };
         for (at, call) in calls.iter().enumerate() {
             for argument in &call.arguments {
@@ -109,7 +112,7 @@ impl Calls {
         self.steps.push(Step { op, ranges: vec![(Part::Target, page)], offset: None, cause });
     }
 
-    fn set_mapped(&mut self, span: Span, is_mapped: bool) {
+    pub(super) fn set_mapped(&mut self, span: Span, is_mapped: bool) {
         self.is_mapped[span.start as usize..span.end() as usize].fill(is_mapped);
     }
 
@@ -161,6 +164,7 @@ impl Calls {
                 self.steps.push(step(at, op, &target(args.rounded(0)?)));
             }
             "mbind" => self.mbind(at, args)?,
+            "shmget" | "shmat" | "shmdt" | "shmctl" => return self.segment(at, call),
             "userfaultfd" => {
                 let context = Descriptor::Context(self.contexts);
                 self.contexts += 1;

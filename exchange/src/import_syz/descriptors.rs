@@ -1,4 +1,4 @@
-//! The descriptors of a program of syzkaller: files and userfaultfd contexts.
+//! The resources of a program of syzkaller: files, userfaultfd contexts, and SysV shared memory.
 
 use vmadiff_machine::operand::{Ctx, Kind, Len, Page, Process};
 use vmadiff_machine::{Op, Part};
@@ -7,7 +7,7 @@ use super::arguments::{Arguments, Why, flatten};
 use super::calls::{Calls, step};
 use crate::syz::{Call, Value};
 
-/// A file or a userfaultfd context behind a descriptor.
+/// The object behind a resource.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Descriptor {
     File {
@@ -16,6 +16,10 @@ pub(super) enum Descriptor {
     },
     /// The context has its number from its first use.
     Context(usize),
+    /// The segment of SysV shared memory.
+    Segment,
+    /// An attachment of the segment at this page.
+    Attachment(u64),
 }
 
 const UFFDIO_API: u64 = 0xc018_aa3f;
