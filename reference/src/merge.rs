@@ -77,8 +77,11 @@ impl Syscall<'_> {
         if !special.is_empty() {
             found(B::Special { flags: special })?;
         }
-        if (new.file, new.attachment) != (near.file, near.attachment) {
+        if new.file != near.file {
             found(B::File { new: new.file, near: near.file })?;
+        }
+        if new.attachment != near.attachment && new.file == near.file {
+            found(B::Attachment)?;
         }
         if near.has_close() && !self.may_grow_with_close(new, near, left, rules) {
             found(B::Close)?;

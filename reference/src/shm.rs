@@ -98,18 +98,15 @@ impl Syscall<'_> {
                 && vma.range.start >= page
                 && vma.pgoff == PageOffset(u64::from(vma.range.start.0 - page.0))
         };
-        let mut parts = self.mm.vmas().iter().filter(fits);
-        let Some(&lowest) = parts.next() else {
+        let Some(&lowest) = self.mm.vmas().iter().find(fits) else {
             return self.refuse(Errno::EINVAL, Function::KsysShmdt, Rule::NotAttached(page));
         };
-        let others: Vec<Range> = parts
-            .filter(|vma| vma.attachment == lowest.attachment)
-            .map(|vma| vma.range)
-            .filter(|range| range.end <= page.plus(Len(SHM_PAGES)))
-            .collect();
         self.munmap(lowest.range)?;
-        for range in others {
-            self.munmap(range)?;
+        let end = page.plus(Len(SHM_PAGES));
+        let is_part =
+            |vma: &&Vma| fits(vma) && vma.attachment == lowest.attachment && vma.range.end <= end;
+        while let Some(&part) = self.mm.vmas().iter().find(is_part) {
+            self.munmap(part.range)?;
         }
         Ok(0)
     }

@@ -106,6 +106,8 @@ pub enum MergeBarrier {
         /// The file of the neighbour.
         near: Option<FileId>,
     },
+    /// Two calls of `shmat()` mapped the segment, and each opened it anew: the open files differ.
+    Attachment,
     /// The neighbour has a `vm_ops->close` handler.
     Close,
     /// The neighbour is the VMA that the new range was copied from, and it stays.

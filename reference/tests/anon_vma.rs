@@ -11,7 +11,7 @@ fn a_first_write_makes_an_anon_vma_and_a_read_none() {
         ("mmap 0 1 2 rw file0_private\ntouch 0 1 0", "1..3 rw- 0 file0"),
         ("mmap 0 1 2 rw file0_private\ntouch 0 1 1", "1..3 rw- 0 file0 A[A]"),
         ("mmap 0 1 2 rw file0_shared\ntouch 0 1 1", "1..3 rw- 0 file0"),
-        ("mmap 0 1 2 rw anon_shared\ntouch 0 1 1", "1..3 rw- 0 file4"),
+        ("mmap 0 1 2 rw anon_shared\ntouch 0 1 1", "1..3 rw- 0 file5"),
     ]);
 }
 

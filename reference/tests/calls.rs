@@ -25,7 +25,7 @@ fn mmap_flags_and_offsets_follow_from_the_kind() {
     }
     ends_with(&[
         ("mmap 0 1 2 rw anon_private - 9", "1..3 rw- @1"),
-        ("mmap 0 1 2 rw anon_shared - 9", "1..3 rw- 0 file4"),
+        ("mmap 0 1 2 rw anon_shared - 9", "1..3 rw- 0 file5"),
         ("mmap 0 1 2 rw file1_private - 9", "1..3 rw- 9 file1"),
         (
             "mmap 0 1 4 rw anon_private\nmmap 0 2 2 r anon_private",

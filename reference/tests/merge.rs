@@ -47,7 +47,7 @@ fn neighbours_that_differ_in_anything_stay_two() {
         ),
         (
             "mmap 0 1 2 rw anon_shared\nmmap 0 3 2 rw anon_shared",
-            "1..3 rw- 0 file4, 3..5 rw- 0 file5",
+            "1..3 rw- 0 file5, 3..5 rw- 0 file6",
         ),
         // The userfaultfd contexts differ.
         (

@@ -37,6 +37,7 @@ impl Case<'_> {
             }
             MergeBarrier::Special { .. } => format!("{new} is special"),
             MergeBarrier::File { .. } => "their files differ".into(),
+            MergeBarrier::Attachment => "they are of different calls of shmat()".into(),
             MergeBarrier::Kept => format!("{new} is a copy of {near}, which stays mapped"),
             MergeBarrier::Close => format!("{near} has a vm_ops->close handler"),
             MergeBarrier::Uffd { .. } => "their userfaultfd contexts differ".into(),
