@@ -37,6 +37,8 @@ fn failed(error: io::Error) -> io::Error {
 /// Ends the process quietly, as the signal `SIGPIPE` does. The process ignores the signal until
 /// then: a library that crashes must not end it.
 pub(crate) fn end_by_sigpipe() -> ! {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    vmadiff::kernel::remove_segments();
     #[cfg(unix)]
     {
         use signal_hook::{consts::SIGPIPE, low_level::emulate_default_handler};

@@ -17,7 +17,7 @@
 //! the kernel chooses is in the arena. After that, a process never maps, changes or touches memory
 //! outside its arena. A [`Kernel`] leaves no process behind: its processes are killed and waited for
 //! when it is reset or dropped, and the kernel kills them when the thread that made them ends. Only the
-//! segment stays if the caller itself is killed (`ipcs -m` lists it, `ipcrm -m` removes it).
+//! segment stays if the caller is killed by a signal (`ipcs -m` lists it, `ipcrm -m` removes it).
 //!
 //! Linux on x86-64 only.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -44,3 +44,4 @@ pub use machine::{Ended, Kernel, Options};
 pub use missing::{Facilities, Missing};
 pub use proc::ProcError;
 pub use profile::{Holds, Profile, Release};
+pub use segment::remove_segments;

@@ -3,10 +3,33 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::sync::{Mutex, Once};
 
 use vmadiff_machine::operand::SHM_PAGES;
 
 use crate::worker::PAGE;
+
+/// The ids of the segments that are in use.
+static IN_USE: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+/// Removes every segment that a program uses. The kernel keeps a segment after the process that made it,
+/// so this has to run before the process ends without dropping its values. It runs at
+/// [`std::process::exit`], and has to be called before the process ends by a signal.
+pub fn remove_segments() {
+    // A thread that holds the lock may be the one that ends the process.
+    let Ok(mut ids) = IN_USE.try_lock() else { return };
+    ids.drain(..).for_each(remove);
+}
+
+extern "C" fn at_exit() {
+    remove_segments();
+}
+
+fn remove(id: i32) {
+    // SAFETY: the call touches no memory. A segment that is destroyed already answers EINVAL: its id is
+    // given to another segment only after all others.
+    unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+}
 
 /// A segment of its own for a program. It is removed when the value is dropped, so none is left behind.
 #[derive(Debug)]
@@ -27,13 +50,23 @@ impl Segment {
     }
 
     fn make() -> io::Result<Segment> {
+        static WATCH_EXIT: Once = Once::new();
+        // SAFETY: the function may be called at any time. Workers end without it (`_exit`).
+        WATCH_EXIT.call_once(|| unsafe {
+            libc::atexit(at_exit);
+        });
         let bytes = usize::from(SHM_PAGES) * PAGE as usize;
         // Execution is permitted, too: SHM_EXEC asks for it.
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o700;
         // SAFETY: the call touches no memory of this process.
         match unsafe { libc::shmget(libc::IPC_PRIVATE, bytes, flags) } {
             -1 => Err(io::Error::last_os_error()),
-            id => Ok(Segment { id }),
+            id => {
+                if let Ok(mut ids) = IN_USE.lock() {
+                    ids.push(id);
+                }
+                Ok(Segment { id })
+            }
         }
     }
 
@@ -55,8 +88,9 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: the call touches no memory. A segment that is destroyed already answers EINVAL: its id
-        // is given to another segment only after all others.
-        unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
+        if let Ok(mut ids) = IN_USE.lock() {
+            ids.retain(|id| *id != self.id);
+        }
+        remove(self.id);
     }
 }
