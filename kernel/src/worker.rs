@@ -28,8 +28,8 @@ use rustix::thread::{
 };
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{
-    self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Mode,
-    MremapFlags, Onfault, Page, ShmFlags,
+    self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, MremapFlags,
+    Onfault, Page, ShmFlags,
 };
 use vmadiff_machine::{Op, Opcode};
 
