@@ -98,7 +98,9 @@ fn show(vmadiff: &Path, faults: &Faults, fault: &Fault) -> Result<()> {
 /// Judges the output of a fault's program: it has to show the fault's class, at the last operation,
 /// with a reason, and the program has to begin with the fault's title.
 fn judge(fault: &Fault, program: &str, shown: &str) -> Result<()> {
-    let found = shown.lines().find_map(|line| line.strip_prefix("divergence "));
+    let prefixes = ["divergence ", "broken invariant "];
+    let found =
+        shown.lines().find_map(|line| prefixes.iter().find_map(|prefix| line.strip_prefix(prefix)));
     let found = found.and_then(|line| line.split_once(" after operation "));
     let (signature, step) = found.context("its program shows no divergence")?;
     let class = signature.split('/').next().unwrap_or_default();
@@ -154,6 +156,8 @@ mod tests {
     #[test]
     fn a_fault_shows_its_class_at_the_last_operation_with_a_reason() {
         judge(&fault("kept"), PROGRAM, SHOWN).expect("as it should be");
+        let broken = SHOWN.replace("divergence ", "broken invariant ");
+        judge(&fault("kept"), PROGRAM, &broken).expect("a finding of the invariants");
         for (from, to, error) in [
             (
                 "divergence flags/",
