@@ -81,6 +81,35 @@ pub(crate) fn files(folder: &Path, skip: Option<&str>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Returns the symbolic links below a folder, sorted.
+pub(crate) fn links(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut links = Vec::new();
+    for path in entries(folder)? {
+        let data = path.symlink_metadata().with_context(|| path.display().to_string())?;
+        if data.is_symlink() {
+            links.push(path);
+        } else if data.is_dir() {
+            links.extend(self::links(&path)?);
+        }
+    }
+    links.sort();
+    Ok(links)
+}
+
+/// Makes or renews a symbolic link.
+pub(crate) fn link(to: &Path, link: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|old| old == to) {
+        return Ok(());
+    }
+    match link.symlink_metadata() {
+        Ok(data) if data.is_dir() => fs::remove_dir_all(link),
+        Ok(_) => fs::remove_file(link),
+        Err(_) => Ok(()),
+    }
+    .with_context(|| link.display().to_string())?;
+    std::os::unix::fs::symlink(to, link).with_context(|| link.display().to_string())
+}
+
 /// Builds the example `corpus`, which answers questions of `ci/` about programs, and returns its
 /// path.
 pub(crate) fn build_corpus_example(root: &Path) -> Result<PathBuf> {
@@ -119,6 +148,12 @@ mod tests {
         };
         assert_eq!(names(None)?, ["a/2", "a/codec/3", "b/deeper/1", "codec/4"]);
         assert_eq!(names(Some("codec"))?, ["a/2", "b/deeper/1"]);
+        assert_eq!(links(folder)?, [folder.join("link")]);
+        link(Path::new("b"), &folder.join("link"))?;
+        link(Path::new("b"), &folder.join("a"))?;
+        for renewed in ["a", "link"] {
+            assert_eq!(fs::read_link(folder.join(renewed))?, Path::new("b"), "{renewed}");
+        }
         Ok(())
     }
 

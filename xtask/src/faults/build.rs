@@ -16,7 +16,7 @@ use sha1::{Digest, Sha1};
 use vmadiff_faults::{Fault, Faults, Flavour};
 
 use super::{apply, report};
-use crate::project::{entries, files, tail};
+use crate::project::{self, entries, files, links, tail};
 use crate::{Status, shell};
 
 /// The flags of `cargo fuzz build -s none --no-trace-compares`, with which a fuzz target sees the
@@ -218,6 +218,12 @@ pub(crate) fn transfer_but(from: &Path, to: &Path, but: Option<&Path>) -> Result
         if but != Some(to.as_path()) {
             update(&file, &to)?;
         }
+    }
+    // A crate has links to files beside it: its licence, and the programs of its rules.
+    for link in links(from)? {
+        let to = to.join(link.strip_prefix(from)?);
+        let target = fs::read_link(&link).with_context(|| link.display().to_string())?;
+        project::link(&target, &to)?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use vmadiff_faults::{Faults, OracleFault, Test};
 
 use super::{apply, build, check, report};
 use crate::Status;
-use crate::project::{entries, tail};
+use crate::project::{entries, link, tail};
 
 /// The table of all faults of the oracle.
 const TABLE: &str = "docs/oracle-faults.md";
@@ -247,20 +247,6 @@ impl<'a> Copy<'a> {
             }
         }
     }
-}
-
-/// Makes or renews a link.
-fn link(to: &Path, link: &Path) -> Result<()> {
-    if fs::read_link(link).is_ok_and(|old| old == to) {
-        return Ok(());
-    }
-    match link.symlink_metadata() {
-        Ok(data) if data.is_dir() => fs::remove_dir_all(link),
-        Ok(_) => fs::remove_file(link),
-        Err(_) => Ok(()),
-    }
-    .with_context(|| link.display().to_string())?;
-    std::os::unix::fs::symlink(to, link).with_context(|| link.display().to_string())
 }
 
 /// Returns the outcome of a test from the output of `cargo test`.
