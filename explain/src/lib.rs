@@ -7,6 +7,7 @@
 //! and the points of the contract that programs exercise.
 
 mod axis;
+pub mod contract;
 pub mod contract_points;
 pub mod finding;
 mod ink;

@@ -31,26 +31,14 @@ use vmadiff_reference::later::Rules;
 use vmadiff_reference::why::CopyReason;
 use vmadiff_reference::{MENDED, Reference, Why};
 
+use crate::contract::{CONTRACT, Patch};
 use crate::picture::{Painter, Range, Touched, touched};
+
+/// The candidate at the second version of the patch, whose hunks the reasons name.
+const PATCHED: &str = "candidate:v2";
 
 /// The name of the machine whose reasons are worded.
 const REFERENCE: &str = "reference";
-
-/// Returns the citation of a point of the contract.
-fn point(number: u8) -> &'static str {
-    match number {
-        1 => {
-            "point 1 of the contract: a copy has the source's file, offset, policy, pages and chain"
-        }
-        3 => "point 3 of the contract: a copy with flags cleared loses what the mask names",
-        4 => "point 4 of the contract: a copy merges exactly where the original rule lets it",
-        5 => "point 5 of the contract: whether the source was swallowed must not be read from it",
-        6 => "point 6 of the contract: ranges that overlap are refused before anything is changed",
-        7 => "point 7 of the contract: counters equal what a recount over the VMAs gives",
-        8 => "point 8 of the contract: where copy_vma() says need_rmap_locks, they are taken",
-        _ => "point 9 of the contract: every anonymous page stays reachable from its anon_vma",
-    }
-}
 
 /// The last operation of a run: the state before it, both observations after it, and the reasons of
 /// the reference.
@@ -225,6 +213,33 @@ impl<'a> Case<'a> {
             let end = (start..END_PAGES as u8).find(|&page| at(page).is_none());
             Some((at(start)?, Range { start, end: end.unwrap_or(END_PAGES as u8) }))
         })
+    }
+
+    /// Returns the citation of a point of the contract, with the hunk that has its code:
+    /// `point 6 of the contract: …; patch 7/7, mmap_process_vm()`.
+    fn point(&self, number: u8) -> String {
+        let clause = usize::from(number).checked_sub(1).and_then(|at| CONTRACT.get(at));
+        let Some(clause) = clause else { return format!("point {number} of the contract") };
+        let code = match clause.patch {
+            Some(patch) => self.hunk(patch, clause.function),
+            None => format!("; {}()", clause.function),
+        };
+        format!("point {number} of the contract: {}{code}", clause.text)
+    }
+
+    /// Returns the hunk that has the code of a rule: `; patch 2/7, copy_vma()`. Empty if the
+    /// operation does not run the code, or if no machine has the second version of the patch.
+    fn hunk(&self, patch: Patch, function: &str) -> String {
+        let runs = match self.op.opcode() {
+            Opcode::Copy => true,
+            Opcode::CopyVma | Opcode::Mremap => patch == Patch::CopyVma,
+            _ => false,
+        };
+        let has = [self.names.0, self.names.1].iter().any(|name| name.starts_with(PATCHED));
+        match runs && has {
+            true => format!("; patch {}, {function}()", patch.number()),
+            false => String::new(),
+        }
     }
 
     fn role(&self, role: &str) -> Option<Touched> {

@@ -9,9 +9,9 @@ use vmadiff_explain::results::result_text;
 use vmadiff_explain::text::{self, Look};
 use vmadiff_lockstep::compare::{Comparer, Scope};
 use vmadiff_lockstep::divergence::Divergence;
-use vmadiff_machine::{Machine as _, Observation, Op, Program};
+use vmadiff_machine::{Machine as _, Observation, Op, Program, VmFlags};
 use vmadiff_reference::Reference;
-use vmadiff_reference::later::{Rule, Rules};
+use vmadiff_reference::later::{About, Bug, Rule, Rules};
 
 use crate::profile::Profile;
 use crate::{Ended, Injection, Kernel, KernelError, Missing, Tolerance};
@@ -69,6 +69,20 @@ fn tolerance(injection: &Injection, op: &Op, difference: &Divergence) -> Option<
     let succeeded = last.failed.then(|| Tolerance::of_succeeded(op, difference)).flatten();
     // The call was repeated in the state that the failed call left.
     succeeded.or(last.left).or(silent.then_some(Tolerance::Populate))
+}
+
+/// Returns the kernel function that decides a rule, its commit, and the side that has the bug:
+/// `copy_vma(), commit 0123456789ab ("title"); bug of 5.2.1`.
+fn rule_origin(about: &About) -> String {
+    let commit = match about.commit {
+        Some(commit) => format!(", commit {commit}"),
+        None => String::new(),
+    };
+    let bug = match about.bug {
+        Bug::Neither => "no bug of either side".to_owned(),
+        side => format!("bug of {side}"),
+    };
+    format!("{}(){commit}; {bug}", about.function)
 }
 
 /// The running kernel and the reference in lockstep.
@@ -267,7 +281,12 @@ impl Beside {
 
     /// Runs a program and renders the run. Each operation is shown with the rules that it applied.
     pub fn report(&mut self, program: &Program, look: Look) -> (Run, String) {
-        let (mut results, mut painter, mut last) = (Vec::new(), Painter::new(Scope::Models), None);
+        let unseen = match self.kernel.facilities().soft_dirty {
+            true => VmFlags::empty(),
+            false => VmFlags::VM_SOFTDIRTY,
+        };
+        let mut painter = Painter::new(Scope::Models).without(unseen);
+        let (mut results, mut last) = (Vec::new(), None);
         let mut met = Rules::NONE;
         let run = self.run_with(program, |Step { at, expected, shown, applied }| {
             last = Some(painter.picture(&program.ops[at], expected, shown));
@@ -343,10 +362,29 @@ impl Beside {
                     Some(version) => format!("since {version}"),
                     None => "of some processors or releases".into(),
                 };
-                format!("rule {}, {since}: {}\n", about.name, about.text)
+                let (name, text) = (about.name, about.text);
+                let origin = rule_origin(about);
+                format!("rule {name}, {since}: {text}\n  {origin}\n")
             })
             .collect();
         let text = format!("{}\n{rules}{end}", sheet.text(look));
         (run, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_the_function_the_commit_and_the_side_with_the_bug_of_a_rule() {
+        let origin = |rule: Rule| rule_origin(rule.about());
+        assert_eq!(
+            origin(Rule::UffdOffset),
+            "userfaultfd_register(), commit 5543d3c43c41 (\"mm/uffd: allow vma to merge as much as \
+             possible\"); bug of 5.2.1"
+        );
+        assert!(origin(Rule::MremapDontunmapLocked).ends_with("; bug of the later kernel"));
+        assert_eq!(origin(Rule::ExecuteOnly), "arch_vma_access_permitted(); no bug of either side");
     }
 }

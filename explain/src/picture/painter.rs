@@ -14,6 +14,8 @@ use super::{Bar, Picture, ProcessPicture, Range, Side, Space, Touched, touched};
 #[derive(Debug)]
 pub struct Painter {
     scope: Scope,
+    /// The flags that the machines cannot show.
+    unseen: VmFlags,
     anon_vmas: Letters,
     files: Letters,
     uffds: Letters,
@@ -31,12 +33,19 @@ impl Painter {
         before[0] = Some(Space { bars: Vec::new(), counters: Vec::new() });
         Painter {
             scope,
+            unseen: VmFlags::empty(),
             anon_vmas: Letters::default(),
             files: Letters::default(),
             uffds: Letters::default(),
             before,
             edges: [0; MAX_PROCESSES],
         }
+    }
+
+    /// Leaves out flags that the machines cannot show.
+    pub fn without(mut self, unseen: VmFlags) -> Painter {
+        self.unseen = unseen;
+        self
     }
 
     /// Returns the picture of the next operation of the program.
@@ -118,7 +127,7 @@ impl Painter {
             Side::Alive(self.space((space, is_left), (other, other_is_left), old_edges))
         };
         let compare = !lost_left && !lost_right && l.alive && r.alive;
-        let picture = ProcessPicture {
+        let mut picture = ProcessPicture {
             process,
             before: before.filter(|_| !touched.is_empty()),
             touched,
@@ -137,7 +146,35 @@ impl Painter {
         } else {
             0
         };
-        ProcessPicture { pages_differ, ..picture }
+        let locks_differ = self.add_rmap_locks(&mut picture, left, right);
+        ProcessPicture { pages_differ: pages_differ | locks_differ, ..picture }
+    }
+
+    /// Adds the rmap locks to the VMA that has the copied range, on each machine that needs them,
+    /// and returns the range if only one machine takes them.
+    fn add_rmap_locks(
+        &self,
+        picture: &mut ProcessPicture,
+        left: &Observation,
+        right: &Observation,
+    ) -> PageSet {
+        let to = picture.touched.iter().find(|touched| touched.role == "to");
+        let Some(to) = to.map(|to| to.range).filter(|_| self.scope == Scope::Models) else {
+            return 0;
+        };
+        let word = |seen: &Observation| {
+            let copy = seen.copy.filter(|copy| copy.need_rmap_locks)?;
+            Some(if copy.honoured { "rmap-locks=taken" } else { "rmap-locks=NOT-taken" })
+        };
+        let (l, r) = (word(left), word(right));
+        let differs = l.is_some() && r.is_some() && l != r;
+        for (side, word) in [(&mut picture.left, l), (&mut picture.right, r)] {
+            let (Side::Alive(space), Some(word)) = (side, word) else { continue };
+            if let Some(bar) = space.bars.iter_mut().find(|bar| bar.range.contains(to.start)) {
+                bar.words.push(Word { text: word.into(), differs });
+            }
+        }
+        if differs { pages(to) } else { 0 }
     }
 
     /// Returns the pages whose words differ in the two address spaces.
@@ -224,7 +261,7 @@ impl Painter {
                 words.push(text.into());
             }
         }
-        if !vma.flags.contains(VmFlags::VM_SOFTDIRTY) {
+        if !(vma.flags | self.unseen).contains(VmFlags::VM_SOFTDIRTY) {
             words.push("-sd".into());
         }
         let name = |object: usize| letter(self.anon_vmas.of(is_left, object));
@@ -297,4 +334,31 @@ type Objects = fn(&AddressSpace, &Vma) -> Vec<usize>;
 fn anon_vmas(space: &AddressSpace, vma: &Vma) -> Vec<usize> {
     let chain = space.chain(vma).iter();
     vma.anon_vma.iter().chain(chain).map(|a| a.index()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use vmadiff_machine::operand::Process;
+    use vmadiff_machine::{Machine as _, Program};
+    use vmadiff_reference::Reference;
+
+    use super::*;
+
+    #[test]
+    fn a_flag_that_no_machine_can_show_is_left_out() {
+        let program: Program = "mmap 0 1 2 rw anon_private".parse().expect("a program");
+        let (mut machine, mut seen) = (Reference::new(), Observation::default());
+        machine.reset(&program.limits);
+        machine.step(&program.ops[0], &mut seen);
+        let mut vma = seen.spaces[0].vmas()[0];
+        vma.flags -= VmFlags::VM_SOFTDIRTY;
+        seen.rewrite(Process(0)).push(vma, []);
+        seen.spaces[0].alive = true;
+        for (unseen, shown) in [(VmFlags::empty(), true), (VmFlags::VM_SOFTDIRTY, false)] {
+            let mut painter = Painter::new(Scope::Models).without(unseen);
+            let picture = painter.picture(&program.ops[0], &seen, &seen);
+            let bar = &picture.processes[0].left.bars()[0];
+            assert_eq!(bar.words.iter().any(|word| word.text == "-sd"), shown, "{bar:?}");
+        }
+    }
 }

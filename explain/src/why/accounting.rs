@@ -2,7 +2,7 @@
 
 use vmadiff_machine::operand::MAX_PROCESSES;
 
-use super::{Case, point};
+use super::Case;
 
 impl Case<'_> {
     pub(super) fn accounting(&self) -> String {
@@ -14,7 +14,7 @@ impl Case<'_> {
                 self.names.0,
                 self.names.1,
                 if counted == l { r - l } else { l - counted },
-                point(7)
+                self.point(7)
             )
         };
         for process in 0..MAX_PROCESSES {

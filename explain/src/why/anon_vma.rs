@@ -5,7 +5,7 @@ use vmadiff_machine::operand::{MAX_PROCESSES, Page};
 use vmadiff_machine::{AddressSpace, Op, Vma};
 use vmadiff_reference::why::{CopyReason, ForkRule};
 
-use super::{Both, Case, index, point};
+use super::{Both, Case, index};
 use crate::picture::{Range, pages_text};
 
 impl Case<'_> {
@@ -132,7 +132,7 @@ impl Case<'_> {
         format!(
             "in {name}, {mapped}{source}; a reverse-map walk from the page's anon_vma does not \
              find it there ({})",
-            point(9)
+            self.point(9)
         )
     }
 }

@@ -4,7 +4,7 @@ use vmadiff_machine::Assertion;
 use vmadiff_machine::observation::{Event, Observation};
 use vmadiff_reference::refusal::Rule;
 
-use super::{Case, index, point};
+use super::{Case, index};
 use crate::picture::Range;
 
 impl Case<'_> {
@@ -82,7 +82,7 @@ impl Case<'_> {
             "was never faulted".into()
         };
         let overlap = overlap.map_or_else(String::new, |(from, to, _)| {
-            format!("; source {from} and destination {to} overlap ({})", point(6))
+            format!("; source {from} and destination {to} overlap ({})", self.point(6))
         });
         let source = whole.unwrap_or(Range::of(vma));
         format!(

@@ -6,7 +6,7 @@ use vmadiff_machine::observation::{Event, Observation};
 use vmadiff_reference::refusal::Rule;
 use vmadiff_reference::why::{CopyReason, RmapLocks};
 
-use super::{Case, index, pgoff_text, point};
+use super::{Case, index, pgoff_text};
 use crate::picture::Range;
 
 impl Case<'_> {
@@ -42,12 +42,12 @@ impl Case<'_> {
             None => format!("the source VMA {source} of process {}", copy.source_process),
         };
         format!(
-            "{inside}: {} {} the source pointer, {} {} it (point 5 of the contract: exactly where \
-             the merge swallowed it)",
+            "{inside}: {} {} the source pointer, {} {} it ({})",
             self.names.0,
             does(l.source_redirected),
             self.names.1,
-            does(r.source_redirected)
+            does(r.source_redirected),
+            self.point(5)
         )
     }
 
@@ -74,24 +74,18 @@ impl Case<'_> {
                 "source {from} and destination {to} overlap in process {}: the destination is \
                  unmapped first{source}; {reads} ({})",
                 refusal.process,
-                point(6)
+                self.point(6)
             );
         }
         if let Some(copy) = &self.reason.copy
             && let Some((left, whole)) = self.swallowed(copy).filter(|_| object == Object::Vma)
         {
-            let point = match function {
-                "copy_vma" => point(5),
-                _ => {
-                    "point 5 of the contract: the source pointer is redirected to what has \
-                     swallowed the source"
-                }
-            };
             return format!(
                 "{left}, the new range {} and the source VMA {} became one VMA, {whole}, and the \
-                 source was freed by that merge; {reads} ({point})",
+                 source was freed by that merge; {reads} ({})",
                 Range::of(&copy.new),
-                Range::of(&copy.source)
+                Range::of(&copy.source),
+                self.point(5)
             );
         }
         let reference = match &self.reason.refusal {
@@ -144,7 +138,7 @@ impl Case<'_> {
                  copies the pages: a reverse-map walk may miss them ({})",
                 is(l.need_rmap_locks),
                 if r.honoured { self.names.0 } else { self.names.1 },
-                point(8)
+                self.point(8)
             );
         }
         format!(

@@ -3,6 +3,7 @@
 use vmadiff_machine::observation::{Event, Observation};
 
 use super::Case;
+use crate::contract::Patch;
 use crate::picture::Range;
 
 impl Case<'_> {
@@ -27,10 +28,11 @@ impl Case<'_> {
         let why = match (&self.reason.copy, function) {
             (Some(copy), "copy_pte_range") => format!(
                 ": the copy is made within process {}, {} and {} lie under one page-table page, and \
-                 {function}() takes the lock of the destination and then that of the source",
+                 {function}() takes the lock of the destination and then that of the source{}",
                 copy.process,
                 copy.from,
-                Range::of(&copy.new)
+                Range::of(&copy.new),
+                self.hunk(Patch::CopyPageRange, function)
             ),
             _ => String::new(),
         };

@@ -4,27 +4,27 @@ use vmadiff_machine::observation::Observation;
 use vmadiff_machine::{Op, VmFlags};
 use vmadiff_reference::why::{CopyKind, CopyReason};
 
-use super::{Case, flag_names, point};
+use super::{Case, flag_names};
 use crate::picture::Range;
 
-/// Returns the rule for the flags of a copied or moved range, with the flags of `wrong` that the
-/// source has.
-fn copied_flags(copy: &CopyReason, wrong: VmFlags) -> String {
-    let has = flag_names(copy.source.flags & wrong);
-    let has = if has.is_empty() { "has none of them".into() } else { format!("has {has}") };
-    let (source, process) = (Range::of(&copy.source), copy.source_process);
-    let source = format!(": the source {source} of process {process} {has}");
-    match copy.kind {
-        CopyKind::Move => format!("{source}, and a move ends only userfaultfd's flags"),
-        CopyKind::Copy => format!("{source}, and clear_flags_ctx is false: none may change"),
-        CopyKind::CopyCleared(mask) if mask.intersects(wrong) => {
-            format!("{source} ({})", point(3))
-        }
-        CopyKind::CopyCleared(_) => format!("{source}, and the mask does not name it"),
-    }
-}
-
 impl Case<'_> {
+    /// Returns the rule for the flags of a copied or moved range, with the flags of `wrong` that the
+    /// source has.
+    fn copied_flags(&self, copy: &CopyReason, wrong: VmFlags) -> String {
+        let has = flag_names(copy.source.flags & wrong);
+        let has = if has.is_empty() { "has none of them".into() } else { format!("has {has}") };
+        let (source, process) = (Range::of(&copy.source), copy.source_process);
+        let source = format!(": the source {source} of process {process} {has}");
+        match copy.kind {
+            CopyKind::Move => format!("{source}, and a move ends only userfaultfd's flags"),
+            CopyKind::Copy => format!("{source}, and clear_flags_ctx is false: none may change"),
+            CopyKind::CopyCleared(mask) if mask.intersects(wrong) => {
+                format!("{source} ({})", self.point(3))
+            }
+            CopyKind::CopyCleared(_) => format!("{source}, and the mask does not name it"),
+        }
+    }
+
     pub(super) fn flags(&self) -> String {
         let differ = |both: &super::Both<'_>| both.left.1.flags != both.right.1.flags;
         let Some((both, range)) = self.first(differ) else { return self.nothing() };
@@ -39,7 +39,7 @@ impl Case<'_> {
             text.push_str(&format!("{and} lacks {} of {}", flag_names(lost), self.names.0));
         }
         text.push_str(&match (self.made(both.process, range.start), self.op) {
-            (Some(copy), _) => copied_flags(copy, lost | kept),
+            (Some(copy), _) => self.copied_flags(copy, lost | kept),
             (None, Op::Fork { .. }) => {
                 ": no child has locked memory or is watched by userfaultfd; all other flags are the \
                  parent's"

@@ -4,7 +4,7 @@ use vmadiff_machine::AddressSpace;
 use vmadiff_machine::operand::MAX_PROCESSES;
 use vmadiff_reference::why::Destination;
 
-use super::{Case, point};
+use super::Case;
 use crate::picture::{Range, pages_text};
 use crate::results::result_text;
 
@@ -90,7 +90,7 @@ impl Case<'_> {
     /// Returns the sentence for a page whose file, policy or operations differ.
     fn mapping(&self) -> Option<String> {
         let copied = |process, range: Range| match self.made(process, range.start) {
-            Some(_) => format!(" ({})", point(1)),
+            Some(_) => format!(" ({})", self.point(1)),
             None => String::new(),
         };
         if let Some((both, range)) =

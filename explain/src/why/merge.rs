@@ -4,7 +4,7 @@ use vmadiff_machine::operand::{MAX_PROCESSES, Page};
 use vmadiff_machine::{AddressSpace, Vma};
 use vmadiff_reference::why::{MergeBarrier, MergeDecision, Neighbour};
 
-use super::{Case, flag_names, index, point};
+use super::{Case, flag_names, index};
 use crate::picture::Range;
 
 /// A border between two VMAs of one machine, inside one VMA of the other machine.
@@ -115,7 +115,7 @@ impl Case<'_> {
                 }
             ),
         };
-        let cite = if self.is_copy() { format!(" ({})", point(4)) } else { String::new() };
+        let cite = if self.is_copy() { format!(" ({})", self.point(4)) } else { String::new() };
         let (does, other) =
             if right_merged { (self.names.1, self.names.0) } else { (self.names.0, self.names.1) };
         format!(

@@ -5,7 +5,7 @@ use vmadiff_machine::{AddressSpace, Errno};
 use vmadiff_reference::Refusal;
 use vmadiff_reference::refusal::{Limit, Progress, Rule};
 
-use super::{Case, flag_names, list, point};
+use super::{Case, flag_names, list};
 use crate::picture::Range;
 use crate::results::result_text;
 
@@ -109,7 +109,7 @@ impl Case<'_> {
         let rule = rule_text(refusal.rule, refusal.process);
         let function = refusal.function.map(|function| format!("{function}()"));
         let cite = matches!(refusal.rule, Rule::Overlap { .. }) && self.is_copy();
-        let cite = cite.then(|| point(6).to_owned());
+        let cite = cite.then(|| self.point(6).to_owned());
         let source: Vec<String> = function.into_iter().chain(cite).collect();
         let source = match source.is_empty() {
             true => String::new(),
