@@ -44,7 +44,7 @@ pub(super) fn legend() -> Markup {
                 @if n > 0 { ", " }
                 (short) " " (name)
             }
-            ", -sd without VM_SOFTDIRTY, rmap-locks the rmap locks of a copy that needs them"
+            ", -sd without VM_SOFTDIRTY, rmap-locks and no-rmap-locks: a copy that needs the rmap locks takes them, or not"
         }
     }
 }

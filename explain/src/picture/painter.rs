@@ -164,7 +164,7 @@ impl Painter {
         };
         let word = |seen: &Observation| {
             let copy = seen.copy.filter(|copy| copy.need_rmap_locks)?;
-            Some(if copy.honoured { "rmap-locks=taken" } else { "rmap-locks=NOT-taken" })
+            Some(if copy.honoured { "rmap-locks" } else { "no-rmap-locks" })
         };
         let (l, r) = (word(left), word(right));
         let differs = l.is_some() && r.is_some() && l != r;
