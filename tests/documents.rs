@@ -1,7 +1,24 @@
-//! The commands in the documents do no harm to the project.
+//! The documents: their facts are those of the code, and their commands do no harm to the project.
+
+mod common {
+    pub(crate) mod document;
+}
 
 use std::fs;
 use std::path::Path;
+
+use common::document::{check_parts, check_sessions};
+use vmadiff::explain::contract::CONTRACT;
+
+#[test]
+fn the_contract_is_listed_point_by_point() {
+    let mut table = "| point | rule | patch | function |\n|---|---|---|---|\n".to_owned();
+    for (n, clause) in CONTRACT.iter().enumerate() {
+        let patch = clause.patch.map_or("-", |patch| patch.number());
+        table += &format!("| {} | {} | {patch} | `{}()` |\n", n + 1, clause.text, clause.function);
+    }
+    check_parts("docs/contract.md", &[("contract", table)]);
+}
 
 #[test]
 fn fuzzing_by_a_document_writes_no_program_into_a_tracked_folder() {
@@ -29,4 +46,14 @@ fn fuzzing_by_a_document_writes_no_program_into_a_tracked_folder() {
     assert!(seen >= 2);
     let ignored = fs::read_to_string(root.join(".gitignore")).expect(".gitignore");
     assert!(ignored.lines().any(|line| line == "/fuzz/corpus"));
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn the_commands_of_the_documents_show_what_the_documents_say() {
+    for (document, least) in [("docs/text-format.md", 1)]
+    {
+        let commands = check_sessions(document);
+        assert!(commands >= least, "{document} runs {commands} commands");
+    }
 }

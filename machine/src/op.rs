@@ -28,25 +28,30 @@ pub struct OperandType {
     pub size: usize,
     /// The description of a value in messages: "a page, 0 to 63".
     pub expected: &'static str,
+    /// The description of the operand.
+    pub doc: &'static str,
     /// Says whether the text form leaves the operand out if it is zero and no operand is written
     /// after it.
     pub optional: bool,
     domain: fn() -> TypeId,
     parse: fn(&str) -> Option<u8>,
     write: fn(u8, &mut fmt::Formatter<'_>) -> fmt::Result,
+    describe: fn(u8) -> &'static str,
 }
 
 impl OperandType {
-    const fn of<T: Domain>(name: &'static str, role: Role) -> OperandType {
+    const fn of<T: Domain>(name: &'static str, doc: &'static str, role: Role) -> OperandType {
         OperandType {
             name,
             role,
             size: T::SIZE,
             expected: T::EXPECTED,
+            doc,
             optional: T::OPTIONAL,
             domain: TypeId::of::<T>,
             parse: |text| T::parse(text).map(T::index),
             write: |byte, f| Arg::<T>::from_byte(byte).get().write(f),
+            describe: |byte| Arg::<T>::from_byte(byte).get().describe(),
         }
     }
 
@@ -65,6 +70,12 @@ impl OperandType {
         (self.write)(byte, f)
     }
 
+    /// Returns the description of the value that `byte` stands for; an empty text for a number or a
+    /// set of flags.
+    pub fn describe(&self, byte: u8) -> &'static str {
+        (self.describe)(byte)
+    }
+
     /// Returns the smallest byte with the same meaning as `byte`.
     pub fn reduce(&self, byte: u8) -> u8 {
         (usize::from(byte) % self.size) as u8
@@ -72,19 +83,19 @@ impl OperandType {
 }
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $opcode:literal $variant:ident $name:literal {
-        $($(#[$fdoc:meta])* $field:ident: $type:ident as $role:expr,)*
+    ($($(#[doc = $doc:literal])* $opcode:literal $variant:ident $name:literal {
+        $($(#[doc = $fdoc:literal])* $field:ident: $type:ident as $role:expr,)*
     })*) => {
         /// One operation.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Op {
-            $($(#[$doc])* $variant { $($(#[$fdoc])* $field: Arg<$type>,)* },)*
+            $($(#[doc = $doc])* $variant { $($(#[doc = $fdoc])* $field: Arg<$type>,)* },)*
         }
 
         /// The kind of an operation, without operands. Its number is the one in the corpus format.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
-        pub enum Opcode { $($(#[$doc])* $variant = $opcode,)* }
+        pub enum Opcode { $($(#[doc = $doc])* $variant = $opcode,)* }
 
         impl Opcode {
             /// Every operation, in the order of the numbers.
@@ -95,10 +106,17 @@ macro_rules! operations {
                 match self { $(Opcode::$variant => $name,)* }
             }
 
+            /// Returns the description of the operation.
+            pub const fn doc(self) -> &'static str {
+                match self { $(Opcode::$variant => concat!($($doc),*),)* }
+            }
+
             /// Returns the operands, in the order of the text form. The process is the first.
             pub const fn operands(self) -> &'static [OperandType] {
                 match self {
-                    $(Opcode::$variant => const { &[$(OperandType::of::<$type>(stringify!($field), $role),)*] },)*
+                    $(Opcode::$variant => const { &[$(
+                        OperandType::of::<$type>(stringify!($field), concat!($($fdoc),*), $role),
+                    )*] },)*
                 }
             }
         }

@@ -52,6 +52,11 @@ pub trait Domain: Copy + Eq + fmt::Debug + 'static {
     fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     /// Reads the text form; returns `None` if `text` is not the text form of a value.
     fn parse(text: &str) -> Option<Self>;
+    /// Returns the description of a value with a name of its own; an empty text for a number or a set
+    /// of flags.
+    fn describe(self) -> &'static str {
+        ""
+    }
 }
 
 /// An operand: a byte that is read as a value of `T`. Two operands are equal if their values are
@@ -211,11 +216,11 @@ impl fmt::Display for PageOffset {
 
 macro_rules! names {
     ($($(#[$doc:meta])* $type:ident: $optional:literal, $expected:literal {
-        $($(#[$vdoc:meta])* $variant:ident = $number:literal $text:literal,)*
+        $($(#[doc = $vdoc:literal])* $variant:ident = $number:literal $text:literal,)*
     })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $type { $($(#[$vdoc])* $variant,)* }
+        pub enum $type { $($(#[doc = $vdoc])* $variant,)* }
 
         impl $type {
             /// Every value, in the order of the bytes.
@@ -248,6 +253,9 @@ macro_rules! names {
             }
             fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.name())
+            }
+            fn describe(self) -> &'static str {
+                match self { $($type::$variant => concat!($($vdoc),*),)* }
             }
             fn parse(text: &str) -> Option<Self> {
                 let at = Self::NAMES.iter().position(|name| *name == text).or_else(|| {
