@@ -47,9 +47,13 @@
 //! ```
 //!
 //! A fuzzing engine [mutates](mutate) programs and calls [`oracle::check_or_panic`] with each; the
-//! command line does everything else. Lengths, page numbers, offsets and counters are in pages
+//! command line does everything else. A machine of your own implements [`machine::Machine`];
+//! `examples/own_machine.rs`
+//! has one in forty lines. Lengths, page numbers, offsets and counters are in pages
 //! everywhere (`map_count`: VMAs).
 
+/// The candidate.
+pub use vmadiff_candidate as candidate;
 #[cfg(feature = "cli")]
 pub use vmadiff_exchange::{export_c, export_syz, import, import_syz, strace, syz};
 #[cfg(feature = "cli")]
@@ -64,10 +68,16 @@ pub use vmadiff_fuzzing::{
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 pub use vmadiff_kernel as kernel;
 pub use vmadiff_lockstep::{compare, divergence, golden, invariants, known, lockstep, run};
+/// The interface of machines: operations, programs, observations.
+pub use vmadiff_machine as machine;
+/// The reference.
+pub use vmadiff_reference as reference;
 
 /// The oracle of the fuzz targets, which shows a divergence as `vmadiff replay` does.
 pub mod oracle {
     pub use vmadiff_fuzzing::oracle::*;
+
+    use vmadiff_machine::{Machine, Program};
 
     use crate::feedback::Counters;
     use crate::finding::Finding;
@@ -77,8 +87,21 @@ pub mod oracle {
     /// Prepares the oracle of this process, before the first program. See
     /// [`vmadiff_fuzzing::oracle::prepare`].
     pub fn prepare(counters: &'static Counters) {
-        vmadiff_fuzzing::oracle::prepare(counters, |lockstep, program| {
-            text::finding(&Finding::of(Run::of(lockstep, program)), Look::default())
-        });
+        vmadiff_fuzzing::oracle::prepare(counters, report);
+    }
+
+    /// Prepares the oracle of this process for two machines of your own. `left` is taken to be
+    /// right, and `right` is compared with it. See [`vmadiff_fuzzing::oracle::prepare_machines`].
+    pub fn prepare_machines(
+        left: impl Machine + 'static,
+        right: impl Machine + 'static,
+        counters: &'static Counters,
+    ) {
+        let machines = Machines::new(Box::new(left), Box::new(right));
+        vmadiff_fuzzing::oracle::prepare_machines(machines, counters, report);
+    }
+
+    fn report(lockstep: &mut Machines, program: &Program) -> String {
+        text::finding(&Finding::of(Run::of(lockstep, program)), Look::default())
     }
 }

@@ -3,11 +3,13 @@
 mod common {
     pub(crate) mod document;
 }
+#[path = "../examples/own_machine.rs"]
+mod own_machine;
 
 use std::fs;
 use std::path::Path;
 
-use common::document::{check_parts, check_sessions};
+use common::document::{check_parts, check_sessions, read};
 use vmadiff::explain::contract::CONTRACT;
 
 #[test]
@@ -51,9 +53,19 @@ fn fuzzing_by_a_document_writes_no_program_into_a_tracked_folder() {
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn the_commands_of_the_documents_show_what_the_documents_say() {
-    for (document, least) in [("docs/text-format.md", 1)]
+    for (document, least) in
+        [("docs/text-format.md", 1), ("docs/own-machine.md", 2), ("docs/tutorial.md", 15)]
     {
         let commands = check_sessions(document);
         assert!(commands >= least, "{document} runs {commands} commands");
     }
+}
+
+#[test]
+fn the_machine_of_the_document_agrees_with_the_reference() {
+    assert!(own_machine::compare(20_000) > 20_000);
+    let code = format!("```rust\n{}```", read("examples/own_machine.rs"));
+    check_parts("docs/own-machine.md", &[("machine", code)]);
+    // In the same test, because a recording writes the document.
+    assert_eq!(check_sessions("docs/own-machine.md"), 2);
 }

@@ -46,11 +46,13 @@ pub use crate::machines::Machines;
 /// report.
 pub type Render = fn(&mut Machines, &Program) -> String;
 
-/// The oracle: runs programs on the reference and the candidate, and judges the divergences.
+/// The oracle: runs programs on two machines and judges the divergences.
 pub struct Oracle {
     lockstep: Machines,
     render: Render,
     settings: Settings,
+    /// The caller has chosen the machines, and the settings name none.
+    own_machines: bool,
     merges: bool,
     /// The only signature at which the run stops, where the engine makes a crash smaller.
     only: Option<Signature>,
@@ -59,7 +61,8 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Returns the oracle of a run. It counts the situations that programs meet in `counters`.
+    /// Returns the oracle of a run on the machines of the settings: the reference and the candidate.
+    /// It counts the situations that programs meet in `counters`.
     pub fn new(settings: Settings, counters: &'static Counters, render: Render) -> Oracle {
         let candidate = match &settings.candidate {
             Some(machine) => machine.clone(),
@@ -70,11 +73,29 @@ impl Oracle {
             MachineName::Library(_) => MachineName::Candidate(settings.revision).judge(),
             candidate => candidate.judge(),
         };
-        let mut lockstep = Lockstep::new(judge.build(), candidate.build());
+        let lockstep = Lockstep::new(judge.build(), candidate.build());
+        Oracle { own_machines: false, ..Oracle::of(lockstep, settings, counters, render) }
+    }
+
+    /// Returns the oracle of a run on any two machines. The left machine is taken to be right. Of the
+    /// settings, the known divergences and the folder of findings are used.
+    pub fn of(
+        mut lockstep: Machines,
+        settings: Settings,
+        counters: &'static Counters,
+        render: Render,
+    ) -> Oracle {
         lockstep.recount_every(EVERY);
-        let feedback = Feedback::new(counters);
-        let (merges, only, met) = (false, None, BTreeSet::new());
-        Oracle { lockstep, render, settings, merges, only, met, feedback }
+        Oracle {
+            lockstep,
+            render,
+            settings,
+            own_machines: true,
+            merges: false,
+            only: None,
+            met: BTreeSet::new(),
+            feedback: Feedback::new(counters),
+        }
     }
 
     /// Adapts the oracle to the work of the engine. Merging goes on after every divergence. Making a
@@ -95,6 +116,7 @@ impl Oracle {
             Work::Fork => {
                 let Settings { revision, candidate, known, findings } = &self.settings;
                 let diverges = matches!(revision, Revision::Rfc | Revision::V2);
+                let diverges = diverges && !self.own_machines;
                 if diverges && candidate.is_none() && findings.is_none() && known.is_empty() {
                     return Err(format!(
                         "fork mode stops at the first divergence, and {revision} has several: set \
@@ -162,9 +184,27 @@ thread_local! {
 /// with exit status 2: after the first program, libFuzzer would report the end as a finding.
 /// `counters` count the situations of programs.
 pub fn prepare(counters: &'static Counters, render: Render) {
+    install(|settings| Ok(Oracle::new(settings, counters, render)));
+}
+
+/// Prepares the oracle of a fuzz target for any two machines, before the first program. The left
+/// machine is taken to be right. As in [`prepare`], wrong settings end the process with exit
+/// status 2, and so do settings that name a machine.
+pub fn prepare_machines(machines: Machines, counters: &'static Counters, render: Render) {
+    install(|settings| match &settings.candidate {
+        Some(machine) => Err(format!(
+            "this target has machines of its own, and the settings name {machine}: unset \
+             VMADIFF_CANDIDATE and VMADIFF_FAULT"
+        )),
+        None => Ok(Oracle::of(machines, settings, counters, render)),
+    });
+}
+
+/// Makes the oracle of this thread from the settings of the process.
+fn install(make: impl FnOnce(Settings) -> Result<Oracle, String>) {
     let oracle = Settings::of_process()
         .map_err(|error| error.to_string())
-        .map(|settings| Oracle::new(settings, counters, render))
+        .and_then(make)
         .and_then(|oracle| oracle.work(&Work::of(std::env::args_os())));
     match oracle {
         Ok(oracle) => ORACLE.set(Some(oracle)),
