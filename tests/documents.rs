@@ -53,7 +53,9 @@ fn fuzzing_by_a_document_writes_no_program_into_a_tracked_folder() {
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn the_commands_of_the_documents_show_what_the_documents_say() {
-    for (document, least) in [("docs/text-format.md", 1), ("docs/tutorial.md", 15)] {
+    for (document, least) in
+        [("README.md", 8), ("docs/text-format.md", 1), ("docs/tutorial.md", 15)]
+    {
         let commands = check_sessions(document);
         assert!(commands >= least, "{document} runs {commands} commands");
     }
@@ -66,4 +68,63 @@ fn the_machine_of_the_document_agrees_with_the_reference() {
     check_parts("docs/own-machine.md", &[("machine", code)]);
     // In the same test, because a recording writes the document.
     assert_eq!(check_sessions("docs/own-machine.md"), 2);
+}
+
+#[test]
+fn every_command_is_listed() {
+    let list = read("docs/command-line.md");
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_vmadiff")).arg("--help").output();
+    let help = String::from_utf8(help.expect("it runs").stdout).expect("UTF-8");
+    let (_, commands) = help.split_once("Commands:\n").expect("commands");
+    let (commands, _) = commands.split_once("\n\n").expect("the end of the commands");
+    // A further line of a description is indented more than a name.
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let names = names.filter(|line| !line.starts_with(' ')).filter_map(|l| l.split(' ').next());
+    let names: Vec<&str> = names.filter(|name| *name != "help").collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let listed =
+            list.contains(&format!("`vmadiff {name}")) || list.contains(&format!("`{name}`"));
+        assert!(listed, "{name} is not listed");
+    }
+}
+
+#[test]
+fn every_link_of_a_document_leads_to_a_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut links = 0;
+    for folder in [root.to_owned(), root.join("docs")] {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("text");
+            for link in text.split("](").skip(1) {
+                let link = link.split(')').next().unwrap_or_default();
+                let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+                if link.contains("://") || link.contains([' ', '{']) {
+                    continue;
+                }
+                links += 1;
+                let target = match file {
+                    "" => path.clone(),
+                    file => folder.join(file),
+                };
+                assert!(target.exists(), "{}: {link}", path.display());
+                if !heading.is_empty() && target.extension().is_some_and(|e| e == "md") {
+                    let text = fs::read_to_string(&target).expect("text");
+                    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+                    let slug = |line: &str| {
+                        let line = line.trim_start_matches('#').trim().to_lowercase();
+                        let kept =
+                            line.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+                        kept.collect::<String>().replace(' ', "-")
+                    };
+                    assert!(headings.map(slug).any(|h| h == heading), "{}: {link}", path.display());
+                }
+            }
+        }
+    }
+    assert!(links > 30, "{links} links");
 }
