@@ -10,8 +10,8 @@
 //! range.
 //!
 //! So two *machines* perform the same operations in lockstep, and the first difference between
-//! their observations is the product. The [reference](vmadiff_reference) is a specification of the
-//! right result. The [candidate](vmadiff_candidate) does the same as the kernel's code, at a
+//! their observations is the product. The [mod@reference] is a specification of the
+//! right result. The [candidate] does the same as the kernel's code, at a
 //! revision of the patch.
 //!
 //! # An example

@@ -2,7 +2,7 @@
 //! review that each point is about.
 //!
 //! The reference keeps the contract (`reference/src/contract.rs`). The sentences here are cited by
-//! the [reasons](crate::why) of divergences and listed in docs/contract.md.
+//! the [reasons](crate::why()) of divergences and listed in docs/contract.md.
 
 use vmadiff_reference::why::Point;
 
