@@ -14,7 +14,7 @@ use vmadiff_fuzzing::settings::Settings;
 use vmadiff_fuzzing::triage::{Progress, triage};
 use vmadiff_lockstep::known::Known;
 use vmadiff_lockstep::lockstep::Lockstep;
-use vmadiff_machine::{Program, corpus};
+use vmadiff_machine::{Machine, Program, corpus};
 use vmadiff_reference::Reference;
 
 /// Programs for `v2`, each under the signature that it shows. Each program has a second bug as
@@ -195,4 +195,30 @@ fn a_program_without_copies_has_everything_else() {
     let without = "mmap 0 1 2 rw anon_private\nfork 0\nmremap 0 1 2 2 MAYMOVE|FIXED 5\n\
                    munmap 0 1 1\n";
     assert_eq!(without_copies(program(text)), program(without));
+}
+
+#[test]
+fn the_oracle_takes_any_two_machines_and_the_left_one_is_right() {
+    static COUNTERS: Counters = feedback::counters();
+    let machine = |revision| Box::new(Candidate::new(revision)) as Box<dyn Machine>;
+    let settings = |known: &str| Settings {
+        revision: Revision::V2,
+        candidate: None,
+        known: Known::parse(known).expect("a list"),
+        findings: None,
+    };
+    let oracle = |known, right| {
+        let machines = Lockstep::new(machine(Revision::Original), machine(right));
+        Oracle::of(machines, settings(known), &COUNTERS, |_, _| "the report".into())
+    };
+    let bug_a = program("mmap 0 1 6 rw anon_private\nmremap 0 4 2 2 MAYMOVE|FIXED 2\n");
+    let stop = oracle("", Revision::V2).check(&bug_a).expect_err("v2 has bug A");
+    let Stop::Divergence { signature, report } = stop else { panic!("{stop}") };
+    assert_eq!(signature.as_str(), "aliasing/use-after-free/copy_vma/vm_mm");
+    assert_eq!(report, "the report");
+    let known = "aliasing/use-after-free/copy_vma/vm_mm known";
+    assert!(oracle(known, Revision::V2).check(&bug_a).is_ok());
+    assert!(oracle("", Revision::Original).check(&bug_a).is_ok());
+    // The revision of the settings says nothing about these machines.
+    assert!(oracle("", Revision::Original).work(&Work::Fork).is_ok());
 }
