@@ -334,3 +334,26 @@ fn minimize_takes_the_running_kernel() {
     beside.expect(Profile::default());
     assert!(matches!(beside.run(&program).end, End::Differs(_)), "{small}");
 }
+
+#[test]
+fn an_invariant_that_kernel_and_reference_break_is_told_and_counted() {
+    let Some(mut beside) = beside() else { return };
+    beside.probe();
+    let hold = beside.profile().hold;
+    // Since 5.7 `locked_vm` keeps the pages of the old VMA, which is unlocked.
+    if !hold.has(Rule::MremapDontunmap) || hold.has(Rule::MremapDontunmapCuts) {
+        return;
+    }
+    let program: Program = "mmap 0 1 3 rw anon_private LOCKED\n\
+                            mremap 0 1 2 2 MAYMOVE|FIXED|DONTUNMAP 8\n"
+        .parse()
+        .expect("a program");
+    let (run, text) = beside.report(&program, Look::default());
+    assert!(matches!(run.end, End::Whole), "{text}");
+    assert!(text.contains("broken invariant accounting/invariant/locked_vm after operation 2"));
+    let counts: Vec<_> = beside.broken().values().collect();
+    assert_eq!(counts, [&1]);
+    let moved = "mmap 0 1 3 rw anon_private LOCKED\nmremap 0 1 2 2 MAYMOVE|FIXED 8\n";
+    let (_, text) = beside.report(&moved.parse().expect("a program"), Look::default());
+    assert!(!text.contains("broken invariant"), "{text}");
+}

@@ -8,7 +8,9 @@ use vmadiff_explain::picture::Painter;
 use vmadiff_explain::results::result_text;
 use vmadiff_explain::text::{self, Look};
 use vmadiff_lockstep::compare::{Comparer, Scope};
-use vmadiff_lockstep::divergence::Divergence;
+use vmadiff_lockstep::divergence::{Divergence, Signature};
+use vmadiff_lockstep::invariants::Side;
+use vmadiff_lockstep::invariants::shown::Shown;
 use vmadiff_machine::{Machine as _, Observation, Op, Program, VmFlags};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{About, Bug, Rule, Rules};
@@ -96,6 +98,12 @@ pub struct Beside {
     shown: Observation,
     profile: Profile,
     applied: BTreeMap<Rule, u64>,
+    /// The invariants of what the kernel shows.
+    invariants: Shown,
+    /// The invariant that kernel and reference broke first in the last program.
+    broken: Option<Divergence>,
+    /// The number of programs that broke each invariant.
+    all_broken: BTreeMap<Signature, u64>,
 }
 
 impl Beside {
@@ -110,6 +118,9 @@ impl Beside {
             shown: Observation::default(),
             profile: Profile::default(),
             applied: BTreeMap::new(),
+            invariants: Shown::without_contexts(),
+            broken: None,
+            all_broken: BTreeMap::new(),
         }
     }
 
@@ -139,9 +150,16 @@ impl Beside {
         self.kernel.set_injection(inject)
     }
 
-    /// Forgets the rules that were applied.
+    /// Forgets the rules that were applied, and the invariants that were broken.
     pub fn forget_applied(&mut self) {
         self.applied.clear();
+        self.all_broken.clear();
+    }
+
+    /// Returns the number of programs in which the kernel broke an invariant and the reference, with the
+    /// rules that hold, did the same. Such an invariant is a known bug of the kernel.
+    pub fn broken(&self) -> &BTreeMap<Signature, u64> {
+        &self.all_broken
     }
 
     /// Returns the rules that are expected to hold on this kernel.
@@ -153,6 +171,7 @@ impl Beside {
     pub fn expect(&mut self, profile: Profile) {
         self.profile = profile;
         self.applied.clear();
+        self.all_broken.clear();
     }
 
     /// Returns the number of operations that applied each rule.
@@ -210,6 +229,8 @@ impl Beside {
         self.reference = Reference::with_rules(rules);
         self.reference.reset(&program.limits);
         self.comparer.reset();
+        self.invariants.reset();
+        self.broken = None;
         for seen in [&mut self.model, &mut self.expected, &mut self.shown] {
             seen.reset();
         }
@@ -269,6 +290,13 @@ impl Beside {
                                 None => End::Differs(divergence),
                             };
                         return Run { agree: at, end };
+                    }
+                    if self.broken.is_none()
+                        && let Some(violation) = self.invariants.check_spaces(op, &self.shown)
+                    {
+                        let broken = Divergence::broken(at, violation, Side::Both);
+                        *self.all_broken.entry(broken.signature.clone()).or_default() += 1;
+                        self.broken = Some(broken);
                     }
                     if blocked.is_some() {
                         return Run { agree: at + 1, end: End::Blocked };
@@ -367,7 +395,16 @@ impl Beside {
                 format!("rule {name}, {since}: {text}\n  {origin}\n")
             })
             .collect();
-        let text = format!("{}\n{rules}{end}", sheet.text(look));
+        let broken = self.broken.as_ref().map_or_else(String::new, |broken| {
+            let Divergence { step, signature, broken, .. } = broken;
+            let text = broken.as_ref().map_or("", |broken| broken.text.as_str());
+            format!(
+                "broken invariant {signature} after operation {}, by the reference with the rules that \
+                 hold, too: {text}\n",
+                step + 1
+            )
+        });
+        let text = format!("{}\n{rules}{broken}{end}", sheet.text(look));
         (run, text)
     }
 }

@@ -157,7 +157,7 @@ impl Divergence {
     }
 
     /// The finding that a machine breaks an invariant after an operation.
-    pub(crate) fn broken(step: usize, violation: Violation, side: Side) -> Divergence {
+    pub fn broken(step: usize, violation: Violation, side: Side) -> Divergence {
         let Violation { class, detail, text } = violation;
         let broken = Some(Broken { side, text, at_teardown: false });
         Divergence { step, class, signature: Signature(format!("{class}/{detail}")), broken }

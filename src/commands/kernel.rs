@@ -234,10 +234,12 @@ fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow
     let applied: Vec<_> =
         beside.applied().iter().map(|(rule, n)| (format!("rule-{}", rule.name()), *n)).collect();
     let applied = count(applied);
+    let broken = beside.broken().iter().map(|(name, n)| (format!("broken-{name}"), *n)).collect();
+    let broken = count(broken);
     writeln!(
         out,
         "programs={programs} operations={operations} agree={agree} whole={whole} blocked={blocked} \
-         timed-out={timed_out} differ={differ} withheld={}{lacks}{applied}{undecided}",
+         timed-out={timed_out} differ={differ} withheld={}{lacks}{applied}{undecided}{broken}",
         beside.kernel().withheld()
     )?;
     for (signature, (count, program)) in &tally.differs {

@@ -40,6 +40,8 @@ impl Span {
 /// Checks the observations of one machine, operation by operation.
 #[derive(Debug, Default)]
 pub struct Shown {
+    /// Whether the machine shows no userfaultfd contexts.
+    hides_contexts: bool,
     /// The pages of each process after the last operation.
     last: [Vec<Span>; MAX_PROCESSES],
     /// The pages that each process has charged to committed memory.
@@ -58,6 +60,11 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// Returns the invariants of a running kernel. It shows the flags of userfaultfd, and no contexts.
+    pub fn without_contexts() -> Shown {
+        Shown { hides_contexts: true, ..Shown::default() }
+    }
+
     /// Starts over, for another program.
     pub fn reset(&mut self) {
         self.last.iter_mut().for_each(Vec::clear);
@@ -70,13 +77,8 @@ impl Shown {
     /// operation changed are looked at.
     #[inline]
     pub fn check(&mut self, op: &Op, seen: &Observation) -> Option<Violation> {
-        for process in 0..MAX_PROCESSES {
-            if seen.changed >> process & 1 == 1 {
-                let violation = self.space(Process(process as u8), op, &seen.spaces[process]);
-                if violation.is_some() {
-                    return violation;
-                }
-            }
+        if let Some(violation) = self.check_spaces(op, seen) {
+            return Some(violation);
         }
         if let Some(violation) = self.attached(op, seen) {
             return Some(violation);
@@ -89,6 +91,21 @@ impl Shown {
             );
             Violation::new(Class::Accounting, "invariant/committed", text)
         })
+    }
+
+    /// Returns the first invariant of the address spaces that the state after `op` breaks: the ones that
+    /// a running kernel shows too, in `/proc`.
+    #[inline]
+    pub fn check_spaces(&mut self, op: &Op, seen: &Observation) -> Option<Violation> {
+        for process in 0..MAX_PROCESSES {
+            if seen.changed >> process & 1 == 1 {
+                let violation = self.space(Process(process as u8), op, &seen.spaces[process]);
+                if violation.is_some() {
+                    return violation;
+                }
+            }
+        }
+        None
     }
 
     /// Checks the VMAs that drivers count, as `shm_nattch` counts the VMAs of a segment.
@@ -148,7 +165,7 @@ impl Shown {
             closable += i64::from(vma.close);
             // The device's VMAs are special, those of the segment are not.
             mapped += i64::from(vma.close && !vma.flags.intersects(VmFlags::VM_SPECIAL));
-            if vma.flags.intersects(VmFlags::UFFD) != vma.uffd.is_some() {
+            if !self.hides_contexts && vma.flags.intersects(VmFlags::UFFD) != vma.uffd.is_some() {
                 return Some(context(process, vma));
             }
             self.now.push(Span::of(vma));
