@@ -93,7 +93,7 @@ def check(driver, path):
         for n, (step, expected) in enumerate(zip(steps, shown["steps"])):
             assert [s.is_displayed() for s in steps] == [m == n for m in range(len(steps))], n
             first = step.find_element(By.TAG_NAME, "p").text
-            assert first == f"{n}: {expected['op']} → {expected['result']}", first
+            assert first == f"{n + 1}: {expected['op']} → {expected['result']}", first
             figures = step.find_elements(By.TAG_NAME, "figure")
             # All living processes are there, in order, those that did not change as they were.
             drawn = [int(figure.get_attribute("data-process")) for figure in figures]
