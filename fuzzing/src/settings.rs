@@ -26,7 +26,8 @@ pub struct Settings {
     /// A machine in place of the candidate: the machine that `VMADIFF_CANDIDATE` names, such as
     /// `lib:PATH`, or the seeded fault that `VMADIFF_FAULT` names. A library runs in this process.
     pub candidate: Option<MachineName>,
-    /// The known divergences, which do not end the run: the file that `VMADIFF_KNOWN` names.
+    /// The known divergences, which do not end the run: the file that `VMADIFF_KNOWN` names. Without
+    /// it those [of the machine](MachineName::known).
     pub known: Known,
     /// The folder for the first program of each signature: `VMADIFF_FINDINGS`. With such a folder
     /// no divergence ends the run.
@@ -110,7 +111,12 @@ impl Settings {
             path if path.is_dir() => Ok(path),
             path => Err(folder.error(format!("{}: expected a folder", path.display()))),
         });
-        let (known, findings) = (known.transpose()?.unwrap_or_default(), findings.transpose()?);
+        let of_machine = || match &candidate {
+            Some(machine) => machine.known(),
+            None => MachineName::Candidate(revision).known(),
+        };
+        let known = known.transpose()?.unwrap_or_else(of_machine);
+        let findings = findings.transpose()?;
         Ok(Settings { revision, candidate, known, findings })
     }
 }
@@ -245,5 +251,9 @@ mod tests {
             .expect("written");
         let settings = Settings::of(&beside(&binary).expect("settings")).expect("a list");
         assert_eq!(settings.known.why("errno/copy/c"), Some("why"));
+        let of_machine = |text: &str| read(text).expect("settings").known.signatures().count();
+        assert_eq!(of_machine("VMADIFF_REVISION=original"), 2);
+        assert_eq!(of_machine("VMADIFF_CANDIDATE=candidate:original"), 2);
+        assert_eq!(of_machine("VMADIFF_REVISION=fixed") + of_machine(""), 0);
     }
 }

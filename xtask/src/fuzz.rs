@@ -39,8 +39,8 @@ pub(crate) struct Args {
     /// Fuzz the machine in this shared library instead of the candidate
     #[arg(long, value_name = "PATH", conflicts_with = "revision")]
     candidate: Option<PathBuf>,
-    /// A list of known divergences, which do not count as found; each line is SIGNATURE WHY. At the
-    /// revision `original` the default is corpus/known-original.txt, the bugs of Linux 5.2.1
+    /// A list of known divergences, which do not count as found; each line is SIGNATURE WHY. Without
+    /// it, at the revision `original`, the bugs of Linux 5.2.1
     #[arg(long, value_name = "FILE")]
     known: Option<PathBuf>,
     /// The folder for the growing corpus, with a folder TARGET for each target; by default
@@ -104,9 +104,6 @@ pub(crate) fn run(args: Args) -> Result<Status> {
     let corpus = args.corpus.as_deref().map(absolute).transpose()?;
     let root = project::enter()?;
     let corpus = corpus.unwrap_or_else(|| root.join(FUZZ_CORPUS));
-    // A library is not the original.
-    let is_original = args.revision == Revision::Original && args.candidate.is_none();
-    let known = known.or_else(|| is_original.then(|| root.join("corpus/known-original.txt")));
     let vmadiff = project::build_vmadiff(&root)?;
     let targets: Vec<Target> = args.targets.into_iter().map(Target::from).collect();
     let binaries: Vec<PathBuf> =
