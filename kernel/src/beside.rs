@@ -190,17 +190,18 @@ impl Beside {
             watch(step);
             step.applied
         });
-        match run.end {
-            End::Differs(divergence) => {
-                let rules = self.undecided(program, run.agree);
-                let end = match rules {
-                    Some(rules) => End::Undecided(rules, divergence),
-                    None => End::Differs(divergence),
-                };
-                Run { agree: run.agree, end }
-            }
-            _ => run,
+        if let Some(broken) = &self.broken {
+            *self.all_broken.entry(broken.signature.clone()).or_default() += 1;
         }
+        let End::Differs(divergence) = run.end else { return run };
+        // The program is run again, and what was broken in its first run is shown.
+        let broken = self.broken.take();
+        let end = match self.undecided(program, run.agree) {
+            Some(rules) => End::Undecided(rules, divergence),
+            None => End::Differs(divergence),
+        };
+        self.broken = broken;
+        Run { agree: run.agree, end }
     }
 
     /// Returns the unknown rules that make the difference after operation `at` go away: one of
@@ -294,9 +295,7 @@ impl Beside {
                     if self.broken.is_none()
                         && let Some(violation) = self.invariants.check_spaces(op, &self.shown)
                     {
-                        let broken = Divergence::broken(at, violation, Side::Both);
-                        *self.all_broken.entry(broken.signature.clone()).or_default() += 1;
-                        self.broken = Some(broken);
+                        self.broken = Some(Divergence::broken(at, violation, Side::Both));
                     }
                     if blocked.is_some() {
                         return Run { agree: at + 1, end: End::Blocked };
@@ -388,7 +387,7 @@ impl Beside {
                 let about = rule.about();
                 let since = match about.since {
                     Some(version) => format!("since {version}"),
-                    None => "of some processors or releases".into(),
+                    None => "of some processors or architectures".into(),
                 };
                 let (name, text) = (about.name, about.text);
                 let origin = rule_origin(about);

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use vmadiff_kernel::{Kernel, Options};
 use vmadiff_machine::{Machine as _, Op, Program};
 
 use super::files;
+use crate::out::stdout;
 use crate::status::Status;
 
 /// Check the running kernel section by section: its rules, the corpus, the reverse map, random
@@ -213,12 +214,12 @@ impl Check<'_> {
             let facilities = self.beside.kernel().facilities().to_string();
             let rules = profile.hold.to_string().replace(", ", ",");
             writeln!(
-                io::stdout(),
+                stdout(),
                 "@kernel {}; {facilities}; rules {rules}",
                 self.beside.kernel().name()
             )?;
             writeln!(
-                io::stdout(),
+                stdout(),
                 "@done probe rules={} ms={}",
                 found.len(),
                 began.elapsed().as_millis()
@@ -242,7 +243,7 @@ impl Check<'_> {
                 break;
             }
             let on_a_line = program.to_string().trim_end().replace('\n', "; ");
-            writeln!(io::stdout(), "@run {} {number} {name} | {on_a_line}", section.name())?;
+            writeln!(stdout(), "@run {} {number} {name} | {on_a_line}", section.name())?;
             if section == Section::Random && self.args.walk {
                 // The walk takes as long as the rest.
                 self.beside.walk(number / self.args.part.1 % 2 == 1)?;
@@ -267,7 +268,7 @@ impl Check<'_> {
             rules += &format!(" refused={} tolerated={}", injection.refused, injection.tolerated);
         }
         writeln!(
-            io::stdout(),
+            stdout(),
             "@done {} programs={count} operations={operations} agree={agree} found={found} ms={}{rules}",
             section.name(),
             began.elapsed().as_millis()
@@ -294,7 +295,7 @@ impl Check<'_> {
             }
         }
         let ms = began.elapsed().as_millis();
-        writeln!(io::stdout(), "@done leaks found={blocks} ms={ms}")?;
+        writeln!(stdout(), "@done leaks found={blocks} ms={ms}")?;
         Ok(())
     }
 
@@ -319,14 +320,14 @@ impl Check<'_> {
         };
         if self.found.contains_key(&signature) || self.found.len() >= MAX_SHOWN {
             *self.found.entry(signature.clone()).or_default() += 1;
-            writeln!(io::stdout(), "@again {signature}")?;
+            writeln!(stdout(), "@again {signature}")?;
             return Ok(true);
         }
         // A kernel that cannot be driven is run once only. The report of the first run is kept: a
         // warning that the kernel gives once does not come again.
         let (program, report) = match &run.end {
             End::Differs(first) | End::Reported(first, _) => {
-                self.minimize(program, first, self.report_of(run))
+                self.minimize(program, first, report_of(run))
             }
             End::Failed(error) => (program.clone(), Some(format!("{error}\n\n{program}"))),
             _ => (program.clone(), None),
@@ -337,14 +338,6 @@ impl Check<'_> {
         };
         self.show(&signature, section, number, &text)?;
         Ok(true)
-    }
-
-    /// Returns the kernel's report of a run.
-    fn report_of(&self, run: &Run) -> Option<String> {
-        match &run.end {
-            End::Reported(_, text) => Some(text.clone()),
-            _ => None,
-        }
     }
 
     /// Shrinks a program and keeps its signature. Returns it with the kernel's last report.
@@ -384,9 +377,17 @@ impl Check<'_> {
         text: &str,
     ) -> anyhow::Result<()> {
         *self.found.entry(signature.to_owned()).or_default() += 1;
-        let mut out = io::stdout().lock();
+        let mut out = stdout();
         writeln!(out, "@found {signature} {} {number}\n{}\n@end", section.name(), text.trim_end())?;
         Ok(())
+    }
+}
+
+/// Returns the kernel's report of a run.
+fn report_of(run: &Run) -> Option<String> {
+    match &run.end {
+        End::Reported(_, text) => Some(text.clone()),
+        _ => None,
     }
 }
 
