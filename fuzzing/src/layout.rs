@@ -292,11 +292,6 @@ impl Layout {
         Ok(page.map(|page| (Process(process), page)))
     }
 
-    /// Returns whether a process has no mapping.
-    pub fn is_empty(&self, process: Process) -> bool {
-        self.space(process).mapped == 0
-    }
-
     /// Returns whether any process has a mapping.
     pub fn mapped(&self) -> bool {
         self.spaces.iter().any(|space| space.mapped != 0)

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use duct::cmd;
+use duct::{Expression, cmd};
 
 use super::farm::Patched;
 use crate::project::tail;
@@ -78,16 +78,11 @@ fn need(tool: &str, package: &str) -> Result<()> {
 fn run_patch(patch: &Path, folder: &Path) -> Result<()> {
     need("patch", "patch")?;
     let patch = patch.canonicalize()?;
-    let output =
-        cmd!("patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i", patch)
-            .dir(folder)
-            .stderr_to_stdout()
-            .stdout_capture()
-            .unchecked()
-            .run()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "it does not apply:\n{}", tail(&text, 10));
-    Ok(())
+    run_in(
+        folder,
+        cmd!("patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i", patch),
+        "it does not apply",
+    )
 }
 
 fn run_spatch(patch: &Path, folder: &Path, files: &Patched) -> Result<()> {
@@ -95,14 +90,14 @@ fn run_spatch(patch: &Path, folder: &Path, files: &Patched) -> Result<()> {
     let mut arguments = vec!["--very-quiet".into(), "--in-place".into(), "--sp-file".into()];
     arguments.push(patch.canonicalize()?.into_os_string());
     arguments.extend(files.keys().map(|file| file.clone().into_os_string()));
-    let output = cmd("spatch", arguments)
-        .dir(folder)
-        .stderr_to_stdout()
-        .stdout_capture()
-        .unchecked()
-        .run()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "spatch fails:\n{}", tail(&text, 10));
+    run_in(folder, cmd("spatch", arguments), "spatch fails")
+}
+
+/// Runs a command in a folder. If it fails, the error is `failure` with the end of its output.
+fn run_in(folder: &Path, command: Expression, failure: &str) -> Result<()> {
+    let output = command.dir(folder).stderr_to_stdout().stdout_capture().unchecked().run()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{failure}:\n{}", tail(&text, 10));
     Ok(())
 }
 
