@@ -11,8 +11,9 @@ use std::process::Command;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use vmadiff::invariants::EVERY;
 use vmadiff::lockstep::Lockstep;
-use vmadiff::machines::MachineName;
+use vmadiff::machines::{MachineName, Machines};
 use vmadiff::{mutate, random};
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::{Machine, Observation, Program, corpus};
@@ -58,9 +59,18 @@ fn candidate(bencher: Bencher, length: usize) {
 #[divan::bench(args = LENGTHS)]
 fn lockstep(bencher: Bencher, length: usize) {
     let program = program(length);
-    let mut lockstep =
-        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
+    let mut lockstep = judged();
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
+}
+
+/// Lockstep with invariants, with recounts as often as in the fuzz targets.
+fn judged() -> Lockstep<Reference, Candidate> {
+    recounted(Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed)))
+}
+
+fn recounted<L: Machine, R: Machine>(mut lockstep: Lockstep<L, R>) -> Lockstep<L, R> {
+    lockstep.recount_every(EVERY);
+    lockstep
 }
 
 /// Without invariants and teardown: to be set beside [`lockstep`].
@@ -76,7 +86,7 @@ fn lockstep_without_invariants(bencher: Bencher, length: usize) {
 #[divan::bench(args = LENGTHS)]
 fn lockstep_by_name(bencher: Bencher, length: usize) {
     let program = program(length);
-    let mut lockstep = fixed().judged();
+    let mut lockstep = by_name(&fixed());
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
 }
 
@@ -85,12 +95,17 @@ fn lockstep_by_name(bencher: Bencher, length: usize) {
 #[divan::bench(args = LENGTHS)]
 fn lockstep_by_library(bencher: Bencher, length: usize) {
     let program = program(length);
-    let mut lockstep = Lockstep::new(fixed().judge().build(), candidate_library().build());
+    let mut lockstep = by_name(&candidate_library());
     bencher.counter(ItemsCount::new(length)).bench_local(|| lockstep.run(&program));
 }
 
 const fn fixed() -> MachineName {
     MachineName::Candidate(Revision::Fixed)
+}
+
+/// The reference beside a candidate that is chosen by its name.
+fn by_name(candidate: &MachineName) -> Machines {
+    recounted(Lockstep::new(fixed().judge().build(), candidate.build()))
 }
 
 /// Builds the candidate as a shared library and loads it.
@@ -136,8 +151,7 @@ fn iteration(bencher: Bencher, length: usize) {
     let bytes = corpus::encode(&program(length));
     let mut data = vec![0; corpus::MAX_BYTES];
     let mut seed = 0;
-    let mut lockstep =
-        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed));
+    let mut lockstep = judged();
     bencher.counter(ItemsCount::new(length)).bench_local(|| {
         data[..bytes.len()].copy_from_slice(&bytes);
         seed += 1;
@@ -150,10 +164,7 @@ fn iteration(bencher: Bencher, length: usize) {
 /// The programs of a random walk, which are made before the timing.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk(bencher: Bencher) {
-    run_walk(
-        bencher,
-        Lockstep::new(Reference::with_rules(MENDED), Candidate::new(Revision::Fixed)),
-    );
+    run_walk(bencher, judged());
 }
 
 /// The same, without invariants and teardown.
@@ -163,10 +174,17 @@ fn walk_without_invariants(bencher: Bencher) {
     run_walk(bencher, Lockstep::new(left, right).without_invariants());
 }
 
-/// The programs of a random walk, with the candidate in a shared library.
+/// The programs of a random walk, on machines that are chosen by name.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn walk_by_name(bencher: Bencher) {
+    run_walk(bencher, by_name(&fixed()));
+}
+
+/// The programs of a random walk, with the candidate in a shared library. Compare with
+/// [`walk_by_name`].
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn walk_by_library(bencher: Bencher) {
-    run_walk(bencher, Lockstep::new(fixed().judge().build(), candidate_library().build()));
+    run_walk(bencher, by_name(&candidate_library()));
 }
 
 fn run_walk(bencher: Bencher, mut lockstep: Lockstep<impl Machine, impl Machine>) {
