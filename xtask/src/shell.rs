@@ -10,6 +10,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context, Result};
 use duct::cmd;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Returns the path of a program in `PATH`; `None` if there is none.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
@@ -61,6 +62,13 @@ fn value(text: &str, key: &str) -> Option<String> {
 /// Returns the number of cores that this process may use.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Returns a progress bar for `length` items, which is hidden if standard error is no terminal.
+pub(crate) fn progress(what: &'static str, length: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+    let bar = ProgressBar::new(length as u64).with_message(what);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
 /// Applies a function to each item, as many at a time as there are cores, and returns the results

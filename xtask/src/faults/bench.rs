@@ -123,13 +123,17 @@ pub(crate) fn run(args: &Args, root: &Path, faults: &Faults) -> Result<Status> {
         }
     }
     let runs: Mutex<Vec<Runs>> = Mutex::new(vec![Runs::default(); chosen.len()]);
+    let bar = shell::progress("run", work.len());
     let results = shell::side_by_side(usize::from(args.jobs), &work, |&(fault, way, seed)| {
-        let run = engines.look(args, faults, &chosen[fault], way, seed)?;
+        let run = engines.look(args, faults, &chosen[fault], way, seed);
+        bar.inc(1);
+        let run = run?;
         if let Ok(mut runs) = runs.lock() {
             runs[fault][way as usize].push(run);
         }
         Ok(())
     });
+    bar.finish_and_clear();
     results.into_iter().collect::<Result<()>>()?;
     let runs = runs.into_inner().unwrap_or_default();
     let text = table::table(&place(args)?, args.seeds, &chosen, &runs);

@@ -138,7 +138,14 @@ pub(crate) fn build_all(
     chosen: &[Fault],
 ) -> Result<Vec<Result<bool>>> {
     let builder = Builder::new(root, faults, flavour)?;
-    Ok(shell::on_all_cores(chosen, |fault| builder.build(&fault.name)))
+    let bar = shell::progress("build", chosen.len());
+    let results = shell::on_all_cores(chosen, |fault| {
+        let result = builder.build(&fault.name);
+        bar.inc(1);
+        result
+    });
+    bar.finish_and_clear();
+    Ok(results)
 }
 
 /// Returns the faults that failed, with the reason.
