@@ -158,7 +158,7 @@ impl Kernel {
         let b_start = read!(self, F, b.vm_start);
         let flags = read!(self, F, a.vm_flags) ^ read!(self, F, b.vm_flags);
         Ok(read!(self, F, a.vm_end) == b_start
-            && read!(self, F, a.vm_policy) == read!(self, F, b.vm_policy)
+            && self.mpol_equal(read!(self, F, a.vm_policy), read!(self, F, b.vm_policy))?
             && read!(self, F, a.vm_file) == read!(self, F, b.vm_file)
             && may_differ.contains(flags)
             && read!(self, F, b.vm_pgoff) == a_pgoff + (b_start - a_start))

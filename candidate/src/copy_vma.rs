@@ -95,7 +95,11 @@ impl Kernel {
         *edit!(self, F, new_vma.vm_start) = addr;
         *edit!(self, F, new_vma.vm_end) = end;
         *edit!(self, F, new_vma.vm_pgoff) = pgoff;
+        self.vma_dup_policy(vma, new_vma)?;
         self.anon_vma_clone(new_vma, vma)?;
+        if let Some(file) = read!(self, F, new_vma.vm_file) {
+            self.get_file(file)?;
+        }
         self.vm_ops_open(new_vma)?;
         self.vma_link(mm, new_vma, prev)?;
         let (merged, need_rmap_locks, source_redirected) = (false, false, false);

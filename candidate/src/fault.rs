@@ -34,7 +34,9 @@ impl Kernel {
     /// is mapped or the access is not permitted. `SIGBUS` past the end of the object.
     pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
         const F: &str = "do_user_addr_fault";
-        self.locked(Lock::MmapSem(mm), F, |kernel| kernel.do_user_addr_fault(mm, addr, write))
+        self.locked_for_reading(Lock::MmapSem(mm), F, |kernel| {
+            kernel.do_user_addr_fault(mm, addr, write)
+        })
     }
 
     /// `do_user_addr_fault()`, with `mmap_sem` held for reading.
@@ -127,14 +129,15 @@ impl Kernel {
         const F: &str = "shmem_fault";
         let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
         let Some(file) = read!(self, F, vma.vm_file) else { return Ok(VmFault::Sigbus) };
-        match self.files.lookup(file, index) {
+        let inode = read!(self, F, file.f_inode);
+        match self.inodes.lookup(inode, index) {
             Lookup::Beyond => return Ok(VmFault::Sigbus),
             Lookup::Cached => {}
             Lookup::Missing => {
                 if read!(self, F, vma.vm_flags).contains(VmFlags::VM_UFFD_MISSING) {
                     return Ok(VmFault::Userfault);
                 }
-                self.files.fill(file, index);
+                self.inodes.fill(inode, index);
             }
         }
         Ok(VmFault::Done)

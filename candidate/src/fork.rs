@@ -3,12 +3,22 @@
 use vmadiff_machine::operand::Process;
 use vmadiff_machine::{Errno, VmFlags};
 
-use crate::handle::{MmKey, edit, read};
+use crate::handle::{MmKey, edit, read, stale};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::page_table::PteLocks;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
+
+/// Adds to a counter of an address space, and returns the sum. No observation shows the counter, so the
+/// operation does not count as one that changes the address space.
+macro_rules! count {
+    ($kernel:expr, $function:expr, $mm:ident . $field:ident, $add:expr) => {{
+        let counted = $kernel.mms.get_mut($mm).ok_or_else(|| stale!($function, $mm.$field))?;
+        counted.$field += $add;
+        counted.$field
+    }};
+}
 
 impl Kernel {
     /// `fork()`: makes the child, which takes the lowest free index.
@@ -22,12 +32,56 @@ impl Kernel {
         let mm = self.mm_alloc();
         self.processes[index] = Some(mm);
         const F: &str = "dup_mmap";
-        self.lock(Lock::MmapSem(oldmm), F);
-        self.lock(Lock::MmapSem(mm), F);
-        let result = self.dup_mmap(mm, oldmm);
-        self.unlock(Lock::MmapSem(mm), F);
-        self.unlock(Lock::MmapSem(oldmm), F);
-        result.map(|()| Process(index as u8))
+        self.locked(Lock::MmapSem(oldmm), F, |kernel| {
+            kernel.locked(Lock::MmapSem(mm), F, |kernel| kernel.dup_mmap(mm, oldmm))
+        })?;
+        Ok(Process(index as u8))
+    }
+
+    /// `exit()`: drops the address space (`exit_mm()`), then the descriptors (`exit_files()`).
+    pub(crate) fn exit(&mut self, process: Process) -> Result<(), Stop> {
+        let mm = self.mm(process)?;
+        let at = usize::from(process.0);
+        self.processes[at] = None;
+        self.mmput(mm)?;
+        for ctx in std::mem::take(&mut self.userfaultfd[at]).into_iter().flatten() {
+            self.userfaultfd_release(ctx)?;
+        }
+        Ok(())
+    }
+
+    /// `mmget()`: adds a user of an address space.
+    pub(crate) fn mmget(&mut self, mm: MmKey) -> Result<(), Stop> {
+        const F: &str = "mmget";
+        count!(self, F, mm.mm_users, 1);
+        Ok(())
+    }
+
+    /// `mmput()`. The last user unmaps everything.
+    pub(crate) fn mmput(&mut self, mm: MmKey) -> Result<(), Stop> {
+        const F: &str = "mmput";
+        if count!(self, F, mm.mm_users, -1) == 0 {
+            self.dirty = true;
+            self.exit_mmap(mm)?;
+            self.mmdrop(mm)?;
+        }
+        Ok(())
+    }
+
+    /// `mmgrab()`: adds a reference to the structure, which does not keep the mappings.
+    pub(crate) fn mmgrab(&mut self, mm: MmKey) -> Result<(), Stop> {
+        const F: &str = "mmgrab";
+        count!(self, F, mm.mm_count, 1);
+        Ok(())
+    }
+
+    /// `mmdrop()`. The last reference frees the structure.
+    pub(crate) fn mmdrop(&mut self, mm: MmKey) -> Result<(), Stop> {
+        const F: &str = "mmdrop";
+        if count!(self, F, mm.mm_count, -1) == 0 {
+            self.free_mm(mm);
+        }
+        Ok(())
     }
 
     /// `dup_mmap()`, with `mmap_sem` of both address spaces held for writing.
@@ -52,6 +106,7 @@ impl Kernel {
                 self.vm_acct_memory(pages);
             }
             let tmp = self.vm_area_dup(mpnt)?;
+            self.vma_dup_policy(mpnt, tmp)?;
             *edit!(self, F, tmp.vm_mm) = mm;
             self.dup_userfaultfd(tmp)?;
             let wiped = vm_flags.contains(VmFlags::VM_WIPEONFORK);
@@ -63,7 +118,9 @@ impl Kernel {
                 self.anon_vma_fork(tmp, mpnt)?;
             }
             *edit!(self, F, tmp.vm_flags) -= VmFlags::LOCK;
-            if let Some(mapping) = read!(self, F, tmp.vm_file).map(Lock::i_mmap) {
+            if let Some(file) = read!(self, F, tmp.vm_file) {
+                self.get_file(file)?;
+                let mapping = Lock::IMmap(read!(self, F, file.f_inode));
                 self.lock(mapping, F);
                 self.unlock(mapping, F);
             }

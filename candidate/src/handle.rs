@@ -12,9 +12,9 @@
 use vmadiff_machine::Object;
 
 use crate::kernel::Kernel;
-use crate::objects::{AnonVma, Mm, Vma};
+use crate::objects::{AnonVma, File, Mempolicy, Mm, UserfaultfdCtx, Vma};
 
-pub(crate) use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
+pub(crate) use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
 
 /// A pointer to an object that can be freed under it.
 pub(crate) trait Handle: Copy {
@@ -82,6 +82,51 @@ impl Handle for AnonVmaKey {
     #[inline]
     fn get_mut(self, kernel: &mut Kernel) -> Option<&mut AnonVma> {
         kernel.anon_vmas.get_mut(self)
+    }
+}
+
+impl Handle for FileKey {
+    type Target = File;
+    const OBJECT: Object = Object::File;
+
+    #[inline]
+    fn get(self, kernel: &Kernel) -> Option<&File> {
+        kernel.files.get(self)
+    }
+
+    #[inline]
+    fn get_mut(self, kernel: &mut Kernel) -> Option<&mut File> {
+        kernel.files.get_mut(self)
+    }
+}
+
+impl Handle for PolicyKey {
+    type Target = Mempolicy;
+    const OBJECT: Object = Object::Policy;
+
+    #[inline]
+    fn get(self, kernel: &Kernel) -> Option<&Mempolicy> {
+        kernel.policies.get(self)
+    }
+
+    #[inline]
+    fn get_mut(self, kernel: &mut Kernel) -> Option<&mut Mempolicy> {
+        kernel.policies.get_mut(self)
+    }
+}
+
+impl Handle for CtxKey {
+    type Target = UserfaultfdCtx;
+    const OBJECT: Object = Object::Context;
+
+    #[inline]
+    fn get(self, kernel: &Kernel) -> Option<&UserfaultfdCtx> {
+        kernel.contexts.get(self.index()).filter(|ctx| ctx.refcount > 0)
+    }
+
+    #[inline]
+    fn get_mut(self, kernel: &mut Kernel) -> Option<&mut UserfaultfdCtx> {
+        kernel.contexts.get_mut(self.index()).filter(|ctx| ctx.refcount > 0)
     }
 }
 
@@ -187,7 +232,7 @@ mod tests {
         assert_eq!(told(refcount(&kernel, anon_vma)), None);
         assert_eq!(told(map_count(&kernel, mm)), None);
 
-        assert!(kernel.exit_mmap(mm).is_ok());
+        assert!(kernel.mmput(mm).is_ok());
         assert_eq!(told(end(&kernel, vma)), Some((Object::Vma, F, "vm_end")));
         assert_eq!(told(set_end(&mut kernel, vma)), Some((Object::Vma, F, "vm_end")));
         assert_eq!(told(refcount(&kernel, anon_vma)), Some((Object::AnonVma, F, "refcount")));

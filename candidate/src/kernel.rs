@@ -1,17 +1,15 @@
 //! The kernel: its objects in arenas, and its processes.
 
-use std::num::NonZeroU32;
-
 use slotmap::{Key as _, SlotMap};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process};
 use vmadiff_machine::{Assertion, CopyReport, DriverCalls, Errno, Event, Limits};
 
-use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
+use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
 use crate::locks::Locks;
-use crate::objects::{AnonPage, AnonVma, Chains, Mm, Ptes, UserfaultfdCtx, Vma};
+use crate::objects::{AnonPage, AnonVma, Chains, File, Mempolicy, Mm, Ptes, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
 use crate::shm::ShmidKernel;
-use crate::shmem::Files;
+use crate::shmem::Inodes;
 use crate::stop::Stop;
 
 /// A reset makes an arena with more slots than this anew. Otherwise one large program would make
@@ -31,16 +29,21 @@ pub(crate) struct Kernel {
     pub(crate) anon_vmas: SlotMap<AnonVmaKey, AnonVma>,
     pub(crate) pages: SlotMap<PageKey, AnonPage>,
     pub(crate) chains: Chains,
-    pub(crate) files: Files,
+    pub(crate) inodes: Inodes,
+    pub(crate) files: SlotMap<FileKey, File>,
+    pub(crate) policies: SlotMap<PolicyKey, Mempolicy>,
+    /// Every userfaultfd context that was opened, in order.
+    pub(crate) contexts: Vec<UserfaultfdCtx>,
     /// The address space of each process.
     pub(crate) processes: [Option<MmKey>; MAX_PROCESSES],
+    /// The descriptors of the two userfaultfd contexts of each process, where they were opened.
+    pub(crate) userfaultfd: [[Option<CtxKey>; 2]; MAX_PROCESSES],
+    /// The descriptors that every process has: the memfds and the device, by inode.
+    pub(crate) fds: [FileKey; Inodes::DESCRIPTORS],
     /// The pages that mappings have charged to committed memory (`vm_committed_as`).
     pub(crate) committed: i64,
     /// The segment of SysV shared memory; `None` after it was destroyed.
     pub(crate) shm: Option<ShmidKernel>,
-    /// The open files of the segment that `shmat()` has made.
-    pub(crate) shm_files: u8,
-    userfaultfd_opened: u32,
     anon_vma_ids: u32,
     anon_vma_ids_free: Vec<u32>,
 
@@ -74,12 +77,15 @@ impl Kernel {
             anon_vmas: SlotMap::with_key(),
             pages: SlotMap::with_key(),
             chains: Chains::default(),
-            files: Files::default(),
+            inodes: Inodes::default(),
+            files: SlotMap::with_key(),
+            policies: SlotMap::with_key(),
+            contexts: Vec::new(),
             processes: [None; MAX_PROCESSES],
+            userfaultfd: [[None; 2]; MAX_PROCESSES],
+            fds: [FileKey::null(); Inodes::DESCRIPTORS],
             committed: 0,
             shm: None,
-            shm_files: 0,
-            userfaultfd_opened: 0,
             anon_vma_ids: 0,
             anon_vma_ids_free: Vec::new(),
             dead: false,
@@ -102,12 +108,19 @@ impl Kernel {
         clear(&mut self.anon_vmas);
         clear(&mut self.pages);
         self.chains.clear();
-        self.files.reset();
+        self.inodes.reset();
+        clear(&mut self.files);
+        clear(&mut self.policies);
+        self.contexts.clear();
+        self.userfaultfd = [[None; 2]; MAX_PROCESSES];
+        for inode in 0..Inodes::DESCRIPTORS {
+            self.fds[inode] = self.alloc_file(inode as u8, inode != Inodes::READONLY, None);
+        }
         self.processes = [None; MAX_PROCESSES];
         self.processes[0] = Some(self.mm_alloc());
         self.committed = 0;
-        (self.shm, self.shm_files) = (Some(ShmidKernel::default()), 0);
-        self.userfaultfd_opened = 0;
+        let shm_file = self.alloc_file(Inodes::SEGMENT, true, None);
+        self.shm = Some(ShmidKernel::new(shm_file));
         self.anon_vma_ids = 0;
         self.anon_vma_ids_free.clear();
         self.dead = false;
@@ -143,9 +156,8 @@ impl Kernel {
         self.mms.insert(Mm::new(ptes))
     }
 
-    /// `mmput()` of the last user. Handles to the address space are stale afterwards.
-    pub(crate) fn mmput(&mut self, mm: MmKey) {
-        self.dirty = true;
+    /// Frees an `mm_struct`. Handles to it are stale afterwards.
+    pub(crate) fn free_mm(&mut self, mm: MmKey) {
         self.spare_ptes.extend(self.mms.remove(mm).map(|mm| mm.page_table.page));
     }
 
@@ -154,13 +166,6 @@ impl Kernel {
     pub(crate) fn warn(&mut self, function: &'static str, condition: &'static str) {
         let assertion = Assertion::WarnOn;
         self.events.push(Event::Assertion { assertion, function, condition });
-    }
-
-    /// Opens a userfaultfd context (`userfaultfd()`).
-    pub(crate) fn userfaultfd_open(&mut self) -> UserfaultfdCtx {
-        let ctx = NonZeroU32::MIN.saturating_add(self.userfaultfd_opened);
-        self.userfaultfd_opened += 1;
-        UserfaultfdCtx(ctx)
     }
 
     /// Returns a number for a new anon_vma, as small as possible.

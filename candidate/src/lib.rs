@@ -16,7 +16,8 @@
 //! | `mremap` | mm/mremap.c, and the helper of patch 6 of 7 |
 //! | `anon_vma`, `rmap_walk` | mm/rmap.c |
 //! | `fault`, `page_table`, `populate`, `shmem` | mm/memory.c, mm/gup.c, mm/shmem.c |
-//! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `fork` | the file of that name |
+//! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `userfaultfd_ctx`, `fork` | the file of that name |
+//! | `file` | fs/file_table.c |
 //! | `shm` | ipc/shm.c |
 //! | `locks` | the locks of all of these, and the checks of lockdep |
 //! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
@@ -49,6 +50,7 @@ mod addr;
 mod anon_vma;
 mod copy_vma;
 mod fault;
+mod file;
 mod fork;
 mod handle;
 mod hidden;
@@ -76,6 +78,7 @@ mod split_vma;
 mod stop;
 mod syscall;
 mod userfaultfd;
+mod userfaultfd_ctx;
 mod vma_adjust;
 mod vma_list;
 mod vma_merge;

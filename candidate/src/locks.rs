@@ -4,18 +4,23 @@
 //! One operation runs at a time, so an acquisition never waits for another task. Only locks that
 //! `copy_vma()` and its callers take are modelled: `mmap_sem`, the page-table lock, the two locks of the
 //! reverse map, and that of SysV shared memory.
+//!
+//! `mmap_sem` is taken for reading by page faults, by populating, and by the kinds of `madvise()` that
+//! change no VMA, and for writing by all other system calls. The other locks are taken for writing alone.
+//! A lock that the operation holds cannot be taken again, in either mode. A read lock under a read lock
+//! waits only if a writer has come in between, and no other task runs here; it is reported all the same, as
+//! lockdep does: another thread of the process may be that writer.
 
 use vmadiff_machine::Event;
 
 use crate::handle::{AnonVmaKey, MmKey, VmaKey, read};
 use crate::kernel::Kernel;
-use crate::objects::File;
 use crate::stop::Stop;
 
 /// A lock. Two equal values are the same lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
-    /// `mm->mmap_sem`, for reading or for writing.
+    /// `mm->mmap_sem`.
     MmapSem(MmKey),
     /// The lock of a page-table page (`pte_lockptr()`). The arena lies under one page-table page, so an
     /// address space has one such lock.
@@ -29,11 +34,6 @@ pub(crate) enum Lock {
 }
 
 impl Lock {
-    /// Returns `i_mmap_rwsem` of the inode of a file.
-    pub(crate) fn i_mmap(file: File) -> Lock {
-        Lock::IMmap(file.inode)
-    }
-
     /// Returns the name in reports.
     fn name(self) -> &'static str {
         match self {
@@ -46,10 +46,36 @@ impl Lock {
     }
 }
 
+/// Gives `i_mmap_rwsem` of the file that a VMA maps, if it maps one.
+macro_rules! i_mmap {
+    ($kernel:expr, $function:expr, $vma:ident) => {
+        match $crate::handle::read!($kernel, $function, $vma.vm_file) {
+            Some(file) => Some($crate::locks::Lock::IMmap($crate::handle::read!(
+                $kernel,
+                $function,
+                file.f_inode
+            ))),
+            None => None,
+        }
+    };
+}
+
+pub(crate) use i_mmap;
+
+/// The mode in which a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `down_read()`.
+    Read,
+    /// `down_write()`; the only mode of a spinlock.
+    Write,
+}
+
 /// A lock that is held.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     lock: Lock,
+    mode: Mode,
     /// The kernel function that took it.
     function: &'static str,
 }
@@ -68,7 +94,7 @@ const MAX_DEPTH: usize = 8;
 
 impl Default for Locks {
     fn default() -> Locks {
-        let none = Held { lock: Lock::ShmIds, function: "" };
+        let none = Held { lock: Lock::ShmIds, mode: Mode::Write, function: "" };
         Locks { held: [none; MAX_DEPTH], depth: 0 }
     }
 }
@@ -83,6 +109,12 @@ impl Locks {
     #[inline]
     fn holds(&self, lock: Lock) -> bool {
         self.held().iter().any(|held| held.lock == lock)
+    }
+
+    /// Returns the mode in which a lock is held; `None` where it is not held.
+    #[inline]
+    fn mode(&self, lock: Lock) -> Option<Mode> {
+        self.held().iter().find(|held| held.lock == lock).map(|held| held.mode)
     }
 
     #[inline]
@@ -117,16 +149,22 @@ impl Locks {
 }
 
 impl Kernel {
+    /// Takes a lock for writing.
+    #[inline]
+    pub(crate) fn lock(&mut self, lock: Lock, function: &'static str) {
+        self.acquire(lock, Mode::Write, function);
+    }
+
     /// Takes a lock. If the operation holds the lock already, it waits for itself for ever.
     ///
     /// The candidate goes on after the report, as a uniprocessor kernel does, in which a spinlock is
     /// nothing.
     #[inline]
-    pub(crate) fn lock(&mut self, lock: Lock, function: &'static str) {
+    pub(crate) fn acquire(&mut self, lock: Lock, mode: Mode, function: &'static str) {
         if self.locks.holds(lock) {
             self.deadlock(lock, function);
         }
-        if !self.locks.push(Held { lock, function }) {
+        if !self.locks.push(Held { lock, mode, function }) {
             self.warn(function, "MAX_LOCK_DEPTH too low");
         }
     }
@@ -144,7 +182,15 @@ impl Kernel {
         }
     }
 
-    /// Runs `body` with a lock held. The lock is released after an error, too.
+    /// Makes a lock that is held for writing one that is held for reading (`downgrade_write()`).
+    pub(crate) fn downgrade(&mut self, lock: Lock, function: &'static str) {
+        match self.locks.held.iter_mut().take(self.locks.depth).find(|held| held.lock == lock) {
+            Some(held) if held.mode == Mode::Write => held.mode = Mode::Read,
+            _ => self.warn(function, "downgrading a read lock"),
+        }
+    }
+
+    /// Runs `body` with a lock held for writing. The lock is released after an error, too.
     #[inline]
     pub(crate) fn locked<T>(
         &mut self,
@@ -153,6 +199,20 @@ impl Kernel {
         body: impl FnOnce(&mut Kernel) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
         self.lock(lock, function);
+        let result = body(self);
+        self.unlock(lock, function);
+        result
+    }
+
+    /// Runs `body` with a lock held for reading. The lock is released after an error, too.
+    #[inline]
+    pub(crate) fn locked_for_reading<T>(
+        &mut self,
+        lock: Lock,
+        function: &'static str,
+        body: impl FnOnce(&mut Kernel) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        self.acquire(lock, Mode::Read, function);
         let result = body(self);
         self.unlock(lock, function);
         result
@@ -169,7 +229,16 @@ impl Kernel {
         self.locked(Lock::PageTable(mm), function, body)
     }
 
-    /// Reports a change of an address space whose `mmap_sem` is not held
+    /// Reports a change of the VMAs of an address space whose `mmap_sem` is not held for writing
+    /// (`lockdep_assert_held_exclusive(&mm->mmap_sem)`).
+    #[inline]
+    pub(crate) fn assert_mmap_write_locked(&mut self, mm: MmKey, function: &'static str) {
+        if self.locks.mode(Lock::MmapSem(mm)) != Some(Mode::Write) {
+            self.warn(function, "!lockdep_is_held_type(mmap_sem, 0)");
+        }
+    }
+
+    /// Reports a change of the page table of an address space whose `mmap_sem` is not held
     /// (`VM_BUG_ON(!rwsem_is_locked(&mm->mmap_sem))`).
     #[inline]
     pub(crate) fn assert_mmap_locked(&mut self, mm: MmKey, function: &'static str) {
@@ -191,7 +260,7 @@ impl Kernel {
     /// `take_rmap_locks()`: returns the locks, in the order in which they are taken.
     pub(crate) fn take_rmap_locks(&mut self, vma: VmaKey) -> Result<[Option<Lock>; 2], Stop> {
         const F: &str = "take_rmap_locks";
-        let file = read!(self, F, vma.vm_file).map(Lock::i_mmap);
+        let file = i_mmap!(self, F, vma);
         let anon_vma = read!(self, F, vma.anon_vma);
         let anon_vma = anon_vma.map(|anon_vma| self.anon_vma_lock(anon_vma)).transpose()?;
         for lock in [file, anon_vma].into_iter().flatten() {
@@ -213,7 +282,10 @@ impl Kernel {
     pub(crate) fn check_locks(&mut self) {
         let left = self.locks.held().iter();
         self.events.extend(
-            left.map(|&Held { lock, function }| Event::LockHeld { function, lock: lock.name() }),
+            left.map(|&Held { lock, function, .. }| Event::LockHeld {
+                function,
+                lock: lock.name(),
+            }),
         );
     }
 }

@@ -6,10 +6,19 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
+use crate::locks::{Lock, Mode};
 use crate::objects::Vma;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
+
+/// `madvise_need_mmap_write()`: the mode of `mmap_sem`. Advice that changes no VMA takes it for reading.
+fn mmap_sem_mode(advice: Advice) -> Mode {
+    match advice {
+        Advice::Willneed | Advice::Dontneed | Advice::Free => Mode::Read,
+        _ => Mode::Write,
+    }
+}
 
 /// `ksm_madvise()`: returns the flags that KSM leaves. It cannot fail, because memory never runs
 /// out.
@@ -67,7 +76,7 @@ impl Kernel {
     pub(crate) fn madvise(
         &mut self,
         mm: MmKey,
-        mut start: Addr,
+        start: Addr,
         len: u32,
         advice: Advice,
     ) -> Result<(), Stop> {
@@ -79,7 +88,22 @@ impl Kernel {
         if len == 0 {
             return Ok(());
         }
-        let end = start + len;
+        let sem = Lock::MmapSem(mm);
+        self.acquire(sem, mmap_sem_mode(advice), F);
+        let result = self.madvise_range(mm, start, start + len, advice);
+        self.unlock(sem, F);
+        result
+    }
+
+    /// The part of `madvise()` that holds `mmap_sem`.
+    fn madvise_range(
+        &mut self,
+        mm: MmKey,
+        mut start: Addr,
+        end: Addr,
+        advice: Advice,
+    ) -> Result<(), Stop> {
+        const F: &str = "madvise";
         let mut unmapped_error = Ok(());
         let (mut next, mut prev) = self.find_vma_prev(mm, start)?;
         if let Some(vma) = next
@@ -148,6 +172,11 @@ impl Kernel {
             } else {
                 Err(Errno::EINVAL.into())
             };
+        }
+        if let Some(ctx) = read!(self, F, vma.vm_userfaultfd_ctx) {
+            // `userfaultfd_remove()`: no context asks for the event.
+            const F: &str = "userfaultfd_remove";
+            read!(self, F, ctx.features);
         }
         let mm = read!(self, F, vma.vm_mm);
         self.unmap_page_range(mm, start, end)?;

@@ -1,12 +1,14 @@
-//! `mbind()` on node 0, without flags.
+//! `mbind()` on node 0, without flags, and the references to policies (`mm/mempolicy.c`).
 
 use vmadiff_machine::operand::Mode;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::addr::Addr;
-use crate::handle::{MmKey, edit, read};
+use crate::handle::{MmKey, PolicyKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
-use crate::stop::Stop;
+use crate::locks::Lock;
+use crate::objects::Mempolicy;
+use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
@@ -25,12 +27,79 @@ impl Kernel {
         if len == 0 {
             return Ok(());
         }
+        const F: &str = "do_mbind";
         let end = start + len;
-        // MPOL_MF_DISCONTIG_OK: the default policy may be set across holes.
-        if mode != Mode::Default {
-            self.queue_pages_range(mm, start, end)?;
+        let new = self.mpol_new(mode);
+        let result = self
+            .locked(Lock::MmapSem(mm), F, |kernel| {
+                // MPOL_MF_DISCONTIG_OK: the default policy may be set across holes.
+                if new.is_some() {
+                    kernel.queue_pages_range(mm, start, end)?;
+                }
+                kernel.mbind_range(mm, start, end, new)
+            })
+            .errno()?;
+        self.mpol_put(new)?;
+        Ok(result?)
+    }
+
+    /// `mpol_new()`: the default policy is none.
+    fn mpol_new(&mut self, mode: Mode) -> Option<PolicyKey> {
+        (mode != Mode::Default).then(|| self.policies.insert(Mempolicy { mode, refcnt: 1 }))
+    }
+
+    /// `mpol_dup()`: makes a policy of its own for each user.
+    fn mpol_dup(&mut self, old: Option<PolicyKey>) -> Result<Option<PolicyKey>, Stop> {
+        const F: &str = "mpol_dup";
+        let Some(old) = old else { return Ok(None) };
+        let mode = read!(self, F, old.mode);
+        Ok(Some(self.policies.insert(Mempolicy { mode, refcnt: 1 })))
+    }
+
+    /// `vma_dup_policy()`.
+    #[inline]
+    pub(crate) fn vma_dup_policy(&mut self, src: VmaKey, dst: VmaKey) -> Result<(), Stop> {
+        const F: &str = "vma_dup_policy";
+        if let Some(pol) = read!(self, F, src.vm_policy) {
+            *edit!(self, F, dst.vm_policy) = self.mpol_dup(Some(pol))?;
         }
-        self.mbind_range(mm, start, end, mode)
+        Ok(())
+    }
+
+    /// `mpol_put()`. The last reference frees the policy.
+    #[inline]
+    pub(crate) fn mpol_put(&mut self, pol: Option<PolicyKey>) -> Result<(), Stop> {
+        const F: &str = "mpol_put";
+        let Some(pol) = pol else { return Ok(()) };
+        let refcnt = edit!(self, F, pol.refcnt);
+        *refcnt -= 1;
+        if *refcnt == 0 {
+            self.policies.remove(pol);
+        }
+        Ok(())
+    }
+
+    /// `mpol_equal()`.
+    #[inline]
+    pub(crate) fn mpol_equal(
+        &self,
+        a: Option<PolicyKey>,
+        b: Option<PolicyKey>,
+    ) -> Result<bool, Stop> {
+        const F: &str = "mpol_equal";
+        if a == b {
+            return Ok(true);
+        }
+        let (Some(a), Some(b)) = (a, b) else { return Ok(false) };
+        Ok(read!(self, F, a.mode) == read!(self, F, b.mode))
+    }
+
+    /// `vma_replace_policy()`.
+    fn vma_replace_policy(&mut self, vma: VmaKey, pol: Option<PolicyKey>) -> Result<(), Stop> {
+        const F: &str = "vma_replace_policy";
+        let new = self.mpol_dup(pol)?;
+        let old = std::mem::replace(edit!(self, F, vma.vm_policy), new);
+        self.mpol_put(old)
     }
 
     /// `queue_pages_range()`: without pages to move, this only looks for holes between VMAs. A VMA
@@ -63,7 +132,7 @@ impl Kernel {
         mm: MmKey,
         start: Addr,
         end: Addr,
-        new_pol: Mode,
+        new_pol: Option<PolicyKey>,
     ) -> Result<(), Stop> {
         const F: &str = "mbind_range";
         let Some(first) = self.find_vma_at(mm, start)? else { return Err(Errno::EFAULT.into()) };
@@ -79,7 +148,7 @@ impl Kernel {
                 break;
             }
             let mut next = read!(self, F, vma.vm_next);
-            if read!(self, F, vma.vm_policy) != new_pol {
+            if !self.mpol_equal(read!(self, F, vma.vm_policy), new_pol)? {
                 let vmstart = read!(self, F, vma.vm_start).max(start);
                 let vmend = read!(self, F, vma.vm_end).min(end);
                 let new = Attributes { policy: new_pol, ..self.attributes(vma, vmstart)? };
@@ -90,8 +159,10 @@ impl Kernel {
                     }
                     None => self.split_at_both_ends(mm, vma, vmstart, vmend)?,
                 }
-                // `vma_replace_policy()`. A merged VMA has the policy already.
-                *edit!(self, F, vma.vm_policy) = new_pol;
+                // A merged VMA has the policy already.
+                if !self.mpol_equal(read!(self, F, vma.vm_policy), new_pol)? {
+                    self.vma_replace_policy(vma, new_pol)?;
+                }
             }
             prev = Some(vma);
             cur = next;

@@ -1,16 +1,16 @@
 //! `do_mmap()` and `mmap_region()`: make a new mapping.
 
-use vmadiff_machine::operand::{FilePage, Kind, MmapFlags, Mode, Prot};
+use vmadiff_machine::operand::{FilePage, Kind, MmapFlags, Prot};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::addr::{Addr, Pgoff};
-use crate::handle::{MmKey, edit, read};
+use crate::handle::{FileKey, MmKey, edit, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
-use crate::objects::{Chain, File, VmOps, Vma};
+use crate::objects::{Chain, VmOps, Vma};
 use crate::populate::OnError;
-use crate::shmem::Files;
-use crate::stop::Stop;
+use crate::shmem::Inodes;
+use crate::stop::{Caught, Stop};
 use crate::vma_list::Links;
 use crate::vma_merge::Attributes;
 
@@ -28,17 +28,17 @@ fn accountable_mapping(flags: VmFlags) -> bool {
     flags & (VmFlags::VM_NORESERVE | VmFlags::VM_SHARED | VmFlags::VM_WRITE) == VmFlags::VM_WRITE
 }
 
-/// Returns the file behind a kind of mapping, and whether it is mapped `MAP_SHARED`.
-fn file_and_sharing(kind: Kind) -> (Option<File>, bool) {
+/// Returns the descriptor behind a kind of mapping, and whether it is mapped `MAP_SHARED`.
+fn fd_and_sharing(kind: Kind) -> (Option<usize>, bool) {
     match kind {
         Kind::AnonPrivate => (None, false),
         Kind::AnonShared => (None, true),
-        Kind::File0Private => (Some(Files::MEMFD_0), false),
-        Kind::File0Shared => (Some(Files::MEMFD_0), true),
-        Kind::File1Private => (Some(Files::MEMFD_1), false),
-        Kind::File1Shared => (Some(Files::MEMFD_1), true),
-        Kind::ReadonlyShared => (Some(Files::READONLY), true),
-        Kind::Special => (Some(Files::DEVICE), true),
+        Kind::File0Private => (Some(Inodes::MEMFD_0), false),
+        Kind::File0Shared => (Some(Inodes::MEMFD_0), true),
+        Kind::File1Private => (Some(Inodes::MEMFD_1), false),
+        Kind::File1Shared => (Some(Inodes::MEMFD_1), true),
+        Kind::ReadonlyShared => (Some(Inodes::READONLY), true),
+        Kind::Special => (Some(Inodes::DEVICE), true),
     }
 }
 
@@ -60,9 +60,35 @@ impl Kernel {
         flags: MmapFlags,
         pgoff: FilePage,
     ) -> Result<Addr, Stop> {
+        let (fd, shared) = fd_and_sharing(kind);
+        // `ksys_mmap_pgoff()`: `fget()`.
+        let file = match fd {
+            Some(fd) => Some(self.get_file(self.fds[fd])?),
+            None => None,
+        };
+        let result =
+            self.vm_mmap_pgoff((file, shared), mm, addr, len, prot, flags, pgoff).errno()?;
+        if let Some(file) = file {
+            self.fput(file)?;
+        }
+        Ok(result?)
+    }
+
+    /// `vm_mmap_pgoff()`.
+    #[allow(clippy::too_many_arguments)]
+    fn vm_mmap_pgoff(
+        &mut self,
+        file: (Option<FileKey>, bool),
+        mm: MmKey,
+        addr: Addr,
+        len: u32,
+        prot: Prot,
+        flags: MmapFlags,
+        pgoff: FilePage,
+    ) -> Result<Addr, Stop> {
         const F: &str = "vm_mmap_pgoff";
         let locked = self.locked(Lock::MmapSem(mm), F, |kernel| {
-            kernel.do_mmap(mm, addr, len, prot, file_and_sharing(kind), flags, pgoff)
+            kernel.do_mmap(mm, addr, len, prot, file, flags, pgoff)
         })?;
         if locked {
             self.mm_populate(mm, addr, len, OnError::Ignore)?;
@@ -78,7 +104,7 @@ impl Kernel {
         addr: Addr,
         len: u32,
         prot: Prot,
-        (file, shared): (Option<File>, bool),
+        (file, shared): (Option<FileKey>, bool),
         flags: MmapFlags,
         pgoff: FilePage,
     ) -> Result<bool, Stop> {
@@ -108,7 +134,9 @@ impl Kernel {
 
         if shared {
             vm_flags |= VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
-            if file.is_some_and(|file| !file.writable) {
+            if let Some(file) = file
+                && !read!(self, F, file.writable)
+            {
                 if prot.contains(Prot::W) {
                     return Err(Errno::EACCES.into());
                 }
@@ -131,7 +159,7 @@ impl Kernel {
     fn mmap_region(
         &mut self,
         mm: MmKey,
-        file: Option<File>,
+        file: Option<FileKey>,
         addr: Addr,
         len: u32,
         mut vm_flags: VmFlags,
@@ -155,7 +183,7 @@ impl Kernel {
             anon_vma: None,
             file,
             pgoff,
-            policy: Mode::Default,
+            policy: None,
             vm_userfaultfd_ctx: None,
         };
         let vma = match self.vma_merge(mm, prev, addr, end, &new)? {
@@ -178,7 +206,7 @@ impl Kernel {
                     anon_vma_chain: Chain::EMPTY,
                     vm_file,
                     vm_ops,
-                    vm_policy: Mode::Default,
+                    vm_policy: None,
                     vm_userfaultfd_ctx: None,
                 });
                 self.vma_link(mm, vma, prev)?;
@@ -217,23 +245,36 @@ impl Kernel {
     /// `vma_set_anonymous()`.
     fn call_mmap(
         &mut self,
-        file: Option<File>,
+        file: Option<FileKey>,
         len: u32,
         vm_flags: &mut VmFlags,
-    ) -> Result<(Option<File>, VmOps), Stop> {
-        match file {
-            Some(Files::DEVICE) => {
-                *vm_flags |= VmFlags::VM_IO | VmFlags::VM_PFNMAP | VmFlags::VM_DONTEXPAND;
-                Ok((file, VmOps::Device))
+    ) -> Result<(Option<FileKey>, VmOps), Stop> {
+        const F: &str = "mmap_region";
+        let Some(file) = file else {
+            return if vm_flags.contains(VmFlags::VM_SHARED) {
+                // `shmem_zero_setup()`: the VMA takes over the reference to its new file.
+                let inode = self.inodes.create_object(len)?;
+                Ok((Some(self.alloc_file(inode, true, None)), VmOps::Shmem))
+            } else {
+                Ok((None, VmOps::Anonymous))
+            };
+        };
+        let vm_file = self.get_file(file)?;
+        let inode = read!(self, F, file.f_inode);
+        let vm_ops = if usize::from(inode) == Inodes::DEVICE {
+            *vm_flags |= VmFlags::VM_IO | VmFlags::VM_PFNMAP | VmFlags::VM_DONTEXPAND;
+            VmOps::Device
+        } else if inode == Inodes::SEGMENT {
+            match self.shm_mmap().errno()? {
+                Ok(vm_ops) => vm_ops,
+                Err(errno) => {
+                    self.fput(vm_file)?;
+                    return Err(errno.into());
+                }
             }
-            Some(File { inode, .. }) if inode == Files::SEGMENT.inode => {
-                Ok((file, self.shm_mmap()?))
-            }
-            Some(_) => Ok((file, VmOps::Shmem)),
-            None if vm_flags.contains(VmFlags::VM_SHARED) => {
-                Ok((Some(self.files.shmem_zero_setup(len)?), VmOps::Shmem))
-            }
-            None => Ok((None, VmOps::Anonymous)),
-        }
+        } else {
+            VmOps::Shmem
+        };
+        Ok((Some(vm_file), vm_ops))
     }
 }

@@ -62,9 +62,13 @@ impl Kernel {
 
     /// Unmaps the pages past the new length.
     fn shrink(&mut self, mm: MmKey, remap: Remap) -> Result<(), Stop> {
-        let Remap { addr, old_len, new_len, .. } = remap;
-        let ret = self.do_munmap(mm, addr + new_len, old_len - new_len).errno()?;
-        match ret {
+        let Remap { addr, old_len, new_len, flags, .. } = remap;
+        let (start, len) = (addr + new_len, old_len - new_len);
+        let ret = match flags.is_fixed() {
+            true => self.do_munmap(mm, start, len),
+            false => self.do_munmap_downgrading(mm, start, len),
+        };
+        match ret.errno()? {
             Err(errno) if old_len != new_len => Err(errno.into()),
             _ => Ok(()),
         }

@@ -5,7 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
-use crate::locks::Lock;
+use crate::locks::{Lock, i_mmap};
 use crate::split_vma::New;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
@@ -14,9 +14,33 @@ impl Kernel {
     /// `do_munmap()`.
     ///
     /// # Errors
+    /// The errors of [`Kernel::do_munmap_downgrading`].
+    pub(crate) fn do_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
+        self.do_munmap_with(mm, start, len, false)
+    }
+
+    /// `__do_munmap()` with `downgrade`: from the moment when the VMAs are off the list, `mmap_sem` is held
+    /// for reading only.
+    ///
+    /// # Errors
     /// `EINVAL` for an empty range. `ENOMEM` where a mapping would be cut into three and the
     /// address space has as many mappings as the limit allows.
-    pub(crate) fn do_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
+    pub(crate) fn do_munmap_downgrading(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        len: u32,
+    ) -> Result<(), Stop> {
+        self.do_munmap_with(mm, start, len, true)
+    }
+
+    fn do_munmap_with(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        len: u32,
+        downgrade: bool,
+    ) -> Result<(), Stop> {
         const F: &str = "__do_munmap";
         let end = start + len;
         if len == 0 {
@@ -50,6 +74,9 @@ impl Kernel {
             self.unlock_before_unmap(mm, first, end)?;
         }
         self.detach_vmas_to_be_unmapped(mm, first, prev, end)?;
+        if downgrade {
+            self.downgrade(Lock::MmapSem(mm), F);
+        }
         self.unmap_region(mm, first, start, end)?;
         self.remove_vma_list(mm, first)
     }
@@ -83,7 +110,7 @@ impl Kernel {
         end: Addr,
     ) -> Result<(), Stop> {
         const F: &str = "detach_vmas_to_be_unmapped";
-        self.assert_mmap_locked(mm, F);
+        self.assert_mmap_write_locked(mm, F);
         *edit!(self, F, first.vm_prev) = None;
         let mut tail = first;
         let mut next = Some(first);
@@ -137,7 +164,7 @@ impl Kernel {
     /// `unlink_file_vma()`: takes a VMA out of the interval tree of its file.
     fn unlink_file_vma(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "unlink_file_vma";
-        if let Some(mapping) = read!(self, F, vma.vm_file).map(Lock::i_mmap) {
+        if let Some(mapping) = i_mmap!(self, F, vma) {
             self.lock(mapping, F);
             self.unlock(mapping, F);
         }
@@ -158,21 +185,30 @@ impl Kernel {
             }
             self.vm_stat_account(mm, flags, -i64::from(pages))?;
             next = read!(self, F, vma.vm_next);
-            // `remove_vma()`.
-            self.vm_ops_close(vma)?;
-            self.vm_area_free(vma);
+            self.remove_vma(vma)?;
         }
         Ok(())
     }
 
-    /// `exit_mmap()`: removes all mappings, then frees the address space (`mmput`).
+    /// `remove_vma()`: frees a VMA, with its references.
+    fn remove_vma(&mut self, vma: VmaKey) -> Result<(), Stop> {
+        const F: &str = "remove_vma";
+        self.vm_ops_close(vma)?;
+        if let Some(file) = read!(self, F, vma.vm_file) {
+            self.fput(file)?;
+        }
+        self.mpol_put(read!(self, F, vma.vm_policy))?;
+        self.vm_area_free(vma);
+        Ok(())
+    }
+
+    /// `exit_mmap()`: removes all mappings.
     pub(crate) fn exit_mmap(&mut self, mm: MmKey) -> Result<(), Stop> {
         const F: &str = "exit_mmap";
         if let Some(first) = read!(self, F, mm.mmap) {
             self.unmap_region(mm, first, Addr(0), Addr::END)?;
             self.remove_vma_list(mm, first)?;
         }
-        self.mmput(mm);
         Ok(())
     }
 }

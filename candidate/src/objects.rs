@@ -1,34 +1,43 @@
 //! The kernel's objects, whose fields have the kernel's names.
 
-use std::num::NonZeroU32;
-
 use vmadiff_machine::VmFlags;
 use vmadiff_machine::operand::{END_PAGES, Mode};
 
 use crate::addr::{Addr, PageBits, Pgoff};
-use crate::key::{AnonVmaKey, MmKey, PageKey, VmaKey};
+use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
 
 /// An open file (`struct file`). Two open files of one inode are different files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct File {
     /// `file_inode()`: an index into the inodes of the kernel.
-    pub(crate) inode: u8,
-    /// The number of the open file among those of its inode.
-    pub(crate) open: u8,
+    pub(crate) f_inode: u8,
     /// `FMODE_WRITE`.
     pub(crate) writable: bool,
+    pub(crate) f_count: i64,
+    /// `shm_file_data->file`: the file of the segment, below the file of an attachment.
+    pub(crate) private_data: Option<FileKey>,
 }
 
-impl File {
-    /// Returns the only open file of an inode, which may be written.
-    pub(crate) const fn of(inode: u8) -> File {
-        File { inode, open: 0, writable: true }
-    }
+/// `mempolicy`. The default policy is a null pointer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mempolicy {
+    pub(crate) mode: Mode,
+    pub(crate) refcnt: i64,
 }
 
-/// A userfaultfd context. Its number is never used twice in a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UserfaultfdCtx(pub(crate) NonZeroU32);
+/// `userfaultfd_ctx`. A VMA has no reference to its context: the descriptor keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UserfaultfdCtx {
+    /// At 0 the context is freed.
+    pub(crate) refcount: i64,
+    /// The address space that opened it. The context has a reference to the `mm_struct` (`mmgrab()`).
+    pub(crate) mm: MmKey,
+    /// No program asks for a feature.
+    pub(crate) features: u64,
+    /// The caller of a copy keeps a descriptor of its own
+    /// ([`Kernel::keep_context`](crate::kernel::Kernel::keep_context)).
+    pub(crate) kept: bool,
+}
 
 /// `vm_operations_struct`: the driver that a mapping belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +73,10 @@ pub(crate) struct Vma {
     pub(crate) vm_next: Option<VmaKey>,
     pub(crate) anon_vma: Option<AnonVmaKey>,
     pub(crate) anon_vma_chain: Chain,
-    pub(crate) vm_file: Option<File>,
+    pub(crate) vm_file: Option<FileKey>,
     pub(crate) vm_ops: VmOps,
-    pub(crate) vm_policy: Mode,
-    pub(crate) vm_userfaultfd_ctx: Option<UserfaultfdCtx>,
+    pub(crate) vm_policy: Option<PolicyKey>,
+    pub(crate) vm_userfaultfd_ctx: Option<CtxKey>,
 }
 
 impl Vma {
@@ -101,8 +110,11 @@ pub(crate) struct Mm {
     pub(crate) locked_vm: i64,
     pub(crate) data_vm: i64,
     pub(crate) page_table: PageTable,
-    /// The two userfaultfd contexts of the process, where they were opened.
-    pub(crate) userfaultfd: [Option<UserfaultfdCtx>; 2],
+    /// The users of the address space. At 0 it is unmapped.
+    pub(crate) mm_users: i64,
+    /// The references to the structure: one of all users together, and those of contexts. At 0 it is
+    /// freed.
+    pub(crate) mm_count: i64,
 }
 
 impl Mm {
@@ -115,7 +127,8 @@ impl Mm {
             locked_vm: 0,
             data_vm: 0,
             page_table: PageTable { allocated: false, anon: 0, zero: 0, page: ptes },
-            userfaultfd: [None; 2],
+            mm_users: 1,
+            mm_count: 1,
         }
     }
 }

@@ -1,10 +1,23 @@
 //! The observation of an address space.
 
-use vmadiff_machine::operand::{END_PAGES, Process};
+use vmadiff_machine::operand::{END_PAGES, Mode, Process};
 use vmadiff_machine::{AnonVmaId, Counters, FileId, Observation, UffdId, Vma};
 
-use crate::handle::AnonVmaKey;
+use crate::handle::{AnonVmaKey, CtxKey, FileKey, PolicyKey};
 use crate::kernel::Kernel;
+use crate::objects::File;
+
+impl File {
+    /// Returns the number in observations.
+    pub(crate) fn id(&self) -> FileId {
+        FileId::new(self.f_inode.into())
+    }
+}
+
+/// Returns the number in observations.
+pub(crate) fn ctx_id(ctx: CtxKey) -> UffdId {
+    UffdId::new(ctx.0.get() - 1)
+}
 
 impl Kernel {
     /// Writes the address space of a process to the observation, or that there is none.
@@ -31,15 +44,25 @@ impl Kernel {
                 vma.vm_pgoff.shown(),
                 vma.vm_flags,
                 vma.anon_vma.and_then(|anon_vma| self.anon_vma_id(anon_vma)),
-                vma.vm_file.map(|file| FileId::new(u32::from(file.inode))),
-                vma.vm_userfaultfd_ctx.map(|ctx| UffdId::new(ctx.0.get() - 1)),
-                vma.vm_policy,
+                vma.vm_file.and_then(|file| self.file_id(file)),
+                vma.vm_userfaultfd_ctx.map(ctx_id),
+                self.mode(vma.vm_policy),
                 vma.vm_ops.has_close(),
             );
             let chain = self.chains.newest_first(vma.anon_vma_chain);
             space.push(shown, chain.filter_map(|anon_vma| self.anon_vma_id(anon_vma)));
             next = vma.vm_next;
         }
+    }
+
+    /// Returns the number of the inode, as all open files of one inode are one file in observations.
+    fn file_id(&self, file: FileKey) -> Option<FileId> {
+        self.files.get(file).map(File::id)
+    }
+
+    fn mode(&self, policy: Option<PolicyKey>) -> Mode {
+        let policy = policy.and_then(|policy| self.policies.get(policy));
+        policy.map_or(Mode::Default, |policy| policy.mode)
     }
 
     fn anon_vma_id(&self, anon_vma: AnonVmaKey) -> Option<AnonVmaId> {

@@ -52,10 +52,12 @@ impl Kernel {
         on_error: OnError,
     ) -> Result<(), Stop> {
         const F: &str = "__mm_populate";
-        self.locked(Lock::MmapSem(mm), F, |kernel| kernel.populate(mm, start, len, on_error))
+        self.locked_for_reading(Lock::MmapSem(mm), F, |kernel| {
+            kernel.populate(mm, start, len, on_error)
+        })
     }
 
-    /// `__mm_populate()`, with `mmap_sem` held.
+    /// `__mm_populate()`, with `mmap_sem` held for reading.
     fn populate(
         &mut self,
         mm: MmKey,
@@ -128,7 +130,10 @@ impl Kernel {
                 (VmFault::Sigbus, _) | (VmFault::Userfault, Nonblocking::Null) => {
                     return Ok(Populated::Fault);
                 }
-                (VmFault::Userfault, Nonblocking::Given) => return Ok(Populated::Blocked),
+                (VmFault::Userfault, Nonblocking::Given) => {
+                    self.handle_userfault(vma)?;
+                    return Ok(Populated::Blocked);
+                }
             }
             addr = addr + 1;
         }

@@ -9,7 +9,7 @@ use vmadiff_machine::{CopyReport, Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
-use crate::locks::Lock;
+use crate::locks::{Lock, Mode};
 use crate::page_table::PteLocks;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
@@ -131,15 +131,31 @@ impl Kernel {
         len: u32,
         flags: CopyFlags,
     ) -> Result<Addr, Stop> {
-        const F: &str = "mmap_process_vm";
         if len == 0 {
             return Err(Errno::EINVAL.into());
         }
         let src = src?;
+        // `mm_access()`.
+        self.mmget(src.0)?;
+        let result = self.mmap_between(text, dst, src, len, flags).errno()?;
+        self.mmput(src.0)?;
+        Ok(result?)
+    }
+
+    /// The part of `mmap_process_vm()` that has the address space of the source in use.
+    fn mmap_between(
+        &mut self,
+        text: Text,
+        dst: Place,
+        src: Place,
+        len: u32,
+        flags: CopyFlags,
+    ) -> Result<Addr, Stop> {
+        const F: &str = "mmap_process_vm";
         let (dst_sem, src_sem) = (Lock::MmapSem(dst.0), Lock::MmapSem(src.0));
         self.lock(dst_sem, F);
         if src_sem != dst_sem {
-            self.lock(src_sem, F);
+            self.acquire(src_sem, Mode::Read, F);
         }
         let result = self.mmap_process_vm_locked(text, dst, src, len, flags);
         if src_sem != dst_sem {
@@ -235,6 +251,9 @@ impl Kernel {
         self.vm_stat_account(dst_mm, vm_flags, pages)?;
         if text.counts_locked_vm && vm_flags.contains(VmFlags::VM_LOCKED) {
             *edit!(self, F, dst_mm.locked_vm) += pages;
+        }
+        if !text.refuses_userfaultfd {
+            self.keep_context(dst_vma)?;
         }
         Ok(())
     }

@@ -4,21 +4,30 @@ use vmadiff_machine::Errno;
 use vmadiff_machine::operand::{FilePage, MmapFlags, Prot, SHM_PAGES, ShmFlags};
 
 use crate::addr::Addr;
-use crate::handle::{MmKey, VmaKey, read};
+use crate::handle::{FileKey, MmKey, VmaKey, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
-use crate::objects::{File, VmOps};
-use crate::shmem::Files;
-use crate::stop::Stop;
+use crate::objects::VmOps;
+use crate::shmem::Inodes;
+use crate::stop::{Caught, Stop};
 use crate::vma_list::{Links, Walk};
 
 /// `shmid_kernel`: a segment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ShmidKernel {
+    /// The file of the segment. The file of each attachment has a reference to it as well.
+    pub(crate) shm_file: FileKey,
     /// The VMAs that map the segment, and the calls of `shmat()` that are running.
     pub(crate) shm_nattch: i64,
     /// `SHM_DEST`: the segment is destroyed when nothing is attached.
     dest: bool,
+}
+
+impl ShmidKernel {
+    /// Returns a segment that nothing maps.
+    pub(crate) const fn new(shm_file: FileKey) -> ShmidKernel {
+        ShmidKernel { shm_file, shm_nattch: 0, dest: false }
+    }
 }
 
 impl Kernel {
@@ -40,24 +49,25 @@ impl Kernel {
         let Some(shp) = &mut self.shm else { return Err(Errno::EINVAL.into()) };
         // The segment cannot be destroyed while the call runs.
         shp.shm_nattch += 1;
+        let base = shp.shm_file;
+        let base = self.get_file(base)?;
         // `alloc_file_clone()`.
-        self.shm_files = self.shm_files.wrapping_add(1);
         let writable = !shmflg.contains(ShmFlags::RDONLY);
-        let file = File { open: self.shm_files, writable, ..Files::SEGMENT };
+        let file = self.alloc_file(Inodes::SEGMENT, writable, Some(base));
         let size = SHM_PAGES.into();
-        let result = self.locked(Lock::MmapSem(mm), F, |kernel| {
+        let attach = |kernel: &mut Kernel| {
             let links = kernel.find_vma_links(mm, addr, addr + size)?;
             if !shmflg.contains(ShmFlags::REMAP) && links == Links::Occupied {
                 return Err(Errno::EINVAL.into());
             }
             let how = (Some(file), true);
             kernel.do_mmap(mm, addr, size, prot, how, MmapFlags::empty(), FilePage(0))
-        });
-        self.locked(Lock::ShmIds, F, |kernel| {
-            kernel.shm_detach(F);
-            Ok(())
-        })?;
-        result.map(|_| addr)
+        };
+        let result = self.locked(Lock::MmapSem(mm), F, attach).errno()?;
+        self.fput(file)?;
+        self.locked(Lock::ShmIds, F, |kernel| kernel.shm_detach(F))?;
+        result?;
+        Ok(addr)
     }
 
     /// `ksys_shmdt()`: unmaps what is left of the attachment at `addr`. A part of it is a VMA at the
@@ -71,7 +81,7 @@ impl Kernel {
             let mut next = kernel.find_vma(mm, addr)?;
             let mut walk = Walk::new();
             // The first part says which file is detached, and how long it is.
-            let mut found: Option<(File, u32)> = None;
+            let mut found: Option<(FileKey, u32)> = None;
             while let Some(vma) = next {
                 walk.step()?;
                 next = read!(kernel, F, vma.vm_next);
@@ -90,7 +100,7 @@ impl Kernel {
     }
 
     /// Returns the file of a VMA that is a part of an attachment at `addr`.
-    fn attached_at(&self, vma: VmaKey, addr: Addr) -> Result<Option<File>, Stop> {
+    fn attached_at(&self, vma: VmaKey, addr: Addr) -> Result<Option<FileKey>, Stop> {
         const F: &str = "ksys_shmdt";
         let (start, pgoff) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_pgoff));
         // The kernel subtracts without a sign: a VMA that begins below `addr` is at a huge distance.
@@ -109,10 +119,7 @@ impl Kernel {
         self.locked(Lock::ShmIds, F, |kernel| {
             let shp = kernel.shm.as_mut().ok_or(Errno::EINVAL)?;
             shp.dest = true;
-            if shp.shm_nattch == 0 {
-                kernel.shm = None;
-            }
-            Ok(())
+            if shp.shm_nattch == 0 { kernel.shm_destroy() } else { Ok(()) }
         })
     }
 
@@ -135,19 +142,26 @@ impl Kernel {
     }
 
     /// `shm_close()`: counts one VMA less.
-    pub(crate) fn shm_close(&mut self) {
+    pub(crate) fn shm_close(&mut self) -> Result<(), Stop> {
         const F: &str = "shm_close";
-        self.lock(Lock::ShmIds, F);
-        self.shm_detach(F);
-        self.unlock(Lock::ShmIds, F);
+        self.locked(Lock::ShmIds, F, |kernel| kernel.shm_detach(F))
     }
 
     /// Takes one off `shm_nattch`, and destroys the segment where `shm_may_destroy()` says so.
-    fn shm_detach(&mut self, function: &'static str) {
-        let Some(shp) = &mut self.shm else { return self.warn(function, "IS_ERR(shp)") };
+    fn shm_detach(&mut self, function: &'static str) -> Result<(), Stop> {
+        let Some(shp) = &mut self.shm else {
+            self.warn(function, "IS_ERR(shp)");
+            return Ok(());
+        };
         shp.shm_nattch -= 1;
-        if shp.shm_nattch == 0 && shp.dest {
-            self.shm = None;
+        if shp.shm_nattch == 0 && shp.dest { self.shm_destroy() } else { Ok(()) }
+    }
+
+    /// `shm_destroy()`.
+    fn shm_destroy(&mut self) -> Result<(), Stop> {
+        match self.shm.take() {
+            Some(shp) => self.fput(shp.shm_file),
+            None => Ok(()),
         }
     }
 }

@@ -1,11 +1,10 @@
-//! Files: the memfds, the device, the segment of SysV shared memory, and the objects behind shared
+//! Inodes: the memfds, the device, the segment of SysV shared memory, and the objects behind shared
 //! anonymous mappings.
 
 use vmadiff_machine::Errno;
 use vmadiff_machine::operand::{FILE_PAGES, SHM_PAGES};
 
 use crate::addr::Pgoff;
-use crate::objects::File;
 
 /// A shmem object. For the device, the fields have no meaning.
 #[derive(Clone, Debug, Default)]
@@ -18,10 +17,10 @@ struct Inode {
     cache: Vec<u64>,
 }
 
-/// Every file of a program. A file is never dropped: a file that nothing maps cannot be reached.
+/// The inodes of a program. An inode keeps its number after its last open file was closed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Files {
-    /// The files in use come first. The others keep their memory for the next program.
+pub(crate) struct Inodes {
+    /// The inodes in use come first. The others keep their memory for the next program.
     inodes: Vec<Inode>,
     used: usize,
 }
@@ -37,17 +36,19 @@ pub(crate) enum Lookup {
     Beyond,
 }
 
-impl Files {
+impl Inodes {
     /// The first memfd.
-    pub(crate) const MEMFD_0: File = File::of(0);
+    pub(crate) const MEMFD_0: usize = 0;
     /// The second memfd.
-    pub(crate) const MEMFD_1: File = File::of(1);
+    pub(crate) const MEMFD_1: usize = 1;
     /// The memfd that is open for reading only.
-    pub(crate) const READONLY: File = File { writable: false, ..File::of(2) };
+    pub(crate) const READONLY: usize = 2;
     /// The device.
-    pub(crate) const DEVICE: File = File::of(3);
-    /// The segment of SysV shared memory (`shm_file`). Each attachment has an open file of its own.
-    pub(crate) const SEGMENT: File = File::of(4);
+    pub(crate) const DEVICE: usize = 3;
+    /// The inodes before this one are open: every process has a descriptor.
+    pub(crate) const DESCRIPTORS: usize = 4;
+    /// The segment of SysV shared memory. Each attachment has an open file of its own.
+    pub(crate) const SEGMENT: u8 = 4;
 
     /// Goes back to the start of a program: the memfds and the segment, which are full, and the
     /// device.
@@ -70,19 +71,19 @@ impl Files {
         self.used += 1;
     }
 
-    /// `shmem_zero_setup()`: makes a new object of `size` pages behind a shared anonymous mapping.
+    /// Makes a new object of `size` pages behind a shared anonymous mapping, and returns its number.
     ///
     /// # Errors
     /// `ENOMEM` past 251 objects. No program makes that many.
-    pub(crate) fn shmem_zero_setup(&mut self, size: u32) -> Result<File, Errno> {
+    pub(crate) fn create_object(&mut self, size: u32) -> Result<u8, Errno> {
         let inode = u8::try_from(self.used).map_err(|_| Errno::ENOMEM)?;
         self.create(u64::from(size), false);
-        Ok(File::of(inode))
+        Ok(inode)
     }
 
     /// Looks a page up, as `shmem_getpage_gfp` does first.
-    pub(crate) fn lookup(&self, file: File, index: Pgoff) -> Lookup {
-        let Some(inode) = self.inodes.get(usize::from(file.inode)) else { return Lookup::Beyond };
+    pub(crate) fn lookup(&self, inode: u8, index: Pgoff) -> Lookup {
+        let Some(inode) = self.inodes.get(usize::from(inode)) else { return Lookup::Beyond };
         if index.0 >= inode.size {
             return Lookup::Beyond;
         }
@@ -91,8 +92,8 @@ impl Files {
     }
 
     /// Puts a page that is [`Lookup::Missing`] into the page cache.
-    pub(crate) fn fill(&mut self, file: File, index: Pgoff) {
-        let Some(inode) = self.inodes.get_mut(usize::from(file.inode)) else { return };
+    pub(crate) fn fill(&mut self, inode: u8, index: Pgoff) {
+        let Some(inode) = self.inodes.get_mut(usize::from(inode)) else { return };
         let word = index.0 as usize / 64;
         if index.0 < inode.size {
             if inode.cache.len() <= word {

@@ -39,7 +39,11 @@ impl Kernel {
                 *edit!(self, F, new.vm_pgoff) = upper_pgoff;
             }
         }
+        self.vma_dup_policy(vma, new)?;
         self.anon_vma_clone(new, vma)?;
+        if let Some(file) = read!(self, F, new.vm_file) {
+            self.get_file(file)?;
+        }
         self.vm_ops_open(new)?;
         match half {
             New::Below => self.vma_adjust(vma, addr, end, upper_pgoff, Some(new), None),

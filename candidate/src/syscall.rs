@@ -68,7 +68,10 @@ impl Kernel {
             }
             Op::Munmap { page, len, .. } => {
                 let (start, len) = (page.get().into(), len.get().0.into());
-                self.locked(sem, "__vm_munmap", |kernel| kernel.do_munmap(mm, start, len)).map(none)
+                self.locked(sem, "__vm_munmap", |kernel| {
+                    kernel.do_munmap_downgrading(mm, start, len)
+                })
+                .map(none)
             }
             Op::Mprotect { page, len, prot, .. } => {
                 let (start, len, prot) = (page.get().into(), len.get().0.into(), prot.get());
@@ -89,8 +92,7 @@ impl Kernel {
             }
             Op::Madvise { page, len, advice, .. } => {
                 let (start, len, advice) = (page.get().into(), len.get().0.into(), advice.get());
-                self.locked(sem, "madvise", |kernel| kernel.madvise(mm, start, len, advice))
-                    .map(none)
+                self.madvise(mm, start, len, advice).map(none)
             }
             Op::Mlock { page, len, onfault, .. } => {
                 let flags = match onfault.get() {
@@ -104,22 +106,20 @@ impl Kernel {
             }
             Op::Mbind { page, len, mode, .. } => {
                 let (start, len, mode) = (page.get().into(), len.get().0.into(), mode.get());
-                self.locked(sem, "do_mbind", |kernel| kernel.do_mbind(mm, start, len, mode))
-                    .map(none)
+                self.do_mbind(mm, start, len, mode).map(none)
             }
             Op::Touch { page, access, .. } => {
                 self.touch(mm, page.get().into(), access.get() == Access::Write).map(none)
             }
             Op::UffdRegister { page, len, ctx, .. } => self
-                .userfaultfd_register(mm, page.get().into(), len.get().0.into(), ctx.get())
+                .userfaultfd_register(process, page.get().into(), len.get().0.into(), ctx.get())
                 .map(none),
             Op::UffdUnregister { page, len, ctx, .. } => self
-                .userfaultfd_unregister(mm, page.get().into(), len.get().0.into(), ctx.get())
+                .userfaultfd_unregister(process, page.get().into(), len.get().0.into(), ctx.get())
                 .map(none),
             Op::Fork { .. } => self.fork(mm).map(|child| child.0),
             Op::Exit { .. } => {
-                self.exit_mmap(mm)?;
-                self.processes[usize::from(process.0)] = None;
+                self.exit(process)?;
                 Ok(0)
             }
             Op::Copy { page: at, len, src, dst_page, flags, .. } => {

@@ -1,13 +1,12 @@
 //! userfaultfd (`fs/userfaultfd.c`), missing mode, without any feature.
 
-use vmadiff_machine::operand::Ctx;
+use vmadiff_machine::operand::{Ctx, Process};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::addr::Addr;
-use crate::handle::{MmKey, VmaKey, bug_on, edit, read, warn_on};
+use crate::handle::{CtxKey, MmKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
-use crate::locks::Lock;
-use crate::objects::{UserfaultfdCtx, VmOps};
+use crate::objects::VmOps;
 use crate::revision::Revision;
 use crate::stop::Stop;
 use crate::vma_list::Walk;
@@ -27,29 +26,21 @@ impl Kernel {
     /// context. `ENOMEM` past the limit on mappings: VMAs before that one stay registered.
     pub(crate) fn userfaultfd_register(
         &mut self,
-        mm: MmKey,
+        process: Process,
         start: Addr,
         len: u32,
         ctx: Ctx,
     ) -> Result<(), Stop> {
         const F: &str = "userfaultfd_register";
-        let slot = usize::from(ctx.0);
-        let opened = read!(self, F, mm.userfaultfd).get(slot).copied().flatten();
-        let ctx = match opened {
+        let ctx = match self.descriptor(process, ctx) {
             Some(ctx) => ctx,
-            None => {
-                let ctx = self.userfaultfd_open();
-                if let Some(slot) = edit!(self, F, mm.userfaultfd).get_mut(slot) {
-                    *slot = Some(ctx);
-                }
-                ctx
-            }
+            None => self.userfaultfd_open(process, ctx)?,
         };
         if len == 0 {
             return Err(Errno::EINVAL.into());
         }
         let end = start + len;
-        self.locked(Lock::MmapSem(mm), F, |kernel| {
+        self.with_mm_of(ctx, F, |kernel, mm| {
             let (first, prev) = kernel.find_vma_prev(mm, start)?;
             let first = kernel.registrable(first, end, ctx)?;
             let armed = VmFlags::VM_UFFD_MISSING;
@@ -65,21 +56,18 @@ impl Kernel {
     /// before that one stay unregistered.
     pub(crate) fn userfaultfd_unregister(
         &mut self,
-        mm: MmKey,
+        process: Process,
         start: Addr,
         len: u32,
         ctx: Ctx,
     ) -> Result<(), Stop> {
         const F: &str = "userfaultfd_unregister";
-        let opened = read!(self, F, mm.userfaultfd).get(usize::from(ctx.0)).copied().flatten();
-        if opened.is_none() {
-            return Err(Errno::EBADF.into());
-        }
+        let ctx = self.descriptor(process, ctx).ok_or(Errno::EBADF)?;
         if len == 0 {
             return Err(Errno::EINVAL.into());
         }
         let end = start + len;
-        self.locked(Lock::MmapSem(mm), F, |kernel| {
+        self.with_mm_of(ctx, F, |kernel, mm| {
             let (first, prev) = kernel.find_vma_prev(mm, start)?;
             let first = kernel.unregistrable(first, end)?;
             kernel.userfaultfd_change(mm, (start, end), (first, prev), None, VmFlags::empty())
@@ -87,12 +75,7 @@ impl Kernel {
     }
 
     /// Checks that all VMAs up to `end` can be registered, and returns the first of them.
-    fn registrable(
-        &self,
-        first: Option<VmaKey>,
-        end: Addr,
-        ctx: UserfaultfdCtx,
-    ) -> Result<VmaKey, Stop> {
+    fn registrable(&self, first: Option<VmaKey>, end: Addr, ctx: CtxKey) -> Result<VmaKey, Stop> {
         const F: &str = "userfaultfd_register";
         let mut cur = first;
         let mut walk = Walk::new();
@@ -146,7 +129,7 @@ impl Kernel {
         mm: MmKey,
         (mut start, end): (Addr, Addr),
         (first, mut prev): (VmaKey, Option<VmaKey>),
-        ctx: Option<UserfaultfdCtx>,
+        ctx: Option<CtxKey>,
         armed: VmFlags,
     ) -> Result<(), Stop> {
         const F: &str = "userfaultfd_register";
@@ -210,6 +193,9 @@ impl Kernel {
     /// `dup_userfaultfd()`: without UFFD_FEATURE_EVENT_FORK a child is not watched.
     pub(crate) fn dup_userfaultfd(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "dup_userfaultfd";
+        if let Some(ctx) = read!(self, F, vma.vm_userfaultfd_ctx) {
+            read!(self, F, ctx.features);
+        }
         *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
         *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
         Ok(())
@@ -219,7 +205,8 @@ impl Kernel {
     /// to is not watched any more.
     pub(crate) fn mremap_userfaultfd_prep(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "mremap_userfaultfd_prep";
-        if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {
+        if let Some(ctx) = read!(self, F, vma.vm_userfaultfd_ctx) {
+            read!(self, F, ctx.features);
             *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
             *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
         }

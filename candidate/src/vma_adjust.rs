@@ -35,7 +35,7 @@ impl Kernel {
     ) -> Result<(), Stop> {
         const F: &str = "__vma_adjust";
         let mm = read!(self, F, vma.vm_mm);
-        self.assert_mmap_locked(mm, F);
+        self.assert_mmap_write_locked(mm, F);
         let mut next = read!(self, F, vma.vm_next);
         let file = read!(self, F, vma.vm_file);
         let mut adjust_next = 0_i32;
@@ -95,7 +95,10 @@ impl Kernel {
             }
         }
 
-        let mapping = file.map(Lock::i_mmap);
+        let mapping = match file {
+            Some(file) => Some(Lock::IMmap(read!(self, F, file.f_inode))),
+            None => None,
+        };
         loop {
             if let Some(mapping) = mapping {
                 self.lock(mapping, F);
@@ -144,10 +147,14 @@ impl Kernel {
                 self.unlock(lock, F);
             }
             let Some(gone) = gone else { return Ok(()) };
+            if let Some(file) = file {
+                self.fput(file)?;
+            }
             if read!(self, F, gone.anon_vma).is_some() {
                 self.anon_vma_merge(vma, gone)?;
             }
             *edit!(self, F, mm.map_count) -= 1;
+            self.mpol_put(read!(self, F, gone.vm_policy))?;
             self.vm_area_free(gone);
             if remove_next != RemoveNext::NextTwo {
                 return Ok(());

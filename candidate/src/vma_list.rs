@@ -9,7 +9,7 @@ use vmadiff_machine::operand::END_PAGES;
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
 use crate::kernel::Kernel;
-use crate::locks::Lock;
+use crate::locks::i_mmap;
 use crate::objects::{Chain, VmOps, Vma};
 use crate::stop::Stop;
 
@@ -122,8 +122,8 @@ impl Kernel {
         prev: Option<VmaKey>,
     ) -> Result<(), Stop> {
         const F: &str = "vma_link";
-        self.assert_mmap_locked(mm, F);
-        let mapping = read!(self, F, vma.vm_file).map(Lock::i_mmap);
+        self.assert_mmap_write_locked(mm, F);
+        let mapping = i_mmap!(self, F, vma);
         if let Some(mapping) = mapping {
             self.lock(mapping, F);
         }
@@ -193,7 +193,7 @@ impl Kernel {
         let ops = read!(self, F, vma.vm_ops);
         self.driver.closes += u32::from(ops.has_close());
         if ops == VmOps::Shm {
-            self.shm_close();
+            self.shm_close()?;
         }
         Ok(())
     }

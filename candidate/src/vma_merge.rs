@@ -12,12 +12,11 @@
 //! ```
 
 use vmadiff_machine::VmFlags;
-use vmadiff_machine::operand::Mode;
 
 use crate::addr::{Addr, Pgoff};
-use crate::handle::{AnonVmaKey, MmKey, VmaKey, read, warn_on};
+use crate::handle::{AnonVmaKey, CtxKey, FileKey, MmKey, PolicyKey, VmaKey, read, warn_on};
 use crate::kernel::Kernel;
-use crate::objects::{File, UserfaultfdCtx, Vma};
+use crate::objects::Vma;
 use crate::stop::Stop;
 
 /// The attributes that the range would have as a VMA of its own.
@@ -25,10 +24,10 @@ use crate::stop::Stop;
 pub(crate) struct Attributes {
     pub(crate) vm_flags: VmFlags,
     pub(crate) anon_vma: Option<AnonVmaKey>,
-    pub(crate) file: Option<File>,
+    pub(crate) file: Option<FileKey>,
     pub(crate) pgoff: Pgoff,
-    pub(crate) policy: Mode,
-    pub(crate) vm_userfaultfd_ctx: Option<UserfaultfdCtx>,
+    pub(crate) policy: Option<PolicyKey>,
+    pub(crate) vm_userfaultfd_ctx: Option<CtxKey>,
 }
 
 impl Kernel {
@@ -120,24 +119,20 @@ impl Kernel {
         // `mergeable_next` is the next VMA, where the range can merge into it.
         let mergeable_next = match next {
             Some(next) if read!(self, F, next.vm_start) == end => {
-                let policy = read!(self, F, next.vm_policy);
+                let same_policy = self.mpol_equal(new.policy, read!(self, F, next.vm_policy))?;
                 self.vmas
                     .get(next)
-                    .filter(|vma| {
-                        policy == new.policy && self.can_vma_merge_before(vma, new, pglen)
-                    })
+                    .filter(|vma| same_policy && self.can_vma_merge_before(vma, new, pglen))
                     .map(|vma| (next, vma.vm_end, vma.vm_pgoff, vma.anon_vma))
             }
             _ => None,
         };
 
         if let Some(prev) = prev {
-            let prev_end = read!(self, F, prev.vm_end);
-            let mergeable = self.vmas.get(prev).filter(|vma| {
-                prev_end == addr
-                    && vma.vm_policy == new.policy
-                    && self.can_vma_merge_after(vma, new)
-            });
+            let fits = read!(self, F, prev.vm_end) == addr
+                && self.mpol_equal(read!(self, F, prev.vm_policy), new.policy)?;
+            let mergeable =
+                self.vmas.get(prev).filter(|vma| fits && self.can_vma_merge_after(vma, new));
             if let Some(vma) = mergeable {
                 let (start, pgoff, anon_vma) = (vma.vm_start, vma.vm_pgoff, vma.anon_vma);
                 let to = match mergeable_next {

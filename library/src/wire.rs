@@ -52,6 +52,7 @@ pub(crate) fn send_hidden(hidden: &Hidden, bytes: &mut Vec<u8>) {
         bytes.extend(cast_slice::<_, u8>(sent(&hidden.pages, hidden.page_count)));
         bytes.extend(cast_slice::<_, u8>(sent(&hidden.ptes, hidden.pte_count)));
         bytes.extend(cast_slice::<_, u8>(sent(&hidden.anon_vmas, hidden.anon_vma_count)));
+        bytes.extend(cast_slice::<_, u8>(sent(&hidden.references, hidden.reference_count)));
     }
 }
 
@@ -65,6 +66,7 @@ pub(crate) fn receive_hidden<E>(
         read(cast_slice_mut(sent_mut(&mut hidden.pages, hidden.page_count)))?;
         read(cast_slice_mut(sent_mut(&mut hidden.ptes, hidden.pte_count)))?;
         read(cast_slice_mut(sent_mut(&mut hidden.anon_vmas, hidden.anon_vma_count)))?;
+        read(cast_slice_mut(sent_mut(&mut hidden.references, hidden.reference_count)))?;
     }
     Ok(())
 }

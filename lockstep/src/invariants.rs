@@ -23,6 +23,7 @@
 //! If both machines show the same, the invariants of an observation are checked on one of them.
 
 pub mod hidden;
+mod references;
 pub mod shown;
 
 use std::borrow::Cow;

@@ -41,6 +41,7 @@ extern "C" {
 #define VMADIFF_MAX_CHAIN 8192   /* anon_vma_chain entries of an address space */
 #define VMADIFF_MAX_PAGES 1024   /* anonymous pages, and page table entries that map them */
 #define VMADIFF_MAX_ANON_VMAS 4096 /* anon_vmas */
+#define VMADIFF_MAX_REFERENCES 4096 /* objects with a counter of references */
 #define VMADIFF_MAX_EVENTS 1088  /* events of one operation */
 #define VMADIFF_MAX_OBJECT 65535 /* the largest number of an object */
 #define VMADIFF_NAME_BYTES 64    /* bytes of a machine's name, with the NUL */
@@ -288,7 +289,10 @@ enum vmadiff_event_kind {
 enum vmadiff_freed {
 	VMADIFF_FREED_VMA = 0,
 	VMADIFF_FREED_ANON_VMA = 1,
-	VMADIFF_FREED_MM = 2
+	VMADIFF_FREED_MM = 2,
+	VMADIFF_FREED_FILE = 3,
+	VMADIFF_FREED_POLICY = 4,
+	VMADIFF_FREED_CONTEXT = 5
 };
 
 /* An event. vmadiff does not read the fields that the event's kind does not use. */
@@ -364,6 +368,26 @@ struct vmadiff_anon_vma {
 	uint32_t vmas;         /* VMAs whose chain has it (the entries of rb_root) */
 };
 
+/* The kinds of objects with a counter of references. */
+enum vmadiff_counted {
+	VMADIFF_COUNTED_FILE = 0,     /* f_count of an open file */
+	VMADIFF_COUNTED_POLICY = 1,   /* refcnt of a policy that is not the default one */
+	VMADIFF_COUNTED_CONTEXT = 2,  /* refcount of a userfaultfd context */
+	VMADIFF_COUNTED_MM_USERS = 3, /* mm_users */
+	VMADIFF_COUNTED_MM = 4        /* mm_count */
+};
+
+/* The references to an object that is allocated. */
+struct vmadiff_references {
+	int64_t counter; /* the references, as the object's counter says */
+	int64_t others;  /* the references that are there and belong to no VMA: those of descriptors,
+	                  * processes and other objects. vmadiff counts those of VMAs: each has one to
+	                  * its file and one to its policy, and none to its context. */
+	uint32_t kind;   /* enum vmadiff_counted */
+	uint32_t object; /* the number of a file or a context, as in the last observation (all open
+	                  * files of one inode have one number); the mode of a policy; or 0 */
+};
+
 /* The objects that no observation shows. vmadiff recounts them. */
 struct vmadiff_hidden {
 	uint32_t shown;          /* 1; or 0: the library shows none, and the rest is not read */
@@ -372,11 +396,12 @@ struct vmadiff_hidden {
 	uint32_t anon_vma_count; /* at most VMADIFF_MAX_ANON_VMAS */
 	uint32_t vmas;           /* vm_area_structs allocated, or VMADIFF_NOT_COUNTED */
 	uint32_t chain_entries;  /* anon_vma_chain entries allocated, or VMADIFF_NOT_COUNTED */
-	uint32_t mms;            /* mm_structs allocated, or VMADIFF_NOT_COUNTED */
-	uint32_t reserved;       /* 0 */
+	uint32_t mms;            /* mm_structs that have users, or VMADIFF_NOT_COUNTED */
+	uint32_t reference_count; /* at most VMADIFF_MAX_REFERENCES, or VMADIFF_NOT_COUNTED */
 	struct vmadiff_anon_page pages[VMADIFF_MAX_PAGES];
 	struct vmadiff_pte ptes[VMADIFF_MAX_PAGES];
 	struct vmadiff_anon_vma anon_vmas[VMADIFF_MAX_ANON_VMAS];
+	struct vmadiff_references references[VMADIFF_MAX_REFERENCES];
 };
 
 /* The state of one machine, of a type that the library chooses. */

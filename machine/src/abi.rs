@@ -18,7 +18,8 @@ use bytemuck::{Pod, Zeroable};
 
 pub use export::Exported;
 pub use hidden::{
-    AnonPage, AnonVma, Hidden, MAX_ANON_VMAS, MAX_PAGES, NOT_COUNTED, NOT_MODELLED, Pte,
+    AnonPage, AnonVma, COUNTED_CONTEXT, COUNTED_FILE, COUNTED_MM, COUNTED_MM_USERS, COUNTED_POLICY,
+    Hidden, MAX_ANON_VMAS, MAX_PAGES, MAX_REFERENCES, NOT_COUNTED, NOT_MODELLED, Pte, References,
 };
 
 use crate::observation::ProcessSet;

@@ -3,8 +3,8 @@
 //! A machine fills a [`Hidden`] on demand, so the state costs nothing while nobody asks for it. Object
 //! numbers of anon_vmas are those of the machine's last observation.
 
-use crate::observation::AnonVmaId;
-use crate::operand::{Page, PageOffset, Process};
+use crate::observation::{AnonVmaId, FileId, UffdId};
+use crate::operand::{Mode, Page, PageOffset, Process};
 
 /// An anonymous page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,33 @@ pub struct AnonVma {
     pub references: Option<i64>,
 }
 
+/// A kernel object with a counter of references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// A `struct file` (`f_count`). Open files of one inode have the same number.
+    File(FileId),
+    /// A `mempolicy` (`refcnt`), which is not the default policy.
+    Policy(Mode),
+    /// A `userfaultfd_ctx` (`refcount`).
+    Context(UffdId),
+    /// The users of an `mm_struct` (`mm_users`).
+    MmUsers,
+    /// An `mm_struct` (`mm_count`).
+    Mm,
+}
+
+/// The references to an object that is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct References {
+    /// The object.
+    pub to: Counted,
+    /// The references, as the object's counter says.
+    pub counter: i64,
+    /// The references that are there and belong to no VMA: descriptors, processes and other objects. The
+    /// references of VMAs are counted in the observation.
+    pub others: i64,
+}
+
 /// The hidden state of a machine after an operation.
 #[derive(Clone, Debug, Default)]
 pub struct Hidden {
@@ -64,8 +91,13 @@ pub struct Hidden {
     pub vmas: Option<u32>,
     /// The `anon_vma_chain` entries that are allocated; `None` where the machine does not count them.
     pub chain_entries: Option<u32>,
-    /// The `mm_struct`s that are allocated; `None` where the machine does not count them.
+    /// The `mm_struct`s that have users; `None` where the machine does not count them.
     pub mms: Option<u32>,
+    /// The references to every object of [`Counted`] that is allocated; not read where
+    /// `counts_references` is false.
+    pub references: Vec<References>,
+    /// The machine has counters of references.
+    pub counts_references: bool,
 }
 
 impl Hidden {
@@ -75,5 +107,7 @@ impl Hidden {
         self.ptes.clear();
         self.anon_vmas.clear();
         (self.vmas, self.chain_entries, self.mms) = (None, None, None);
+        self.references.clear();
+        self.counts_references = false;
     }
 }

@@ -236,6 +236,12 @@ pub enum Object {
     AnonVma,
     /// An `mm_struct`.
     Mm,
+    /// A `struct file`.
+    File,
+    /// A `mempolicy`.
+    Policy,
+    /// A `userfaultfd_ctx`.
+    Context,
 }
 
 /// The kind of a kernel assertion that failed.
@@ -316,6 +322,9 @@ impl fmt::Display for Event {
                     Object::Vma => "vm_area_struct",
                     Object::AnonVma => "anon_vma",
                     Object::Mm => "mm_struct",
+                    Object::File => "file",
+                    Object::Policy => "mempolicy",
+                    Object::Context => "userfaultfd_ctx",
                 };
                 write!(f, "use-after-free: {function}() reads {field} of a freed {object}")
             }

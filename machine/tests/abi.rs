@@ -168,7 +168,7 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("function", Place::Event(1), |raw| raw.events[1].function[0] = 0),
         ("text", Place::Event(1), |raw| raw.events[1].text[0] = 0xff),
         ("text", Place::Event(1), |raw| raw.events[1].text[0] = 0x1b),
-        ("object", Place::Event(2), |raw| raw.events[2].object = 3),
+        ("object", Place::Event(2), |raw| raw.events[2].object = 6),
         ("kind", Place::Event(6), |raw| {
             raw.event_count = 7;
             raw.events[6].kind = u32::MAX;

@@ -76,6 +76,15 @@ fn claims() -> Claims {
         ("FREED_VMA", 0),
         ("FREED_ANON_VMA", 1),
         ("FREED_MM", 2),
+        ("FREED_FILE", 3),
+        ("FREED_POLICY", 4),
+        ("FREED_CONTEXT", 5),
+        ("MAX_REFERENCES", abi::MAX_REFERENCES as u64),
+        ("COUNTED_FILE", abi::COUNTED_FILE.into()),
+        ("COUNTED_POLICY", abi::COUNTED_POLICY.into()),
+        ("COUNTED_CONTEXT", abi::COUNTED_CONTEXT.into()),
+        ("COUNTED_MM_USERS", abi::COUNTED_MM_USERS.into()),
+        ("COUNTED_MM", abi::COUNTED_MM.into()),
         ("PROT_READ", 1),
         ("PROT_WRITE", 2),
         ("PROT_EXEC", 4),
@@ -152,9 +161,10 @@ structs! {
     "vmadiff_anon_page" AnonPage { index number anon_vma map_count reserved }
     "vmadiff_pte" Pte { process page maps }
     "vmadiff_anon_vma" AnonVma { degree active_vmas references id parent root vmas }
+    "vmadiff_references" References { counter others kind object }
     "vmadiff_hidden" Hidden {
-        shown page_count pte_count anon_vma_count vmas chain_entries mms reserved pages ptes
-        anon_vmas
+        shown page_count pte_count anon_vma_count vmas chain_entries mms reference_count pages ptes
+        anon_vmas references
     }
     "vmadiff_event" Event { kind object process page function text }
     "vmadiff_observation" Observation {

@@ -96,6 +96,7 @@ impl Syscall<'_> {
             self.cut_within_limit(at, new.range.end).map_err(|r| r.after(progress))?;
         }
         let vma = self.mm.vma_mut(at);
+        self.references.replace_policy(vma.policy, new.policy);
         (vma.flags, vma.uffd, vma.policy) = (new.flags, new.uffd, new.policy);
         Ok(at)
     }

@@ -192,6 +192,11 @@ impl World {
         let mut call = self.syscall(copy.process);
         let (at, made) =
             call.copy_vma(&new, &Source { process: copy.src, vma, from, stays: false }, kind);
+        if let Some(ctx) = new.uffd
+            && !call.mm.uffd.contains(&Some(ctx))
+        {
+            call.references.keep_context(ctx);
+        }
         let source = if made.source_redirected { call.mm.vmas()[at] } else { vma };
         if source.anon_vma.is_some() {
             call.mm.add_zero_pages(zero);

@@ -74,6 +74,7 @@ impl Syscall<'_> {
         }
         let at = joined.unwrap_or_else(|| {
             self.anon_vmas.link(copy);
+            self.references.get(copy);
             self.mm.driver.opens += u32::from(copy.has_close());
             self.mm.insert(*copy)
         });

@@ -10,6 +10,7 @@ use crate::function::Function;
 use crate::later::{self, Later};
 use crate::mm::{Mm, Syscall};
 use crate::range::Range;
+use crate::references::References;
 use crate::refusal::{Limit, Refusal, Rule};
 use crate::vma::Vma;
 use crate::why::{ForkReason, ForkRule};
@@ -31,6 +32,7 @@ fn dup_mmap(
     parent: &Mm,
     child: &mut Mm,
     (anon_vmas, anon_pages): (&mut AnonVmas, &mut AnonPages),
+    references: &mut References,
     later: &Later,
     mut found: impl FnMut(ForkReason),
 ) {
@@ -64,6 +66,7 @@ fn dup_mmap(
         // The lock flags go last: the search for an anon_vma compared the neighbours' flags with
         // them.
         vma.flags -= VmFlags::LOCK;
+        references.get(&vma);
         child.driver.opens += u32::from(vma.has_close());
         child.insert(vma);
     }
@@ -90,7 +93,7 @@ impl World {
         let parent = usize::from(process.0);
         if let Ok([parent, child]) = self.mms.get_disjoint_mut([parent, child]) {
             let hung = (&mut self.anon_vmas, &mut self.anon_pages);
-            dup_mmap(parent, child, hung, &self.later, |reason| {
+            dup_mmap(parent, child, hung, &mut self.references, &self.later, |reason| {
                 if let Some(why) = &mut self.why {
                     why.fork.push(reason);
                 }
@@ -101,10 +104,13 @@ impl World {
 }
 
 impl Syscall<'_> {
-    /// Ends the process and unmaps everything that it had mapped.
+    /// Ends the process: unmaps everything that it had mapped, and closes its userfaultfd contexts.
     pub(crate) fn exit(&mut self) {
         self.anon_pages.zap(self.mm, Range { start: Page(0), end: Page(END_PAGES as u8) });
         self.drop_vmas(0..self.mm.vmas().len());
+        for ctx in self.mm.uffd.into_iter().flatten() {
+            self.references.close_context(ctx);
+        }
         self.mm.reset(false);
     }
 }

@@ -21,6 +21,7 @@
 //! | the pages that an access makes; populating | `pages.rs`, `shmem.rs` |
 //! | anonymous pages, and whether the reverse map finds them | `anon_page.rs` |
 //! | counters and limits | `accounting.rs` |
+//! | the references to files, policies and contexts | `references.rs` |
 //! | the attributes of a copied or moved VMA | `copy_vma.rs` |
 //! | the VMAs of a child | `fork.rs` |
 //! | copies between address spaces | `contract.rs` |
@@ -51,6 +52,7 @@ mod mremap;
 mod pages;
 mod perform;
 mod range;
+mod references;
 pub mod refusal;
 mod shm;
 mod shmem;
@@ -208,6 +210,7 @@ impl Machine for Reference {
     fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
         self.world.anon_pages.show(&self.world.mms, hidden);
         self.world.anon_vmas.show(hidden);
+        self.world.references.show(&self.world.segment, hidden);
         Ok(true)
     }
 }

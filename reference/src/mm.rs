@@ -9,6 +9,7 @@ use crate::anon_vma::AnonVmas;
 use crate::function::Function;
 use crate::later::Later;
 use crate::range::Range;
+use crate::references::References;
 use crate::refusal::{Progress, Refusal, Rule};
 use crate::shm::Segment;
 use crate::shmem::Shmem;
@@ -191,6 +192,7 @@ pub(crate) struct Syscall<'a> {
     pub(crate) anon_pages: &'a mut AnonPages,
     pub(crate) shmem: &'a mut Shmem,
     pub(crate) segment: &'a mut Segment,
+    pub(crate) references: &'a mut References,
     pub(crate) limits: &'a Limits,
     pub(crate) later: &'a Later,
     /// The reasons of the operation, where they are asked for.
@@ -219,6 +221,7 @@ impl Syscall<'_> {
         self.mm.vmas.insert(at + 1, upper);
         self.mm.driver.opens += u32::from(upper.has_close());
         self.anon_vmas.link(&upper);
+        self.references.get(&upper);
     }
 
     /// Cuts the VMA at `at` in two at `page`, under the limit on VMAs.
@@ -235,6 +238,7 @@ impl Syscall<'_> {
     pub(crate) fn drop_vmas(&mut self, places: std::ops::Range<usize>) {
         for vma in self.mm.vmas.drain(places) {
             self.anon_vmas.unlink(&vma);
+            self.references.put(&vma);
             self.mm.driver.closes += u32::from(vma.has_close());
         }
         self.mm.changed = true;

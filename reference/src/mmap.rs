@@ -105,6 +105,7 @@ impl Syscall<'_> {
             policy: Mode::Default,
         };
         if self.join(&new, Origin::Mapped).is_none() {
+            self.references.get(&new);
             self.mm.insert(new);
         }
         if flags.contains(VmFlags::VM_LOCKED) {

@@ -55,12 +55,8 @@ impl World {
                 call.touch(page.get(), access.get())
             }
             Op::UffdRegister { process, page, len, ctx } => {
-                let mut next = self.uffds;
                 let mut call = self.call(process.get())?;
-                let result =
-                    call.uffd_register(Range::new(page.get(), len.get()), ctx.get(), &mut next);
-                self.uffds = next;
-                result
+                call.uffd_register(Range::new(page.get(), len.get()), ctx.get())
             }
             Op::UffdUnregister { process, page, len, ctx } => {
                 let mut call = self.call(process.get())?;

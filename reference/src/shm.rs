@@ -26,6 +26,11 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// Returns whether the segment was removed, and its last VMA is gone.
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.destroyed
+    }
+
     /// Returns the VMAs that map the segment (`shm_nattch`); `None` for a segment that is destroyed. A
     /// segment that was removed is destroyed here if the operation took its last VMA. While an
     /// operation runs, it moves or replaces a VMA only after it has made the new one.
@@ -72,7 +77,7 @@ impl Syscall<'_> {
         flags.set(VmFlags::VM_EXEC, how.contains(ShmFlags::EXEC));
         self.segment.attachments = self.segment.attachments.wrapping_add(1);
         // The VMA cannot merge: no other VMA is of the same open file.
-        self.mm.insert(Vma {
+        let vma = Vma {
             range,
             pgoff: PageOffset(0),
             flags,
@@ -82,7 +87,9 @@ impl Syscall<'_> {
             attachment: self.segment.attachments,
             uffd: None,
             policy: Mode::Default,
-        });
+        };
+        self.references.get(&vma);
+        self.mm.insert(vma);
         Ok(page.0)
     }
 

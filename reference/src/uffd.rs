@@ -17,24 +17,16 @@ use crate::refusal::{Refusal, Rule};
 use crate::vma::Vma;
 
 impl Syscall<'_> {
-    /// Lets the context watch every VMA's part of `range` (`UFFDIO_REGISTER`). `next` is the number
-    /// of the next context that is opened.
+    /// Lets the context watch every VMA's part of `range` (`UFFDIO_REGISTER`).
     ///
     /// # Errors
     /// Before any change: `EINVAL` for no pages or no mapping; then for the first VMA that does not
     /// fit: `EINVAL` for the device, `EPERM` where it may not be written, `EBUSY` where another
     /// context watches it. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk.
-    pub(crate) fn uffd_register(
-        &mut self,
-        range: Range,
-        ctx: Ctx,
-        next: &mut u32,
-    ) -> Result<u8, Refusal> {
+    pub(crate) fn uffd_register(&mut self, range: Range, ctx: Ctx) -> Result<u8, Refusal> {
         // The attempt opens the context, even if the call fails.
-        let id = *self.mm.uffd[usize::from(ctx.index())].get_or_insert_with(|| {
-            *next += 1;
-            UffdId::new(*next - 1)
-        });
+        let id = *self.mm.uffd[usize::from(ctx.index())]
+            .get_or_insert_with(|| self.references.open_context());
         self.can_userfault(Function::UserfaultfdRegister, range, |vma| {
             let refuse = |errno, rule| self.refuse(errno, Function::UserfaultfdRegister, rule);
             if !vma.flags.contains(VmFlags::VM_MAYWRITE) {

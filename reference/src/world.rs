@@ -7,6 +7,7 @@ use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
 use crate::later::{Later, Rules};
 use crate::mm::{Mm, Mms, Syscall};
+use crate::references::References;
 use crate::refusal::{Progress, Refusal, Rule};
 use crate::shm::Segment;
 use crate::shmem::Shmem;
@@ -21,8 +22,7 @@ pub(crate) struct World {
     pub(crate) anon_pages: AnonPages,
     pub(crate) shmem: Shmem,
     pub(crate) segment: Segment,
-    /// The number of userfaultfd contexts that have been opened.
-    pub(crate) uffds: u32,
+    pub(crate) references: References,
     /// The rules of later kernels.
     pub(crate) later: Later,
     /// The reasons of the operation; none where nobody asks for them.
@@ -43,7 +43,7 @@ impl World {
         self.anon_pages.reset();
         self.shmem.reset();
         self.segment = Segment::default();
-        self.uffds = 0;
+        self.references.reset();
         self.later.applied.set(Rules::NONE);
     }
 
@@ -62,6 +62,7 @@ impl World {
             anon_pages: &mut self.anon_pages,
             shmem: &mut self.shmem,
             segment: &mut self.segment,
+            references: &mut self.references,
             limits: &self.limits,
             later: &self.later,
             why: self.why.as_deref_mut(),

@@ -56,6 +56,9 @@ impl Case<'_> {
             Object::Vma => "VMA",
             Object::AnonVma => "anon_vma",
             Object::Mm => "mm",
+            Object::File => "file",
+            Object::Policy => "policy",
+            Object::Context => "userfaultfd context",
         };
         let reads = format!("{function}() reads its {field} after that");
         if let Some(refusal) = &self.reason.refusal

@@ -5,6 +5,8 @@
 //!   at that address, and the page's anon_vma in its chain.
 //! - An anon_vma has as many VMAs, children and references as its counters say, and one VMA at least.
 //!   Its parent and its root are there, and the anon_vmas of a chain have one root.
+//! - The counters of references to files, policies, userfaultfd contexts and address spaces equal the
+//!   references (`references.rs`).
 //! - Every `vm_area_struct`, `anon_vma_chain` entry and `mm_struct` that is allocated is in use.
 //!
 //! An object that is allocated and not in use is a leak.
@@ -13,7 +15,7 @@ use vmadiff_machine::hidden::{AnonVma, Hidden, Pte};
 use vmadiff_machine::operand::MAX_PROCESSES;
 use vmadiff_machine::{AddressSpace, AnonVmaId, Observation, PageSet, Vma};
 
-use super::{UNREACHABLE, Violation};
+use super::{UNREACHABLE, Violation, references};
 use crate::divergence::Class;
 
 /// The recount of an anon_vma.
@@ -39,10 +41,11 @@ pub struct Recounter {
     /// By the number of the page: the page table entries that map it, and its place in
     /// [`Hidden::pages`].
     pages: Vec<(u32, u32)>,
+    references: references::Recount,
 }
 
 /// The element at `index`; the table grows so that it is there.
-fn slot<T: Clone + Default>(table: &mut Vec<T>, index: usize) -> &mut T {
+pub(super) fn slot<T: Clone + Default>(table: &mut Vec<T>, index: usize) -> &mut T {
     if table.len() <= index {
         table.resize(index + 1, T::default());
     }
@@ -56,6 +59,7 @@ impl Recounter {
             .or_else(|| self.unreachable(seen, hidden))
             .or_else(|| self.anon_vmas(seen, hidden))
             .or_else(|| objects(seen, hidden))
+            .or_else(|| self.references.check(seen, hidden))
     }
 
     fn pages(&mut self, seen: &Observation, hidden: &Hidden) -> Option<Violation> {

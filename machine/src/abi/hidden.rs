@@ -6,13 +6,15 @@ use bytemuck::{Pod, Zeroable};
 use super::{MAX_OBJECT, UNWRITTEN};
 use crate::failure::{Nonsense, Place};
 use crate::hidden;
-use crate::observation::AnonVmaId;
-use crate::operand::{END_PAGES, MAX_PROCESSES, Page, PageOffset, Process};
+use crate::observation::{AnonVmaId, FileId, UffdId};
+use crate::operand::{END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
 
 /// `VMADIFF_MAX_PAGES`: an anonymous page for each page of each process.
 pub const MAX_PAGES: usize = MAX_PROCESSES * END_PAGES;
 /// `VMADIFF_MAX_ANON_VMAS`.
 pub const MAX_ANON_VMAS: usize = 4096;
+/// `VMADIFF_MAX_REFERENCES`.
+pub const MAX_REFERENCES: usize = 4096;
 /// `VMADIFF_NOT_COUNTED`.
 pub const NOT_COUNTED: u32 = u32::MAX;
 /// `VMADIFF_NOT_MODELLED`.
@@ -66,6 +68,60 @@ pub struct AnonVma {
     pub vmas: u32,
 }
 
+/// `VMADIFF_COUNTED_FILE`: an open file.
+pub const COUNTED_FILE: u32 = 0;
+/// `VMADIFF_COUNTED_POLICY`: a memory policy.
+pub const COUNTED_POLICY: u32 = 1;
+/// `VMADIFF_COUNTED_CONTEXT`: a userfaultfd context.
+pub const COUNTED_CONTEXT: u32 = 2;
+/// `VMADIFF_COUNTED_MM_USERS`: the users of an address space.
+pub const COUNTED_MM_USERS: u32 = 3;
+/// `VMADIFF_COUNTED_MM`: an `mm_struct`.
+pub const COUNTED_MM: u32 = 4;
+
+/// `struct vmadiff_references`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct References {
+    /// As the object's counter says.
+    pub counter: i64,
+    /// The references that belong to no VMA.
+    pub others: i64,
+    /// [`COUNTED_FILE`] or one of the next constants.
+    pub kind: u32,
+    /// An object number of a file or a context, the mode of a policy, or 0.
+    pub object: u32,
+}
+
+impl References {
+    fn write(&hidden::References { to, counter, others }: &hidden::References) -> References {
+        let (kind, object) = match to {
+            hidden::Counted::File(file) => (COUNTED_FILE, file.number()),
+            hidden::Counted::Policy(mode) => (COUNTED_POLICY, mode as u32),
+            hidden::Counted::Context(ctx) => (COUNTED_CONTEXT, ctx.number()),
+            hidden::Counted::MmUsers => (COUNTED_MM_USERS, 0),
+            hidden::Counted::Mm => (COUNTED_MM, 0),
+        };
+        References { counter, others, kind, object }
+    }
+
+    /// Returns the references; `None` where the kind or the object breaks a rule of the header.
+    fn read(&self) -> Option<hidden::References> {
+        let known = (1..=MAX_OBJECT).contains(&self.object);
+        let to = match self.kind {
+            COUNTED_FILE if known => hidden::Counted::File(FileId::from_number(self.object)?),
+            COUNTED_POLICY => hidden::Counted::Policy(
+                *Mode::ALL.iter().find(|mode| **mode as u32 == self.object)?,
+            ),
+            COUNTED_CONTEXT if known => hidden::Counted::Context(UffdId::from_number(self.object)?),
+            COUNTED_MM_USERS if self.object == 0 => hidden::Counted::MmUsers,
+            COUNTED_MM if self.object == 0 => hidden::Counted::Mm,
+            _ => return None,
+        };
+        Some(hidden::References { to, counter: self.counter, others: self.others })
+    }
+}
+
 /// `struct vmadiff_hidden`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -84,14 +140,16 @@ pub struct Hidden {
     pub chain_entries: u32,
     /// Allocated `mm_struct`s, or [`NOT_COUNTED`].
     pub mms: u32,
-    /// 0.
-    pub reserved: u32,
+    /// At most [`MAX_REFERENCES`], or [`NOT_COUNTED`].
+    pub reference_count: u32,
     /// The anonymous pages.
     pub pages: [AnonPage; MAX_PAGES],
     /// The page table entries that map anonymous pages.
     pub ptes: [Pte; MAX_PAGES],
     /// The anon_vmas.
     pub anon_vmas: [AnonVma; MAX_ANON_VMAS],
+    /// The references to files, policies, contexts and address spaces.
+    pub references: [References; MAX_REFERENCES],
 }
 
 impl Hidden {
@@ -104,7 +162,7 @@ impl Hidden {
 
     /// Marks everything as not written.
     pub fn forget(&mut self) {
-        (self.shown, self.reserved) = (UNWRITTEN, UNWRITTEN);
+        (self.shown, self.reference_count) = (UNWRITTEN, UNWRITTEN);
         (self.page_count, self.pte_count, self.anon_vma_count) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
     }
 
@@ -115,13 +173,21 @@ impl Hidden {
             hidden.pages.len() <= MAX_PAGES
                 && hidden.ptes.len() <= MAX_PAGES
                 && hidden.anon_vmas.len() <= MAX_ANON_VMAS
+                && hidden.references.len() <= MAX_REFERENCES
         };
         let Some(hidden) = hidden.filter(fits) else {
             self.shown = 0;
             return;
         };
         let number = |id: Option<AnonVmaId>| id.map_or(0, |id| id.index() as u32 + 1);
-        (self.shown, self.reserved) = (1, 0);
+        self.shown = 1;
+        self.reference_count = match hidden.counts_references {
+            true => hidden.references.len() as u32,
+            false => NOT_COUNTED,
+        };
+        for (to, references) in self.references.iter_mut().zip(&hidden.references) {
+            *to = References::write(references);
+        }
         self.page_count = hidden.pages.len() as u32;
         self.pte_count = hidden.ptes.len() as u32;
         self.anon_vma_count = hidden.anon_vmas.len() as u32;
@@ -168,9 +234,6 @@ impl Hidden {
             1 => {}
             other => return wrong("shown", other, "0 or 1"),
         }
-        if self.reserved != 0 {
-            return wrong("reserved", self.reserved, "0");
-        }
         let Some(pages) = self.pages.get(..self.page_count as usize) else {
             return wrong("page_count", self.page_count, "at most 1024");
         };
@@ -180,6 +243,17 @@ impl Hidden {
         let Some(anon_vmas) = self.anon_vmas.get(..self.anon_vma_count as usize) else {
             return wrong("anon_vma_count", self.anon_vma_count, "at most 4096");
         };
+        to.counts_references = self.reference_count != NOT_COUNTED;
+        let count = if to.counts_references { self.reference_count } else { 0 };
+        let Some(references) = self.references.get(..count as usize) else {
+            return wrong("reference_count", self.reference_count, "at most 4096");
+        };
+        for references in references {
+            let Some(read) = references.read() else {
+                return wrong("object", references.object, "an object of the kind");
+            };
+            to.references.push(read);
+        }
         let counted = |count: u32| (count != NOT_COUNTED).then_some(count);
         (to.vmas, to.chain_entries) = (counted(self.vmas), counted(self.chain_entries));
         to.mms = counted(self.mms);

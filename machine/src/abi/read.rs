@@ -116,7 +116,10 @@ impl Event {
                     0 => Object::Vma,
                     1 => Object::AnonVma,
                     2 => Object::Mm,
-                    other => return Err(wrong("object", other, "0 to 2")),
+                    3 => Object::File,
+                    4 => Object::Policy,
+                    5 => Object::Context,
+                    other => return Err(wrong("object", other, "0 to 5")),
                 };
                 let (function, field) =
                     (name("function", &self.function)?, name("text", &self.text)?);

@@ -53,6 +53,9 @@ impl Event {
                     Object::Vma => 0,
                     Object::AnonVma => 1,
                     Object::Mm => 2,
+                    Object::File => 3,
+                    Object::Policy => 4,
+                    Object::Context => 5,
                 };
             }
             observation::Event::Assertion { assertion, function, condition } => {

@@ -1,0 +1,129 @@
+//! The recount of references to files, memory policies, userfaultfd contexts and address spaces.
+//!
+//! A VMA has one reference to its file and one to its policy. It has none to its context: the descriptor
+//! keeps a context alive, so a VMA must not point to a context that is gone. The references of other
+//! objects are counted by the machine ([`References::others`]).
+//!
+//! A counter that is too high is never 0: the object is never freed, a leak. A counter that is too low is 0
+//! too early: the object is freed while it is in use.
+
+use vmadiff_machine::Observation;
+use vmadiff_machine::hidden::{Counted, Hidden, References};
+use vmadiff_machine::operand::Mode;
+
+use super::Violation;
+use super::hidden::slot;
+use crate::divergence::Class;
+
+/// The counters of the objects with one number, and the references to them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    counters: i64,
+    references: i64,
+}
+
+impl Sum {
+    fn add(&mut self, references: &References) {
+        self.counters += references.counter;
+        self.references += references.others;
+    }
+
+    fn check(self, object: &'static str) -> Option<Violation> {
+        let Sum { counters, references } = self;
+        if counters == references { None } else { Some(differ(object, counters, references)) }
+    }
+}
+
+/// The tables of the recount.
+#[derive(Debug, Default)]
+pub(super) struct Recount {
+    /// By the number of the file.
+    files: Vec<Sum>,
+    /// By the number of the context.
+    contexts: Vec<Sum>,
+}
+
+impl Recount {
+    /// Returns the first counter that differs from the references, or an object that nothing refers to.
+    pub(super) fn check(&mut self, seen: &Observation, hidden: &Hidden) -> Option<Violation> {
+        if !hidden.counts_references {
+            return None;
+        }
+        self.files.clear();
+        self.contexts.clear();
+        let mut policies = [Sum::default(); Mode::ALL.len()];
+        for references in &hidden.references {
+            if references.counter <= 0 && !matches!(references.to, Counted::MmUsers) {
+                return Some(not_freed(name(references.to)));
+            }
+            match references.to {
+                Counted::File(file) => slot(&mut self.files, file.index()).add(references),
+                Counted::Policy(mode) => policies[mode as usize].add(references),
+                Counted::Context(ctx) => slot(&mut self.contexts, ctx.index()).add(references),
+                Counted::MmUsers | Counted::Mm => {
+                    let mut sum = Sum::default();
+                    sum.add(references);
+                    if let Some(violation) = sum.check(name(references.to)) {
+                        return Some(violation);
+                    }
+                }
+            }
+        }
+        for vma in seen.spaces.iter().flat_map(|space| space.vmas()) {
+            if let Some(file) = vma.file {
+                slot(&mut self.files, file.index()).references += 1;
+            }
+            if vma.policy != Mode::Default {
+                policies[vma.policy as usize].references += 1;
+            }
+            if vma.uffd.is_some_and(|ctx| slot(&mut self.contexts, ctx.index()).counters == 0) {
+                let (start, end) = (vma.start, vma.end);
+                let text =
+                    format!("the VMA {start}..{end} points to a userfaultfd_ctx that is freed");
+                return Some(Violation::new(Class::Uffd, "invariant/context-freed", text));
+            }
+        }
+        let files = self.files.iter().find_map(|sum| sum.check("file"));
+        files
+            .or_else(|| policies.iter().find_map(|sum| sum.check("mempolicy")))
+            .or_else(|| self.contexts.iter().find_map(|sum| sum.check("userfaultfd_ctx")))
+    }
+}
+
+/// The name of the object in signatures and sentences.
+fn name(to: Counted) -> &'static str {
+    match to {
+        Counted::File(_) => "file",
+        Counted::Policy(_) => "mempolicy",
+        Counted::Context(_) => "userfaultfd_ctx",
+        Counted::MmUsers => "mm_users",
+        Counted::Mm => "mm_struct",
+    }
+}
+
+#[cold]
+fn not_freed(object: &'static str) -> Violation {
+    let text = format!("an object of type {object} has no reference and is not freed");
+    Violation::new(Class::Leak, object, text)
+}
+
+#[cold]
+fn differ(object: &'static str, counters: i64, references: i64) -> Violation {
+    let counted = match object {
+        "mm_users" => "an mm_struct counts".to_owned(),
+        _ => format!("objects of type {object} count"),
+    };
+    let what = if object == "mm_users" { "users" } else { "references" };
+    let text = format!("{counted} {counters} {what}, and there are {references}");
+    if counters > references {
+        return Violation::new(Class::Leak, object, text);
+    }
+    let detail = match object {
+        "file" => "invariant/references/file",
+        "mempolicy" => "invariant/references/mempolicy",
+        "userfaultfd_ctx" => "invariant/references/userfaultfd_ctx",
+        "mm_users" => "invariant/references/mm_users",
+        _ => "invariant/references/mm_struct",
+    };
+    Violation::new(Class::Aliasing, detail, text)
+}

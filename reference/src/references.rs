@@ -1,0 +1,109 @@
+//! The references that keep files, memory policies and userfaultfd contexts alive.
+//!
+//! A VMA has a reference to its file, and a policy of its own. It has none to its context: a context lives
+//! as long as its descriptor, which is open until its process ends.
+
+use vmadiff_machine::hidden::{self, Counted, Hidden};
+use vmadiff_machine::operand::Mode;
+use vmadiff_machine::{FileId, UffdId};
+
+use crate::shm::Segment;
+use crate::shmem::{DEVICE, SEGMENT};
+use crate::vma::Vma;
+
+/// A userfaultfd context that was opened.
+#[derive(Clone, Copy, Debug)]
+struct Context {
+    /// The process that opened it has the descriptor.
+    open: bool,
+    /// The caller of a copy has a descriptor as well.
+    kept: bool,
+}
+
+/// The references of a program. The descriptors of the memfds and of the device are never closed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct References {
+    /// The VMAs that map each file. At 0, a file without a descriptor is freed.
+    files: Vec<u32>,
+    /// The VMAs that have a policy of each mode.
+    policies: [u32; Mode::ALL.len()],
+    /// Every context, by its number.
+    contexts: Vec<Context>,
+}
+
+impl References {
+    pub(crate) fn reset(&mut self) {
+        self.files.clear();
+        self.policies = Default::default();
+        self.contexts.clear();
+    }
+
+    /// Counts a new VMA.
+    #[inline]
+    pub(crate) fn get(&mut self, vma: &Vma) {
+        if let Some(file) = vma.file {
+            if self.files.len() <= file.index() {
+                self.files.resize(file.index() + 1, 0);
+            }
+            self.files[file.index()] += 1;
+        }
+        self.policies[vma.policy as usize] += 1;
+    }
+
+    /// Counts the end of a VMA.
+    #[inline]
+    pub(crate) fn put(&mut self, vma: &Vma) {
+        if let Some(file) = vma.file {
+            self.files[file.index()] -= 1;
+        }
+        self.policies[vma.policy as usize] -= 1;
+    }
+
+    /// Counts the change of a VMA's policy.
+    pub(crate) fn replace_policy(&mut self, old: Mode, new: Mode) {
+        self.policies[old as usize] -= 1;
+        self.policies[new as usize] += 1;
+    }
+
+    /// Opens a context.
+    pub(crate) fn open_context(&mut self) -> UffdId {
+        self.contexts.push(Context { open: true, kept: false });
+        UffdId::new(self.contexts.len() as u32 - 1)
+    }
+
+    /// Closes the descriptor of a context.
+    pub(crate) fn close_context(&mut self, ctx: UffdId) {
+        self.contexts[ctx.index()].open = false;
+    }
+
+    /// Keeps a context that a copy has in another address space than that of the context. The caller who
+    /// asks for such a copy answers for it: when the process of the context ends, the copy would point to
+    /// a freed context.
+    pub(crate) fn keep_context(&mut self, ctx: UffdId) {
+        self.contexts[ctx.index()].kept = true;
+    }
+
+    /// Writes the references to each object that is there.
+    pub(crate) fn show(&self, segment: &Segment, hidden: &mut Hidden) {
+        hidden.counts_references = true;
+        let mut show = |to, vmas: u32, others: i64| {
+            if i64::from(vmas) + others > 0 {
+                let counter = i64::from(vmas) + others;
+                hidden.references.push(hidden::References { to, counter, others });
+            }
+        };
+        let files = self.files.len().max(SEGMENT.index() + 1);
+        for file in (0..files as u32).map(FileId::new) {
+            let vmas = self.files.get(file.index()).copied().unwrap_or_default();
+            let descriptor = file <= DEVICE || file == SEGMENT && !segment.is_destroyed();
+            show(Counted::File(file), vmas, descriptor.into());
+        }
+        for &mode in Mode::ALL.iter().filter(|mode| **mode != Mode::Default) {
+            show(Counted::Policy(mode), self.policies[mode as usize], 0);
+        }
+        for (number, context) in (0..).zip(&self.contexts) {
+            let descriptors = i64::from(context.open) + i64::from(context.kept);
+            show(Counted::Context(UffdId::new(number)), 0, descriptors);
+        }
+    }
+}
