@@ -112,6 +112,89 @@ mremap(0x20000000, 131072, 65536, MREMAP_MAYMOVE) = 0x20000000
 }
 
 #[test]
+fn shared_memory_is_attached_detached_and_removed() {
+    let text = "\
+shmget(IPC_PRIVATE, 65536, IPC_CREAT|0600) = 7
+mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000
+shmat(7, NULL, SHM_RDONLY) = 0x20000
+shmat(7, 0x40000, SHM_REMAP) = 0x40000
+mprotect(0x44000, 4096, PROT_READ) = 0
+shmctl(7, IPC_RMID, NULL) = 0
+fork() = 2
+shmdt(0x40000) = 0
+";
+    assert_eq!(
+        program(text),
+        "mmap 0 1 1 r anon_private\n\
+         shmat 0 3 RDONLY\n\
+         shmat 0 8 REMAP\n\
+         mprotect 0 9 1 r\n\
+         shm_rmid 0\n\
+         fork 0\n\
+         shmdt 0 8\n"
+    );
+}
+
+#[test]
+fn a_program_has_one_segment_of_shared_memory() {
+    let mut text = String::new();
+    for (id, prot) in [(1, "PROT_READ"), (2, "PROT_NONE")] {
+        text += &format!("shmget(0x{id}, 4096, IPC_CREAT|0600) = {id}\n");
+        for place in 1..=3 {
+            text += &format!("shmat({id}, NULL, 0) = 0x{id}{place}0000\n");
+        }
+        text += &format!("mprotect(0x{id}10000, 4096, {prot}) = 0\n");
+    }
+    let import = programs_with(&text, false);
+    let programs: Vec<String> =
+        import.programs.iter().map(|imported| imported.program.to_string()).collect();
+    let attached = "shmat 0 1\nshmat 0 6\nshmat 0 11\nmprotect 0 1 4";
+    assert_eq!(programs, [format!("{attached} r\n"), format!("{attached} -\n")]);
+}
+
+#[test]
+fn an_attachment_that_was_made_before_the_window_is_made_again() {
+    let mut text = "shmget(0x1, 4096, IPC_CREAT|0600) = 1\nshmat(1, NULL, 0) = 0x10000\n\
+                    mprotect(0x10000, 4096, PROT_READ) = 0\n"
+        .to_owned();
+    // The limit of operations ends the first window.
+    for _ in 0..3 {
+        text +=
+            "madvise(0x10000, 4096, MADV_DONTFORK) = 0\nmadvise(0x10000, 4096, MADV_DOFORK) = 0\n";
+    }
+    text += "shmdt(0x10000) = 0\n";
+    let options = Options { touch: false, operations: 6, process: None };
+    let import = import(&log(&text), options);
+    let last = import.programs.last().map(|imported| imported.program.to_string());
+    assert_eq!(
+        last.as_deref(),
+        Some(
+            "shmat 0 1\nmprotect 0 1 4 r\nmadvise 0 1 4 DONTFORK\nmadvise 0 1 4 DOFORK\nshmdt 0 1\n"
+        )
+    );
+}
+
+#[test]
+fn shared_memory_that_cannot_be_imported_is_counted() {
+    let text = "\
+shmget(0x1, 0, 0600) = 5
+shmat(5, NULL, 0) = 0x10000
+shmat(9, NULL, 0) = -1 EINVAL (Invalid argument)
+shmdt(0x10000) = 0
+shmctl(5, IPC_STAT, {shm_perm={uid=0}}) = 0
+";
+    let log = log(text);
+    let import = import(&log, Options { touch: false, operations: 64, process: None });
+    assert_eq!(sum(&log, &import), 5);
+    for name in
+        ["shmget", "shmat (of a segment that no call of the log made)", "shmat EINVAL", "shmctl"]
+    {
+        assert_eq!(log.ignored.get(name), Some(&1), "{name}: {:?}", log.ignored);
+    }
+    assert_eq!(import.left_out.get("shmdt of what no call had attached"), Some(&1));
+}
+
+#[test]
 fn brk_is_a_mapping_that_grows_and_shrinks() {
     let text = "brk(NULL) = 0x555500001000\nbrk(0x555500003000) = 0x555500003000\n\
                 brk(0x555500004000) = 0x555500004000\nbrk(0x555500002000) = 0x555500002000\n";

@@ -15,6 +15,10 @@
 //! with `MREMAP_DONTUNMAP` stays such a call although Linux 5.2.1 refuses it: the program is then
 //! for later kernels.
 //!
+//! Each attachment of SysV shared memory (`shmat`) is as long as the segment of a program, four pages. A
+//! program has one segment, so a call for another segment begins another window. A segment that was attached
+//! before the window and is not the program's is shared anonymous memory there.
+//!
 //! A call with `MAP_POPULATE` becomes the mapping and accesses to its pages, at most eight.
 //!
 //! Some facts are not in a log. The kernel's own mappings after `execve()` are assumed to be

@@ -2,6 +2,8 @@
 
 use vmadiff_machine::operand::{Advice, Mode, Prot};
 
+use crate::strace::Pages;
+
 /// The contents of a mapping. For objects and files they include the distance between address and
 /// page offset, which stays the same if the mapping is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,15 @@ pub(super) enum Shows {
         shared: bool,
         read_only: bool,
         distance: i64,
+    },
+    /// A segment of SysV shared memory.
+    Segment {
+        id: u64,
+        pages: u64,
+        /// The address of the segment's first page, whether it is still mapped or not.
+        start: i64,
+        read_only: bool,
+        exec: bool,
     },
 }
 
@@ -63,6 +74,15 @@ impl Attributes {
         self.advice[at] = to.then_some(advice);
     }
 
+    /// Returns whether the mapping of `range` is a whole attachment of the segment `id`.
+    pub(super) fn is_attachment(&self, range: Pages, of: Option<u64>) -> bool {
+        matches!(
+            self.shows,
+            Shows::Segment { id, pages, start, .. }
+                if Some(id) == of && start as u64 == range.start && range.end - range.start == pages
+        )
+    }
+
     pub(super) fn is_private_writable(&self) -> bool {
         let private = matches!(self.shows, Shows::Private | Shows::File { shared: false, .. });
         private && self.prot.contains(Prot::W)
@@ -72,6 +92,9 @@ impl Attributes {
     pub(super) fn moved(mut self, pages: i64) -> Attributes {
         if let Shows::Object { distance, .. } | Shows::File { distance, .. } = &mut self.shows {
             *distance = distance.wrapping_add(pages);
+        }
+        if let Shows::Segment { start, .. } = &mut self.shows {
+            *start = start.wrapping_add(pages);
         }
         self
     }

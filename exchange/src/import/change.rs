@@ -2,35 +2,58 @@
 
 use vmadiff_machine::operand::{Access, Advice, Mode, Prot};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Shows};
 use crate::strace::Pages;
 
 /// The effect of a call on an address space.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
     Map(Pages, Attributes),
+    /// `shmat`; true with `SHM_REMAP`.
+    Attach(Pages, Attributes, bool),
+    /// `shmdt` of the attachment that had these pages.
+    Detach(Pages),
+    /// `IPC_RMID` of the segment with this identifier.
+    Remove(u64),
     Unmap(Pages),
     Protect(Pages, Prot),
     Advise(Pages, Advice),
     Lock(Pages, Option<bool>),
     Bind(Pages, Mode),
-    Move { old: Pages, new: Pages, keeps_source: bool },
-    Fork { child: usize },
+    Move {
+        old: Pages,
+        new: Pages,
+        keeps_source: bool,
+    },
+    Fork {
+        child: usize,
+    },
     Exit,
 }
 
 impl Change {
+    /// Returns the segment of SysV shared memory that the change attaches or removes.
+    pub(super) fn segment(&self) -> Option<u64> {
+        match *self {
+            Change::Attach(_, Attributes { shows: Shows::Segment { id, .. }, .. }, _)
+            | Change::Remove(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// Returns the ranges that the change names.
     pub(super) fn ranges(&self) -> Vec<Pages> {
         match *self {
             Change::Map(range, _)
+            | Change::Attach(range, ..)
+            | Change::Detach(range)
             | Change::Unmap(range)
             | Change::Protect(range, _)
             | Change::Advise(range, _)
             | Change::Lock(range, _)
             | Change::Bind(range, _) => vec![range],
             Change::Move { old, new, .. } => vec![old, new],
-            Change::Fork { .. } | Change::Exit => Vec::new(),
+            Change::Remove(_) | Change::Fork { .. } | Change::Exit => Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_machine::operand::{Len, Page};
+use vmadiff_machine::operand::{Len, Page, SHM_PAGES};
 
 use crate::strace::Pages;
 
@@ -44,8 +44,9 @@ impl Move {
     }
 }
 
-/// Lays the edges of `ranges` out over the arena; `None` if there are too many edges.
-pub(crate) fn layout(ranges: &[Pages], moves: &[Move]) -> Option<Layout> {
+/// Lays the edges of `ranges` out over the arena; `None` if there are too many edges. Each range of
+/// `segments` gets the length of the segment of SysV shared memory.
+pub(crate) fn layout(ranges: &[Pages], moves: &[Move], segments: &[Pages]) -> Option<Layout> {
     let edges = edges(ranges, moves)?;
     let cells: Vec<Pages> =
         edges.windows(2).map(|pair| Pages { start: pair[0], end: pair[1] }).collect();
@@ -55,18 +56,45 @@ pub(crate) fn layout(ranges: &[Pages], moves: &[Move]) -> Option<Layout> {
         true => u64::from((cell.end - cell.start).ilog2()),
         false => 0,
     };
-    let total =
-        |scale: u64| -> u64 { like.iter().map(|first| 1 + log2(&cells[*first]) / scale).sum() };
+    let fixed = fixed(&cells, &like, segments)?;
+    let len =
+        |first: usize, scale: u64| fixed[first].unwrap_or_else(|| 1 + log2(&cells[first]) / scale);
+    let total = |scale: u64| -> u64 { like.iter().map(|first| len(*first, scale)).sum() };
     let scale = (1..=64).find(|scale| total(*scale) <= ROOM)?;
     let mut pages = BTreeMap::new();
     let mut page = 1;
     for (n, edge) in edges.iter().enumerate() {
         pages.insert(*edge, page);
         if let Some(first) = like.get(n) {
-            page += 1 + (log2(&cells[*first]) / scale) as u8;
+            page += len(*first, scale) as u8;
         }
     }
     Some(Layout { pages })
+}
+
+/// Returns the lengths of the cells of `segments`, each at the first cell that must have its length; `None`
+/// where a segment cannot have its length.
+fn fixed(cells: &[Pages], like: &[usize], segments: &[Pages]) -> Option<Vec<Option<u64>>> {
+    let mut lens = vec![None; cells.len()];
+    for segment in segments {
+        let within =
+            |cell: &usize| segment.start <= cells[*cell].start && cells[*cell].end <= segment.end;
+        let inside: Vec<usize> = (0..cells.len()).filter(within).map(|cell| like[cell]).collect();
+        for (at, &first) in inside.iter().enumerate() {
+            // A cell without a length gets one page, the last of them all that is left.
+            let known: u64 = inside.iter().filter_map(|first| lens[*first]).sum();
+            let open = inside[at + 1..].iter().filter(|next| lens[**next].is_none()).count() as u64;
+            let rest = u64::from(SHM_PAGES).checked_sub(known + open).filter(|rest| *rest > 0);
+            if lens[first].is_none() {
+                lens[first] = Some(if open > 0 { 1 } else { rest? });
+            }
+        }
+        let sum: u64 = inside.iter().filter_map(|first| lens[*first]).sum();
+        if sum != u64::from(SHM_PAGES) {
+            return None;
+        }
+    }
+    Some(lens)
 }
 
 /// Returns the edges of `ranges`, ascending; `None` if there are too many. A moved range has the

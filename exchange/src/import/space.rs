@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Shows};
 use super::change::{Change, Step};
 use crate::strace::Pages;
 
@@ -27,6 +27,25 @@ impl Space {
             })
             .filter(|(part, _)| part.start < part.end)
             .collect()
+    }
+
+    /// Returns the parts of `range` that are mapped by an attachment at its start.
+    pub(super) fn attached(&self, range: Pages) -> Vec<(Pages, Attributes)> {
+        let mut parts = self.within(range);
+        parts.retain(|(_, attributes)| {
+            matches!(attributes.shows, Shows::Segment { start, .. } if start as u64 == range.start)
+        });
+        parts
+    }
+
+    /// Returns the pages of the attachment at `start`, of which some part is mapped.
+    pub(super) fn attachment(&self, start: u64) -> Option<Pages> {
+        self.mapped.range(start..).find_map(|(_, (_, attributes))| match attributes.shows {
+            Shows::Segment { pages, start: begin, .. } if begin as u64 == start => {
+                Some(Pages { start, end: start.checked_add(pages)? })
+            }
+            _ => None,
+        })
     }
 
     fn unmap(&mut self, range: Pages) {
@@ -87,11 +106,16 @@ impl Space {
 
     fn perform(&mut self, change: &Change) {
         match *change {
-            Change::Map(range, attributes) => {
+            Change::Map(range, attributes) | Change::Attach(range, attributes, _) => {
                 self.unmap(range);
                 self.map(range, attributes);
             }
             Change::Unmap(range) => self.unmap(range),
+            Change::Detach(range) => {
+                for (part, _) in self.attached(range) {
+                    self.unmap(part);
+                }
+            }
             Change::Protect(range, prot) => self.change(range, |a| a.prot = prot),
             Change::Advise(range, advice) => self.change(range, |a| a.advise(advice)),
             Change::Lock(range, locked) => self.change(range, |a| a.locked = locked),
@@ -120,7 +144,7 @@ impl Space {
                     self.map(Pages { start, end: new.end }, attributes);
                 }
             }
-            Change::Fork { .. } | Change::Exit => {}
+            Change::Remove(_) | Change::Fork { .. } | Change::Exit => {}
         }
     }
 }

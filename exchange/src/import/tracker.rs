@@ -248,6 +248,21 @@ impl Tracker {
             Call::Mbind(range, mode) => {
                 self.change(line, space, range, Change::Bind(range, mode));
             }
+            Call::Shmat { id, range, read_only, exec, remap } => {
+                let (pages, start) = (range.end - range.start, range.start as i64);
+                let shows = Shows::Segment { id, pages, start, read_only, exec };
+                let mut prot = Prot::R;
+                prot.set(Prot::W, !read_only);
+                prot.set(Prot::X, exec);
+                self.step(line, space, Change::Attach(range, Attributes::new(shows, prot), remap));
+            }
+            Call::Shmdt { start } => {
+                match self.spaces.get(&space).and_then(|space| space.attachment(start)) {
+                    Some(range) => self.step(line, space, Change::Detach(range)),
+                    None => self.leave_out("shmdt of what no call had attached"),
+                }
+            }
+            Call::ShmRmid { id } => self.step(line, space, Change::Remove(id)),
             Call::Brk(address) => self.brk(line, space, address.div_ceil(1 << 12)),
             Call::Clone { child, vm, thread: same_group } => {
                 let group = self.threads.get(&thread).map_or(thread, |(_, group)| *group);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use vmadiff_machine::Program;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Shows};
 use super::change::{Change, Step};
 use super::layout::{Layout, Move, layout};
 use super::space::Spaces;
@@ -64,15 +64,37 @@ impl Window<'_> {
         starts.into_iter().map(whole).collect()
     }
 
+    /// Returns the segment of SysV shared memory that is the program's: the first one that a step attaches
+    /// or removes, or else the first one that is attached at the beginning.
+    fn segment(&self, before: &[Vec<(Pages, Attributes)>]) -> Option<u64> {
+        let attached = before.iter().flatten().find_map(|(_, attributes)| match attributes.shows {
+            Shows::Segment { id, .. } => Some(id),
+            _ => None,
+        });
+        self.steps.iter().find_map(|step| step.change.segment()).or(attached)
+    }
+
     /// Lays `reach` and the mappings of `before` out over the arena; `None` if there is no room.
-    fn layout(&self, reach: Vec<Pages>, before: &[Vec<(Pages, Attributes)>]) -> Option<Layout> {
+    fn layout(
+        &self,
+        reach: Vec<Pages>,
+        before: &[Vec<(Pages, Attributes)>],
+        segment: Option<u64>,
+    ) -> Option<Layout> {
         let mut ranges = reach;
         ranges.extend(before.iter().flatten().map(|(range, _)| *range));
         let moves = self.steps.iter().filter_map(|step| match step.change {
             Change::Move { old, new, .. } => Some(Move::new(old, new)),
             _ => None,
         });
-        layout(&ranges, &moves.collect::<Vec<_>>())
+        let attached = self.steps.iter().filter_map(|step| match step.change {
+            Change::Attach(range, ..) => Some(range),
+            _ => None,
+        });
+        let before = before.iter().flatten();
+        let there = before.filter(|(range, attributes)| attributes.is_attachment(*range, segment));
+        let segments: Vec<Pages> = attached.chain(there.map(|(range, _)| *range)).collect();
+        layout(&ranges, &moves.collect::<Vec<_>>(), &segments)
     }
 
     /// Returns the program of the window; `None` if there is no room for it.
@@ -80,8 +102,9 @@ impl Window<'_> {
         let needed = self.needed();
         let reach: Vec<Pages> = self.steps.iter().flat_map(|step| step.change.ranges()).collect();
         let before: Vec<_> = needed.iter().map(|space| self.before(*space, &reach)).collect();
-        let layout = self.layout(reach, &before)?;
-        let mut writer = Writer::new(layout, touch);
+        let segment = self.segment(&before);
+        let layout = self.layout(reach, &before, segment)?;
+        let mut writer = Writer::new(layout, touch, segment);
         for (n, space) in needed.iter().enumerate() {
             let parent = self.forked_from(*space, &needed[..n]);
             let inherited: &[_] = parent.map_or(&[], |at| &before[at]);

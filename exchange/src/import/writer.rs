@@ -1,9 +1,11 @@
 //! The writer of a program: each change of a window becomes an operation.
 
+use std::collections::BTreeSet;
+
 use vmadiff_machine::Op;
 use vmadiff_machine::operand::{
-    Access, FilePage, Kind, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page, Process,
-    Prot,
+    Access, FilePage, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page,
+    Process, Prot, ShmFlags,
 };
 
 use super::attributes::{Attributes, Shows};
@@ -27,6 +29,10 @@ pub(super) struct Writer {
     /// The files in the order of their first use, and the distances of each file.
     files: Vec<usize>,
     distances: Vec<(usize, i64)>,
+    /// The segment of SysV shared memory that is the program's.
+    segment: Option<u64>,
+    /// The address space and the page of each attachment of it.
+    attached: BTreeSet<(usize, u64)>,
 }
 
 fn position<T: PartialEq>(known: &mut Vec<T>, value: T) -> usize {
@@ -38,8 +44,8 @@ fn position<T: PartialEq>(known: &mut Vec<T>, value: T) -> usize {
 
 impl Writer {
     /// Returns a writer over a layout.
-    pub(super) fn new(layout: Layout, touch: bool) -> Writer {
-        Writer { layout, touch, ..Writer::default() }
+    pub(super) fn new(layout: Layout, touch: bool, segment: Option<u64>) -> Writer {
+        Writer { layout, touch, segment, ..Writer::default() }
     }
 
     /// Returns the operations that were written.
@@ -62,6 +68,9 @@ impl Writer {
         let process = self.process(parent)?.into();
         let free = self.processes.iter_mut().find(|process| process.is_none())?;
         *free = Some(child);
+        let inherited: Vec<u64> =
+            self.attached.iter().filter(|(of, _)| *of == parent).map(|(_, page)| *page).collect();
+        self.attached.extend(inherited.into_iter().map(|page| (child, page)));
         self.ops.push(Op::Fork { process });
         Some(())
     }
@@ -88,7 +97,12 @@ impl Writer {
             if inherited.iter().any(|there| same(&there)) {
                 continue;
             }
-            self.map(process, *range, Attributes { locked: None, ..*attributes });
+            match attributes.shows {
+                Shows::Segment { .. } if attributes.is_attachment(*range, self.segment) => {
+                    self.attach(space, process, *range, attributes, false);
+                }
+                _ => self.map(process, *range, Attributes { locked: None, ..*attributes }),
+            }
             if self.touch && attributes.is_private_writable() {
                 self.touch(process, range.start);
             }
@@ -114,7 +128,8 @@ impl Writer {
         let (page, len) = self.layout.range(range);
         let (kind, pgoff) = match attributes.shows {
             Shows::Private => (Kind::AnonPrivate, 0),
-            Shows::Object { .. } => (Kind::AnonShared, 0),
+            // The program has one segment. A part of an attachment, and other segments, are objects.
+            Shows::Object { .. } | Shows::Segment { .. } => (Kind::AnonShared, 0),
             Shows::File { file, shared, read_only, distance } => {
                 let second = position(&mut self.files, file) % 2 == 1;
                 let kind = match (shared, second) {
@@ -144,6 +159,39 @@ impl Writer {
             flags: flags.into(),
             pgoff: FilePage(pgoff).into(),
         });
+    }
+
+    /// Attaches the segment. A protection that was changed afterwards is changed again.
+    fn attach(
+        &mut self,
+        space: usize,
+        process: Process,
+        range: Pages,
+        attributes: &Attributes,
+        remap: bool,
+    ) {
+        let Shows::Segment { read_only, exec, .. } = attributes.shows else { return };
+        let (page, len) = self.layout.range(range);
+        let (mut flags, mut prot) = (ShmFlags::empty(), Prot::R);
+        flags.set(ShmFlags::RDONLY, read_only);
+        flags.set(ShmFlags::EXEC, exec);
+        flags.set(ShmFlags::REMAP, remap);
+        prot.set(Prot::W, !read_only);
+        prot.set(Prot::X, exec);
+        self.attached.insert((space, range.start));
+        self.ops.push(Op::Shmat {
+            process: process.into(),
+            page: page.into(),
+            flags: flags.into(),
+        });
+        if attributes.prot != prot {
+            self.protect(process, (page, len), attributes.prot);
+        }
+    }
+
+    fn protect(&mut self, process: Process, (page, len): (Page, Len), prot: Prot) {
+        let (process, page, len) = (process.into(), page.into(), len.into());
+        self.ops.push(Op::Mprotect { process, page, len, prot: prot.into() });
     }
 
     fn unmap(&mut self, process: Process, range: Pages) {
@@ -195,10 +243,28 @@ impl Writer {
         match step.change {
             Change::Map(range, attributes) => self.map(process, range, attributes),
             Change::Unmap(range) => self.unmap(process, range),
+            Change::Attach(range, ref attributes, remap) => {
+                if step.change.segment() != self.segment {
+                    return None;
+                }
+                self.attach(step.space, process, range, attributes, remap);
+            }
+            Change::Detach(range) => match self.attached.remove(&(step.space, range.start)) {
+                true => {
+                    let page = self.layout.page(range.start).into();
+                    self.ops.push(Op::Shmdt { process: process.into(), page });
+                }
+                false => self.unmap(process, range),
+            },
+            Change::Remove(_) => {
+                if step.change.segment() != self.segment {
+                    return None;
+                }
+                self.ops.push(Op::ShmRmid { process: process.into() });
+            }
             Change::Protect(range, prot) => {
-                let (page, len) = self.layout.range(range);
-                let (process, page, len) = (process.into(), page.into(), len.into());
-                self.ops.push(Op::Mprotect { process, page, len, prot: prot.into() });
+                let place = self.layout.range(range);
+                self.protect(process, place, prot);
             }
             Change::Advise(range, advice) => {
                 let (page, len) = self.layout.range(range);

@@ -49,7 +49,9 @@ impl Place {
             .filter(|(old, new)| old.start != new.start && old.len > 0 && new.len > 0)
             .map(|(old, new)| Move::new(edges(&old), edges(&new)))
             .collect();
-        let layout = layout(&ranges, &moves)?;
+        let attached = steps.iter().filter(|step| matches!(step.op, Op::Shmat { .. }));
+        let segments = attached.filter_map(|step| Some(edges(&step.range(Part::Destination)?)));
+        let layout = layout(&ranges, &moves, &segments.collect::<Vec<_>>())?;
         let mut distances = Vec::new();
         for distance in steps.iter().filter_map(distance) {
             if !distances.contains(&distance) {

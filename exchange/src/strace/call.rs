@@ -10,7 +10,7 @@ use crate::flags as f;
 const MAX_PAGE: u64 = 1 << 52;
 
 /// The names of the calls that are read.
-pub(super) const CALLS: [&str; 18] = [
+pub(super) const CALLS: [&str; 21] = [
     "brk",
     "clone",
     "clone3",
@@ -28,6 +28,9 @@ pub(super) const CALLS: [&str; 18] = [
     "mremap",
     "munlock",
     "munmap",
+    "shmat",
+    "shmctl",
+    "shmdt",
     "vfork",
 ];
 
@@ -43,13 +46,19 @@ fn pages(start: u64, len: u64) -> Option<Pages> {
     (start < end && end <= MAX_PAGE && len > 0).then_some(Pages { start, end })
 }
 
+/// Returns the pages of a segment of `bytes` bytes; `None` where a process has no room for it.
+pub(super) fn segment_pages(bytes: u64) -> Option<u64> {
+    pages(0, bytes).map(|pages| pages.end)
+}
+
 /// Reads a call; `None` if its arguments are not understood. `file` returns the file of a
-/// descriptor.
+/// descriptor, `segment` the pages of a segment of SysV shared memory.
 pub(super) fn call(
     name: &str,
     arguments: &str,
     result: &str,
     file: impl Fn(&str) -> Option<FileName>,
+    segment: impl Fn(u64) -> Option<u64>,
 ) -> Option<Call> {
     let args = split(arguments);
     let arg = |n: usize| args.get(n).copied();
@@ -84,6 +93,19 @@ pub(super) fn call(
             };
             Call::Mbind(range()?, *Mode::ALL.iter().find(is)?)
         }
+        "shmat" => {
+            let (id, start) = (number(arg(0)?)?, number(result)?);
+            let bits = flags(arg(2)?, f::SHM)?;
+            Call::Shmat {
+                id,
+                range: pages(start, segment(id)? << 12)?,
+                read_only: bits & f::SHM_RDONLY != 0,
+                exec: bits & f::SHM_EXEC != 0,
+                remap: bits & f::SHM_REMAP != 0,
+            }
+        }
+        "shmdt" => Call::Shmdt { start: number(arg(0)?)? >> 12 },
+        "shmctl" => Call::ShmRmid { id: number(arg(0)?)? },
         "brk" => Call::Brk(number(result)?),
         "fork" | "vfork" | "clone" | "clone3" => clone(name, arguments, result)?,
         "execve" | "execveat" => Call::Execve,

@@ -70,6 +70,29 @@ pub enum Call {
     Munlock(Pages),
     /// `mbind`.
     Mbind(Pages, Mode),
+    /// `shmat`, at the address that it returned.
+    Shmat {
+        /// The identifier of the segment.
+        id: u64,
+        /// The mapped range: the whole segment.
+        range: Pages,
+        /// `SHM_RDONLY`.
+        read_only: bool,
+        /// `SHM_EXEC`.
+        exec: bool,
+        /// `SHM_REMAP`.
+        remap: bool,
+    },
+    /// `shmdt`.
+    Shmdt {
+        /// The page at which the segment was attached.
+        start: u64,
+    },
+    /// `shmctl` with `IPC_RMID`.
+    ShmRmid {
+        /// The identifier of the segment.
+        id: u64,
+    },
     /// `brk`: the address that it returned, in bytes.
     Brk(u64),
     /// `fork`, `vfork`, `clone`, `clone3`.

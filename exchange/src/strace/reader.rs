@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::arguments::number;
-use super::call::{CALLS, call};
+use super::arguments::{number, split};
+use super::call::{CALLS, call, segment_pages};
 use super::line::{Line, end_of};
 use super::log::{Call, Event, FileName, Log};
 
 /// The largest number of files of all living threads. A new thread past it does not know the names of
 /// its parent's files.
 const MAX_FILES: usize = 1 << 18;
+/// The largest number of segments of SysV shared memory whose length is remembered. Linux has no more at a
+/// time (`IPCMNI`).
+const MAX_SEGMENTS: usize = 1 << 15;
 /// The count of lines that strace wrote about itself or about a signal.
 const REMARKS: &str = "(remarks and signals)";
 /// The count of the additional lines of calls that have two lines.
@@ -31,6 +34,8 @@ pub(super) struct Reader {
     /// The files by thread and descriptor. A new thread gets a copy of its parent's files; later
     /// changes are not shared. A program loader needs no more.
     files: BTreeMap<(u32, u64), FileName>,
+    /// The pages of each segment of SysV shared memory, by its identifier.
+    segments: BTreeMap<u64, u64>,
 }
 
 impl Reader {
@@ -103,10 +108,19 @@ impl Reader {
                 }
                 return self.count(name);
             }
+            "shmget" => {
+                self.shmget(args, word);
+                return self.count(name);
+            }
+            "shmctl" if !args.contains("IPC_RMID") => return self.count(name),
+            "shmat" if !self.knows_segment(args) => {
+                return self.count("shmat (of a segment that no call of the log made)");
+            }
             _ if !CALLS.contains(&name) => return self.count(name),
             _ => {}
         }
-        let Some(call) = call(name, args, word, |text| self.file(thread, text)) else {
+        let segment = |id| self.segments.get(&id).copied();
+        let Some(call) = call(name, args, word, |text| self.file(thread, text), segment) else {
             return self.count(format!("{name} (not understood)"));
         };
         let line = match call {
@@ -128,6 +142,21 @@ impl Reader {
             _ => line,
         };
         self.log.events.push(Event { line, thread, call });
+    }
+
+    /// Remembers the length of a segment. A call that finds a segment may give a shorter length, or 0.
+    fn shmget(&mut self, args: &str, id: &str) {
+        let bytes = split(args).get(1).and_then(|bytes| number(bytes));
+        if let (Some(id), Some(pages)) = (number(id), bytes.and_then(segment_pages))
+            && self.segments.len() < MAX_SEGMENTS
+        {
+            self.segments.entry(id).or_insert(pages);
+        }
+    }
+
+    fn knows_segment(&self, args: &str) -> bool {
+        let id = split(args).first().and_then(|id| number(id));
+        id.is_some_and(|id| self.segments.contains_key(&id))
     }
 
     /// Returns the file of a descriptor: the path that `-y` shows, or the path that was opened, or
