@@ -289,3 +289,85 @@ impl Kernel {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revision::Revision;
+
+    const F: &str = "the_function";
+
+    /// Returns what the kernel reports of locks that `take` takes.
+    fn reports(take: impl FnOnce(&mut Kernel, Lock)) -> Vec<String> {
+        let mut kernel = Kernel::new(Revision::Fixed);
+        let mm = kernel.processes[0].unwrap_or_default();
+        take(&mut kernel, Lock::MmapSem(mm));
+        kernel.check_locks();
+        kernel.events.iter().map(Event::to_string).collect()
+    }
+
+    #[test]
+    fn a_lock_that_is_held_cannot_be_taken_again_in_any_mode() {
+        for held in [Mode::Read, Mode::Write] {
+            for taken in [Mode::Read, Mode::Write] {
+                let reported = reports(|kernel, sem| {
+                    kernel.acquire(sem, held, F);
+                    kernel.acquire(sem, taken, F);
+                    kernel.unlock(sem, F);
+                    kernel.unlock(sem, F);
+                });
+                let expected = "deadlock: the_function() takes mmap_sem, which is held already";
+                assert_eq!(reported, [expected], "{taken:?} under {held:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lock_of_another_object_can_be_taken() {
+        let reported = reports(|kernel, sem| {
+            let other = Lock::MmapSem(kernel.mm_alloc());
+            let body = |kernel: &mut Kernel| kernel.locked_for_reading(other, F, |_| Ok(()));
+            assert!(kernel.locked(sem, F, body).is_ok());
+        });
+        assert!(reported.is_empty(), "{reported:?}");
+    }
+
+    #[test]
+    fn vmas_change_under_a_write_lock_and_pages_under_any() {
+        let unlocked = "assertion: VM_WARN_ON(!rwsem_is_locked(mmap_sem)) in the_function()";
+        let shared = "assertion: VM_WARN_ON(!lockdep_is_held_type(mmap_sem, 0)) in the_function()";
+        type Take = fn(&mut Kernel, Lock);
+        let cases: [(Take, &[&str]); 4] = [
+            (|_, _| (), &[unlocked, shared]),
+            (|kernel, sem| kernel.acquire(sem, Mode::Read, F), &[shared]),
+            (|kernel, sem| kernel.lock(sem, F), &[]),
+            (
+                |kernel, sem| {
+                    kernel.lock(sem, F);
+                    kernel.downgrade(sem, F);
+                },
+                &[shared],
+            ),
+        ];
+        for (at, (take, expected)) in cases.into_iter().enumerate() {
+            let reported = reports(|kernel, sem| {
+                let Lock::MmapSem(mm) = sem else { return };
+                take(kernel, sem);
+                kernel.assert_mmap_locked(mm, F);
+                kernel.assert_mmap_write_locked(mm, F);
+                kernel.locks.clear();
+            });
+            assert_eq!(reported, expected, "case {at}");
+        }
+    }
+
+    #[test]
+    fn only_a_write_lock_is_downgraded() {
+        let reported = reports(|kernel, sem| {
+            kernel.acquire(sem, Mode::Read, F);
+            kernel.downgrade(sem, F);
+            kernel.unlock(sem, F);
+        });
+        assert_eq!(reported, ["assertion: VM_WARN_ON(downgrading a read lock) in the_function()"]);
+    }
+}

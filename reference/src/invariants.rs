@@ -3,8 +3,10 @@
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
-use vmadiff_machine::operand::{END_PAGES, Page, Process};
-use vmadiff_machine::{Counters, Limits, Machine, Observation, Op, PageSet, Program, VmFlags};
+use vmadiff_machine::operand::{END_PAGES, Mode, Page, Process};
+use vmadiff_machine::{
+    Counters, FileId, Limits, Machine, Observation, Op, PageSet, Program, VmFlags,
+};
 
 use crate::Reference;
 use crate::mm::Mm;
@@ -93,6 +95,22 @@ fn check_anon_vmas(world: &World) {
     }
 }
 
+/// The references to files and policies equal a count of VMAs, and the context of every VMA is there.
+fn check_references(world: &World) {
+    let vmas = || world.mms.iter().flat_map(|mm| mm.vmas());
+    for vma in vmas() {
+        let Some(file) = vma.file else { continue };
+        let (of_file, of_mode) = world.references.vmas(file, vma.policy);
+        assert_eq!(of_file as usize, vmas().filter(|other| other.file == vma.file).count());
+        assert_eq!(of_mode as usize, vmas().filter(|other| other.policy == vma.policy).count());
+    }
+    for file in (0..8).map(FileId::new) {
+        let (of_file, _) = world.references.vmas(file, Mode::Default);
+        assert_eq!(of_file as usize, vmas().filter(|vma| vma.file == Some(file)).count());
+    }
+    assert!(vmas().filter_map(|vma| vma.uffd).all(|ctx| world.references.has_context(ctx)));
+}
+
 /// The observation shows the whole state, of address spaces that were not written this time as well,
 /// and its counters equal a count over its pages.
 fn check_shown(world: &World, seen: &Observation) {
@@ -130,6 +148,7 @@ fn every_program_keeps_them() {
             let world = &reference.world;
             world.mms.iter().for_each(|mm| check_mm(world, mm));
             check_anon_vmas(world);
+            check_references(world);
             check_shown(world, &seen);
             for (at, space) in seen.spaces.iter().enumerate() {
                 assert_eq!(space.alive, world.mm(Process(at as u8)).alive);

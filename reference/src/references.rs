@@ -83,6 +83,19 @@ impl References {
         self.contexts[ctx.index()].kept = true;
     }
 
+    /// Returns the VMAs that map the file, and those that have a policy of the mode.
+    #[cfg(test)]
+    pub(crate) fn vmas(&self, file: FileId, mode: Mode) -> (u32, u32) {
+        let of_file = self.files.get(file.index()).copied().unwrap_or_default();
+        (of_file, self.policies[mode as usize])
+    }
+
+    /// Returns whether there is a descriptor of the context.
+    #[cfg(test)]
+    pub(crate) fn has_context(&self, ctx: UffdId) -> bool {
+        self.contexts.get(ctx.index()).is_some_and(|context| context.open || context.kept)
+    }
+
     /// Writes the references to each object that is there.
     pub(crate) fn show(&self, segment: &Segment, hidden: &mut Hidden) {
         hidden.counts_references = true;

@@ -127,3 +127,112 @@ fn differ(object: &'static str, counters: i64, references: i64) -> Violation {
     };
     Violation::new(Class::Aliasing, detail, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use vmadiff_machine::operand::{Page, PageOffset, Process};
+    use vmadiff_machine::{FileId, UffdId, VmFlags, Vma};
+
+    use super::*;
+
+    const FILE: usize = 0;
+    const POLICY: usize = 1;
+    const CONTEXT: usize = 2;
+    const USERS: usize = 3;
+    const MM: usize = 4;
+
+    /// A process with one VMA, which has a file, a policy and a context.
+    fn example() -> (Observation, Hidden) {
+        let mut seen = Observation::default();
+        let space = seen.rewrite(Process(0));
+        space.alive = true;
+        let range = (Page(4), Page(5));
+        let (file, ctx) = (FileId::new(0), UffdId::new(0));
+        let vma = |range, file, ctx, policy| {
+            Vma::new(range, PageOffset(0), VmFlags::VM_READ, None, file, ctx, policy, false)
+        };
+        space.push(vma(range, Some(file), Some(ctx), Mode::Bind), []);
+        let references = [
+            (Counted::File(file), 2, 1),
+            (Counted::Policy(Mode::Bind), 1, 0),
+            (Counted::Context(ctx), 1, 1),
+            (Counted::MmUsers, 1, 1),
+            (Counted::Mm, 2, 2),
+        ];
+        let references =
+            references.map(|(to, counter, others)| References { to, counter, others }).to_vec();
+        (seen, Hidden { references, counts_references: true, ..Hidden::default() })
+    }
+
+    /// Returns the class and the rest of the signature that the recount finds.
+    fn found(seen: &Observation, hidden: &Hidden) -> Option<(Class, String)> {
+        let violation = Recount::default().check(seen, hidden)?;
+        Some((violation.class, violation.detail.into_owned()))
+    }
+
+    #[test]
+    fn counters_that_equal_the_references_break_nothing() {
+        let (seen, hidden) = example();
+        assert_eq!(found(&seen, &hidden), None);
+    }
+
+    #[test]
+    fn a_counter_that_is_too_high_is_a_leak_and_one_that_is_too_low_frees_an_object_in_use() {
+        for (at, name, low) in [
+            (FILE, "file", (Class::Aliasing, "invariant/references/file")),
+            (POLICY, "mempolicy", (Class::Leak, "mempolicy")),
+            (CONTEXT, "userfaultfd_ctx", (Class::Leak, "userfaultfd_ctx")),
+            (USERS, "mm_users", (Class::Aliasing, "invariant/references/mm_users")),
+            (MM, "mm_struct", (Class::Aliasing, "invariant/references/mm_struct")),
+        ] {
+            let (seen, mut hidden) = example();
+            hidden.references[at].counter += 1;
+            assert_eq!(found(&seen, &hidden), Some((Class::Leak, name.to_owned())));
+            // An object whose counter is 0 is not freed.
+            hidden.references[at].counter -= 2;
+            let (class, detail) = low;
+            assert_eq!(found(&seen, &hidden), Some((class, detail.to_owned())), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_gone_has_no_user_left() {
+        for (at, expected) in [
+            (FILE, Some((Class::Aliasing, "invariant/references/file"))),
+            (POLICY, Some((Class::Aliasing, "invariant/references/mempolicy"))),
+            (CONTEXT, Some((Class::Uffd, "invariant/context-freed"))),
+            (USERS, None),
+            (MM, None),
+        ] {
+            let (seen, mut hidden) = example();
+            hidden.references.remove(at);
+            let expected = expected.map(|(class, detail)| (class, detail.to_owned()));
+            assert_eq!(found(&seen, &hidden), expected);
+        }
+    }
+
+    #[test]
+    fn a_vma_has_one_reference_to_its_file_and_one_to_its_policy() {
+        let (mut seen, hidden) = example();
+        let mut second = seen.spaces[0].vmas()[0];
+        (second.start, second.end, second.policy) = (Page(6), Page(7), Mode::Default);
+        seen.spaces[0].push(second, []);
+        let found_file = found(&seen, &hidden);
+        assert_eq!(found_file, Some((Class::Aliasing, "invariant/references/file".to_owned())));
+
+        let (mut seen, hidden) = example();
+        (second.file, second.policy) = (None, Mode::Bind);
+        seen.spaces[0].push(second, []);
+        let found_policy = found(&seen, &hidden);
+        let expected = Some((Class::Aliasing, "invariant/references/mempolicy".to_owned()));
+        assert_eq!(found_policy, expected);
+    }
+
+    #[test]
+    fn a_machine_without_counters_breaks_nothing() {
+        let (seen, mut hidden) = example();
+        hidden.references.clear();
+        hidden.counts_references = false;
+        assert_eq!(found(&seen, &hidden), None);
+    }
+}
