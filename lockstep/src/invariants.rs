@@ -2,7 +2,7 @@
 //!
 //! The comparison is blind where both machines leave the same thing out, or have the same bug. The
 //! invariants are not: see [`shown`] for those of an observation and [`hidden`] for those of the
-//! objects that no observation shows.
+//! objects that no observation shows, with the references to them.
 //!
 //! # When each is checked
 //!

@@ -42,6 +42,9 @@
 //! - A call that populates locked memory would block for ever at a missing page that userfaultfd
 //!   watches. The call answers `EAGAIN` instead, and its changes up to this page stay.
 //! - `touch` on a VMA that userfaultfd watches answers `EAGAIN` and does nothing.
+//! - The descriptors of the memfds and of the device stay open. A userfaultfd context is closed when the
+//!   process that opened it exits; a child has no descriptor of it. The caller of a `copy_vma` that keeps
+//!   the context in another address space keeps a descriptor as well, for ever.
 
 pub mod abi;
 pub mod corpus;
