@@ -131,18 +131,32 @@ pub(crate) fn run(args: &Args, root: &Path, faults: &Faults) -> Result<Status> {
         if let Ok(mut runs) = runs.lock() {
             runs[fault][way as usize].push(run);
         }
-        Ok(())
+        anyhow::Ok(())
     });
     bar.finish_and_clear();
-    results.into_iter().collect::<Result<()>>()?;
     let runs = runs.into_inner().unwrap_or_default();
+    // A run that failed, as for want of memory, leaves the others worth their hours.
+    let failed: Vec<String> = (results.into_iter().zip(&work))
+        .filter_map(|(result, (fault, way, seed))| {
+            let error = result.err()?;
+            Some(format!("{} {} seed {seed}: {error:#}", chosen[*fault].name, way.name()))
+        })
+        .collect();
     let text = table::table(&place(args)?, args.seeds, &chosen, &runs);
     print!("{text}");
     if chosen.len() == total && ways.len() == Way::ALL.len() {
         fs::write("docs/faults.txt", text).context("docs/faults.txt")?;
         fs::write("docs/faults.svg", plot::plot(&chosen, &runs)).context("docs/faults.svg")?;
     }
-    Ok(Status::Clean)
+    if failed.is_empty() {
+        return Ok(Status::Clean);
+    }
+    bail!(
+        "{} of {} runs failed, and are not in the table:\n{}",
+        failed.len(),
+        work.len(),
+        failed.join("\n")
+    )
 }
 
 /// Returns the faults that the options choose.
