@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,39 +48,91 @@ enum { TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, COPY };
 
 /* Results that no system call returns. */
 enum {
-	BUS_ERROR = -1000,   /* the access raised SIGBUS */
-	BLOCKED = -2000,     /* the process sleeps in the call */
-	NO_UFFD = -2001,     /* this kernel allows no userfaultfd */
-	DIED = -2002,        /* the process has ended */
-	NOT_CHECKED = -2003, /* in an expectation: any result is right */
+	BUS_ERROR = -1000, /* the access raised SIGBUS */
+	BLOCKED = -2000,   /* the process sleeps in the call */
+	NO_UFFD = -2001,   /* this kernel allows no userfaultfd */
+	DIED = -2002,      /* the process has ended */
+	LACKING = -2003,   /* the call is not made: `lacking` says what is missing */
+};
+
+/*
+ * What is expected of an operation. The memory of a process is a text: the counters in pages, a line
+ * for each VMA with its first page, one past its last page and its flags as in /proc/PID/smaps, and
+ * the pages whose page table entries map anonymous pages. NULL: as before the operation.
+ */
+struct expected {
+#if USES_RULES
+	unsigned int with, without; /* in `later`: the rules that hold, and those that do not */
+#endif
+	long result;                /* negative for an error */
+#if USES_SEGMENT
+	long attached;              /* shm_nattch of the segment; -1: it is destroyed */
+#endif
+	const char *memory[PROCESSES];
 };
 
 struct operation {
-	const char *text;              /* the text form */
-	int process;                   /* the process that makes the call */
-	long call[7];                  /* the number and the arguments */
-	long result;                   /* the expected result, negative for an error */
-	const char *layout[PROCESSES]; /* the expected mappings afterwards; NULL: unchanged */
+	const char *text;             /* the text form */
+	int process;                  /* the process that makes the call */
+	long call[7];                 /* the number and the arguments */
+	struct expected expected;     /* what Linux 5.2.1 does */
 #if USES_RULES
-	const struct later *later;     /* the other behaviours of later kernels */
+	const struct expected *later; /* what later kernels do, by the rules that hold */
 #endif
 };
 
-#if USES_RULES
-/*
- * Kernel 0 is Linux 5.2.1. Each other kernel is 5.2.1 with the rules of later kernels that its name
- * lists. `possible` is the set of the kernels that agree with all results so far.
- */
-#define KERNEL(n) (1u << (n))
-static const char *const kernels[] = KERNELS;
-static unsigned int possible = ~0u;
-
-struct later {
-	unsigned int kernels;          /* the kernels that behave so, as a set */
-	long result;
-	const char *layout[PROCESSES]; /* the mappings of every process */
+struct program {
+	const struct operation *operations;
+#if USES_FORK
+	int processes;      /* the limit on processes */
+#endif
+#if USES_MAP_COUNT
+	long map_count;     /* the limit on VMAs in the arena; -1: none */
+#endif
+#if USES_ADDRESS_SPACE
+	long address_space; /* the limit on pages in the arena; -1: none */
+#endif
+#if USES_LOCKS
+	long lock;          /* the limit on locked pages; -1: none */
+#endif
 };
 
+/* The combination of rules that a kernel may have, and what was expected last under these rules. */
+struct kernel {
+	unsigned int rules;
+	int agrees;                    /* no operation has differed */
+	const char *memory[PROCESSES];
+};
+
+/* How a run of a program ends. It is the exit status. */
+enum { AGREES, DIFFERS, CANNOT };
+
+/* The memory of a process that has nothing mapped in the arena. */
+#define NOTHING "VmSize 0, VmLck 0, VmData 0"
+
+#if USES_RULES
+/* A behaviour in which later kernels differ from 5.2.1, and the program that shows whether it holds. */
+struct rule {
+	const char *name, *since;
+	unsigned int refines; /* the rules without which it changes nothing */
+	const struct program *program;
+};
+
+static const struct rule rule[RULES]; /* at the end of this file */
+
+#if USES_RELEASES
+/* The rules are too many for an expectation of each combination: these are those of the releases. */
+static const unsigned int releases[] = COMBINATIONS;
+
+static int is_release(unsigned int rules)
+{
+	for (size_t i = 0; i < sizeof(releases) / sizeof(*releases); i++)
+		if (releases[i] == rules)
+			return 1;
+	return 0;
+}
+
+#endif
 #endif
 
 #if USES_COPY
@@ -114,21 +167,39 @@ static unsigned long node0 = 1; /* the mask of node 0 */
 static int command[PROCESSES][2], reply[PROCESSES][2];
 static pid_t pids[PROCESSES]; /* 0: the process does not exist */
 
-static _Noreturn void quit(int status)
+static const char *lacking; /* why the last operation cannot be run here; NULL: it can */
+#if USES_HUGE
+static int huge_pages; /* this kernel has transparent huge pages */
+#endif
+#if USES_KSM
+static int ksm; /* this kernel can merge equal pages */
+#endif
+#if USES_NORESERVE
+static int noreserve; /* this kernel honours MAP_NORESERVE */
+#endif
+
+static void end_all(void)
 {
 	for (int i = 0; i < PROCESSES; i++)
 		if (pids[i] > 0)
 			kill(pids[i], SIGKILL);
+	for (int i = 0; i < PROCESSES; i++) {
+		for (int n = 0; n < 50000 && pids[i] > 0 && !kill(pids[i], 0); n++)
+			usleep(200);
+		pids[i] = 0;
+	}
 #if USES_SEGMENT
-	shmctl(segment, IPC_RMID, NULL);
+	if (segment >= 0)
+		shmctl(segment, IPC_RMID, NULL);
+	segment = -1;
 #endif
-	exit(status);
 }
 
 static _Noreturn void cannot(const char *what)
 {
 	printf("cannot be run here: %s\n", what);
-	quit(77);
+	end_all();
+	exit(CANNOT);
 }
 
 /* ---- in a process of the program: this code allocates no memory ---- */
@@ -292,22 +363,6 @@ static void limit_map_count(long limit)
 }
 
 #endif
-#if USES_ADDRESS_SPACE
-static void limit_address_space(long pages)
-{
-	struct rlimit limit;
-	long now = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	if (!file || fscanf(file, "%ld", &now) != 1)
-		cannot("/proc/self/statm is not readable");
-	fclose(file);
-	limit.rlim_cur = limit.rlim_max = PAGES(now + pages);
-	if (setrlimit(RLIMIT_AS, &limit))
-		cannot("RLIMIT_AS cannot be set");
-}
-
-#endif
 #if USES_LOCK_LIMIT
 /* Sets RLIMIT_MEMLOCK and drops CAP_IPC_LOCK, with which the kernel ignores the limit. */
 static void limit_lock(long pages)
@@ -382,104 +437,279 @@ static void fill_outside(void)
 }
 
 #endif
-static void process0(void)
+static void process0(const struct program *program)
 {
+	(void)program;
 	/* Without the controller's ends of the pipes, all processes end with the controller. */
 	for (int i = 0; i < PROCESSES; i++) {
 		close(command[i][1]);
 		close(reply[i][0]);
+		pids[i] = 0;
 	}
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 #if USES_TOUCH
 	struct sigaction action = { .sa_handler = faulted };
 
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
 #endif
-#if USES_PKEYS
-	/* With all protection keys in use, memory that may only be executed can be read. */
-	while (syscall(SYS_pkey_alloc, 0, 0) > 0)
-		;
-#endif
 #if USES_FILES
 	make_file("file0", FILE0);
 	make_file("file1", FILE1);
 	make_file("readonly", READONLY);
 #endif
-#if USES_LOCK
-	allow_lock();
-#endif
 #if USES_MAP_COUNT
-	prepare_map_count();
+	if (program->map_count >= 0)
+		prepare_map_count();
 #endif
 #if USES_CHOICE
 	free(malloc(1 << 14)); /* later allocations take this memory */
 	fill_outside();
 #endif
 #if USES_MAP_COUNT
-	limit_map_count(LIMIT_MAP_COUNT);
+	if (program->map_count >= 0)
+		limit_map_count(program->map_count);
 #endif
 #if USES_LOCK_LIMIT
-	limit_lock(LIMIT_LOCK);
+	if (program->lock >= 0)
+		limit_lock(program->lock);
 #endif
-#if USES_ADDRESS_SPACE
-	limit_address_space(LIMIT_ADDRESS_SPACE);
+#if USES_LOCK
+	if (program->lock < 0)
+		allow_lock();
 #endif
 	serve(0);
 }
 
 /* ---- in the controller ---- */
 
-/*
- * Returns the mappings of a process in the arena, as ranges of equal pages. The VMAs of the pages
- * do not matter. A range has its first page and one past its last page, its permissions, and its flags
- * as /proc/PID/smaps abbreviates them.
- */
-static const char *layout_of(int process)
+static int soft_dirty;          /* smaps shows VM_SOFTDIRTY */
+static unsigned long zero_page; /* the frame number of the zero page; 0: it is not shown */
+
+/* Reads from /proc/PID/pagemap the entries of `count` pages from an address on. */
+static void read_pagemap(pid_t pid, long address, unsigned long *entries, int count)
 {
-	static const char *const flags[] = FLAGS;
-	static char pages[ARENA_PAGES][64], text[ARENA_PAGES * 80];
-	char line[1024], here[64], permissions[5];
-	long start = 0, end = 0, from, to;
-	size_t length = 0;
+	char path[64];
+	int file;
+
+	memset(entries, 0, count * sizeof(*entries));
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return;
+	if (pread(file, entries, count * sizeof(*entries), address / PAGES(1) * 8) < 0)
+		memset(entries, 0, count * sizeof(*entries));
+	close(file);
+}
+
+static unsigned long frame(unsigned long entry)
+{
+	return entry & ((1UL << 55) - 1);
+}
+
+/* Finds out what this kernel shows. */
+static void look_around(void)
+{
+	volatile char *page = mmap(NULL, PAGES(1), PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	FILE *file = fopen("/proc/self/smaps", "r");
+	unsigned long entry;
+	char line[1024];
+
+	if (page == MAP_FAILED || !file)
+		cannot("no memory, or no /proc/PID/smaps");
+	while (fgets(line, sizeof(line), file))
+		soft_dirty |= !strncmp(line, "VmFlags:", 8) && strstr(line, " sd");
+	fclose(file);
+	(void)*page;
+	read_pagemap(getpid(), (long)page, &entry, 1);
+	zero_page = frame(entry);
+#if USES_HUGE
+	huge_pages = !madvise((void *)page, PAGES(1), MADV_HUGEPAGE);
+#endif
+#if USES_KSM
+	ksm = !madvise((void *)page, PAGES(1), MADV_MERGEABLE);
+#endif
+	munmap((void *)page, PAGES(1));
+#if USES_NORESERVE
+	file = fopen("/proc/sys/vm/overcommit_memory", "r");
+	noreserve = !file || fgetc(file) != '2';
+	if (file)
+		fclose(file);
+#endif
+}
+
+/* The observed memory of each process, in the form of `struct expected`. */
+static char memory[PROCESSES][1 << 15];
+static size_t length; /* of the text that is being written */
+
+static void add(char *text, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	length += vsnprintf(text + length, sizeof(*memory) - length, format, arguments);
+	va_end(arguments);
+	if (length >= sizeof(*memory))
+		cannot("a process has too many mappings");
+}
+
+/* The files of the program, in the order in which they appear. */
+static struct file {
+	unsigned long device, inode;
+	int is_segment; /* its inode number is the id of the segment */
+} files[ARENA_PAGES];
+
+static int file_number(const struct file *file)
+{
+	int n = 0;
+
+	while (n < ARENA_PAGES - 1 && files[n].inode &&
+	       (files[n].device != file->device || files[n].inode != file->inode ||
+		files[n].is_segment != file->is_segment))
+		n++;
+	files[n] = *file;
+	return n;
+}
+
+#if USES_MBIND
+/* Returns the policy of a VMA, as /proc/PID/numa_maps shows it. */
+static const char *policy_of(int process, long start)
+{
+	static char policy[32];
+	char line[1024];
+	long address;
 	FILE *file;
 
-	memset(pages, 0, sizeof(pages));
+	snprintf(line, sizeof(line), "/proc/%d/numa_maps", pids[process]);
+	file = fopen(line, "r");
+	strcpy(policy, "default");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx %31[^:= \n]", &address, policy) == 2 && address == start)
+			break;
+		strcpy(policy, "default");
+	}
+	if (file)
+		fclose(file);
+	return policy;
+}
+
+#endif
+/* The counters of a process, and those of process 0 when nothing is mapped in the arena. */
+enum { VM_SIZE, VM_LCK, VM_DATA, COUNTERS };
+static long base[COUNTERS];
+
+static void read_counters(int process, long *counters)
+{
+	static const char *const names[COUNTERS] = { "VmSize:", "VmLck:", "VmData:" };
+	char line[1024];
+	FILE *file;
+
+	snprintf(line, sizeof(line), "/proc/%d/status", pids[process]);
+	file = fopen(line, "r");
+	while (file && fgets(line, sizeof(line), file))
+		for (int i = 0; i < COUNTERS; i++)
+			if (!strncmp(line, names[i], strlen(names[i])))
+				counters[i] = atol(line + strlen(names[i])) / 4;
+	if (file)
+		fclose(file);
+}
+
+static void add_vmas(int process)
+{
+	char *text = memory[process], line[1024], at_end[96] = "";
+	long start, end, from = 0, to = 0, offset;
+	unsigned int major, minor;
+	struct file mapped;
+	FILE *file;
+
 	snprintf(line, sizeof(line), "/proc/%d/smaps", pids[process]);
 	file = fopen(line, "r");
-	if (!file)
-		return "cannot be read";
-	while (fgets(line, sizeof(line), file)) {
-		/* The first line of a VMA. The permissions tell it from lines that begin like an address. */
-		if (sscanf(line, "%lx-%lx %4s", &from, &to, permissions) == 3) {
+	while (file && fgets(line, sizeof(line), file)) {
+		/* The first line of a VMA. Other lines may begin with a digit of an address, too. */
+		if (sscanf(line, "%lx-%lx %*s %lx %x:%x %lu", &start, &end, &offset, &major, &minor,
+			   &mapped.inode) == 6) {
+			from = start;
+			to = end;
 			if (from >= PAGE(ARENA_PAGES))
 				break;
-			start = from;
-			end = to;
+			at_end[0] = 0;
+			if (to <= ARENA)
+				continue;
+			mapped.device = (unsigned long)major << 32 | minor;
+			mapped.is_segment = !!strstr(line, "/SYSV");
+			if (mapped.inode)
+				snprintf(at_end, sizeof(at_end), ", file %d, page %ld",
+					 file_number(&mapped), offset / PAGES(1));
+#if USES_MBIND
+			else if (strcmp(policy_of(process, from), "default"))
+				snprintf(at_end, sizeof(at_end), ", policy %s",
+					 policy_of(process, from));
+#endif
 			continue;
 		}
-		if (strncmp(line, "VmFlags:", 8) || end <= ARENA)
+		if (strncmp(line, "VmFlags:", 8) || to <= ARENA)
 			continue;
-		strcpy(here, permissions);
-		for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
-			char spaced[8];
+		add(text, "\n%ld-%ld", (from - ARENA) / PAGES(1), (to - ARENA) / PAGES(1));
+		/* Kernels before 6.12 have no name for VM_LOCKONFAULT. */
+		for (char *word = strtok(line + 8, " \n"); word; word = strtok(NULL, " \n"))
+			add(text, " %s", strcmp(word, "??") ? word : "lf");
+		add(text, "%s", at_end);
+	}
+	if (file)
+		fclose(file);
+}
 
-			snprintf(spaced, sizeof(spaced), " %s ", flags[i]);
-			if (strstr(line, spaced))
-				strcat(strcat(here, " "), flags[i]);
-		}
-		for (long page = start; page < end; page += PAGES(1))
-			if (page >= ARENA && page < PAGE(ARENA_PAGES))
-				strcpy(pages[(page - ARENA) / PAGES(1)], here);
-	}
-	fclose(file);
-	text[0] = 0;
+static void add_anonymous_pages(int process)
+{
+	const unsigned long present = 1UL << 63, swapped = 1UL << 62, of_file = 1UL << 61;
+	static unsigned long pages[ARENA_PAGES + 1];
+	int from, to, any = 0;
+
+	read_pagemap(pids[process], ARENA, pages, ARENA_PAGES);
+	for (int i = 0; i < ARENA_PAGES; i++)
+		pages[i] = (pages[i] & (present | swapped)) && !(pages[i] & of_file) &&
+			   frame(pages[i]) != zero_page;
 	for (from = 0; from < ARENA_PAGES; from = to) {
-		for (to = from + 1; to < ARENA_PAGES && !strcmp(pages[from], pages[to]); to++)
+		for (to = from + 1; pages[from] && pages[to]; to++)
 			;
-		if (pages[from][0])
-			length += snprintf(text + length, sizeof(text) - length, "%s%ld-%ld %s",
-					   length ? ", " : "", from, to, pages[from]);
+		if (pages[from])
+			add(memory[process], "%s %d-%d", any++ ? "" : "\nanonymous", from, to);
 	}
+}
+
+/* Reads the memory of every process. */
+static void observe(void)
+{
+	for (int i = 0; i < PROCESSES; i++) {
+		long now[COUNTERS] = { 0 };
+
+		if (!pids[i])
+			continue;
+		length = 0;
+		read_counters(i, now);
+		add(memory[i], "VmSize %ld, VmLck %ld, VmData %ld", now[VM_SIZE] - base[VM_SIZE],
+		    now[VM_LCK] - base[VM_LCK], now[VM_DATA] - base[VM_DATA]);
+		add_vmas(i);
+		if (zero_page)
+			add_anonymous_pages(i);
+	}
+}
+
+/* Returns the part of an expected memory that this kernel shows. */
+static const char *shown(const char *expected)
+{
+	static char text[sizeof(*memory)];
+	char *at;
+
+	if (!expected)
+		return "";
+	snprintf(text, sizeof(text), "%s", expected);
+	while (!soft_dirty && (at = strstr(text, " sd")))
+		memmove(at, at + 3, strlen(at + 3) + 1);
+	at = strstr(text, "\nanonymous");
+	if (!zero_page && at)
+		*at = 0;
 	return text;
 }
 
@@ -517,14 +747,14 @@ static long ask(int process, const long *call)
 }
 
 #if USES_FORK
-static long fork_process(int parent)
+static long fork_process(int parent, int limit)
 {
 	int child = 0;
 	long call[7] = { FORK }, result;
 
-	while (child < LIMIT_PROCESSES && pids[child])
+	while (child < limit && pids[child])
 		child++;
-	if (child == LIMIT_PROCESSES)
+	if (child == limit)
 		return -EAGAIN; /* the program's own limit: the kernel is not called */
 	call[1] = child;
 	result = ask(parent, call);
@@ -553,31 +783,28 @@ static long exit_process(int process)
 /* Returns whether userfaultfd watches the page, so that an access might block. */
 static int watched(int process, long page)
 {
-	unsigned int from, to, at = (page - ARENA) / PAGES(1);
-	const char *part = layout_of(process);
+	long from, to, at = (page - ARENA) / PAGES(1);
 
-	for (; part; part = strchr(part, ',')) {
-		part += strspn(part, ", ");
-		if (sscanf(part, "%u-%u", &from, &to) == 2 && from <= at && at < to) {
-			const char *um = strstr(part, " um");
-
-			return um && um < part + strcspn(part, ",");
-		}
+	for (const char *line = strchr(memory[process], '\n'); line; line = strchr(line, '\n')) {
+		line++;
+		if (sscanf(line, "%ld-%ld", &from, &to) == 2 && from <= at && at < to)
+			return !!memmem(line, strcspn(line, "\n"), " um", 3);
 	}
 	return 0;
 }
 
 #endif
-static long run(const struct operation *op)
+static long run(const struct program *program, const struct operation *op)
 {
 	long call[7];
 
+	(void)program;
 	memcpy(call, op->call, sizeof(call));
 	if (!pids[op->process])
 		return -ESRCH; /* the process does not exist: the kernel is not called */
 #if USES_FORK
 	if (call[0] == FORK)
-		return fork_process(op->process);
+		return fork_process(op->process, program->processes);
 #endif
 #if USES_EXIT
 	if (call[0] == EXIT)
@@ -599,6 +826,25 @@ static long run(const struct operation *op)
 	if ((call[0] == SYS_shmat || call[0] == SYS_shmctl) && call[1] == SEGMENT)
 		call[1] = segment;
 #endif
+#if USES_HUGE
+	/* The expected kernel has no huge pages, and refuses the call. */
+	if (call[0] == SYS_madvise && huge_pages &&
+	    (call[3] == MADV_HUGEPAGE || call[3] == MADV_NOHUGEPAGE))
+		return -EINVAL;
+#endif
+#if USES_KSM
+	if (call[0] == SYS_madvise && !ksm &&
+	    (call[3] == MADV_MERGEABLE || call[3] == MADV_UNMERGEABLE)) {
+		lacking = "the kernel has no KSM";
+		return LACKING;
+	}
+#endif
+#if USES_NORESERVE
+	if (call[0] == SYS_mmap && (call[4] & MAP_NORESERVE) && !noreserve) {
+		lacking = "vm.overcommit_memory is 2, so MAP_NORESERVE is ignored";
+		return LACKING;
+	}
+#endif
 	return ask(op->process, call);
 }
 
@@ -610,7 +856,7 @@ static const char *result_text(long result)
 		{ -EFAULT, "-EFAULT" }, { -EBUSY, "-EBUSY" }, { -EEXIST, "-EEXIST" },
 		{ -EINVAL, "-EINVAL" }, { -ENOSYS, "-ENOSYS" }, { -524, "-ENOTSUPP" },
 		{ BUS_ERROR, "SIGBUS" }, { BLOCKED, "blocked" }, { DIED, "died" },
-		{ NO_UFFD, "no userfaultfd" },
+		{ NO_UFFD, "not run" }, { LACKING, "not run" },
 	};
 	static char text[2][32];
 	static int turn;
@@ -625,136 +871,269 @@ static const char *result_text(long result)
 	return text[turn];
 }
 
+/* Returns the expectation of an operation under rules. */
+static const struct expected *expectation(const struct operation *op, unsigned int rules)
+{
 #if USES_RULES
-static int is_as(long result, long wanted, const char *const *layout)
-{
-	if (wanted != NOT_CHECKED && result != wanted)
-		return 0;
-	for (int i = 0; i < PROCESSES; i++)
-		if (pids[i] && strcmp(layout_of(i), layout[i] ? layout[i] : ""))
-			return 0;
-	return 1;
+	for (const struct expected *later = op->later; later && (later->with | later->without); later++)
+		if ((rules & (later->with | later->without)) == later->with)
+			return later;
+#endif
+	(void)rules;
+	return &op->expected;
 }
 
-/* Returns the name of the first possible kernel. */
-static const char *kernel(void)
+#if USES_SEGMENT
+static long attached(void)
 {
-	int n = 0;
+	struct shmid_ds status;
 
-	while (!(possible & KERNEL(n)))
-		n++;
-	return kernels[n];
-}
-
-/* Removes the kernels that disagree with the result, and returns whether a kernel is left. */
-static int is_possible(const struct operation *op, long result, const char *const *expected)
-{
-	unsigned int listed = 0, fit = 0, before = possible;
-
-	for (const struct later *later = op->later; later && later->kernels; later++) {
-		listed |= later->kernels;
-		if (is_as(result, later->result, later->layout))
-			fit |= later->kernels;
-	}
-	if (is_as(result, op->result, expected))
-		fit |= ~listed;
-	for (size_t n = sizeof(kernels) / sizeof(*kernels); n < 32; n++)
-		fit &= ~KERNEL(n);
-	if (!(possible & fit))
-		return 0;
-	possible &= fit;
-	if (possible != before && !(possible & ~listed))
-		printf("     as with the rules %s\n", kernel());
-	return 1;
+	return shmctl(segment, IPC_STAT, &status) ? -1 : (long)status.shm_nattch;
 }
 
 #endif
-static int differs(void)
+/* Prints the lines of a memory, marking those that `other` does not have. */
+static void print_memory(const char *title, const char *text, const char *other)
 {
-	struct utsname kernel;
+	while (*text) {
+		size_t line = strcspn(text, "\n");
+		const char *same = other;
 
-	if (!uname(&kernel))
-		printf("expected is what 5.2.1 does, this is %s\n", kernel.release);
+		while (*same && (strcspn(same, "\n") != line || strncmp(same, text, line)))
+			same = strchr(same, '\n') ? strchr(same, '\n') + 1 : "";
+		printf("%10s %c %.*s\n", title, *same ? ' ' : '>', (int)line, text);
+		title = "";
+		text += line + (text[line] == '\n');
+	}
+}
+
+/*
+ * Returns whether the result and the observed memory are as expected of a kernel. With `print`, says
+ * what differs.
+ */
+static int is_expected(const struct operation *op, long result, const struct kernel *kernel, int print)
+{
+	const struct expected *expected = expectation(op, kernel->rules);
+	int same = result == expected->result;
+
+	if (!same && print)
+		printf("differs: expected %s\n", result_text(expected->result));
+#if USES_SEGMENT
+	if (attached() != expected->attached) {
+		if (print)
+			printf("differs: shm_nattch is %ld, expected %ld\n", attached(),
+			       expected->attached);
+		same = 0;
+	}
+#endif
+	for (int i = 0; i < PROCESSES; i++) {
+		if (!pids[i] || !strcmp(memory[i], shown(kernel->memory[i])))
+			continue;
+		if (print) {
+			printf("differs: process %d\n", i);
+			print_memory("expected", shown(kernel->memory[i]), memory[i]);
+			print_memory("seen", memory[i], shown(kernel->memory[i]));
+		}
+		same = 0;
+	}
+	return same;
+}
+
+static void print_rules(const char *before, unsigned int rules)
+{
+#if USES_RULES
+	for (int i = 0; i < RULES; i++)
+		if (rules >> i & 1) {
+			printf("%s%s", before, rule[i].name);
+			before = ", ";
+		}
+#endif
+	(void)before;
+	(void)rules;
+}
+
+/* Starts process 0, and returns whether it can run the program. */
+static int start(const struct program *program)
+{
+	static int pipes;
+
+	for (int i = 0; i < PROCESSES; i++) {
+		for (int end = 0; pipes && end < 2; end++) {
+			close(command[i][end]);
+			close(reply[i][end]);
+		}
+		if (pipe(command[i]) || pipe(reply[i]))
+			cannot("no pipes");
+	}
+	pipes = 1;
+#if USES_SEGMENT
+	/* The segment with the id 0 looks like no file in smaps. */
+	for (int id = 0; segment <= 0; segment = id) {
+		id = shmget(IPC_PRIVATE, PAGES(4), IPC_CREAT | 0700);
+		if (segment == 0)
+			shmctl(segment, IPC_RMID, NULL);
+		if (id < 0)
+			cannot("no SysV shared memory");
+	}
+#endif
+	fflush(stdout);
+	pids[0] = fork();
+	if (pids[0] == 0)
+		process0(program);
+	if (pids[0] < 0 || answer(0))
+		return 0;
+	memset(base, 0, sizeof(base));
+	read_counters(0, base);
+#if USES_ADDRESS_SPACE
+	if (program->address_space >= 0) {
+		rlim_t bytes = PAGES(base[VM_SIZE] + program->address_space);
+		struct rlimit limit = { bytes, bytes };
+
+		if (prlimit(pids[0], RLIMIT_AS, &limit, NULL)) {
+			printf("cannot be run here: RLIMIT_AS cannot be set\n");
+			return 0;
+		}
+	}
+#endif
+	memset(files, 0, sizeof(files));
+	observe();
+	if (strcmp(memory[0], NOTHING)) {
+		printf("cannot be run here: something is mapped at 0x100000000\n");
+		return 0;
+	}
 	return 1;
 }
 
-/* Runs the program up to the first difference, and prints the results. */
-static int run_all(const struct operation *program, int left_out)
+/*
+ * Runs a program up to the first operation after which no kernel of `kernels` agrees; if it is shown,
+ * up to the first operation after which the first kernel does not agree.
+ */
+static int run_all(const struct program *program, struct kernel *kernels, int count, int is_shown)
 {
-	const char *expected[PROCESSES] = { "", "", "", "", "", "", "", "" };
-	int count = 0, unchecked = 0;
+	unsigned int applied = 0;
+	int operations = 0;
 
-	while (program[count].text)
-		count++;
+	for (int k = 0; k < count; k++) {
+		memset(kernels[k].memory, 0, sizeof(kernels[k].memory));
+		kernels[k].memory[0] = NOTHING;
+		kernels[k].agrees = 1;
+	}
+	if (!start(program))
+		return CANNOT;
+	while (program->operations[operations].text)
+		operations++;
+	for (int n = 0; n < operations; n++) {
+		const struct operation *op = &program->operations[n];
+		const struct expected *first = expectation(op, kernels[0].rules);
+		long result = run(program, op);
+		int blocks = result == BLOCKED && first->result == -EAGAIN, agree = 0;
+		unsigned int rules = 0;
 
-	for (int n = 0; n < count; n++) {
-		const struct operation *op = &program[n];
-		long result = run(op);
-		int blocks = op->result == -EAGAIN && result == BLOCKED;
-
-		printf("%3d  %-55s %s\n", n + 1, op->text, result_text(result));
+#if USES_RULES
+		rules = first->with;
+#endif
+		if (is_shown) {
+			printf("%3d  %-55s %s", n + 1, op->text, result_text(result));
+			print_rules("  with ", rules & ~applied);
+			printf("\n");
+		}
+		applied |= rules;
 		if (result == NO_UFFD)
-			cannot("no userfaultfd: it wants CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1");
-		if (result == -ENOSYS) {
-			printf("this kernel does not have the call; expected is %s\n",
-			       result_text(op->result));
+			lacking = "no userfaultfd: it wants CAP_SYS_PTRACE or "
+				  "vm.unprivileged_userfaultfd=1";
+		else if (result == -ENOSYS)
+			lacking = "this kernel does not have the call";
+		if (lacking && is_shown) {
+			printf("%s; expected is %s\n", lacking, result_text(first->result));
 #if USES_COPY
 			if (op->call[0] == COPY)
 				printf("process_vm_mmap() was never merged: see the head of this file\n");
 #endif
-			printf("not all run: %d of %d operations, no difference\n", n, count);
-			return 77;
+			printf("not all run: %d of %d operations, no difference\n", n, operations);
 		}
-		for (int i = 0; i < PROCESSES; i++)
-			if (op->layout[i])
-				expected[i] = op->layout[i];
-		if (op->result == NOT_CHECKED)
-			unchecked++;
-#if USES_RULES
-		if (!blocks && is_possible(op, result, expected))
-			continue;
-#endif
-		if (op->result != NOT_CHECKED && result != op->result && !blocks) {
-			printf("differs: expected %s\n", result_text(op->result));
-			return differs();
-		}
-		if (blocks) {
-			printf("agrees: it blocks, as expected; %d operations after it are not run\n",
-			       count - n - 1);
-			return 0;
-		}
-		for (int i = 0; i < PROCESSES; i++) {
-			const char *layout;
+		if (lacking)
+			return CANNOT;
+		/* In the expectation a call that blocks has the result EAGAIN. */
+		if (blocks)
+			result = -EAGAIN;
+		/* A process that sleeps for another reason may hold a lock that reading /proc wants. */
+		if (result != BLOCKED)
+			observe();
+		for (int k = 0; k < count; k++) {
+			const struct expected *expected = expectation(op, kernels[k].rules);
 
-			if (!pids[i])
-				continue;
-			layout = layout_of(i);
-			if (strcmp(layout, expected[i])) {
-				printf("differs: process %d has    %s\n"
-				       "         expected is      %s\n", i, layout, expected[i]);
-				return differs();
-			}
+			for (int i = 0; i < PROCESSES; i++)
+				if (expected->memory[i])
+					kernels[k].memory[i] = expected->memory[i];
+			kernels[k].agrees &= is_expected(op, result, &kernels[k], 0);
+			agree += kernels[k].agrees;
 		}
-#if USES_RULES
-		printf("differs: as Linux 5.2.1, but before as with the rules %s\n", kernel());
-		return differs();
-#endif
+		if (!agree || (is_shown && !kernels[0].agrees)) {
+			if (is_shown)
+				is_expected(op, result, &kernels[0], 1);
+			return DIFFERS;
+		}
+		if (blocks && is_shown)
+			printf("agrees: it blocks, as expected; %d operations after it are not run\n",
+			       operations - n - 1);
+		if (blocks)
+			return AGREES;
 	}
-	printf("agrees: %d operations", count);
-	if (unchecked)
-		printf(", the result of %d not checked", unchecked);
-#if USES_RULES
-	if (!(possible & KERNEL(0)))
-		printf(", with the rules %s", kernel());
-#endif
-	printf("\n");
-	if (left_out)
-		printf("not all run: %d operations are left out, see the table\n", left_out);
-	return left_out ? 77 : 0;
+	if (is_shown) {
+		printf("agrees: %d operations", operations);
+		print_rules(", with the rules ", applied);
+		printf("\n");
+	}
+	return AGREES;
 }
 
-static int start_and_run(const struct operation *program, int left_out)
+#if USES_RULES
+/*
+ * Runs the program of each rule, and returns the rules that hold. `unknown` gets the rules whose
+ * programs cannot be run here.
+ */
+static unsigned int probe(unsigned int *unknown)
 {
+	unsigned int held = 0;
+
+	for (int i = 0; i < RULES; i++) {
+		/* A rule that refines others is seen beside the rules that hold. */
+		unsigned int beside = rule[i].refines ? held : 0;
+		struct kernel kernels[2] = {
+			{ .rules = beside }, { .rules = beside | 1u << i },
+		};
+		const char *text = "does not hold";
+		int end = AGREES;
+
+		if (!(rule[i].refines & ~held)) {
+			end = run_all(rule[i].program, kernels, 2, 0);
+			end_all();
+		}
+		if (end == CANNOT) {
+			*unknown |= 1u << i;
+			text = lacking ? lacking : "its program cannot be run";
+		} else if (end == DIFFERS) {
+			text = "differs in another way";
+		} else if (kernels[1].agrees && !kernels[0].agrees) {
+			held |= 1u << i;
+			text = "holds";
+		}
+		lacking = NULL;
+		printf("rule %s, %s: %s\n", rule[i].name, rule[i].since, text);
+	}
+	return held;
+}
+
+#endif
+static int start_and_run(const struct program *program, int left_out)
+{
+	struct utsname kernel;
+	struct kernel kernels[RULES + 2] = { { .rules = 0 } };
+#if USES_RULES
+	unsigned int unknown = 0;
+#endif
+	int count = 1, end;
+
 	if (sysconf(_SC_PAGESIZE) != 4096)
 		cannot("pages are not 4096 bytes long");
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -763,20 +1142,43 @@ static int start_and_run(const struct operation *program, int left_out)
 	signal(SIGPIPE, SIG_IGN);
 	/* An orphan becomes a child of the controller. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	for (int i = 0; i < PROCESSES; i++)
-		if (pipe(command[i]) || pipe(reply[i]))
-			cannot("no pipes");
-#if USES_SEGMENT
-	segment = shmget(IPC_PRIVATE, PAGES(4), IPC_CREAT | 0700);
-	if (segment < 0)
-		cannot("no SysV shared memory");
+	look_around();
+#if USES_RULES
+	kernels[0].rules = probe(&unknown);
+#if USES_RELEASES
+	if (!is_release(kernels[0].rules))
+		cannot("no release has these rules and no others");
 #endif
-	pids[0] = fork();
-	if (pids[0] == 0)
-		process0();
-	if (pids[0] < 0 || answer(0))
-		quit(77);
-	if (layout_of(0)[0])
-		cannot("something is mapped at 0x100000000");
-	return run_all(program, left_out);
+	/* A difference that goes away with an unknown rule, or with all of them, is undecided. */
+	for (int i = 0; i < RULES; i++)
+		if (unknown >> i & 1)
+			kernels[count++].rules = kernels[0].rules | 1u << i;
+	if (count > 2)
+		kernels[count++].rules = kernels[0].rules | unknown;
+#if USES_RELEASES
+	for (int k = 1; k < count; k++)
+		if (!is_release(kernels[k].rules))
+			kernels[k--] = kernels[--count];
+#endif
+#endif
+	end = run_all(program, kernels, count, 1);
+	end_all();
+	if (end == DIFFERS) {
+		if (!uname(&kernel))
+			printf("this is Linux %s; expected is Linux 5.2.1", kernel.release);
+		print_rules(" with the rules ", kernels[0].rules);
+		printf("\n");
+		for (int k = 1; k < count; k++)
+			if (kernels[k].agrees) {
+				print_rules("undecided: there is no difference if these rules hold: ",
+					    kernels[k].rules & ~kernels[0].rules);
+				printf("\n");
+				return CANNOT;
+			}
+	}
+	if (end == AGREES && left_out) {
+		printf("not all run: %d operations are left out, see the table\n", left_out);
+		return CANNOT;
+	}
+	return end;
 }

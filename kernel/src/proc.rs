@@ -34,64 +34,30 @@ pub(crate) struct Status {
     pub(crate) data_vm: i64,
 }
 
-/// The names of the VMA flags in `smaps`, each with its bit. Flags that no mapping of a program can
-/// have are left out.
-const MNEMONICS: [(&str, u32); 27] = [
-    ("rd", 0),
-    ("wr", 1),
-    ("ex", 2),
-    ("sh", 3),
-    ("mr", 4),
-    ("mw", 5),
-    ("me", 6),
-    ("ms", 7),
-    ("um", 9),
-    ("pf", 10),
-    ("uw", 12),
-    ("lo", 13),
-    ("io", 14),
-    ("sr", 15),
-    ("rr", 16),
-    ("dc", 17),
-    ("de", 18),
-    ("lf", LOCKONFAULT_BIT),
-    ("ac", 20),
-    ("nr", 21),
-    ("ht", 22),
-    ("wf", 25),
-    ("dd", 26),
-    ("sd", 27),
-    // Advice on transparent huge pages. It is none of the flags that a machine knows, but `smaps`
-    // shows it for ranges with that advice.
-    ("hg", 29),
-    ("nh", 30),
-    ("mg", 31),
-];
-const LOCKONFAULT_BIT: u32 = 19;
-
 /// Returns the flags that a line such as `VmFlags: rd wr mr` names.
 ///
 /// The names are in the order of their bits. Kernels before 6.12 have no name for `VM_LOCKONFAULT`
 /// and show `??`, which is recognized by its position.
 fn flags(names: &str) -> Result<VmFlags, String> {
+    const LOCKONFAULT: u32 = VmFlags::VM_LOCKONFAULT.bits().trailing_zeros();
     let names: Vec<&str> = names.split_ascii_whitespace().collect();
     let bit = |at: usize| {
         let name = names.get(at)?;
-        MNEMONICS.iter().find(|(known, _)| known == name).map(|(_, bit)| *bit)
+        VmFlags::SMAPS_NAMES.iter().find(|(known, _)| known == name).map(|(_, bit)| *bit)
     };
     let mut flags = VmFlags::empty();
     for (at, name) in names.iter().enumerate() {
         let bit = match bit(at) {
             Some(bit) => bit,
             None if *name == "??" => {
-                let before = at.checked_sub(1).is_none_or(|at| bit(at) < Some(LOCKONFAULT_BIT));
-                let after = bit(at + 1).is_none_or(|bit| bit > LOCKONFAULT_BIT);
+                let before = at.checked_sub(1).is_none_or(|at| bit(at) < Some(LOCKONFAULT));
+                let after = bit(at + 1).is_none_or(|bit| bit > LOCKONFAULT);
                 if !before || !after {
                     return Err(
                         "a flag is `??`, and its position is not that of VM_LOCKONFAULT".into()
                     );
                 }
-                LOCKONFAULT_BIT
+                LOCKONFAULT
             }
             None => return Err(format!("no mapping of a program has the flag `{name}`")),
         };

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use vmadiff_explain::text::Look;
 use vmadiff_machine::Program;
-use vmadiff_reference::later::{NoVersion, Rule, Rules, Version};
+use vmadiff_reference::later::{BACKPORTED, NoVersion, Rule, Rules, Version};
 
 use crate::{Beside, End};
 
@@ -76,14 +76,6 @@ impl fmt::Display for Release {
         self.stable.map_or(Ok(()), |stable| write!(f, ".{stable}"))
     }
 }
-
-/// The fixes that stable releases took from later releases. A stable release from this number on is
-/// known to have the fix; an earlier one may have it.
-const BACKPORTED: [(Rule, [(Version, u16); 2]); 3] = [
-    (Rule::MremapDontunmapCuts, [(Version(6, 1), 192), (Version(6, 12), 117)]),
-    (Rule::MremapDontunmapApart, [(Version(6, 1), 192), (Version(6, 12), 117)]),
-    (Rule::MremapDontunmapOffset, [(Version(6, 1), 192), (Version(6, 12), 117)]),
-];
 
 impl Profile {
     /// Returns the profile of a release. The `probed` profile decides for a rule that has no version,

@@ -12,3 +12,4 @@ pub mod invariants;
 pub mod known;
 pub mod lockstep;
 pub mod run;
+pub mod visible;

@@ -70,4 +70,39 @@ impl VmFlags {
     pub const UFFD: VmFlags = VmFlags::VM_UFFD_MISSING.union(VmFlags::VM_UFFD_WP);
     /// The flags of a locked VMA.
     pub const LOCK: VmFlags = VmFlags::VM_LOCKED.union(VmFlags::VM_LOCKONFAULT);
+
+    /// The names of the flags in the line `VmFlags:` of `/proc/PID/smaps`, each with its bit, in the order
+    /// of the bits. Flags that no mapping of a program can have are left out. Kernels before 6.12 show `??`
+    /// for `VM_LOCKONFAULT`.
+    pub const SMAPS_NAMES: [(&'static str, u32); 27] = [
+        ("rd", 0),
+        ("wr", 1),
+        ("ex", 2),
+        ("sh", 3),
+        ("mr", 4),
+        ("mw", 5),
+        ("me", 6),
+        ("ms", 7),
+        ("um", 9),
+        ("pf", 10),
+        ("uw", 12),
+        ("lo", 13),
+        ("io", 14),
+        ("sr", 15),
+        ("rr", 16),
+        ("dc", 17),
+        ("de", 18),
+        ("lf", 19),
+        ("ac", 20),
+        ("nr", 21),
+        ("ht", 22),
+        ("wf", 25),
+        ("dd", 26),
+        ("sd", 27),
+        // Advice on transparent huge pages. It is none of the flags that a machine knows, but `smaps`
+        // shows it for ranges with that advice.
+        ("hg", 29),
+        ("nh", 30),
+        ("mg", 31),
+    ];
 }

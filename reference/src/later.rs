@@ -241,6 +241,14 @@ impl Rule {
     }
 }
 
+/// The fixes that stable releases took from later releases. A stable release from this number on is
+/// known to have the fix; an earlier one may have it.
+pub const BACKPORTED: [(Rule, [(Version, u16); 2]); 3] = [
+    (Rule::MremapDontunmapCuts, [(Version(6, 1), 192), (Version(6, 12), 117)]),
+    (Rule::MremapDontunmapApart, [(Version(6, 1), 192), (Version(6, 12), 117)]),
+    (Rule::MremapDontunmapOffset, [(Version(6, 1), 192), (Version(6, 12), 117)]),
+];
+
 /// A set of rules.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rules(u32);

@@ -1,11 +1,13 @@
 //! The observation of the running kernel after an operation, and the reduction of a model's
 //! observation to the same content.
 
+use vmadiff_lockstep::visible::Visible;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Process};
-use vmadiff_machine::{Counters, FileId, Observation, PageSet, VmFlags, Vma};
+use vmadiff_machine::{Counters, FileId, Observation, PageSet, Vma};
 
 use super::Kernel;
 use crate::error::KernelError;
+use crate::missing::Facilities;
 use crate::segment::Segment;
 
 impl Kernel {
@@ -46,7 +48,7 @@ impl Kernel {
                     });
                     FileId::new(index as u32)
                 });
-                let flags = mapping.flags & self.visible_flags();
+                let flags = mapping.flags & self.shows().flags();
                 let range = (mapping.start, mapping.end);
                 // The policy that `numa_maps` shows for a file is the policy of its object, which
                 // all mappings share.
@@ -60,33 +62,15 @@ impl Kernel {
         Ok(())
     }
 
-    fn visible_flags(&self) -> VmFlags {
-        let unseen = VmFlags::VM_SOFTDIRTY;
-        if self.facilities.soft_dirty { VmFlags::all() } else { VmFlags::all() - unseen }
+    /// Returns the part of an observation that this machine shows.
+    fn shows(&self) -> Visible {
+        let Facilities { soft_dirty, frames, numa, .. } = self.facilities;
+        Visible { soft_dirty, frames, numa }
     }
 
     /// Reduces the observation of a model to the content that this machine shows. The result is
     /// written to `reduced`, which has to hold the reduction of the step before.
     pub fn visible(&self, model: &Observation, reduced: &mut Observation) {
-        reduced.begin_step();
-        reduced.result = model.result;
-        reduced.attached = model.attached;
-        for at in (0..MAX_PROCESSES).filter(|at| model.changed >> at & 1 == 1) {
-            let (from, to) = (&model.spaces[at], reduced.rewrite(Process(at as u8)));
-            to.alive = from.alive;
-            to.counters = from.counters;
-            to.anon_pages = if self.facilities.frames { from.anon_pages } else { 0 };
-            for vma in from.vmas() {
-                let pgoff = if vma.file.is_some() { vma.pgoff } else { vma.start.linear_offset() };
-                let policy = if vma.file.is_none() && self.facilities.numa {
-                    vma.policy
-                } else {
-                    Mode::Default
-                };
-                let flags = vma.flags & self.visible_flags();
-                let range = (vma.start, vma.end);
-                to.push(Vma::new(range, pgoff, flags, None, vma.file, None, policy, false), []);
-            }
-        }
+        self.shows().reduce(model, reduced);
     }
 }

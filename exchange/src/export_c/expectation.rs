@@ -1,0 +1,114 @@
+//! The expectation of an operation in a C program: the part of the reference's observation that a
+//! running kernel shows.
+
+use vmadiff_lockstep::visible::Visible;
+use vmadiff_machine::operand::{MAX_PROCESSES, Mode};
+use vmadiff_machine::{AddressSpace, FileId, Limits, Machine as _, Observation, Op, VmFlags};
+use vmadiff_reference::Reference;
+use vmadiff_reference::later::Rules;
+
+use super::call::result;
+
+/// The memory of a process that has nothing mapped: `NOTHING` in the runtime.
+const NOTHING: &str = "VmSize 0, VmLck 0, VmData 0";
+
+/// The expectation of an operation.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Expectation {
+    /// The result as a C expression.
+    pub(super) result: String,
+    /// `shm_nattch` of the segment; -1 after it was destroyed.
+    pub(super) attached: i64,
+    /// The memory of each process in which it changed, in the form of the runtime's `memory`.
+    pub(super) memory: Vec<(usize, String)>,
+}
+
+/// The files of a program, in the order in which they appear in the processes.
+#[derive(Default)]
+struct Files(Vec<FileId>);
+
+impl Files {
+    fn number(&mut self, file: FileId) -> usize {
+        self.0.iter().position(|known| *known == file).unwrap_or_else(|| {
+            self.0.push(file);
+            self.0.len() - 1
+        })
+    }
+}
+
+/// Returns the name of a policy in `/proc/PID/numa_maps`.
+fn policy(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Default => "default",
+        Mode::Preferred => "prefer",
+        Mode::Bind => "bind",
+        Mode::Interleave => "interleave",
+    }
+}
+
+/// Returns the memory of a process in the form of the runtime's `memory`.
+fn memory(space: &AddressSpace, files: &mut Files) -> String {
+    let counters = space.counters;
+    let mut text = format!(
+        "VmSize {}, VmLck {}, VmData {}",
+        counters.total_vm, counters.locked_vm, counters.data_vm
+    );
+    for vma in space.vmas() {
+        text.push_str(&format!("\n{}-{}", vma.start, vma.end));
+        for (name, bit) in VmFlags::SMAPS_NAMES {
+            if vma.flags.bits() >> bit & 1 == 1 {
+                text.push(' ');
+                text.push_str(name);
+            }
+        }
+        if let Some(file) = vma.file {
+            text.push_str(&format!(", file {}, page {}", files.number(file), vma.pgoff.0));
+        } else if vma.policy != Mode::Default {
+            text.push_str(&format!(", policy {}", policy(vma.policy)));
+        }
+    }
+    if space.anon_pages != 0 {
+        text.push_str("\nanonymous");
+        let (mut from, mut rest) = (0, space.anon_pages);
+        while rest != 0 {
+            let gap = rest.trailing_zeros();
+            (from, rest) = (from + gap, rest >> gap);
+            let run = rest.trailing_ones();
+            text.push_str(&format!(" {from}-{}", from + run));
+            (from, rest) = (from + run, rest.checked_shr(run).unwrap_or(0));
+        }
+    }
+    text
+}
+
+/// Runs the operations under rules, and returns the expectation of each operation and the rules that
+/// were applied.
+pub(super) fn expectations(ops: &[Op], limits: &Limits, rules: Rules) -> (Vec<Expectation>, Rules) {
+    let mut reference = Reference::with_rules(rules);
+    reference.reset(limits);
+    let (mut seen, mut shown) = (Observation::default(), Observation::default());
+    let mut files = Files::default();
+    let mut before: [String; MAX_PROCESSES] = Default::default();
+    before[0] = NOTHING.into();
+    let mut applied = Rules::NONE;
+    let mut all = Vec::with_capacity(ops.len());
+    for op in ops {
+        reference.step(op, &mut seen);
+        applied = applied.union(reference.applied());
+        Visible::ALL.reduce(&seen, &mut shown);
+        let mut changed = Vec::new();
+        for (process, (space, before)) in shown.spaces.iter().zip(&mut before).enumerate() {
+            let now = if space.alive { memory(space, &mut files) } else { String::new() };
+            if space.alive && now != *before {
+                changed.push((process, now.clone()));
+            }
+            *before = now;
+        }
+        all.push(Expectation {
+            result: result(op, shown.result),
+            attached: shown.attached.unwrap_or(-1),
+            memory: changed,
+        });
+    }
+    (all, applied)
+}

@@ -1,0 +1,51 @@
+//! The part of an observation that a running kernel shows through `/proc`.
+//!
+//! `vmadiff kernel` and the C programs of `vmadiff export --c` compare this part. The reduction leaves
+//! out anon_vmas and their chains, userfaultfd contexts (the VMA flags stay), page offsets of anonymous
+//! memory, policies of files, zero pages, calls of drivers, and committed memory.
+
+use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Process};
+use vmadiff_machine::{Observation, VmFlags, Vma};
+
+/// The facilities of a kernel on which the visible part depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visible {
+    /// `smaps` shows `VM_SOFTDIRTY`: the kernel has `CONFIG_MEM_SOFT_DIRTY`.
+    pub soft_dirty: bool,
+    /// `pagemap` shows frame numbers, so that anonymous pages can be told from the zero page.
+    pub frames: bool,
+    /// `numa_maps` shows policies.
+    pub numa: bool,
+}
+
+impl Visible {
+    /// The visible part on a kernel with all facilities.
+    pub const ALL: Visible = Visible { soft_dirty: true, frames: true, numa: true };
+
+    /// Returns the flags that are shown.
+    pub fn flags(self) -> VmFlags {
+        if self.soft_dirty { VmFlags::all() } else { VmFlags::all() - VmFlags::VM_SOFTDIRTY }
+    }
+
+    /// Reduces the observation of a model to its visible part. The result is written to `reduced`, which
+    /// has to hold the visible part of the step before.
+    pub fn reduce(self, model: &Observation, reduced: &mut Observation) {
+        reduced.begin_step();
+        reduced.result = model.result;
+        reduced.attached = model.attached;
+        for at in (0..MAX_PROCESSES).filter(|at| model.changed >> at & 1 == 1) {
+            let (from, to) = (&model.spaces[at], reduced.rewrite(Process(at as u8)));
+            to.alive = from.alive;
+            to.counters = from.counters;
+            to.anon_pages = if self.frames { from.anon_pages } else { 0 };
+            for vma in from.vmas() {
+                let pgoff = if vma.file.is_some() { vma.pgoff } else { vma.start.linear_offset() };
+                let shown = vma.file.is_none() && self.numa;
+                let policy = if shown { vma.policy } else { Mode::Default };
+                let flags = vma.flags & self.flags();
+                let range = (vma.start, vma.end);
+                to.push(Vma::new(range, pgoff, flags, None, vma.file, None, policy, false), []);
+            }
+        }
+    }
+}
