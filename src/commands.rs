@@ -6,6 +6,7 @@
 pub(crate) mod check_kernel;
 pub(crate) mod conform;
 pub(crate) mod counts;
+pub(crate) mod exhaust;
 pub(crate) mod export;
 pub(crate) mod faults;
 pub(crate) mod files;

@@ -72,6 +72,7 @@ enum Command {
     Triage(commands::triage::Args),
     Report(commands::report::Args),
     Random(commands::random::Args),
+    Exhaust(commands::exhaust::Args),
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Kernel(commands::kernel::Args),
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -127,6 +128,7 @@ fn run(command: Command, look: Look) -> anyhow::Result<Status> {
         Command::Triage(args) => commands::triage::run(&args, look),
         Command::Report(args) => commands::report::run(&args),
         Command::Random(args) => commands::random::run(&args, look),
+        Command::Exhaust(args) => commands::exhaust::run(&args, look),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Command::Kernel(args) => commands::kernel::run(&args, look),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -15,7 +15,7 @@ use crate::observe::ctx_id;
 use crate::revision::Revision;
 
 /// Returns a small number for a page: its slot in the arena.
-fn number(page: PageKey) -> u32 {
+pub(crate) fn number(page: PageKey) -> u32 {
     page.data().as_ffi() as u32
 }
 

@@ -16,8 +16,23 @@ use crate::stop::Stop;
 /// the reset slow for all programs after it.
 const SLOTS_KEPT: usize = 256;
 
+/// Memory that is kept for reuse, and not cloned.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Vec<Ptes>);
+
+impl Clone for Spare {
+    fn clone(&self) -> Spare {
+        Spare::default()
+    }
+
+    /// A clone of the kernel made its own memory, so only as much is kept as a kernel can use.
+    fn clone_from(&mut self, _: &Spare) {
+        self.0.truncate(MAX_PROCESSES);
+    }
+}
+
 /// All state of the kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Kernel {
     /// The text of the kernel code that the candidate follows.
     pub(crate) revision: Revision,
@@ -25,7 +40,7 @@ pub(crate) struct Kernel {
     pub(crate) vmas: SlotMap<VmaKey, Vma>,
     pub(crate) mms: SlotMap<MmKey, Mm>,
     /// The ptes of address spaces that are gone, kept for reuse.
-    spare_ptes: Vec<Ptes>,
+    pub(crate) spare_ptes: Spare,
     pub(crate) anon_vmas: SlotMap<AnonVmaKey, AnonVma>,
     pub(crate) pages: SlotMap<PageKey, AnonPage>,
     pub(crate) chains: Chains,
@@ -44,8 +59,8 @@ pub(crate) struct Kernel {
     pub(crate) committed: i64,
     /// The segment of SysV shared memory; `None` after it was destroyed.
     pub(crate) shm: Option<ShmidKernel>,
-    anon_vma_ids: u32,
-    anon_vma_ids_free: Vec<u32>,
+    pub(crate) anon_vma_ids: u32,
+    pub(crate) anon_vma_ids_free: Vec<u32>,
 
     /// The kernel did not survive the last operation. Only a reset helps.
     pub(crate) dead: bool,
@@ -65,6 +80,35 @@ pub(crate) struct Kernel {
     pub(crate) rmap_dirty: bool,
 }
 
+vmadiff_machine::clone_by_field!(Kernel {
+    revision,
+    limits,
+    vmas,
+    mms,
+    spare_ptes,
+    anon_vmas,
+    pages,
+    chains,
+    inodes,
+    files,
+    policies,
+    contexts,
+    processes,
+    userfaultfd,
+    fds,
+    committed,
+    shm,
+    anon_vma_ids,
+    anon_vma_ids_free,
+    dead,
+    locks,
+    events,
+    copy,
+    driver,
+    dirty,
+    rmap_dirty
+});
+
 impl Kernel {
     /// Makes a kernel at the start of a program without limits.
     pub(crate) fn new(revision: Revision) -> Kernel {
@@ -73,7 +117,7 @@ impl Kernel {
             limits: Limits::default(),
             vmas: SlotMap::with_key(),
             mms: SlotMap::with_key(),
-            spare_ptes: Vec::new(),
+            spare_ptes: Spare::default(),
             anon_vmas: SlotMap::with_key(),
             pages: SlotMap::with_key(),
             chains: Chains::default(),
@@ -104,7 +148,7 @@ impl Kernel {
     pub(crate) fn reset(&mut self, limits: &Limits) {
         self.limits = *limits;
         clear(&mut self.vmas);
-        self.spare_ptes.extend(self.mms.drain().map(|(_, mm)| mm.page_table.page));
+        self.spare_ptes.0.extend(self.mms.drain().map(|(_, mm)| mm.page_table.page));
         clear(&mut self.anon_vmas);
         clear(&mut self.pages);
         self.chains.clear();
@@ -152,13 +196,13 @@ impl Kernel {
     /// `mm_alloc()`.
     pub(crate) fn mm_alloc(&mut self) -> MmKey {
         let new = || Box::new([PageKey::null(); END_PAGES]);
-        let ptes = self.spare_ptes.pop().unwrap_or_else(new);
+        let ptes = self.spare_ptes.0.pop().unwrap_or_else(new);
         self.mms.insert(Mm::new(ptes))
     }
 
     /// Frees an `mm_struct`. Handles to it are stale afterwards.
     pub(crate) fn free_mm(&mut self, mm: MmKey) {
-        self.spare_ptes.extend(self.mms.remove(mm).map(|mm| mm.page_table.page));
+        self.spare_ptes.0.extend(self.mms.remove(mm).map(|mm| mm.page_table.page));
     }
 
     /// Reports an assertion after which the kernel goes on.

@@ -75,6 +75,7 @@ mod rmap_walk;
 mod shm;
 mod shmem;
 mod split_vma;
+mod state;
 mod stop;
 mod syscall;
 mod userfaultfd;
@@ -84,7 +85,7 @@ mod vma_list;
 mod vma_merge;
 
 pub use revision::{Revision, UnknownRevision};
-use vmadiff_machine::{Errno, Failure, Hidden, Limits, Machine, Observation, Op, Opcode};
+use vmadiff_machine::{Errno, Failure, Hidden, Limits, Machine, Observation, Op, Opcode, State};
 
 use crate::kernel::Kernel;
 
@@ -110,12 +111,14 @@ use crate::kernel::Kernel;
 #[derive(Clone, Debug)]
 pub struct Candidate {
     kernel: Kernel,
+    /// The state that was saved last. Its memory is kept for reuse.
+    saved: Option<Box<Kernel>>,
 }
 
 impl Candidate {
     /// Makes the candidate that follows `revision`, at the start of a program without limits.
     pub fn new(revision: Revision) -> Candidate {
-        Candidate { kernel: Kernel::new(revision) }
+        Candidate { kernel: Kernel::new(revision), saved: None }
     }
 
     /// The revision that the candidate follows.
@@ -149,6 +152,25 @@ impl Machine for Candidate {
     fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
         self.kernel.show_hidden(hidden);
         Ok(true)
+    }
+
+    fn write_state(&self, state: &mut State) -> bool {
+        self.kernel.write_state(state);
+        true
+    }
+
+    fn save(&mut self) -> bool {
+        match &mut self.saved {
+            Some(saved) => (**saved).clone_from(&self.kernel),
+            None => self.saved = Some(Box::new(self.kernel.clone())),
+        }
+        true
+    }
+
+    fn restore(&mut self) {
+        if let Some(saved) = &self.saved {
+            self.kernel.clone_from(saved);
+        }
     }
 }
 

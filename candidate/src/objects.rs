@@ -101,7 +101,7 @@ impl Vma {
 
 /// `mm_struct`, with the page tables. Counters leave out mappings outside the arena. They are
 /// signed, because a buggy revision may count below zero.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Mm {
     /// The VMA with the lowest address.
     pub(crate) mmap: Option<VmaKey>,
@@ -116,6 +116,17 @@ pub(crate) struct Mm {
     /// freed.
     pub(crate) mm_count: i64,
 }
+
+vmadiff_machine::clone_by_field!(Mm {
+    mmap,
+    map_count,
+    total_vm,
+    locked_vm,
+    data_vm,
+    page_table,
+    mm_users,
+    mm_count
+});
 
 impl Mm {
     /// `mm_init()`. An entry of `ptes` counts only where a bit of the page table says so.
@@ -139,7 +150,7 @@ pub(crate) type Ptes = Box<[PageKey; END_PAGES]>;
 
 /// The ptes of private memory. Ptes that map pages of files are left out: no observation depends on
 /// them, because a page that is once in the page cache of a file stays there.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct PageTable {
     /// The page-table page is there. The arena lies under one.
     pub(crate) allocated: bool,
@@ -150,6 +161,8 @@ pub(crate) struct PageTable {
     /// The anonymous pages of the ptes in `anon`. Other entries have no meaning.
     pub(crate) page: Ptes,
 }
+
+vmadiff_machine::clone_by_field!(PageTable { allocated, anon, zero, page });
 
 /// An anonymous page.
 #[derive(Clone, Copy, Debug)]
@@ -211,11 +224,13 @@ struct Entry {
 
 /// The entries of all `anon_vma_chain` lists. An entry belongs to one VMA for all its life and is
 /// reached through that VMA only, so it needs no handle of its own.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Chains {
     entries: Vec<Entry>,
     free: Vec<u32>,
 }
+
+vmadiff_machine::clone_by_field!(Chains { entries, free });
 
 impl Chains {
     /// Forgets all entries.

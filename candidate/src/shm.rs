@@ -20,7 +20,7 @@ pub(crate) struct ShmidKernel {
     /// The VMAs that map the segment, and the calls of `shmat()` that are running.
     pub(crate) shm_nattch: i64,
     /// `SHM_DEST`: the segment is destroyed when nothing is attached.
-    dest: bool,
+    pub(crate) dest: bool,
 }
 
 impl ShmidKernel {

@@ -1,13 +1,14 @@
 //! Inodes: the memfds, the device, the segment of SysV shared memory, and the objects behind shared
 //! anonymous mappings.
 
-use vmadiff_machine::Errno;
 use vmadiff_machine::operand::{FILE_PAGES, SHM_PAGES};
+use vmadiff_machine::state::Objects;
+use vmadiff_machine::{Errno, State};
 
 use crate::addr::Pgoff;
 
 /// A shmem object. For the device, the fields have no meaning.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Inode {
     /// `i_size`, in pages.
     size: u64,
@@ -17,13 +18,17 @@ struct Inode {
     cache: Vec<u64>,
 }
 
+vmadiff_machine::clone_by_field!(Inode { size, full, cache });
+
 /// The inodes of a program. An inode keeps its number after its last open file was closed.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Inodes {
     /// The inodes in use come first. The others keep their memory for the next program.
     inodes: Vec<Inode>,
     used: usize,
 }
+
+vmadiff_machine::clone_by_field!(Inodes { inodes, used });
 
 /// The state of a page of a shmem object, as `shmem_getpage_gfp` sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +105,26 @@ impl Inodes {
                 inode.cache.resize(word + 1, 0);
             }
             inode.cache[word] |= 1 << (index.0 % 64);
+        }
+    }
+
+    /// Returns whether an inode is the object behind a shared anonymous mapping. The other inodes are the
+    /// same in every program.
+    pub(crate) fn is_object(inode: u8) -> bool {
+        inode > Inodes::SEGMENT
+    }
+
+    /// Adds the objects that open files have, and which `state` has visited. Others cannot be reached.
+    pub(crate) fn write_state(&self, state: &mut State) {
+        let Inodes { inodes, used: _ } = self;
+        for n in 0.. {
+            let Some(index) = state.visited(Objects::File, n) else { break };
+            let Some(Inode { size, full, cache }) = inodes.get(index as usize) else { continue };
+            state.word(*size << 1 | u64::from(*full));
+            // A word without pages is the same as none.
+            let length = cache.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
+            state.word(length as u64);
+            cache[..length].iter().for_each(|&word| state.word(word));
         }
     }
 }

@@ -10,7 +10,7 @@ use vmadiff_faults::{FaultError, Faults, Flavour};
 use vmadiff_library::{Library, LoadError};
 use vmadiff_lockstep::known::Known;
 use vmadiff_lockstep::lockstep::Lockstep;
-use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op, Opcode, Quote};
+use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op, Opcode, Quote, State};
 use vmadiff_reference::later::Rules;
 use vmadiff_reference::{MENDED, Reference};
 
@@ -196,6 +196,18 @@ impl Machine for Named {
 
     fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
         self.machine.show_hidden(hidden)
+    }
+
+    fn write_state(&self, state: &mut State) -> bool {
+        self.machine.write_state(state)
+    }
+
+    fn save(&mut self) -> bool {
+        self.machine.save()
+    }
+
+    fn restore(&mut self) {
+        self.machine.restore();
     }
 }
 

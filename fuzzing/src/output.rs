@@ -4,7 +4,7 @@
 //! not replaced: the bytes are written to it. A symbolic link stays, and its target is written.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// The largest number of symbolic links that lead to one file. Linux has the same limit.
@@ -58,18 +58,34 @@ pub fn check(path: &Path, force: bool) -> Result<(), OutputError> {
 /// [`OutputError::Exists`] if a regular file exists and `force` is not given, and the error of the
 /// system if writing fails. After an error a regular file is as before.
 pub fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), OutputError> {
+    write_by(path, force, |out| out.write_all(bytes))
+}
+
+/// Writes a file as [`write()`] does. `put` writes the bytes, which need not be in memory all at once.
+///
+/// # Errors
+/// [`OutputError`] as for [`write()`], and the error of `put`.
+pub fn write_by(
+    path: &Path,
+    force: bool,
+    put: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), OutputError> {
+    let buffered = |file: &mut File| {
+        let mut out = BufWriter::with_capacity(1 << 16, file);
+        put(&mut out)?;
+        out.flush()
+    };
     let (path, old) = match target(path, force)? {
         Target::Stream => {
             // What a shell appends to (`-o /proc/self/fd/1 >> log`) is not overwritten.
             let mut stream = OpenOptions::new().append(true).open(path)?;
-            stream.write_all(bytes)?;
-            return Ok(stream.flush()?);
+            return Ok(buffered(&mut stream)?);
         }
         Target::Regular(path, old) => (path, old),
     };
     let mut file = temporary(&path, old.as_ref())?;
     // The methods of the temporary file would show its name in errors.
-    file.as_file_mut().write_all(bytes)?;
+    buffered(file.as_file_mut())?;
     if force {
         file.persist(&path).map_err(|e| e.error)?;
     } else {

@@ -26,6 +26,8 @@ pub(crate) struct Bijection {
     backward: Vec<u32>,
 }
 
+vmadiff_machine::clone_by_field!(Bijection { forward, backward });
+
 /// The entry of a number that has no partner.
 const ALONE: u32 = u32::MAX;
 
@@ -74,6 +76,8 @@ struct Partners {
     /// The numbers of the left machine that each address space shows.
     shown: [Vec<usize>; MAX_PROCESSES],
 }
+
+vmadiff_machine::clone_by_field!(Partners { pairs, shown_by, shown });
 
 impl Partners {
     fn clear(&mut self) {
@@ -127,6 +131,8 @@ pub struct Comparer {
     /// The pairs of files. A file keeps its identity over a whole program.
     files: Bijection,
 }
+
+vmadiff_machine::clone_by_field!(Comparer { scope, anon_vmas, uffds, files });
 
 impl Comparer {
     /// Returns a comparer for the first operation of a program.

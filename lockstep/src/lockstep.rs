@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::MAX_PROCESSES;
-use vmadiff_machine::{Hidden, Machine, Observation, Op, Opcode, Program};
+use vmadiff_machine::{Hidden, Limits, Machine, Observation, Op, Opcode, Program, State};
 
 use crate::compare::{Comparer, Scope};
 use crate::divergence::{Class, Divergence};
@@ -26,6 +26,15 @@ pub struct Lockstep<L: Machine, R: Machine> {
     full: Option<Comparer>,
     /// `None` where invariants are not checked.
     invariants: Option<Invariants>,
+    /// The tables at the state that was saved last. Their memory is kept for reuse.
+    saved: Option<Box<Saved>>,
+}
+
+/// The observations and the tables that belong to a state of the machines.
+struct Saved {
+    seen: (Observation, Observation),
+    comparer: Comparer,
+    shown: Option<Shown>,
 }
 
 /// The tables of the invariants.
@@ -66,6 +75,17 @@ impl Invariants {
     }
 }
 
+/// The result of one operation on both machines.
+#[derive(Clone, Debug)]
+pub enum Advance {
+    /// Both machines show the same, and no invariant is broken.
+    Same,
+    /// A difference, or a broken invariant.
+    Found(Divergence),
+    /// Both kernels died of the same thing.
+    Dead,
+}
+
 /// How far a program was run.
 enum End {
     /// A finding.
@@ -98,6 +118,7 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             comparer: Comparer::new(Scope::Models),
             full: None,
             invariants: Some(Invariants::new()),
+            saved: None,
         }
     }
 
@@ -160,22 +181,9 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         recounts: bool,
         mut watch: impl FnMut(usize, &Observation, &Observation),
     ) -> End {
-        self.right.reset(&program.limits);
-        self.seen.1.reset();
-        if let Some(left) = &mut self.left {
-            left.reset(&program.limits);
-            self.seen.0.reset();
-            self.comparer.reset();
-            if let Some(full) = &mut self.full {
-                full.reset();
-            }
-        }
-        if let Some(invariants) = &mut self.invariants {
-            invariants.shown.reset();
-        }
+        self.begin(&program.limits);
         for (step, op) in program.ops.iter().enumerate() {
-            let has = |machine: &L| machine.has(op.opcode());
-            if !self.left.as_ref().is_none_or(has) || !self.right.has(op.opcode()) {
+            if !self.has(op.opcode()) {
                 continue;
             }
             let found = self.step(step, op, &mut watch);
@@ -189,6 +197,97 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             }
         }
         End::Done
+    }
+
+    /// Goes back to the start of a program, which runs under `limits`, for [`Lockstep::advance`].
+    pub fn begin(&mut self, limits: &Limits) {
+        self.right.reset(limits);
+        self.seen.1.reset();
+        if let Some(left) = &mut self.left {
+            left.reset(limits);
+            self.seen.0.reset();
+            self.comparer.reset();
+            if let Some(full) = &mut self.full {
+                full.reset();
+            }
+        }
+        if let Some(invariants) = &mut self.invariants {
+            invariants.shown.reset();
+        }
+    }
+
+    /// Returns whether both machines have the operation.
+    pub fn has(&self, opcode: Opcode) -> bool {
+        self.left.as_ref().is_none_or(|left| left.has(opcode)) && self.right.has(opcode)
+    }
+
+    /// Performs one operation, the `step`th of the program that [`Lockstep::begin`] began. Both machines
+    /// [have it](Lockstep::has). After a result other than [`Advance::Same`] another program begins.
+    pub fn advance(&mut self, step: usize, op: &Op) -> Advance {
+        match self.step(step, op, |_, _, _| ()) {
+            Some(divergence) => Advance::Found(divergence),
+            None if self.seen.1.is_fatal() => Advance::Dead,
+            None => Advance::Same,
+        }
+    }
+
+    /// Keeps the present state for [`Lockstep::restore`], and returns whether both machines can.
+    pub fn save(&mut self) -> bool {
+        if !self.left.as_mut().is_none_or(Machine::save) || !self.right.save() {
+            return false;
+        }
+        let shown = self.invariants.as_ref().map(|invariants| &invariants.shown);
+        match &mut self.saved {
+            Some(saved) => {
+                saved.seen.0.clone_from(&self.seen.0);
+                saved.seen.1.clone_from(&self.seen.1);
+                saved.comparer.clone_from(&self.comparer);
+                if let (Some(saved), Some(shown)) = (&mut saved.shown, shown) {
+                    saved.clone_from(shown);
+                }
+            }
+            None => {
+                let (seen, comparer) = (self.seen.clone(), self.comparer.clone());
+                self.saved = Some(Box::new(Saved { seen, comparer, shown: shown.cloned() }));
+            }
+        }
+        true
+    }
+
+    /// Goes back to the state that was saved last, in the same program.
+    pub fn restore(&mut self) {
+        let Some(saved) = &self.saved else { return };
+        if let Some(left) = &mut self.left {
+            left.restore();
+        }
+        self.right.restore();
+        self.seen.0.clone_from(&saved.seen.0);
+        self.seen.1.clone_from(&saved.seen.1);
+        self.comparer.clone_from(&saved.comparer);
+        if let Some(full) = &mut self.full {
+            full.clone_from(&saved.comparer);
+        }
+        if let (Some(invariants), Some(shown)) = (&mut self.invariants, &saved.shown) {
+            invariants.shown.clone_from(shown);
+        }
+    }
+
+    /// Adds the state of both machines to `state`, and returns whether both write it themselves. Of a
+    /// machine that does not, the observation and the hidden state are added.
+    ///
+    /// # Errors
+    /// The finding, at operation `step`, that a shared library fails when it is asked for its hidden
+    /// state.
+    pub fn write_state(&mut self, step: usize, state: &mut State) -> Result<bool, Divergence> {
+        let mut is_whole = true;
+        if let Some(left) = &mut self.left {
+            is_whole &= write_state(left, &self.seen.0, state)
+                .map_err(|violation| Divergence::broken(step, violation, Side::Left))?;
+        }
+        let written = write_state(&mut self.right, &self.seen.1, state);
+        written
+            .map(|written| written && is_whole)
+            .map_err(|violation| Divergence::broken(step, violation, Side::Right))
     }
 
     /// Performs one operation on both machines and judges what follows.
@@ -249,14 +348,20 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         right.or(left).map(|violation| Divergence::broken(step, violation, side))
     }
 
-    /// Judges the end of a program: recounts hidden state, ends every process, and looks at what is
-    /// left.
+    /// Judges the end of a program, if it is the turn of this program.
     fn at_end(&mut self, last: usize) -> Option<Divergence> {
         let invariants = self.invariants.as_mut()?;
         invariants.programs = invariants.programs.wrapping_add(1);
         if !invariants.programs.wrapping_sub(1).is_multiple_of(invariants.every.get()) {
             return None;
         }
+        self.judge(last)
+    }
+
+    /// Judges a program that ends here, with the operation `last`: recounts hidden state, ends every
+    /// process, and looks at what is left.
+    pub fn judge(&mut self, last: usize) -> Option<Divergence> {
+        self.invariants.as_ref()?;
         let found = self.recount(last);
         if found.is_some() {
             return found;
@@ -304,4 +409,22 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
     pub fn shows_hidden(&self) -> bool {
         self.invariants.as_ref().is_none_or(|invariants| invariants.all_show)
     }
+}
+
+/// Adds the state of a machine to `state`, and returns whether the machine writes it itself.
+fn write_state(
+    machine: &mut impl Machine,
+    seen: &Observation,
+    state: &mut State,
+) -> Result<bool, Violation> {
+    state.begin();
+    if machine.write_state(state) {
+        return Ok(true);
+    }
+    seen.write_state(state);
+    let mut hidden = Hidden::default();
+    if machine.show_hidden(&mut hidden).map_err(|failure| Violation::failed(&failure))? {
+        hidden.write_state(state);
+    }
+    Ok(false)
 }

@@ -5,6 +5,7 @@
 
 use crate::observation::{AnonVmaId, FileId, UffdId};
 use crate::operand::{Mode, Page, PageOffset, Process};
+use crate::state::{Objects, State};
 
 /// An anonymous page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,5 +110,85 @@ impl Hidden {
         (self.vmas, self.chain_entries, self.mms) = (None, None, None);
         self.references.clear();
         self.counts_references = false;
+    }
+}
+
+/// Returns a value that may be missing as a word.
+fn optional(value: Option<i64>) -> [u64; 2] {
+    [value.is_some().into(), value.unwrap_or_default() as u64]
+}
+
+impl Hidden {
+    /// Adds the hidden state to `state`, after [the observation](crate::Observation::write_state) of the
+    /// same machine.
+    pub fn write_state(&self, state: &mut State) {
+        let Hidden {
+            pages,
+            ptes,
+            anon_vmas,
+            vmas,
+            chain_entries,
+            mms,
+            references,
+            counts_references,
+        } = self;
+        let mut ptes: Vec<&Pte> = ptes.iter().collect();
+        ptes.sort_by_key(|pte| (pte.process, pte.page));
+        for &Pte { process, page, maps } in ptes {
+            let page_number = state.number(Objects::AnonPage, maps.map(|number| number as usize));
+            state.word(u64::from(process.0) | u64::from(page.0) << 8 | page_number << 16);
+        }
+        state.word(pages.len() as u64);
+        for n in 0.. {
+            let Some(index) = state.visited(Objects::AnonPage, n) else { break };
+            let Some(page) = pages.iter().find(|page| u64::from(page.number) == index) else {
+                continue;
+            };
+            let AnonPage { number: _, anon_vma, index, map_count } = *page;
+            let anon_vma = state.number(Objects::AnonVma, anon_vma.map(AnonVmaId::index));
+            state.word(anon_vma | u64::from(map_count) << 32);
+            state.word(index.0);
+        }
+        state.word(anon_vmas.len() as u64);
+        for n in 0.. {
+            let Some(index) = state.visited(Objects::AnonVma, n) else { break };
+            let Some(found) = anon_vmas.iter().find(|found| found.id.index() as u64 == index)
+            else {
+                continue;
+            };
+            let AnonVma { id: _, parent, root, degree, active_vmas, vmas, references } = *found;
+            let parent = state.number(Objects::AnonVma, parent.map(AnonVmaId::index));
+            let root = state.number(Objects::AnonVma, root.map(AnonVmaId::index));
+            state.word(parent | root << 32);
+            state.word(degree as u64);
+            state.word(vmas.into());
+            for word in [active_vmas, references].into_iter().flat_map(optional) {
+                state.word(word);
+            }
+        }
+        for word in [vmas, chain_entries, mms].into_iter().flat_map(|n| optional(n.map(i64::from)))
+        {
+            state.word(word);
+        }
+        state.word((*counts_references).into());
+        let mut references: Vec<[u64; 4]> =
+            references.iter().map(|references| references.words(state)).collect();
+        references.sort_unstable();
+        references.iter().flatten().for_each(|&word| state.word(word));
+    }
+}
+
+impl References {
+    /// Returns the words of the state. An object that the observation does not show has the number 0.
+    fn words(&self, state: &State) -> [u64; 4] {
+        let References { to, counter, others } = *self;
+        let (kind, number) = match to {
+            Counted::File(file) => (0, state.number_if_visited(Objects::File, file.index())),
+            Counted::Policy(mode) => (1, mode as u64),
+            Counted::Context(ctx) => (2, state.number_if_visited(Objects::Uffd, ctx.index())),
+            Counted::MmUsers => (3, 0),
+            Counted::Mm => (4, 0),
+        };
+        [kind, number, counter as u64, others as u64]
     }
 }

@@ -47,6 +47,7 @@
 //!   the context in another address space keeps a descriptor as well, for ever.
 
 pub mod abi;
+mod clone_by_field;
 pub mod corpus;
 pub mod errno;
 pub mod failure;
@@ -60,7 +61,8 @@ pub mod program;
 mod quote;
 pub mod range;
 pub mod role;
-mod text;
+pub mod state;
+pub mod text;
 
 pub use errno::Errno;
 pub use failure::Failure;
@@ -75,6 +77,7 @@ pub use program::{Limits, Program};
 pub use quote::{Plain, Quote};
 pub use range::Range;
 pub use role::{OpRange, Part, Placement, Role};
+pub use state::State;
 pub use text::TextError;
 
 /// A model or a kernel that performs operations and shows its state after each of them.
@@ -113,6 +116,25 @@ pub trait Machine {
     fn show_hidden(&mut self, _hidden: &mut Hidden) -> Result<bool, Failure> {
         Ok(false)
     }
+
+    /// Adds everything on which the machine's later answers depend to `state`, which
+    /// [has begun](State::begin), and returns whether the machine does so. By default it does not.
+    ///
+    /// The exhaustive search takes two states with the same words for one state. Of a machine that does
+    /// not write its state, it takes the observation and the hidden state. Nothing is asked after an
+    /// observation that [is fatal](Observation::is_fatal).
+    fn write_state(&self, _state: &mut State) -> bool {
+        false
+    }
+
+    /// Keeps the present state for [`Machine::restore`], and returns whether the machine can. By default
+    /// it cannot, and programs are run again.
+    fn save(&mut self) -> bool {
+        false
+    }
+
+    /// Goes back to the state that was saved last. The machine has not been reset since.
+    fn restore(&mut self) {}
 }
 
 impl<M: Machine + ?Sized> Machine for Box<M> {
@@ -134,6 +156,18 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
 
     fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {
         (**self).show_hidden(hidden)
+    }
+
+    fn write_state(&self, state: &mut State) -> bool {
+        (**self).write_state(state)
+    }
+
+    fn save(&mut self) -> bool {
+        (**self).save()
+    }
+
+    fn restore(&mut self) {
+        (**self).restore();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Observations: the state that a machine shows after an operation.
 
+mod shown_state;
+
 use std::fmt;
 use std::num::NonZeroU32;
 
@@ -133,7 +135,7 @@ pub struct Counters {
 pub type PageSet = u128;
 
 /// An address space in an observation.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct AddressSpace {
     /// Says whether a process with this index exists. If not, all other fields are empty.
     pub alive: bool,
@@ -148,6 +150,8 @@ pub struct AddressSpace {
     vmas: Vec<Vma>,
     chains: Vec<AnonVmaId>,
 }
+
+crate::clone_by_field!(AddressSpace { alive, counters, anon_pages, zero_pages, vmas, chains });
 
 impl AddressSpace {
     /// Makes the address space empty: no process has this index. Allocated memory is kept for
@@ -363,7 +367,7 @@ pub struct DriverCalls {
 pub type ProcessSet = u8;
 
 /// The state that a machine shows after an operation.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Observation {
     /// The value that the operation returned, or the error. The value is the page for `mmap`,
     /// `mremap` and `copy`, the index of the child for `fork`, and otherwise 0.
@@ -385,6 +389,17 @@ pub struct Observation {
     /// The address spaces that the last operation may have changed. The others are unchanged.
     pub changed: ProcessSet,
 }
+
+crate::clone_by_field!(Observation {
+    result,
+    copy,
+    driver,
+    attached,
+    events,
+    committed,
+    spaces,
+    changed
+});
 
 impl Default for Observation {
     /// Returns the state at the start of every program: process 0 exists, and nothing is mapped.

@@ -24,7 +24,7 @@ pub struct TextError {
 }
 
 /// Returns the words of a line before the comment, each with its column.
-fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+pub fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
     let code = line.split('#').next().unwrap_or("");
     code.split_whitespace().map(move |word| {
         // `word` is a slice of `line`, so the distance of the pointers is the byte offset.
@@ -33,7 +33,11 @@ fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn parse_limits<'a>(
+/// Reads the limits of a line from the words after `limits`.
+///
+/// # Errors
+/// The column of the first word that is no limit, and the expected text.
+pub fn parse_limits<'a>(
     words: impl Iterator<Item = (usize, &'a str)>,
 ) -> Result<Limits, (usize, String)> {
     let mut limits = [None; Limits::NAMES.len()];

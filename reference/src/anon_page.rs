@@ -7,7 +7,8 @@
 
 use vmadiff_machine::hidden::{self, Hidden, Pte};
 use vmadiff_machine::operand::{END_PAGES, Page, PageOffset, Process};
-use vmadiff_machine::{AnonVmaId, Event, PageSet};
+use vmadiff_machine::state::Objects;
+use vmadiff_machine::{AnonVmaId, Event, PageSet, State};
 
 use crate::anon_vma::AnonVmas;
 use crate::mm::{Mm, Syscall};
@@ -34,11 +35,13 @@ struct AnonPage {
 }
 
 /// Every anonymous page.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct AnonPages {
     pages: Vec<AnonPage>,
     free: Vec<PageNumber>,
 }
+
+vmadiff_machine::clone_by_field!(AnonPages { pages, free });
 
 impl AnonPages {
     pub(crate) fn reset(&mut self) {
@@ -100,6 +103,18 @@ impl AnonPages {
         dst.add_anon_pages(set >> from.start.0 << to.0);
     }
 
+    /// Adds the pages that page table entries map, and which `state` has visited.
+    pub(crate) fn write_state(&self, state: &mut State) {
+        let AnonPages { pages, free: _ } = self;
+        for n in 0.. {
+            let Some(number) = state.visited(Objects::AnonPage, n) else { break };
+            let AnonPage { anon_vma, index, mapped } = pages[number as usize];
+            let anon_vma = state.number(Objects::AnonVma, Some(anon_vma.index()));
+            state.word(anon_vma | u64::from(mapped) << 32);
+            state.word(index.0);
+        }
+    }
+
     /// Writes the pages and the page table entries of every process.
     pub(crate) fn show(&self, mms: &[Mm], hidden: &mut Hidden) {
         let free = |number: &PageNumber| self.pages[usize::from(*number)].mapped == 0;
@@ -123,7 +138,7 @@ impl AnonPages {
 }
 
 /// The pages of a set, in ascending order.
-fn bits(mut set: PageSet) -> impl Iterator<Item = usize> {
+pub(crate) fn bits(mut set: PageSet) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let page = set.trailing_zeros() as usize;
         // Clears the lowest bit.

@@ -2,7 +2,8 @@
 //! anon_vma: made, shared, reused, freed (`mm/rmap.c`).
 
 use vmadiff_machine::hidden::{self, Hidden};
-use vmadiff_machine::{AnonVmaId, VmFlags};
+use vmadiff_machine::state::Objects;
+use vmadiff_machine::{AnonVmaId, State, VmFlags};
 
 use crate::chain::Chain;
 use crate::later::{self, Later};
@@ -35,13 +36,15 @@ impl AnonVma {
 }
 
 /// Every anon_vma.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct AnonVmas {
     records: Vec<AnonVma>,
     /// The records whose anon_vma was freed.
     free: Vec<AnonVmaId>,
     links: Vec<Link>,
 }
+
+vmadiff_machine::clone_by_field!(AnonVmas { records, free, links });
 
 impl AnonVmas {
     pub(crate) fn reset(&mut self) {
@@ -175,6 +178,19 @@ impl AnonVmas {
         }
         self.link(child);
         again.is_some()
+    }
+
+    /// Adds the anon_vmas that `state` has visited, and their ancestors.
+    pub(crate) fn write_state(&self, state: &mut State) {
+        let AnonVmas { records, free, links: _ } = self;
+        state.word((records.len() - free.len()) as u64);
+        for n in 0.. {
+            let Some(index) = state.visited(Objects::AnonVma, n) else { break };
+            let AnonVma { parent, active, children, vmas } = records[index as usize];
+            let parent = state.number(Objects::AnonVma, Some(parent.index()));
+            state.word(parent | u64::from(vmas) << 32);
+            state.word(u64::from(active) | u64::from(children) << 32);
+        }
     }
 
     /// Writes every anon_vma.

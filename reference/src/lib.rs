@@ -26,6 +26,7 @@
 //! | the VMAs of a child | `fork.rs` |
 //! | copies between address spaces | `contract.rs` |
 //! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs`, `shm.rs` |
+//! | the state in words, for the exhaustive search | `state.rs` |
 //! | the reasons | `why.rs`, `refusal.rs`, `function.rs` |
 //! | the rules of later kernels | `later.rs`, and where each decision is made |
 
@@ -56,6 +57,7 @@ mod references;
 pub mod refusal;
 mod shm;
 mod shmem;
+mod state;
 mod uffd;
 mod vma;
 pub mod why;
@@ -67,7 +69,7 @@ pub use range::Range;
 pub use refusal::Refusal;
 pub use why::Why;
 
-use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op};
+use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op, State};
 
 use world::World;
 
@@ -94,12 +96,15 @@ const NAME: &str = "reference";
 pub struct Reference {
     name: String,
     world: World,
+    /// The state that was saved last. Its memory is kept for reuse.
+    saved: Option<Box<World>>,
 }
 
 impl Reference {
     /// Returns the machine at the start of a program without limits.
     pub fn new() -> Reference {
-        let mut reference = Reference { name: NAME.to_owned(), world: World::default() };
+        let mut reference =
+            Reference { name: NAME.to_owned(), world: World::default(), saved: None };
         reference.reset(&Limits::default());
         reference
     }
@@ -212,6 +217,25 @@ impl Machine for Reference {
         self.world.anon_vmas.show(hidden);
         self.world.references.show(&self.world.segment, hidden);
         Ok(true)
+    }
+
+    fn write_state(&self, state: &mut State) -> bool {
+        self.world.write_state(state);
+        true
+    }
+
+    fn save(&mut self) -> bool {
+        match &mut self.saved {
+            Some(saved) => (**saved).clone_from(&self.world),
+            None => self.saved = Some(Box::new(self.world.clone())),
+        }
+        true
+    }
+
+    fn restore(&mut self) {
+        if let Some(saved) = &self.saved {
+            self.world.clone_from(saved);
+        }
     }
 }
 

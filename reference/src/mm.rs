@@ -2,9 +2,10 @@
 //! a range begins.
 
 use vmadiff_machine::operand::{END_PAGES, Len, MAX_PROCESSES, Page, Process};
-use vmadiff_machine::{DriverCalls, Errno, Limits, PageSet, UffdId};
+use vmadiff_machine::state::Objects;
+use vmadiff_machine::{DriverCalls, Errno, Limits, PageSet, State, UffdId};
 
-use crate::anon_page::{AnonPages, PageNumbers, no_pages};
+use crate::anon_page::{AnonPages, PageNumbers, bits, no_pages};
 use crate::anon_vma::AnonVmas;
 use crate::function::Function;
 use crate::later::Later;
@@ -17,7 +18,7 @@ use crate::vma::Vma;
 use crate::why::Why;
 
 /// An address space.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Mm {
     /// A process has this address space.
     pub(crate) alive: bool,
@@ -46,6 +47,21 @@ pub(crate) struct Mm {
     /// The address space may differ from what was shown last.
     pub(crate) changed: bool,
 }
+
+vmadiff_machine::clone_by_field!(Mm {
+    alive,
+    vmas,
+    anon_pages,
+    page_numbers,
+    may_lose_pages,
+    zero_pages,
+    uffd,
+    locked_excess,
+    committed,
+    attached,
+    driver,
+    changed
+});
 
 /// Every address space, by the index of its process.
 pub(crate) type Mms = [Mm; MAX_PROCESSES];
@@ -180,6 +196,39 @@ impl Mm {
         self.vmas.insert(at, vma);
         self.changed = true;
         at
+    }
+
+    /// Adds the address space to `state`, and visits its objects.
+    pub(crate) fn write_state(&self, anon_vmas: &AnonVmas, state: &mut State) {
+        // The last five belong to one operation, or are counted when the address space is shown.
+        let Mm {
+            alive: _,
+            vmas,
+            anon_pages,
+            page_numbers,
+            zero_pages,
+            uffd,
+            locked_excess,
+            may_lose_pages: _,
+            committed: _,
+            attached: _,
+            driver: _,
+            changed: _,
+        } = self;
+        state.word(vmas.len() as u64);
+        for vma in vmas {
+            vma.write_state(anon_vmas, state);
+        }
+        state.pages(*anon_pages);
+        for page in bits(*anon_pages) {
+            let number = state.number(Objects::AnonPage, Some(page_numbers[page].into()));
+            state.word(number);
+        }
+        state.pages(*zero_pages);
+        let [first, second] =
+            uffd.map(|uffd| state.number(Objects::Uffd, uffd.map(|uffd| uffd.index())));
+        state.word(first | second << 32);
+        state.word(*locked_excess as u64);
     }
 }
 

@@ -5,7 +5,8 @@
 
 use vmadiff_machine::hidden::{self, Counted, Hidden};
 use vmadiff_machine::operand::Mode;
-use vmadiff_machine::{FileId, UffdId};
+use vmadiff_machine::state::Objects;
+use vmadiff_machine::{FileId, State, UffdId};
 
 use crate::shm::Segment;
 use crate::shmem::{DEVICE, SEGMENT};
@@ -21,7 +22,7 @@ struct Context {
 }
 
 /// The references of a program. The descriptors of the memfds and of the device are never closed.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct References {
     /// The VMAs that map each file. At 0, a file without a descriptor is freed.
     files: Vec<u32>,
@@ -30,6 +31,8 @@ pub(crate) struct References {
     /// Every context, by its number.
     contexts: Vec<Context>,
 }
+
+vmadiff_machine::clone_by_field!(References { files, policies, contexts });
 
 impl References {
     pub(crate) fn reset(&mut self) {
@@ -94,6 +97,23 @@ impl References {
     #[cfg(test)]
     pub(crate) fn has_context(&self, ctx: UffdId) -> bool {
         self.contexts.get(ctx.index()).is_some_and(|context| context.open || context.kept)
+    }
+
+    /// Adds the counts of the files that every program has, and of the objects that `state` has visited.
+    pub(crate) fn write_state(&self, state: &mut State) {
+        let References { files, policies, contexts } = self;
+        let count = |file: usize| u64::from(files.get(file).copied().unwrap_or_default());
+        (0..=SEGMENT.index()).for_each(|file| state.word(count(file)));
+        for n in 0.. {
+            let Some(file) = state.visited(Objects::File, n) else { break };
+            state.word(count(file as usize));
+        }
+        policies.iter().for_each(|&count| state.word(count.into()));
+        for n in 0.. {
+            let Some(ctx) = state.visited(Objects::Uffd, n) else { break };
+            let Context { open, kept } = contexts[ctx as usize];
+            state.word(u64::from(open) | u64::from(kept) << 1);
+        }
     }
 
     /// Writes the references to each object that is there.

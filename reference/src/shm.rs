@@ -4,7 +4,7 @@
 //! equals the VMAs that map the segment, so the reference counts them.
 
 use vmadiff_machine::operand::{Len, Mode, Page, PageOffset, SHM_PAGES, ShmFlags};
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Errno, State, VmFlags};
 
 use crate::chain::Chain;
 use crate::function::Function;
@@ -38,6 +38,12 @@ impl Segment {
         let attached = mms.iter().map(|mm| mm.attached).sum();
         self.destroyed |= self.removed && attached == 0;
         (!self.destroyed).then_some(attached)
+    }
+
+    /// Adds the segment to `state`. The number of calls only tells attachments apart.
+    pub(crate) fn write_state(&self, state: &mut State) {
+        let Segment { removed, destroyed, attachments: _ } = *self;
+        state.word(u64::from(removed) | u64::from(destroyed) << 1);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Files: their numbers, their lengths, and their pages in the page cache.
 
-use vmadiff_machine::FileId;
 use vmadiff_machine::operand::{FILE_PAGES, SHM_PAGES};
+use vmadiff_machine::state::Objects;
+use vmadiff_machine::{FileId, State};
 
 /// The memfds: the two that may be written, and the one that is open for reading only.
 pub(crate) const MEMFDS: [FileId; 3] = [FileId::new(0), FileId::new(1), FileId::new(2)];
@@ -9,6 +10,11 @@ pub(crate) const MEMFDS: [FileId; 3] = [FileId::new(0), FileId::new(1), FileId::
 pub(crate) const DEVICE: FileId = FileId::new(3);
 /// The segment of SysV shared memory.
 pub(crate) const SEGMENT: FileId = FileId::new(4);
+
+/// Returns whether a file is the object of a shared anonymous mapping.
+pub(crate) fn is_object(file: FileId) -> bool {
+    file > SEGMENT
+}
 
 /// The shmem object of a shared anonymous mapping.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +37,13 @@ pub(crate) enum Content {
 
 /// The files of a program. The object of a shared anonymous mapping is kept for the whole program:
 /// no observation shows an object that is not mapped, and each new object gets a new number.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Shmem {
     /// The objects, in the order in which they were made.
     objects: Vec<Object>,
 }
+
+vmadiff_machine::clone_by_field!(Shmem { objects });
 
 impl Shmem {
     pub(crate) fn reset(&mut self) {
@@ -65,6 +73,17 @@ impl Shmem {
             _ if page >= pages => Content::Beyond,
             _ if cached >> (page % u64::from(u64::BITS)) & 1 == 0 => Content::Missing,
             _ => Content::Cached,
+        }
+    }
+
+    /// Adds the objects that VMAs map, and which `state` has visited. Others cannot be reached.
+    pub(crate) fn write_state(&self, state: &mut State) {
+        let Shmem { objects } = self;
+        for n in 0.. {
+            let Some(index) = state.visited(Objects::File, n) else { break };
+            let Object { pages, cached } = objects[index as usize - SEGMENT.index() - 1];
+            state.word(pages.into());
+            state.word(cached);
         }
     }
 

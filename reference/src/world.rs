@@ -14,7 +14,7 @@ use crate::shmem::Shmem;
 use crate::why::Why;
 
 /// Every process, and the state that they share.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) mms: Mms,
@@ -28,6 +28,18 @@ pub(crate) struct World {
     /// The reasons of the operation; none where nobody asks for them.
     pub(crate) why: Option<Box<Why>>,
 }
+
+vmadiff_machine::clone_by_field!(World {
+    limits,
+    mms,
+    anon_vmas,
+    anon_pages,
+    shmem,
+    segment,
+    references,
+    later,
+    why
+});
 
 impl World {
     /// Goes back to the start of a program that runs under `limits`.

@@ -80,6 +80,11 @@ fn is_finding(name: &str) -> bool {
 }
 
 impl Findings<'_> {
+    /// Returns whether a divergence is on the list of known ones.
+    pub(crate) fn is_known(&self, signature: &str) -> bool {
+        self.known.why(signature).is_some()
+    }
+
     /// Writes the findings and prints them. `inputs` are the files of the programs. `last` returns
     /// the last line from the number of divergences and the machines, both in words.
     pub(crate) fn show(

@@ -59,6 +59,17 @@ pub struct Shown {
     now: Vec<Span>,
 }
 
+vmadiff_machine::clone_by_field!(Shown {
+    hides_contexts,
+    last,
+    committed,
+    closable,
+    mapped,
+    removed,
+    attached,
+    now
+});
+
 impl Shown {
     /// Returns the invariants of a running kernel. It shows the flags of userfaultfd, and no contexts.
     pub fn without_contexts() -> Shown {
