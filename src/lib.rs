@@ -56,6 +56,7 @@
 pub use vmadiff_candidate as candidate;
 #[cfg(feature = "cli")]
 pub use vmadiff_exchange::{export_c, export_syz, import, import_syz, strace, syz};
+#[cfg(feature = "cli")]
 pub use vmadiff_exhaust as exhaust;
 #[cfg(feature = "cli")]
 pub use vmadiff_explain::page;
