@@ -96,6 +96,10 @@ macro_rules! objects {
             vm_area_struct "vm_area_struct"
             anon_vma_chain "anon_vma_chain"
             mm_struct "mm_struct"
+            mm_users "mm_users"
+            file "file"
+            mempolicy "mempolicy"
+            userfaultfd_ctx "userfaultfd_ctx"
             shmid_kernel "shmid_kernel"
         }
     };
@@ -122,6 +126,7 @@ macro_rules! places {
             detach_vmas_to_be_unmapped "detach_vmas_to_be_unmapped"
             do_anonymous_page "do_anonymous_page"
             do_fault "do_fault"
+            do_mbind "do_mbind"
             do_mlock "do_mlock"
             do_mmap "do_mmap"
             do_mprotect_pkey "do_mprotect_pkey"
@@ -138,9 +143,13 @@ macro_rules! places {
             find_vma_links "find_vma_links"
             find_vma_prev "find_vma_prev"
             find_vma_without_flags "find_vma_without_flags"
+            fput "__fput"
+            fput_inner "fput"
             free_pgtables "free_pgtables"
+            get_file "get_file"
             handle_mm_fault "handle_mm_fault"
             handle_pte_fault "handle_pte_fault"
+            handle_userfault "handle_userfault"
             insert_vm_struct "__insert_vm_struct"
             ksys_shmdt "ksys_shmdt"
             library "library"
@@ -155,9 +164,16 @@ macro_rules! places {
             mm_populate "__mm_populate"
             mmap_process_vm "mmap_process_vm"
             mmap_region "mmap_region"
+            mmdrop "mmdrop"
+            mmget "mmget"
+            mmgrab "mmgrab"
+            mmput "mmput"
             move_page_tables "move_page_tables"
             move_ptes "move_ptes"
             move_vma "move_vma"
+            mpol_dup "mpol_dup"
+            mpol_equal "mpol_equal"
+            mpol_put "mpol_put"
             mprotect_fixup "mprotect_fixup"
             mremap "mremap"
             mremap_to "mremap_to"
@@ -185,18 +201,24 @@ macro_rules! places {
             unlink_file_vma "unlink_file_vma"
             unmap_page_range "unmap_page_range"
             unmapped_area_topdown "unmapped_area_topdown"
+            userfaultfd_ctx_get "userfaultfd_ctx_get"
+            userfaultfd_ctx_put "userfaultfd_ctx_put"
+            userfaultfd_ioctl "userfaultfd_ioctl"
             userfaultfd_register "userfaultfd_register"
+            userfaultfd_remove "userfaultfd_remove"
             userfaultfd_unregister "userfaultfd_unregister"
             validate_mm "validate_mm"
             vm_area_dup "vm_area_dup"
-            vm_stat_account "vm_stat_account"
             vm_mmap_pgoff "vm_mmap_pgoff"
             vm_ops_open "vm_ops_open"
+            vm_stat_account "vm_stat_account"
             vma_adjust "__vma_adjust"
+            vma_dup_policy "vma_dup_policy"
             vma_expandable "vma_expandable"
             vma_link "vma_link"
             vma_link_list "__vma_link_list"
             vma_merge "vma_merge"
+            vma_replace_policy "vma_replace_policy"
             vma_to_resize "vma_to_resize"
             vma_unlink_common "__vma_unlink_common"
             zap_pte_range "zap_pte_range"
@@ -290,7 +312,9 @@ mod tests {
             .filter(|class| !matches!(class, Class::Assertion | Class::Deadlock | Class::Leak));
         own(classes.flat_map(|class| parts.iter().map(move |part| format!("{class}/{part}"))));
         own(["anon-vma/unreachable-page".into(), "anon-vma/copy_vma".into()]);
-        let objects = ["page", "anon_vma", "vm_area_struct", "anon_vma_chain", "mm_struct"];
+        let objects = ["page", "anon_vma", "vm_area_struct", "anon_vma_chain"].into_iter();
+        let counted = ["file", "mempolicy", "userfaultfd_ctx", "mm_users", "mm_struct"];
+        let objects = objects.chain(counted);
         own(objects.map(|object| format!("leak/{object}")));
     }
 
