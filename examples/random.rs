@@ -1,4 +1,4 @@
-//! Runs random programs on the reference and a machine, up to the first divergence: the baseline
+//! Runs random programs on the reference and a machine that is taken for `fixed`, up to the first divergence: the baseline
 //! for guided fuzzing. `ci/faults bench` runs this example.
 //!
 //! `random MACHINE SEED SECONDS` prints the number of programs, the seconds, and `found` or
@@ -9,8 +9,11 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use vmadiff::invariants::EVERY;
+use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::random::Walk;
+use vmadiff_candidate::Revision;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -19,7 +22,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let limit = Duration::from_secs(seconds.parse()?);
     let right = MachineName::in_process(machine, Path::new(""))?;
-    let mut lockstep = right.judged();
+    // A seeded fault is a mistake in `fixed`, so the reference has the rules that `fixed` has.
+    let judge = MachineName::Candidate(Revision::Fixed).judge();
+    let mut lockstep = Lockstep::new(judge.build(), right.build());
+    lockstep.recount_every(EVERY);
     let mut walk = Walk::new(seed.parse()?);
     let start = Instant::now();
     let mut programs = 0_u64;

@@ -337,7 +337,7 @@ fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
 const MOST_ROUNDS: u32 = 12;
 
 /// One mutation in so many takes a fresh random program in place of the corpus file.
-const FRESH: u32 = 32;
+const FRESH: u32 = 4;
 
 /// Returns the mix of a mutation: the usual one in half of the cases, else a swarm.
 fn mix(seed: u32) -> Mix {
@@ -372,7 +372,8 @@ pub fn mutate_what_is_run(
     // Several small changes in a row reach programs that one change cannot reach. A short program
     // needs more changes.
     let mut mutator = ProgramMutator(mix(seed));
-    let rounds = 1 + (seed.trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
+    let rounds =
+        1 + ((seed >> 8).trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
     let before = program.clone();
     for round in 0..MOST_ROUNDS {
         // One mutation in ten changes nothing. Running the same program again shows nothing new.
