@@ -1,4 +1,4 @@
-//! Exhaustive search: every program of a small [world](world) on two machines in lockstep, shortest
+//! Exhaustive search: every program of a small [world] on two machines in lockstep, shortest
 //! first.
 //!
 //! A random search says that nothing was found yet. In a small world the search says that there is
