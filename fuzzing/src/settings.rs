@@ -180,7 +180,10 @@ fn candidate(
         MachineName::in_process(name, &given.folder).map_err(|error| given.error(error)).map(Some)
     };
     if let Some(machine) = given.get(CANDIDATE) {
-        if let Some(name) = [REVISION, FAULT].into_iter().find(|name| given.contains_key(name)) {
+        // A library is taken for a revision: the reference has the rules that the revision has.
+        let is_library = machine.value.starts_with("lib:");
+        let excluded = if is_library { &[FAULT][..] } else { &[REVISION, FAULT] };
+        if let Some(name) = excluded.iter().find(|name| given.contains_key(*name)) {
             return Err(machine.error(format!("{name} is set as well: leave one of them out")));
         }
         return in_process(machine, &machine.value);
@@ -227,6 +230,12 @@ mod tests {
             ("VMADIFF_REVISION=v2\nVMADIFF_REVISION=v2", 2, "is set twice"),
             ("VMADIFF_CANDIDATE=v2", 1, "VMADIFF_CANDIDATE: no machine is called `v2`"),
             ("VMADIFF_CANDIDATE=lib:a.so", 1, "VMADIFF_CANDIDATE: out/a.so: No such file"),
+            (
+                "VMADIFF_CANDIDATE=lib:a.so\nVMADIFF_REVISION=fixed",
+                1,
+                "VMADIFF_CANDIDATE: out/a.so: No such file",
+            ),
+            ("VMADIFF_CANDIDATE=lib:a.so\nVMADIFF_FAULT=a", 1, "VMADIFF_FAULT is set as well"),
             (
                 "VMADIFF_CANDIDATE=reference\nVMADIFF_REVISION=v2",
                 1,
