@@ -5,7 +5,7 @@ use vmadiff_machine::{Errno, VmFlags};
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, read};
 use crate::kernel::Kernel;
-use crate::locks::Lock;
+use crate::locks::{Lock, Mode};
 use crate::objects::VmOps;
 use crate::page_table::Pte;
 use crate::shmem::Lookup;
@@ -34,7 +34,7 @@ impl Kernel {
     /// is mapped or the access is not permitted. `SIGBUS` past the end of the object.
     pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
         const F: &str = "do_user_addr_fault";
-        self.locked_for_reading(Lock::MmapSem(mm), F, |kernel| {
+        self.locked_for(Mode::Read, Lock::MmapSem(mm), F, |kernel| {
             kernel.do_user_addr_fault(mm, addr, write)
         })
     }

@@ -46,10 +46,10 @@ impl Lock {
     }
 }
 
-/// Gives `i_mmap_rwsem` of the file that a VMA maps, if it maps one.
+/// Gives `i_mmap_rwsem` of the inode of a file, if there is a file.
 macro_rules! i_mmap {
-    ($kernel:expr, $function:expr, $vma:ident) => {
-        match $crate::handle::read!($kernel, $function, $vma.vm_file) {
+    ($kernel:expr, $function:expr, $file:expr) => {
+        match $file {
             Some(file) => Some($crate::locks::Lock::IMmap($crate::handle::read!(
                 $kernel,
                 $function,
@@ -198,21 +198,19 @@ impl Kernel {
         function: &'static str,
         body: impl FnOnce(&mut Kernel) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        self.lock(lock, function);
-        let result = body(self);
-        self.unlock(lock, function);
-        result
+        self.locked_for(Mode::Write, lock, function, body)
     }
 
-    /// Runs `body` with a lock held for reading. The lock is released after an error, too.
+    /// Runs `body` with a lock held in a mode. The lock is released after an error, too.
     #[inline]
-    pub(crate) fn locked_for_reading<T>(
+    pub(crate) fn locked_for<T>(
         &mut self,
+        mode: Mode,
         lock: Lock,
         function: &'static str,
         body: impl FnOnce(&mut Kernel) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        self.acquire(lock, Mode::Read, function);
+        self.acquire(lock, mode, function);
         let result = body(self);
         self.unlock(lock, function);
         result
@@ -260,7 +258,7 @@ impl Kernel {
     /// `take_rmap_locks()`: returns the locks, in the order in which they are taken.
     pub(crate) fn take_rmap_locks(&mut self, vma: VmaKey) -> Result<[Option<Lock>; 2], Stop> {
         const F: &str = "take_rmap_locks";
-        let file = i_mmap!(self, F, vma);
+        let file = i_mmap!(self, F, read!(self, F, vma.vm_file));
         let anon_vma = read!(self, F, vma.anon_vma);
         let anon_vma = anon_vma.map(|anon_vma| self.anon_vma_lock(anon_vma)).transpose()?;
         for lock in [file, anon_vma].into_iter().flatten() {
@@ -326,7 +324,7 @@ mod tests {
     fn a_lock_of_another_object_can_be_taken() {
         let reported = reports(|kernel, sem| {
             let other = Lock::MmapSem(kernel.mm_alloc());
-            let body = |kernel: &mut Kernel| kernel.locked_for_reading(other, F, |_| Ok(()));
+            let body = |kernel: &mut Kernel| kernel.locked_for(Mode::Read, other, F, |_| Ok(()));
             assert!(kernel.locked(sem, F, body).is_ok());
         });
         assert!(reported.is_empty(), "{reported:?}");

@@ -88,11 +88,9 @@ impl Kernel {
         if len == 0 {
             return Ok(());
         }
-        let sem = Lock::MmapSem(mm);
-        self.acquire(sem, mmap_sem_mode(advice), F);
-        let result = self.madvise_range(mm, start, start + len, advice);
-        self.unlock(sem, F);
-        result
+        self.locked_for(mmap_sem_mode(advice), Lock::MmapSem(mm), F, |kernel| {
+            kernel.madvise_range(mm, start, start + len, advice)
+        })
     }
 
     /// The part of `madvise()` that holds `mmap_sem`.

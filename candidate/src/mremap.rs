@@ -64,11 +64,7 @@ impl Kernel {
     fn shrink(&mut self, mm: MmKey, remap: Remap) -> Result<(), Stop> {
         let Remap { addr, old_len, new_len, flags, .. } = remap;
         let (start, len) = (addr + new_len, old_len - new_len);
-        let ret = match flags.is_fixed() {
-            true => self.do_munmap(mm, start, len),
-            false => self.do_munmap_downgrading(mm, start, len),
-        };
-        match ret.errno()? {
+        match self.do_munmap_with(mm, start, len, !flags.is_fixed()).errno()? {
             Err(errno) if old_len != new_len => Err(errno.into()),
             _ => Ok(()),
         }

@@ -14,27 +14,18 @@ impl Kernel {
     /// `do_munmap()`.
     ///
     /// # Errors
-    /// The errors of [`Kernel::do_munmap_downgrading`].
+    /// The errors of [`Kernel::do_munmap_with`].
     pub(crate) fn do_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
         self.do_munmap_with(mm, start, len, false)
     }
 
-    /// `__do_munmap()` with `downgrade`: from the moment when the VMAs are off the list, `mmap_sem` is held
+    /// `__do_munmap()`. With `downgrade`, from the moment when the VMAs are off the list, `mmap_sem` is held
     /// for reading only.
     ///
     /// # Errors
     /// `EINVAL` for an empty range. `ENOMEM` where a mapping would be cut into three and the
     /// address space has as many mappings as the limit allows.
-    pub(crate) fn do_munmap_downgrading(
-        &mut self,
-        mm: MmKey,
-        start: Addr,
-        len: u32,
-    ) -> Result<(), Stop> {
-        self.do_munmap_with(mm, start, len, true)
-    }
-
-    fn do_munmap_with(
+    pub(crate) fn do_munmap_with(
         &mut self,
         mm: MmKey,
         start: Addr,
@@ -164,7 +155,7 @@ impl Kernel {
     /// `unlink_file_vma()`: takes a VMA out of the interval tree of its file.
     fn unlink_file_vma(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "unlink_file_vma";
-        if let Some(mapping) = i_mmap!(self, F, vma) {
+        if let Some(mapping) = i_mmap!(self, F, read!(self, F, vma.vm_file)) {
             self.lock(mapping, F);
             self.unlock(mapping, F);
         }

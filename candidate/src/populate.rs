@@ -6,7 +6,7 @@ use crate::addr::Addr;
 use crate::fault::VmFault;
 use crate::handle::{MmKey, VmaKey, read};
 use crate::kernel::Kernel;
-use crate::locks::Lock;
+use crate::locks::{Lock, Mode};
 use crate::stop::Stop;
 
 /// The `nonblocking` argument of `__get_user_pages()`. It decides what a fault does where
@@ -52,7 +52,7 @@ impl Kernel {
         on_error: OnError,
     ) -> Result<(), Stop> {
         const F: &str = "__mm_populate";
-        self.locked_for_reading(Lock::MmapSem(mm), F, |kernel| {
+        self.locked_for(Mode::Read, Lock::MmapSem(mm), F, |kernel| {
             kernel.populate(mm, start, len, on_error)
         })
     }

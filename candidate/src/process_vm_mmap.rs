@@ -152,17 +152,11 @@ impl Kernel {
         flags: CopyFlags,
     ) -> Result<Addr, Stop> {
         const F: &str = "mmap_process_vm";
-        let (dst_sem, src_sem) = (Lock::MmapSem(dst.0), Lock::MmapSem(src.0));
-        self.lock(dst_sem, F);
-        if src_sem != dst_sem {
-            self.acquire(src_sem, Mode::Read, F);
-        }
-        let result = self.mmap_process_vm_locked(text, dst, src, len, flags);
-        if src_sem != dst_sem {
-            self.unlock(src_sem, F);
-        }
-        self.unlock(dst_sem, F);
-        result
+        let body = |kernel: &mut Kernel| kernel.mmap_process_vm_locked(text, dst, src, len, flags);
+        self.locked(Lock::MmapSem(dst.0), F, |kernel| match src.0 == dst.0 {
+            true => body(kernel),
+            false => kernel.locked_for(Mode::Read, Lock::MmapSem(src.0), F, body),
+        })
     }
 
     /// The part of `mmap_process_vm()` that holds `mmap_sem` of the destination for writing, and that

@@ -69,7 +69,7 @@ impl Kernel {
             Op::Munmap { page, len, .. } => {
                 let (start, len) = (page.get().into(), len.get().0.into());
                 self.locked(sem, "__vm_munmap", |kernel| {
-                    kernel.do_munmap_downgrading(mm, start, len)
+                    kernel.do_munmap_with(mm, start, len, true)
                 })
                 .map(none)
             }

@@ -4,7 +4,7 @@
 use crate::addr::{Addr, Pgoff};
 use crate::handle::{VmaKey, edit, read, warn_on};
 use crate::kernel::Kernel;
-use crate::locks::Lock;
+use crate::locks::i_mmap;
 use crate::stop::Stop;
 
 /// `remove_next`: the VMAs that are removed.
@@ -95,10 +95,7 @@ impl Kernel {
             }
         }
 
-        let mapping = match file {
-            Some(file) => Some(Lock::IMmap(read!(self, F, file.f_inode))),
-            None => None,
-        };
+        let mapping = i_mmap!(self, F, file);
         loop {
             if let Some(mapping) = mapping {
                 self.lock(mapping, F);

@@ -123,7 +123,7 @@ impl Kernel {
     ) -> Result<(), Stop> {
         const F: &str = "vma_link";
         self.assert_mmap_write_locked(mm, F);
-        let mapping = i_mmap!(self, F, vma);
+        let mapping = i_mmap!(self, F, read!(self, F, vma.vm_file));
         if let Some(mapping) = mapping {
             self.lock(mapping, F);
         }
