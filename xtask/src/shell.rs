@@ -64,13 +64,6 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Returns a progress bar for `length` items, which is hidden if standard error is no terminal.
-pub(crate) fn progress(what: &'static str, length: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(length as u64).with_message(what);
-    style.map_or(bar.clone(), |style| bar.with_style(style))
-}
-
 /// Applies a function to each item, as many at a time as there are cores, and returns the results
 /// in the order of the items.
 pub(crate) fn on_all_cores<T: Sync, R: Send>(
@@ -106,6 +99,26 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(
     });
     results.sort_unstable_by_key(|(n, _)| *n);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Applies a function as [`side_by_side`] does, with a progress bar, which is hidden if standard error is
+/// no terminal. `what` is the word on the bar.
+pub(crate) fn with_progress<T: Sync, R: Send>(
+    what: &'static str,
+    jobs: usize,
+    items: &[T],
+    apply: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+    let bar = ProgressBar::new(items.len() as u64).with_message(what);
+    let bar = style.map_or(bar.clone(), |style| bar.with_style(style));
+    let results = side_by_side(jobs, items, |item| {
+        let result = apply(item);
+        bar.inc(1);
+        result
+    });
+    bar.finish_and_clear();
+    results
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -122,26 +121,21 @@ pub(crate) fn run(args: &Args, root: &Path, faults: &Faults) -> Result<Status> {
             work.extend(ways.iter().map(|way| (fault, *way, seed)));
         }
     }
-    let runs: Mutex<Vec<Runs>> = Mutex::new(vec![Runs::default(); chosen.len()]);
-    let bar = shell::progress("run", work.len());
-    let results = shell::side_by_side(usize::from(args.jobs), &work, |&(fault, way, seed)| {
-        let run = engines.look(args, faults, &chosen[fault], way, seed);
-        bar.inc(1);
-        let run = run?;
-        if let Ok(mut runs) = runs.lock() {
-            runs[fault][way as usize].push(run);
-        }
-        anyhow::Ok(())
-    });
-    bar.finish_and_clear();
-    let runs = runs.into_inner().unwrap_or_default();
+    let look = |&(fault, way, seed): &(usize, Way, u64)| {
+        engines.look(args, faults, &chosen[fault], way, seed)
+    };
+    let results = shell::with_progress("run", usize::from(args.jobs), &work, look);
+    let mut runs = vec![Runs::default(); chosen.len()];
     // A run that failed, as for want of memory, leaves the others worth their hours.
-    let failed: Vec<String> = (results.into_iter().zip(&work))
-        .filter_map(|(result, (fault, way, seed))| {
-            let error = result.err()?;
-            Some(format!("{} {} seed {seed}: {error:#}", chosen[*fault].name, way.name()))
-        })
-        .collect();
+    let mut failed = Vec::new();
+    for (&(fault, way, seed), result) in work.iter().zip(results) {
+        match result {
+            Ok(run) => runs[fault][way as usize].push(run),
+            Err(error) => {
+                failed.push(format!("{} {} seed {seed}: {error:#}", chosen[fault].name, way.name()))
+            }
+        }
+    }
     let text = table::table(&place(args)?, args.seeds, &chosen, &runs);
     print!("{text}");
     if chosen.len() == total && ways.len() == Way::ALL.len() {

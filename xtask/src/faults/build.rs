@@ -138,14 +138,7 @@ pub(crate) fn build_all(
     chosen: &[Fault],
 ) -> Result<Vec<Result<bool>>> {
     let builder = Builder::new(root, faults, flavour)?;
-    let bar = shell::progress("build", chosen.len());
-    let results = shell::on_all_cores(chosen, |fault| {
-        let result = builder.build(&fault.name);
-        bar.inc(1);
-        result
-    });
-    bar.finish_and_clear();
-    Ok(results)
+    Ok(shell::with_progress("build", shell::cores(), chosen, |fault| builder.build(&fault.name)))
 }
 
 /// Returns the faults that failed, with the reason.

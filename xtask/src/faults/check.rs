@@ -42,13 +42,10 @@ pub(crate) fn run(args: &Args, root: &Path, faults: &Faults) -> Result<Status> {
     };
     let vmadiff = project::build_vmadiff(root)?;
     let builder = build::Builder::new(root, faults, Flavour::Plain)?;
-    let bar = shell::progress("check", chosen.len());
-    let results = shell::on_all_cores(&chosen, |fault| {
-        let result = builder.build(&fault.name).and_then(|_| show(&vmadiff, faults, fault));
-        bar.inc(1);
-        result
+    let results = shell::with_progress("check", shell::cores(), &chosen, |fault| {
+        builder.build(&fault.name)?;
+        show(&vmadiff, faults, fault)
     });
-    bar.finish_and_clear();
     let failures = build::failures(&chosen, results);
     if args.fifth {
         let names: Vec<&str> = chosen.iter().map(|fault| fault.name.as_str()).collect();
