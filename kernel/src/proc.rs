@@ -223,16 +223,11 @@ impl Proc {
             let at = address.and_then(|from| pages(from, from + PAGE));
             let mapping = at.and_then(|(page, _)| mappings.iter_mut().find(|m| m.start == page));
             let (Some(mapping), Some(policy)) = (mapping, words.next()) else { continue };
-            mapping.policy = match policy.split([':', '=']).next() {
-                Some("default") => Mode::Default,
-                Some("prefer") => Mode::Preferred,
-                Some("bind") => Mode::Bind,
-                Some("interleave") => Mode::Interleave,
-                _ => {
-                    let what = format!("`{policy}` is no policy of a program");
-                    return Err(not_understood("numa_maps", what));
-                }
-            };
+            let name = policy.split([':', '=']).next();
+            let mode = Mode::ALL.iter().find(|mode| Some(mode.numa_maps_name()) == name);
+            mapping.policy = *mode.ok_or_else(|| {
+                not_understood("numa_maps", format!("`{policy}` is no policy of a program"))
+            })?;
         }
         Ok(())
     }

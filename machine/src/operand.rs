@@ -377,6 +377,18 @@ names! {
     }
 }
 
+impl Mode {
+    /// Returns the name of the policy in `/proc/PID/numa_maps`.
+    pub const fn numa_maps_name(self) -> &'static str {
+        match self {
+            Mode::Default => "default",
+            Mode::Preferred => "prefer",
+            Mode::Bind => "bind",
+            Mode::Interleave => "interleave",
+        }
+    }
+}
+
 impl MremapFlags {
     /// Returns whether `MREMAP_MAYMOVE` is given.
     pub const fn may_move(self) -> bool {

@@ -36,16 +36,6 @@ impl Files {
     }
 }
 
-/// Returns the name of a policy in `/proc/PID/numa_maps`.
-fn policy(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Default => "default",
-        Mode::Preferred => "prefer",
-        Mode::Bind => "bind",
-        Mode::Interleave => "interleave",
-    }
-}
-
 /// Returns the memory of a process in the form of the runtime's `memory`.
 fn memory(space: &AddressSpace, files: &mut Files) -> String {
     let counters = space.counters;
@@ -64,7 +54,7 @@ fn memory(space: &AddressSpace, files: &mut Files) -> String {
         if let Some(file) = vma.file {
             text.push_str(&format!(", file {}, page {}", files.number(file), vma.pgoff.0));
         } else if vma.policy != Mode::Default {
-            text.push_str(&format!(", policy {}", policy(vma.policy)));
+            text.push_str(&format!(", policy {}", vma.policy.numa_maps_name()));
         }
     }
     if space.anon_pages != 0 {
