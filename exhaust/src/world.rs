@@ -19,8 +19,10 @@ use std::str::FromStr;
 
 use vmadiff_machine::op::{MAX_OPERANDS, OperandType};
 use vmadiff_machine::operand::ARENA_PAGES;
-use vmadiff_machine::text::{TextError, parse_limits, words};
-use vmadiff_machine::{Errno, Limits, Op, Opcode, Quote};
+use vmadiff_machine::text::{
+    TextError, no_value, parse_limits, parse_opcode, parse_operands, words,
+};
+use vmadiff_machine::{Errno, Limits, Op, Quote};
 
 /// The largest number of operations of a world.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -150,29 +152,8 @@ fn parse_line<'a>(
     words: impl Iterator<Item = (usize, &'a str)>,
     line: &str,
 ) -> Result<Vec<Op>, (usize, String)> {
-    let Some(opcode) = Opcode::from_name(name) else {
-        let known: Vec<_> = Opcode::ALL.iter().map(|opcode| opcode.name()).collect();
-        let known = known.join(", ");
-        let what = format!(
-            "no operation is called {}: expected pages, limits, or one of {known}",
-            Quote(name)
-        );
-        return Err((column, what));
-    };
-    let types = opcode.operands();
-    let mut sets: Vec<Vec<u8>> = Vec::new();
-    for (column, word) in words {
-        let Some(ty) = types.get(sets.len()) else {
-            let what =
-                format!("{} is one operand too many: {name} takes {}", Quote(word), types.len());
-            return Err((column, what));
-        };
-        sets.push(parse_set(ty, word).map_err(|what| (column, what))?);
-    }
-    if sets.is_empty() {
-        let what = format!("{name} of which process? Expected {}", types[0].expected);
-        return Err((1 + line.chars().count(), what));
-    }
+    let opcode = parse_opcode(name, "pages, limits, or").map_err(|what| (column, what))?;
+    let sets = parse_operands(opcode, words, 1 + line.chars().count(), parse_set)?;
     let choices = sets.iter().fold(1usize, |product, set| product.saturating_mul(set.len()));
     if choices > MAX_CHOICES {
         let what = format!("the line stands for {choices} operations: at most {MAX_CHOICES}");
@@ -205,7 +186,7 @@ fn parse_set(ty: &OperandType, word: &str) -> Result<Vec<u8>, String> {
     };
     let mut values = Vec::new();
     for part in parts.split(',') {
-        let wrong = || format!("{} is not {} ({})", Quote(part), ty.expected, ty.name);
+        let wrong = || no_value(ty, part);
         match part.split_once("..") {
             Some((from, to)) => {
                 let from = ty.parse(from).ok_or_else(wrong)?;

@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use crate::op::{MAX_OPERANDS, Op, Opcode};
+use crate::op::{MAX_OPERANDS, Op, Opcode, OperandType};
 use crate::operand::parse_number;
 use crate::program::{Limits, MAX_OPS, Program};
 use crate::quote::Quote;
@@ -62,36 +62,61 @@ pub fn parse_limits<'a>(
     Ok(Limits::from_array(limits))
 }
 
+/// Reads the name of an operation. `others` are the other words that may stand here: `limits or`.
+///
+/// # Errors
+/// The expected names.
+pub fn parse_opcode(name: &str, others: &str) -> Result<Opcode, String> {
+    Opcode::from_name(name).ok_or_else(|| {
+        let known: Vec<_> = Opcode::ALL.iter().map(|opcode| opcode.name()).collect();
+        let known = known.join(", ");
+        format!("no operation is called {}: expected {others} one of {known}", Quote(name))
+    })
+}
+
+/// Reads the operands of an operation from the words after its name: each with `parse`. Operands may be
+/// left out at the end. `end` is the column after the line.
+///
+/// # Errors
+/// The column of the first word that is not valid, and the expected text.
+pub fn parse_operands<'a, T>(
+    opcode: Opcode,
+    words: impl Iterator<Item = (usize, &'a str)>,
+    end: usize,
+    parse: impl Fn(&OperandType, &str) -> Result<T, String>,
+) -> Result<Vec<T>, (usize, String)> {
+    let (name, types) = (opcode.name(), opcode.operands());
+    let mut operands = Vec::new();
+    for (column, word) in words {
+        let Some(ty) = types.get(operands.len()) else {
+            let count = types.len();
+            let what = format!("{} is one operand too many: {name} takes {count}", Quote(word));
+            return Err((column, what));
+        };
+        operands.push(parse(ty, word).map_err(|what| (column, what))?);
+    }
+    // Every operation needs its process, so the process is never left out.
+    if operands.is_empty() {
+        return Err((end, format!("{name} of which process? Expected {}", types[0].expected)));
+    }
+    Ok(operands)
+}
+
+/// Returns the error of a word that is no value of an operand.
+pub fn no_value(ty: &OperandType, word: &str) -> String {
+    format!("{} is not {} ({})", Quote(word), ty.expected, ty.name)
+}
+
 fn parse_op<'a>(
     opcode: Opcode,
-    mut words: impl Iterator<Item = (usize, &'a str)>,
+    words: impl Iterator<Item = (usize, &'a str)>,
     end: usize,
 ) -> Result<Op, (usize, String)> {
+    let parse = |ty: &OperandType, word: &str| ty.parse(word).ok_or_else(|| no_value(ty, word));
     let mut bytes = [0; MAX_OPERANDS];
-    for (n, (ty, byte)) in opcode.operands().iter().zip(&mut bytes).enumerate() {
-        match words.next() {
-            Some((column, word)) => {
-                *byte = ty.parse(word).ok_or_else(|| {
-                    (column, format!("{} is not {} ({})", Quote(word), ty.expected, ty.name))
-                })?;
-            }
-            // Every operation needs its process, so the process is never left out.
-            None if n == 0 => {
-                return Err((
-                    end,
-                    format!("{} of which process? Expected {}", opcode.name(), ty.expected),
-                ));
-            }
-            None => break,
-        }
-    }
-    match words.next() {
-        None => Ok(Op::from_bytes(opcode, bytes)),
-        Some((column, word)) => {
-            let (name, count) = (opcode.name(), opcode.operands().len());
-            Err((column, format!("{} is one operand too many: {name} takes {count}", Quote(word))))
-        }
-    }
+    let operands = parse_operands(opcode, words, end, parse)?;
+    bytes.iter_mut().zip(operands).for_each(|(byte, operand)| *byte = operand);
+    Ok(Op::from_bytes(opcode, bytes))
 }
 
 impl FromStr for Program {
@@ -117,17 +142,7 @@ impl FromStr for Program {
                 }
                 program.limits = parse_limits(words).map_err(at)?;
             } else {
-                let Some(opcode) = Opcode::from_name(name) else {
-                    let known: Vec<_> = Opcode::ALL.iter().map(|o| o.name()).collect();
-                    let known = known.join(", ");
-                    return Err(at((
-                        column,
-                        format!(
-                            "no operation is called {}: expected limits or one of {known}",
-                            Quote(name)
-                        ),
-                    )));
-                };
+                let opcode = parse_opcode(name, "limits or").map_err(|what| at((column, what)))?;
                 if program.ops.len() == MAX_OPS {
                     return Err(at((
                         column,
