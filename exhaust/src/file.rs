@@ -164,7 +164,7 @@ pub fn write(
         next: *next,
         transitions: *transitions,
         partial: *is_partial,
-        found: found.values().map(finding).collect(),
+        found: found.iter().map(finding).collect(),
     };
     let mut out = Hashed::new(out);
     out.put(&serde_json::to_vec(&header)?)?;
@@ -223,7 +223,7 @@ pub fn read<L: Machine, R: Machine>(
     };
     for finding in found {
         let found = confirm(&search, world, &mut lockstep, finding)?;
-        search.found.insert(found.signature.clone(), found);
+        search.found.add(found);
     }
     probe(&search.states, world, lockstep)?;
     Ok(search)

@@ -7,7 +7,8 @@
 //! The search is breadth first over *states*. A state is everything on which the later answers of both
 //! machines depend ([`State`](vmadiff_machine::State)), and it is remembered by a digest of 128 bits
 //! ([`states`]). Programs that lead to one state are continued once. A state is visited by running its
-//! program from the start, so any two machines can be searched.
+//! program from the start, so any two machines can be searched. Machines that can save their state go back
+//! to it before each operation, instead of running the program again.
 
 pub mod file;
 pub mod search;

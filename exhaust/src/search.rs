@@ -4,8 +4,6 @@
 //! and the results are entered into the table in the order of the batch, so a search has the same result
 //! with any number of threads.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +14,7 @@ use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::{Machine, Op, Program};
 
 use crate::states::{StateId, States, Step};
-use crate::visit::{Visitor, Visits};
+use crate::visit::{Findings, Visitor, Visits};
 use crate::world::World;
 
 pub use crate::visit::Found;
@@ -75,8 +73,7 @@ pub struct Search {
     pub(crate) next: StateId,
     /// The operations that were performed, without those that lead to a state again.
     pub(crate) transitions: u64,
-    /// The shortest finding of each signature; of two, the one that was found first.
-    pub(crate) found: BTreeMap<Signature, Found>,
+    pub(crate) found: Findings,
     pub(crate) is_partial: bool,
     /// The states of the last depth were judged, and not continued.
     pub(crate) is_judged: bool,
@@ -101,7 +98,7 @@ impl Search {
             end: 1,
             next: 0,
             transitions: 0,
-            found: BTreeMap::new(),
+            found: Findings::default(),
             is_partial: !is_whole,
             is_judged: false,
         })
@@ -205,24 +202,14 @@ impl Search {
         for Visits { new: _, found, transitions, is_partial } in visits {
             self.transitions += transitions;
             self.is_partial |= is_partial;
-            for found in found {
-                match self.found.entry(found.signature.clone()) {
-                    Entry::Vacant(place) => {
-                        place.insert(found);
-                    }
-                    Entry::Occupied(mut older) if older.get().length > found.length => {
-                        older.insert(found);
-                    }
-                    Entry::Occupied(_) => {}
-                }
-            }
+            found.iter().for_each(|found| self.found.add(found.clone()));
         }
         Ok(())
     }
 
     /// The depth up to which programs are run.
     fn last_depth(&self, options: &Options, is_known: impl Fn(&Signature) -> bool) -> usize {
-        let new = self.found.values().filter(|found| !options.all && !is_known(&found.signature));
+        let new = self.found.iter().filter(|found| !options.all && !is_known(&found.signature));
         new.map(|found| found.length).fold(options.depth, usize::min)
     }
 
@@ -276,7 +263,7 @@ impl Search {
 
     /// Returns the shortest finding of each signature.
     pub fn found(&self) -> impl Iterator<Item = &Found> {
-        self.found.values()
+        self.found.iter()
     }
 
     /// Returns the program of a finding.

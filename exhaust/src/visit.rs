@@ -1,5 +1,7 @@
 //! The visit of a state: its program is run, judged, and continued with each operation of the world.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use vmadiff_lockstep::divergence::{Divergence, Signature};
@@ -27,23 +29,33 @@ pub struct Found {
 pub(crate) struct Visits {
     /// The states that are not in the table, some more than once.
     pub(crate) new: Vec<(Digest, Step)>,
-    /// The first finding of each signature.
-    pub(crate) found: Vec<Found>,
+    pub(crate) found: Findings,
     /// The operations that were performed.
     pub(crate) transitions: u64,
     /// A machine does not write its state itself.
     pub(crate) is_partial: bool,
 }
 
-impl Visits {
-    fn find(&mut self, found: Found) {
-        let older = self.found.iter_mut().find(|older| older.signature == found.signature);
-        match older {
+/// The shortest finding of each signature; of two that are as long, the one that was found first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings(BTreeMap<Signature, Found>);
+
+impl Findings {
+    pub(crate) fn add(&mut self, found: Found) {
+        match self.0.entry(found.signature.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(found);
+            }
             // A state that is wrong is a shorter program than a difference after one more operation.
-            Some(older) if older.length > found.length => *older = found,
-            Some(_) => {}
-            None => self.found.push(found),
+            Entry::Occupied(mut older) if older.get().length > found.length => {
+                older.insert(found);
+            }
+            Entry::Occupied(_) => {}
         }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Found> {
+        self.0.values()
     }
 }
 
@@ -92,7 +104,7 @@ impl<'a, L: Machine, R: Machine> Visitor<'a, L, R> {
             // Judging ends every process.
             let wrong = wrong.or_else(|| self.lockstep.judge(length.saturating_sub(1)));
             if let Some(Divergence { signature, .. }) = wrong {
-                visits.find(Found { signature, state, op: None, length });
+                visits.found.add(Found { signature, state, op: None, length });
             } else {
                 self.go_on(states, state, ops, &mut visits);
             }
@@ -128,7 +140,7 @@ impl<'a, L: Machine, R: Machine> Visitor<'a, L, R> {
                     }
                 }
                 Err(Divergence { signature, .. }) => {
-                    visits.find(Found { signature, state: from, op: Some(op), length });
+                    visits.found.add(Found { signature, state: from, op: Some(op), length });
                 }
             }
         }
