@@ -11,7 +11,6 @@ use vmadiff::divergence::Signature;
 use vmadiff::exhaust::file;
 use vmadiff::exhaust::search::{End, Moment, Options, Search, operations};
 use vmadiff::exhaust::world::{NAMED, World};
-use vmadiff::known::Known;
 use vmadiff::machines::Machines as Boxed;
 use vmadiff::output;
 use vmadiff::text::Look;
@@ -106,11 +105,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
         return Ok(Status::Clean);
     }
     let mut lockstep = args.machines.lockstep();
-    let is_alone = lockstep.is_alone();
-    let findings = args.findings.prepare(|| match is_alone {
-        true => Known::default(),
-        false => args.machines.judged().known(),
-    })?;
+    let findings = args.findings.prepare(|| args.machines.known())?;
     let make = || args.machines.lockstep();
     let left_out = world.ops.len() - operations(&world, &lockstep).len();
     let mut search = begin(args, &world)?;

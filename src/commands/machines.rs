@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 
 use clap::Args;
 use clap::builder::{PossibleValue, TypedValueParser};
+use vmadiff::known::Known;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::{MachineName, Machines as Boxed, UnknownMachine};
 use vmadiff_candidate::Revision;
@@ -45,6 +46,14 @@ impl Machines {
     /// The machine that is judged.
     pub(crate) fn judged(&self) -> &MachineName {
         self.alone.as_ref().or(self.fault.as_ref()).unwrap_or(&self.right)
+    }
+
+    /// The list of known divergences, where no other list is given. A machine that runs alone has none.
+    pub(crate) fn known(&self) -> Known {
+        match &self.alone {
+            Some(_) => Known::default(),
+            None => self.judged().known(),
+        }
     }
 }
 

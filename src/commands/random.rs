@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use vmadiff::divergence::Signature;
 use vmadiff::invariants::EVERY;
-use vmadiff::known::Known;
 use vmadiff::oracle;
 use vmadiff::random::Walk;
 use vmadiff::stats::Stats;
@@ -64,11 +63,7 @@ const MINIMIZE_TIME: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     let operations = args.operations;
     let mut lockstep = args.machines.lockstep();
-    let is_alone = lockstep.is_alone();
-    let findings = args.findings.prepare(|| match is_alone {
-        true => Known::default(),
-        false => args.machines.judged().known(),
-    })?;
+    let findings = args.findings.prepare(|| args.machines.known())?;
     watch()?;
     lockstep.recount_every(args.recount_every);
     let mut walk = Walk::new(args.seed);
