@@ -180,13 +180,17 @@ fn candidate(
         MachineName::in_process(name, &given.folder).map_err(|error| given.error(error)).map(Some)
     };
     if let Some(machine) = given.get(CANDIDATE) {
-        // A library is taken for a revision: the reference has the rules that the revision has.
-        let is_library = machine.value.starts_with("lib:");
-        let excluded = if is_library { &[FAULT][..] } else { &[REVISION, FAULT] };
-        if let Some(name) = excluded.iter().find(|name| given.contains_key(*name)) {
-            return Err(machine.error(format!("{name} is set as well: leave one of them out")));
+        let both = |name| machine.error(format!("{name} is set as well: leave one of them out"));
+        if given.contains_key(FAULT) {
+            return Err(both(FAULT));
         }
-        return in_process(machine, &machine.value);
+        let candidate = in_process(machine, &machine.value)?;
+        // A library is taken for a revision: the reference has the rules that the revision has.
+        let is_library = matches!(candidate, Some(MachineName::Library(_)));
+        if given.contains_key(REVISION) && !is_library {
+            return Err(both(REVISION));
+        }
+        return Ok(candidate);
     }
     let Some(fault) = given.get(FAULT) else { return Ok(None) };
     if let Some(other) = revision.filter(|revision| *revision != Revision::Fixed) {
