@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use duct::cmd;
 
-use self::boot::Emulator;
 use self::log::Log;
 use self::packages::{Packages, Version};
+use crate::guest::System;
 use crate::project::{self, tail};
 use crate::{Status, shell};
 
@@ -99,22 +99,23 @@ pub(crate) fn run(args: Args) -> Result<Status> {
     }
     let all = ["--random".to_owned(), programs.to_string()];
     // Half a second for each program is ten times the usual time.
-    let seconds = 120 + programs / 2;
+    let seconds = 120 + u64::from(programs) / 2;
     let (uml, emulated): (Vec<_>, Vec<_>) =
         fetched.into_iter().partition(|(version, _)| version.is_uml());
     let mut logs = match emulated.first() {
         None => Vec::new(),
         Some((version, _)) => {
-            let emulator = Emulator::probe(cache.clone(), version)?;
+            let (program, initramfs) = (boot::kernel_file(&cache, version), initramfs_file(&cache));
+            let system = System::emulator(&program, &initramfs, &cache)?;
+            let command = [&arguments[..], &all].concat();
             let boot = |(version, _): &(Version, String)| {
-                let text = emulator.run(version, seconds, &[&arguments[..], &all].concat())?;
-                Ok(Log::parse(&text).ok_or(text))
+                boot::in_emulator(&cache, version, system, seconds, &command)
             };
             shell::on_all_cores(&emulated, boot).into_iter().collect::<Result<Vec<_>>>()?
         }
     };
     for (version, _) in &uml {
-        logs.push(boot::on_uml(&cache, version, programs, u64::from(seconds), &arguments)?);
+        logs.push(boot::on_uml(&cache, version, programs, seconds, &arguments)?);
     }
 
     let mut finished = Vec::new();

@@ -9,6 +9,7 @@ mod corpus;
 mod coverage;
 mod faults;
 mod fuzz;
+mod guest;
 mod kernel;
 mod oss_fuzz;
 mod project;
@@ -17,7 +18,6 @@ mod shell;
 mod soak;
 mod targets;
 mod tree;
-mod uml;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `ci/tree`: builds a kernel's source as an ordinary program and checks it.
+//! `ci/tree`: builds a kernel's source as an ordinary program, or for an emulator, and checks it.
 
 mod build;
 mod console;
@@ -11,20 +11,21 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use sha1::{Digest as _, Sha1};
 
 use self::build::Kind;
 use self::farm::Farm;
 use self::session::{Outcome, Plan};
 use self::source::{Source, hex};
-use crate::uml::{Uml, make_executable};
-use crate::{Status, kernel, project};
+use crate::guest::{Guest, System, make_executable};
+use crate::{Status, kernel, project, shell};
 
 /// Check a kernel's source, with or without a patch, as an ordinary program
 ///
 /// The source is built for ARCH=um (User Mode Linux): the real code of the memory management, without
-/// an emulator and without root. One kernel runs on each core. First the rules of later kernels are
+/// an emulator and without root. With --machine qemu it is built for x86_64, with what User Mode Linux
+/// lacks: NUMA, SMP, soft-dirty flags. One kernel runs on each core. First the rules of later kernels are
 /// probed, then the corpus runs, then, with --kasan, the corpus with the reverse map walked after
 /// each operation, then random programs. A difference from the reference, a report of the kernel
 /// about itself, and a kernel that dies or hangs are findings.
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// may be given several times
     #[arg(long, value_name = "FILE")]
     patch: Vec<PathBuf>,
+    /// Run the kernel as this machine
+    #[arg(long, value_name = "MACHINE", default_value = "uml")]
+    machine: System,
     /// Build with KASAN, and walk the reverse map
     #[arg(long, conflicts_with_all = ["lockdep", "kmemleak"])]
     kasan: bool,
@@ -93,6 +97,12 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         true => project::absolute(Path::new(&args.source))?.display().to_string(),
         false => args.source.clone(),
     };
+    if let Some(emulator) = args.machine.emulator_program() {
+        ensure!(
+            shell::find(emulator).is_some(),
+            "there is no {emulator}: Debian has it in the package qemu-system-x86"
+        );
+    }
     let root = project::enter()?;
     let cache = project::target_folder(&root).join("trees");
     fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
@@ -108,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let of_source = source.release.split('-').next().unwrap_or_default();
     let expected = args.expect.clone().unwrap_or_else(|| of_source.to_owned());
     let began = Instant::now();
-    let (program, is_new) = kernel_of(&source, &patches, kind, &cache)?;
+    let (program, is_new) = kernel_of(&source, &patches, (kind, args.machine), &cache)?;
     let built = began.elapsed().as_secs();
 
     let kernels = project::target_folder(&root).join("kernels");
@@ -124,7 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     if args.fail {
         options.push("--fail".to_owned());
     }
-    let mut kernel_options = Vec::new();
+    let mut kernel_options = vec!["loglevel=5".to_owned()];
     match kind {
         // Without the option KASAN reports once only.
         Kind::Kasan => {
@@ -134,8 +144,12 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         Kind::Kmemleak => options.push("--leaks".to_owned()),
         Kind::Plain | Kind::Lockdep => {}
     }
+    let system = match args.machine {
+        System::Uml => System::Uml,
+        System::Qemu | System::Kvm => System::emulator(&program, &initramfs, &cache)?,
+    };
     let plan = Plan {
-        kernel: Uml { program, initramfs, scratch: cache, options: kernel_options },
+        kernel: Guest { system, program, initramfs, scratch: cache, options: kernel_options },
         options,
         seconds: args.seconds,
         first: args.first,
@@ -144,11 +158,12 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let outcome = plan.run()?;
     let patches: Vec<_> = args.patch.iter().map(|path| path.display().to_string()).collect();
     let title = format!(
-        "{} {}{}, {}: {}, checked in {} s",
+        "{} {}{}, {}{}: {}, checked in {} s",
         source.name,
         source.release,
         if patches.is_empty() { String::new() } else { format!(" with {}", patches.join(" ")) },
         kind.name(),
+        if system == System::Uml { "" } else { ", x86_64" },
         if is_new { format!("built in {built} s") } else { "built before".to_owned() },
         began.elapsed().as_secs()
     );
@@ -160,13 +175,13 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 fn kernel_of(
     source: &Source,
     patches: &[PathBuf],
-    kind: Kind,
+    (kind, machine): (Kind, System),
     cache: &Path,
 ) -> Result<(PathBuf, bool)> {
     let patched = patches::apply(&source.folder, patches)?;
     let mut hash = Sha1::new();
     hash.update(build::state(&source.folder)?);
-    hash.update(kind.fragment());
+    hash.update(kind.fragment(machine));
     for (file, content) in &patched {
         hash.update(file.as_os_str().as_encoded_bytes());
         hash.update(content.as_deref().unwrap_or_default());
@@ -187,7 +202,11 @@ fn kernel_of(
     lock.lock().context("no lock")?;
     let farm = Farm::of(&source.folder, &folder)?;
     farm.apply(&patched)?;
-    let linux = build::build(farm.tree(), &folder.join(format!("build-{}", kind.name())), kind)?;
+    let out = folder.join(match machine {
+        System::Uml => format!("build-{}", kind.name()),
+        System::Qemu | System::Kvm => format!("build-x86_64-{}", kind.name()),
+    });
+    let linux = build::build(farm.tree(), &out, kind, machine)?;
     let part = kept.with_extension("part");
     fs::copy(&linux, &part)
         .and_then(|_| fs::rename(&part, &kept))

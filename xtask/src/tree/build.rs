@@ -1,4 +1,4 @@
-//! Configures and builds a kernel for `ARCH=um`.
+//! Configures and builds a kernel for `ARCH=um` or `ARCH=x86_64`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
@@ -8,10 +8,37 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use duct::cmd;
 
+use crate::guest::System;
 use crate::project::{files, tail};
 use crate::shell;
 
-const FRAGMENT: &str = include_str!("uml.config");
+/// The configuration of both machines, and what each adds.
+const FRAGMENT: &str = include_str!("common.config");
+const UML: &str = include_str!("uml.config");
+const X86_64: &str = include_str!("x86_64.config");
+
+/// The name of a machine's architecture, the folder of its source, and the kernel: its target of
+/// `make` and its file.
+struct Architecture {
+    name: &'static str,
+    folder: &'static str,
+    target: &'static str,
+    file: &'static str,
+}
+
+fn architecture(machine: System) -> Architecture {
+    match machine {
+        System::Uml => {
+            Architecture { name: "um", folder: "arch/um", target: "linux", file: "linux" }
+        }
+        System::Qemu | System::Kvm => Architecture {
+            name: "x86_64",
+            folder: "arch/x86",
+            target: "bzImage",
+            file: "arch/x86/boot/bzImage",
+        },
+    }
+}
 
 /// The build of a kernel. Each has its own configuration and its own build folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +64,7 @@ impl Kind {
     }
 
     /// Returns the configuration that is asked for.
-    pub(crate) fn fragment(self) -> String {
+    pub(crate) fn fragment(self, machine: System) -> String {
         let more = match self {
             Kind::Plain => "CONFIG_SLUB_DEBUG_ON=y\n",
             Kind::Kasan => "CONFIG_KASAN=y\nCONFIG_KASAN_GENERIC=y\n",
@@ -48,17 +75,21 @@ impl Kind {
                 "CONFIG_DEBUG_KMEMLEAK=y\n# CONFIG_DEBUG_KMEMLEAK_AUTO_SCAN is not set\n"
             }
         };
-        format!("{FRAGMENT}\n{more}")
+        let own = match machine {
+            System::Uml => UML,
+            System::Qemu | System::Kvm => X86_64,
+        };
+        format!("{FRAGMENT}\n{own}\n{more}")
     }
 }
 
 /// Returns the arguments of every `make`.
-fn arguments(tree: &Path, out: &Path) -> Vec<String> {
+fn arguments(tree: &Path, out: &Path, machine: System) -> Vec<String> {
     let text = |name: &str, path: &Path| format!("{name}{}", path.display());
     vec![
         "-C".into(),
         tree.display().to_string(),
-        "ARCH=um".into(),
+        format!("ARCH={}", architecture(machine).name),
         text("O=", out),
         format!("-j{}", shell::cores()),
         // `__get_wchan()` reads the stack of another task, which KASAN reports.
@@ -71,7 +102,7 @@ fn arguments(tree: &Path, out: &Path) -> Vec<String> {
 /// # Errors
 /// Returns an error with the options that were asked for and not taken, or with the first error of
 /// the compiler.
-pub(crate) fn build(tree: &Path, out: &Path, kind: Kind) -> Result<PathBuf> {
+pub(crate) fn build(tree: &Path, out: &Path, kind: Kind, machine: System) -> Result<PathBuf> {
     for (tool, package) in
         [("make", "make"), ("gcc", "gcc"), ("flex", "flex"), ("bison", "bison"), ("bc", "bc")]
     {
@@ -80,25 +111,34 @@ pub(crate) fn build(tree: &Path, out: &Path, kind: Kind) -> Result<PathBuf> {
             "there is no {tool}: Debian has it in the package {package}"
         );
     }
+    // The build of x86_64 reads its own objects with objtool.
+    let elf = || {
+        let compile = cmd!("gcc", "-E", "-include", "libelf.h", "-x", "c", "/dev/null");
+        compile.stdout_null().stderr_null().run().is_ok()
+    };
+    ensure!(
+        machine == System::Uml || elf(),
+        "there is no libelf.h: Debian has it in the package libelf-dev"
+    );
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    configure(tree, out, kind)?;
-    make(tree, out)?;
-    Ok(out.join("linux"))
+    configure(tree, out, kind, machine)?;
+    make(tree, out, machine)?;
+    Ok(out.join(architecture(machine).file))
 }
 
-fn configure(tree: &Path, out: &Path, kind: Kind) -> Result<()> {
-    let (fragment, config) = (kind.fragment(), out.join(".config"));
+fn configure(tree: &Path, out: &Path, kind: Kind, machine: System) -> Result<()> {
+    let (fragment, config) = (kind.fragment(machine), out.join(".config"));
     let (stamp, context) = (out.join("fragment"), || config.display().to_string());
     if !config.exists() || fs::read_to_string(&stamp).ok().as_ref() != Some(&fragment) {
-        run_make(tree, out, "tinyconfig")?;
+        run_make(tree, out, machine, "tinyconfig")?;
         // A later line overrides an earlier one.
         let tiny = fs::read_to_string(&config).with_context(context)?;
         fs::write(&config, format!("{tiny}\n{fragment}")).with_context(context)?;
     }
-    run_make(tree, out, "olddefconfig")?;
+    run_make(tree, out, machine, "olddefconfig")?;
     let taken = fs::read_to_string(&config).with_context(context)?;
     let lost = not_taken(&fragment, &taken);
-    let known = if lost.is_empty() { String::new() } else { kconfig(tree)? };
+    let known = if lost.is_empty() { String::new() } else { kconfig(tree, machine)? };
     let (lost, unknown): (Vec<_>, Vec<_>) = lost.into_iter().partition(|line| {
         let name = option(line).unwrap_or_default().trim_start_matches("CONFIG_");
         known.lines().any(|line| line.split_whitespace().eq(["config", name]))
@@ -115,9 +155,10 @@ fn configure(tree: &Path, out: &Path, kind: Kind) -> Result<()> {
 }
 
 /// Returns the text of all Kconfig files of a source.
-fn kconfig(tree: &Path) -> Result<String> {
+fn kconfig(tree: &Path, machine: System) -> Result<String> {
     let mut text = String::new();
-    for folder in ["init", "mm", "lib", "kernel", "fs", "arch/um", "block", "security"] {
+    let own = architecture(machine).folder;
+    for folder in ["init", "mm", "lib", "kernel", "fs", own, "block", "security", "drivers"] {
         let folder = tree.join(folder);
         let output =
             cmd!("grep", "-rhsE", "--include=Kconfig*", "^[[:space:]]*(menu)?config ", folder);
@@ -147,8 +188,8 @@ fn not_taken<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn run_make(tree: &Path, out: &Path, target: &str) -> Result<()> {
-    let mut words = arguments(tree, out);
+fn run_make(tree: &Path, out: &Path, machine: System, target: &str) -> Result<()> {
+    let mut words = arguments(tree, out, machine);
     words.extend(["-s".to_owned(), target.to_owned()]);
     let output = cmd("make", words).stderr_to_stdout().stdout_capture().unchecked().run()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -157,9 +198,9 @@ fn run_make(tree: &Path, out: &Path, target: &str) -> Result<()> {
 }
 
 /// Builds the kernel and shows the number of objects that are compiled.
-fn make(tree: &Path, out: &Path) -> Result<()> {
-    let mut words = arguments(tree, out);
-    words.push("linux".to_owned());
+fn make(tree: &Path, out: &Path, machine: System) -> Result<()> {
+    let mut words = arguments(tree, out, machine);
+    words.push(architecture(machine).target.to_owned());
     let log = out.join("build.log");
     let (began, mut objects, mut text) = (Instant::now(), 0, String::new());
     let reader = cmd("make", words).stderr_to_stdout().unchecked().reader()?;
@@ -249,8 +290,11 @@ mod tests {
 
     #[test]
     fn every_kind_asks_for_options_once_each() {
-        for kind in [Kind::Plain, Kind::Kasan, Kind::Lockdep, Kind::Kmemleak] {
-            let fragment = kind.fragment();
+        let kinds = [Kind::Plain, Kind::Kasan, Kind::Lockdep, Kind::Kmemleak];
+        let machines = [System::Uml, System::Qemu];
+        for (kind, machine) in kinds.iter().flat_map(|kind| machines.map(|machine| (kind, machine)))
+        {
+            let fragment = kind.fragment(machine);
             let mut names: Vec<_> = fragment.lines().filter_map(option).collect();
             let count = names.len();
             names.sort_unstable();

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::console::{Console, News, Running};
+use crate::guest::{self, Ended, Guest, Next};
 use crate::kernel::initramfs;
 use crate::project::tail;
 use crate::scratch::Scratch;
 use crate::shell;
-use crate::uml::{self, Ended, Next, Uml};
 
 /// The time without a line after which a kernel is killed. It is longer than the time in which a
 /// program is minimized, and than the time limit of an operation.
@@ -26,7 +26,7 @@ const SHRINK_TIME: Duration = Duration::from_secs(40);
 
 /// The options of a session.
 pub(crate) struct Plan {
-    pub(crate) kernel: Uml,
+    pub(crate) kernel: Guest,
     /// The options of `vmadiff check-kernel` on every core.
     pub(crate) options: Vec<String>,
     pub(crate) seconds: u64,
@@ -85,7 +85,7 @@ impl Outcome {
 impl Plan {
     /// Runs the session.
     pub(crate) fn run(&self) -> Result<Outcome> {
-        let cores = uml::cores()?;
+        let cores = guest::cores()?;
         let parts: Vec<_> = (0..).zip(cores.iter().copied()).collect();
         let (outcome, began) = (Mutex::new(Outcome::default()), Instant::now());
         let run =
@@ -126,7 +126,7 @@ impl Plan {
                 command.extend(["--resume".to_owned(), format!("{section}:{next}")]);
             }
             let (mut console, mut status) = (Console::default(), None);
-            let ended = self.kernel.run(core, &command, SILENCE, |line| {
+            let ended = self.kernel.run(Some(core), &command, SILENCE, |line| {
                 let Some(news) = console.read(line) else {
                     let enough = self.first && !lock().findings.is_empty();
                     return if enough { Next::Stop } else { Next::Read };
@@ -192,12 +192,12 @@ impl Plan {
         archive.extend(initramfs::files(&file)?);
         let initramfs = scratch.path().join("initrd");
         fs::write(&initramfs, archive).with_context(|| initramfs.display().to_string())?;
-        let kernel = Uml { initramfs, ..self.kernel.clone() };
+        let kernel = Guest { initramfs, ..self.kernel.clone() };
         let mut command = vec!["check-kernel".to_owned(), "/one".to_owned()];
         command.extend(self.options.iter().cloned());
         command.extend(["--random".to_owned(), "0".to_owned()]);
         let (mut console, mut status) = (Console::default(), None);
-        let ended = kernel.run(core, &command, SILENCE / 3, |line| {
+        let ended = kernel.run(Some(core), &command, SILENCE / 3, |line| {
             if let Some(News::Status(number)) = console.read(line) {
                 status = Some(number);
             }
@@ -279,7 +279,7 @@ pub(crate) fn initramfs(root: &Path, base: &Path, cache: &Path) -> Result<std::p
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uml::make_executable;
+    use crate::guest::{System, make_executable};
 
     /// A program that stands for a kernel: it prints the protocol, and ends as the script says.
     fn plan(scratch: &Scratch, script: &str) -> Result<Plan> {
@@ -288,7 +288,8 @@ mod tests {
         make_executable(&program)?;
         fs::write(scratch.path().join("initrd"), "")?;
         Ok(Plan {
-            kernel: Uml {
+            kernel: Guest {
+                system: System::Uml,
                 program,
                 initramfs: scratch.path().join("initrd"),
                 scratch: scratch.path().to_owned(),
