@@ -1,6 +1,7 @@
 //! `ci/soak`: a long run at a revision without divergences, and tests of failures around a run.
 
 mod memory;
+mod rounds;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,23 +13,41 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use duct::{Expression, cmd};
 
+use self::rounds::{History, Rounds};
 use crate::project::{self, absolute, files, tail};
 use crate::scratch::{Mount, Scratch};
 use crate::targets::Target;
-use crate::{Status, fuzz, shell};
+use crate::{Status, fuzz};
 
-/// Fuzz for a long time at a revision without divergences
+/// Fuzz for hours or days at a revision without divergences
 ///
-/// Checks failures around a run: memory does not grow, a killed run loses no corpus file, and a
+/// The engine runs on all cores, in rounds, and a line a minute shows time, programs, coverage, corpus,
+/// memory and findings. With --corpus the lines are kept in a file too. A run may be stopped at any
+/// time, and the next run on the corpus continues it. A program with a divergence is written to
+/// fuzz/findings/soak-REVISION, and the run goes on.
+///
+/// After the last round failures around a run are checked: a killed run loses no corpus file, and a
 /// full disk or a folder that cannot be written to is an error.
 ///
-/// Exit status: 0 all is well, 1 a check failed, 2 bad use or a failed build.
+/// Exit status: 0 all is well, 1 a program with a divergence, memory that grows, or a failed check,
+/// 2 bad use or a failed build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The seconds of fuzzing cross_mm on all cores
     #[arg(long, value_name = "N", default_value_t = 3600,
-          value_parser = clap::value_parser!(u32).range(10..=999_999))]
-    seconds: u32,
+          value_parser = clap::value_parser!(u64).range(10..=9_999_999))]
+    seconds: u64,
+    /// The file for the lines; by default FOLDER.log. Several runs on one corpus need a file each
+    #[arg(long, value_name = "FILE", requires = "corpus")]
+    log: Option<PathBuf>,
+    /// The seconds of a round, after which the engine starts again
+    #[arg(long, value_name = "N", default_value_t = 3600,
+          value_parser = clap::value_parser!(u64).range(10..=9_999_999))]
+    round: u64,
+    /// Run this command of the shell before and after each round, with the corpus in $CORPUS, to share
+    /// the corpus with other machines
+    #[arg(long, value_name = "COMMAND", requires = "corpus")]
+    sync: Option<String>,
     /// The revision of the candidate
     #[arg(long, value_name = "R", default_value = "fixed")]
     revision: Revision,
@@ -59,7 +78,6 @@ impl Revision {
 /// A run and its failed checks.
 struct Soak {
     revision: &'static str,
-    seconds: u32,
     binary: PathBuf,
     flags: Vec<String>,
     corpus: PathBuf,
@@ -70,28 +88,42 @@ struct Soak {
 /// Runs `ci/soak`.
 pub(crate) fn run(args: &Args) -> Result<Status> {
     let corpus = args.corpus.as_deref().map(absolute).transpose()?;
+    let log = args.log.as_deref().map(absolute).transpose()?;
     let root = project::enter()?;
     let target = Target::CrossMm;
     let binary = target.build(&root)?;
     let vmadiff = project::build_vmadiff(&root)?;
     let scratch = Scratch::new()?;
+    let log = match (log, &corpus) {
+        (Some(log), _) => log,
+        (None, Some(corpus)) => log_of(corpus)?,
+        (None, None) => scratch.path().join("corpus.log"),
+    };
     let corpus = corpus.unwrap_or_else(|| scratch.path().join("corpus"));
     fs::create_dir_all(&corpus)
         .and_then(|()| corpus.canonicalize())
         .with_context(|| corpus.display().to_string())?;
     let mut soak = Soak {
         revision: args.revision.name(),
-        seconds: args.seconds,
         binary,
         flags: target.flags(&root)?,
         corpus,
         scratch,
         status: Status::Clean,
     };
-    soak.memory()?;
+    let mut history = History::open(log)?;
+    soak.rounds(args, &root, &mut history)?;
     soak.kill(&vmadiff)?;
     soak.disk(&root)?;
     Ok(soak.status)
+}
+
+/// Returns the path of the log of a corpus, which is beside the folder.
+fn log_of(corpus: &Path) -> Result<PathBuf> {
+    let name = corpus.file_name().context("--corpus: expected a folder with a name")?;
+    let mut log = name.to_owned();
+    log.push(".log");
+    Ok(corpus.with_file_name(log))
 }
 
 impl Soak {
@@ -108,49 +140,27 @@ impl Soak {
         cmd(&self.binary, arguments).env("VMADIFF_REVISION", self.revision)
     }
 
-    /// Checks that nothing is found and that memory does not grow.
-    fn memory(&mut self) -> Result<()> {
-        let folder = self.scratch.path().join("run");
-        fs::create_dir(&folder).context("run")?;
-        let cores = shell::cores();
-        let flags = [
-            format!("-jobs={cores}"),
-            format!("-workers={cores}"),
-            format!("-max_total_time={}", self.seconds),
-        ];
-        let log = folder.join("log");
-        let engine = self.engine(&flags).dir(&folder).stderr_to_stdout().stdout_path(&log);
-        let engine = engine.unchecked().start().context("cross_mm does not start")?;
-        let mut samples = Vec::new();
-        let output = loop {
-            if let Some(output) = engine.wait_timeout(Duration::from_secs(1))? {
-                break output;
-            }
-            samples.extend(memory::sample("cross_mm", &self.corpus, cores));
+    /// Fuzzes, and checks that nothing is found and that memory does not grow.
+    fn rounds(&mut self, args: &Args, root: &Path, history: &mut History) -> Result<()> {
+        let findings = root.join(project::FINDINGS).join(format!("soak-{}", self.revision));
+        fs::create_dir_all(&findings).with_context(|| findings.display().to_string())?;
+        let before = files(&findings, None)?.len();
+        let rounds = Rounds {
+            binary: self.binary.clone(),
+            flags: self.flags.clone(),
+            revision: self.revision,
+            corpus: self.corpus.clone(),
+            findings: findings.clone(),
+            seconds: args.seconds,
+            round: args.round,
+            sync: args.sync.clone(),
         };
-
-        let logs: Vec<String> = project::entries(&folder)?
-            .iter()
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .map(|path| Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned()))
-            .collect::<Result<_>>()?;
-        if !output.status.success() {
-            let mut lines = logs.iter().flat_map(|log| log.lines());
-            let main = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-            let why = lines
-                .find(|line| line.contains("ERROR") || line.contains("divergence"))
-                .map_or_else(|| tail(&main, 1), str::to_owned);
-            self.fail(&format!("cross_mm at {}: {why}", self.revision));
+        for wrong in rounds.run(history)? {
+            self.fail(&wrong);
         }
-        fuzz::done_lines(&folder)?.iter().for_each(|line| println!("{line}"));
-        match memory::Verdict::new(&samples, memory::tables(&logs)) {
-            None => self.fail(&format!("memory: {} samples: expected at least 4", samples.len())),
-            Some(verdict) => {
-                println!("{verdict}");
-                if verdict.grows() {
-                    self.fail("memory grows");
-                }
-            }
+        let found = files(&findings, None)?.len().saturating_sub(before);
+        if found > 0 {
+            self.fail(&format!("{found} programs with a divergence in {}", findings.display()));
         }
         Ok(())
     }
