@@ -489,3 +489,20 @@ fn the_command_writes_one_form_and_nothing_over_another_file() {
     let (status, help, _) = vmadiff(&["--help"]);
     assert!(status == Some(0) && help.contains("Example"), "{help}");
 }
+
+#[test]
+fn the_programs_of_reports_compile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let reports = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/reports");
+    let mut count = 0;
+    for entry in fs::read_dir(reports).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("C");
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+        for compiler in compilers() {
+            compile(compiler, folder.path(), name, &text);
+        }
+        count += 1;
+    }
+    assert!(count > 0);
+}
