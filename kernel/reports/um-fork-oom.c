@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +29,9 @@ int main(void)
 	long size = sysconf(_SC_PAGESIZE);
 	int n, fd;
 
+	/* As the first process of a kernel. Elsewhere they are there. */
+	mkdir("/proc", 0755);
+	mkdir("/sys", 0755);
 	mount("proc", "/proc", "proc", 0, "");
 	mount("sysfs", "/sys", "sysfs", 0, "");
 	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, "");
