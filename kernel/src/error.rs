@@ -24,6 +24,14 @@ pub enum KernelError {
     /// A process ended in the middle of an operation.
     #[error("process {0} ended in the middle of an operation")]
     Died(u8),
+    /// The system call whose number was given is not `process_vm_mmap()`.
+    #[error("system call {number} is not process_vm_mmap(): {found}")]
+    NoCopies {
+        /// The number.
+        number: u32,
+        /// The behaviour of the system call.
+        found: String,
+    },
     /// The kernel returned a value that no operation returns.
     #[error("the kernel answered {0}, which no operation returns")]
     Answer(i64),

@@ -24,7 +24,7 @@ pub enum Tolerance {
     Cuts,
     /// A failed call over several VMAs leaves the first ones changed.
     Part,
-    /// A failed `mmap` or `mremap` leaves the destination unmapped.
+    /// A failed `mmap`, `mremap` or `copy` leaves the destination unmapped.
     Unmaps,
     /// Populating locked memory fails silently.
     Populate,
@@ -51,12 +51,12 @@ impl Tolerance {
     /// state before the call.
     pub(crate) fn of_failed(op: &Op, difference: &Divergence) -> Option<Tolerance> {
         use Opcode::{
-            Madvise, Mbind, Mlock, Mmap, Mprotect, Mremap, Munlock, Munmap, UffdRegister,
+            Copy, Madvise, Mbind, Mlock, Mmap, Mprotect, Mremap, Munlock, Munmap, UffdRegister,
         };
         let detail = difference.signature.as_str();
         match (op.opcode(), difference.class) {
             (_, Class::Merge) => Some(Tolerance::Cuts),
-            (Mmap | Mremap, Class::Layout) if detail.ends_with("/not-mapped") => {
+            (Copy | Mmap | Mremap, Class::Layout) if detail.ends_with("/not-mapped") => {
                 Some(Tolerance::Unmaps)
             }
             (Munmap, Class::Layout) => Some(Tolerance::Part),

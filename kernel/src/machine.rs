@@ -58,6 +58,8 @@ pub struct Options {
     pub log: bool,
     /// The reverse map of every anonymous page is walked after each operation.
     pub walk: bool,
+    /// The number of the system call `process_vm_mmap()`, for a kernel that has it.
+    pub process_vm_mmap: Option<u32>,
 }
 
 impl Default for Options {
@@ -68,6 +70,7 @@ impl Default for Options {
             huge_pages: false,
             log: false,
             walk: false,
+            process_vm_mmap: None,
         }
     }
 }
@@ -222,6 +225,7 @@ impl Kernel {
             outside: self.outside.as_raw_fd(),
             segment: self.segment.as_ref().map_or(-1, Segment::id),
             locks_limited: limits.lock.is_some(),
+            process_vm_mmap: self.options.process_vm_mmap,
         };
         let pid = worker::spawn(&inheritance)
             .map_err(|error| KernelError::Controller { what: "starting process 0", error })?;
@@ -339,12 +343,17 @@ impl Kernel {
             },
             _ => {
                 self.policies |= op.opcode() == Opcode::Mbind;
+                // The source of a copy has to be unchanged, so it is looked at.
+                let looked_at = match op {
+                    Op::Copy { src, .. } => mine | 1 << src.get().0,
+                    _ => mine,
+                };
                 match self.ask(op, at, 0)? {
                     Reply::Answer(value) if value >= 0 => {
                         let value = u8::try_from(value).map_err(|_| KernelError::Answer(value))?;
-                        Ok((Ok(value), mine))
+                        Ok((Ok(value), looked_at))
                     }
-                    Reply::Answer(errno) => Ok((Err(error(errno)?), mine)),
+                    Reply::Answer(errno) => Ok((Err(error(errno)?), looked_at)),
                     Reply::Ended => Err(KernelError::Died(at as u8)),
                     Reply::Late => Ok((Err(self.overdue(at)), mine)),
                 }
@@ -367,7 +376,14 @@ impl Kernel {
         let limit = self.limits.map_count.map(|limit| self.baseline.1 + u32::from(limit));
         let limited = self.map_count.as_mut().zip(limit);
         let limited = limited.map(|(setting, limit)| setting.limit(limit)).transpose()?;
-        let request = worker::request(op, child, self.failing);
+        let source = match op {
+            Op::Copy { src, .. } => {
+                let source = &self.processes[usize::from(src.get().0)];
+                source.as_ref().map_or(NO_PID, |source| source.proc.pid())
+            }
+            _ => 0,
+        };
+        let request = worker::request(op, child, self.failing, source);
         rustix::io::write(&channel.requests.1, &request).map_err(doing("writing to a process"))?;
         let reply = await_reply(process, channel, self.options.timeout);
         drop(limited);
@@ -383,7 +399,10 @@ impl Machine for Kernel {
     }
 
     fn has(&self, opcode: Opcode) -> bool {
-        !matches!(opcode, Opcode::Copy | Opcode::CopyVma)
+        match opcode {
+            Opcode::Copy => self.facilities.copies,
+            opcode => opcode != Opcode::CopyVma,
+        }
     }
 
     fn reset(&mut self, limits: &Limits) {
@@ -426,6 +445,9 @@ impl Drop for Kernel {
         self.end_all();
     }
 }
+
+/// A pid that no process has: it is above `PID_MAX_LIMIT`.
+const NO_PID: i32 = i32::MAX;
 
 fn error(answer: i64) -> Result<Errno, KernelError> {
     let number = answer.checked_neg().and_then(|number| u16::try_from(number).ok());

@@ -9,8 +9,10 @@ use vmadiff_machine::{Limits, Observation, Op, Placement, VmFlags};
 /// The reason why a program, or the rest of it, is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Missing {
-    /// `copy` and `copy_vma`: no kernel has the calls.
+    /// `copy`: the kernel has no `process_vm_mmap()`, or the number of the call was not given.
     Copies,
+    /// `copy_vma`: no system call is a call of `copy_vma()` alone.
+    CopyVma,
     /// Mapping `special`: the machine has no such device.
     Device,
     /// `userfaultfd`: the kernel lacks it, or this user may not use it.
@@ -39,9 +41,10 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 11] = [
+    pub const ALL: [Missing; 12] = [
         Missing::WriteOnly,
         Missing::Copies,
+        Missing::CopyVma,
         Missing::Device,
         Missing::Userfaultfd,
         Missing::Ksm,
@@ -57,6 +60,7 @@ impl Missing {
     pub const fn name(self) -> &'static str {
         match self {
             Missing::Copies => "copies",
+            Missing::CopyVma => "copy_vma",
             Missing::Device => "device",
             Missing::Userfaultfd => "userfaultfd",
             Missing::Ksm => "ksm",
@@ -80,6 +84,8 @@ impl fmt::Display for Missing {
 /// The facilities that the running kernel has and this user may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facilities {
+    /// Copies between address spaces: `process_vm_mmap()`.
+    pub copies: bool,
     /// userfaultfd.
     pub userfaultfd: bool,
     /// KSM.
@@ -109,7 +115,8 @@ impl Facilities {
     /// Returns the facility that `op` needs and the kernel lacks.
     pub fn lacks(&self, op: &Op) -> Option<Missing> {
         match *op {
-            Op::Copy { .. } | Op::CopyVma { .. } => Some(Missing::Copies),
+            Op::Copy { .. } if !self.copies => Some(Missing::Copies),
+            Op::CopyVma { .. } => Some(Missing::CopyVma),
             Op::Mmap { kind, .. } if kind.get() == Kind::Special => Some(Missing::Device),
             Op::Mmap { flags, .. } if flags.get().contains(MmapFlags::LOCKED) && !self.locking => {
                 Some(Missing::Locking)
@@ -170,6 +177,7 @@ impl fmt::Display for Facilities {
     /// Writes the list of facilities: `has ksm, numa; lacks userfaultfd`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [
+            ("copies", self.copies),
             ("userfaultfd", self.userfaultfd),
             ("ksm", self.ksm),
             ("numa", self.numa),

@@ -177,7 +177,6 @@ impl Proc {
         Ok(Proc { pid, smaps: open("smaps")?, status: open("status")?, pagemap: open("pagemap")? })
     }
 
-    #[cfg(test)]
     pub(crate) fn pid(&self) -> i32 {
         self.pid
     }

@@ -22,7 +22,10 @@ use libc::{
 };
 use rustix::io::Errno;
 use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal, setpgid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, set_parent_process_death_signal, setpgid,
+    waitid,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, disable_transparent_huge_pages, set_capabilities,
 };
@@ -33,6 +36,7 @@ use vmadiff_machine::operand::{
 };
 use vmadiff_machine::{Op, Opcode};
 
+use crate::error::KernelError;
 use crate::inject;
 use crate::outside::ARENA;
 
@@ -43,9 +47,9 @@ const GUARD: u64 = 16;
 /// The answer of a worker to a `touch` that raised `SIGBUS`.
 const SIGBUS_ANSWER: i64 = -1000;
 
-/// The length of a request in bytes: opcode, operands, for `fork` the child's index, and the number
-/// of the allocation that is to fail; 0 for none.
-pub(crate) const REQUEST: usize = 3 + MAX_OPERANDS;
+/// The length of a request in bytes: opcode, operands, for `fork` the child's index, the number of
+/// the allocation that is to fail, which is 0 for none, and for `copy` the pid of the source.
+pub(crate) const REQUEST: usize = 3 + MAX_OPERANDS + size_of::<i32>();
 /// The length of an answer in bytes: the result of the system call or the negative error, and whether
 /// the allocation failed.
 pub(crate) const REPLY: usize = 9;
@@ -54,12 +58,13 @@ pub(crate) const REPLY: usize = 9;
 pub(crate) const CONTEXT_FDS: [RawFd; 2] = [250, 251];
 
 /// Returns the request for `op`.
-pub(crate) fn request(op: &Op, child: u8, failing: u8) -> [u8; REQUEST] {
+pub(crate) fn request(op: &Op, child: u8, failing: u8, source: i32) -> [u8; REQUEST] {
     let mut request = [0; REQUEST];
-    let [opcode, operands @ .., index, nth] = &mut request;
+    let [opcode, operands @ .., index, nth, a, b, c, d] = &mut request;
     *opcode = op.opcode() as u8;
     *operands = op.bytes();
     (*index, *nth) = (child, failing);
+    [*a, *b, *c, *d] = source.to_ne_bytes();
     request
 }
 
@@ -83,6 +88,8 @@ pub(crate) struct Inheritance {
     pub(crate) segment: i32,
     /// The worker gives up `CAP_IPC_LOCK`.
     pub(crate) locks_limited: bool,
+    /// The number of the system call `process_vm_mmap()`.
+    pub(crate) process_vm_mmap: Option<u32>,
 }
 
 /// Forks process 0 of a program off the caller and returns its pid. The first answer of the process
@@ -125,6 +132,32 @@ unsafe fn fork(flags: c_int) -> c_long {
             0 as c_long,
         )
     }
+}
+
+/// Makes a call with the number `number` in a process of its own, with arguments that
+/// `process_vm_mmap()` refuses. Returns the number of its error; 0 if it succeeds, or ends the process.
+///
+/// # Errors
+/// Returns an error if no process can be made.
+pub(crate) fn invalid_copy(number: u32) -> Result<i32, KernelError> {
+    // SAFETY: the child makes one system call, on no memory, and ends.
+    let pid = unsafe { fork(0) };
+    if pid == 0 {
+        // SAFETY: a null address and a length of 0 name no memory.
+        let result = unsafe { libc::syscall(number.into(), 0, 0, 0, 0, c_long::MAX) };
+        let status = checked(result).err().unwrap_or(0);
+        // SAFETY: `_exit` ends the process without running handlers.
+        unsafe { libc::_exit(status) }
+    }
+    let what = "starting a process";
+    let pid = checked(pid).map_err(|errno| {
+        let error = io::Error::from_raw_os_error(errno);
+        KernelError::Controller { what, error }
+    })?;
+    let pid = Pid::from_raw(pid as i32).ok_or(KernelError::Answer(pid))?;
+    let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)
+        .map_err(|error| KernelError::Controller { what, error: error.into() })?;
+    Ok(ended.and_then(|ended| ended.exit_status()).unwrap_or(0))
 }
 
 fn errno() -> i32 {
@@ -211,7 +244,7 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     let mut fail_nth: Option<OwnedFd> = None;
     let mut failed = false;
     loop {
-        let (op, child, failing) = next(inheritance, me);
+        let Request { op, child, failing, source } = next(inheritance, me);
         let result = match op {
             Op::Exit { .. } => end(),
             Op::Fork { .. } => {
@@ -234,7 +267,7 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
             }
             op => {
                 let armed = failing != 0 && inject::arm(&mut fail_nth, failing);
-                let result = perform(&op, inheritance, &mut contexts);
+                let result = perform(&op, inheritance, &mut contexts, source);
                 failed = armed && inject::disarm(&fail_nth);
                 result
             }
@@ -244,15 +277,31 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     }
 }
 
+/// A request that was read.
+struct Request {
+    op: Op,
+    /// The index of the child of a `fork`.
+    child: u8,
+    /// The number of the allocation that is to fail; 0 for none.
+    failing: u8,
+    /// The pid of the source of a `copy`.
+    source: i32,
+}
+
 /// Waits for the next operation of process `me`.
-fn next(inheritance: &Inheritance, me: u8) -> (Op, u8, u8) {
+fn next(inheritance: &Inheritance, me: u8) -> Request {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
     let mut request = [0u8; REQUEST];
     // A request is shorter than PIPE_BUF, so writing and reading it is atomic.
     let read = rustix::io::read(inherited(ends.requests), &mut request);
-    let [opcode, operands @ .., child, failing] = request;
+    let [opcode, operands @ .., child, failing, a, b, c, d] = request;
     match Opcode::from_number(opcode) {
-        Some(opcode) if read == Ok(REQUEST) => (Op::from_bytes(opcode, operands), child, failing),
+        Some(opcode) if read == Ok(REQUEST) => Request {
+            op: Op::from_bytes(opcode, operands),
+            child,
+            failing,
+            source: i32::from_ne_bytes([a, b, c, d]),
+        },
         _ => end(),
     }
 }
@@ -304,6 +353,7 @@ fn perform(
     op: &Op,
     inheritance: &Inheritance,
     contexts: &mut [Option<OwnedFd>; 2],
+    source: i32,
 ) -> Result<i64, i32> {
     // SAFETY, of every block below: the addresses lie in the arena, where the worker has no memory
     // of its own; memory that is passed by pointer lives until the call returns.
@@ -354,13 +404,7 @@ fn perform(
             // The program gives no address: 0 stands for none.
             let new_start = if flags == MremapFlags::Maymove { 0 } else { new_start };
             let flags = flags.number();
-            let moved = unsafe { libc::syscall(SYS_mremap, start, old, new, flags, new_start) };
-            if moved != -1 && !ARENA.contains(&(moved as u64)) {
-                // The kernel found room outside the arena: this is not the world of a program.
-                let _ = unsafe { rustix::mm::munmap(moved as *mut c_void, new as usize) };
-                return Err(libc::ENOSYS);
-            }
-            mapped(moved)
+            in_arena(new, unsafe { libc::syscall(SYS_mremap, start, old, new, flags, new_start) })
         }
         Op::Madvise { page, len, advice, .. } => {
             let (start, length) = (address(page.get()), bytes(len.get()));
@@ -425,10 +469,27 @@ fn perform(
         Op::ShmRmid { .. } => {
             checked(unsafe { libc::syscall(SYS_shmctl, inheritance.segment, libc::IPC_RMID, 0) })
         }
-        Op::Fork { .. } | Op::Exit { .. } | Op::Copy { .. } | Op::CopyVma { .. } => {
-            Err(libc::ENOSYS)
+        Op::Copy { page, len, dst_page, flags, .. } => {
+            let Some(number) = inheritance.process_vm_mmap else { return Err(libc::ENOSYS) };
+            let (start, length) = (address(page.get()), bytes(len.get()));
+            let (to, flags) = (address(dst_page.get()), c_long::from(flags.get().bits()));
+            in_arena(length, unsafe {
+                libc::syscall(number.into(), source, start, length, to, flags)
+            })
         }
+        Op::Fork { .. } | Op::Exit { .. } | Op::CopyVma { .. } => Err(libc::ENOSYS),
     }
+}
+
+/// Returns the page of an address that the kernel chose for `length` bytes. The range is unmapped if
+/// it lies outside the arena: this is not the world of a program.
+fn in_arena(length: u64, start: c_long) -> Result<i64, i32> {
+    if start != -1 && !ARENA.contains(&(start as u64)) {
+        // SAFETY: the kernel mapped the range at an address that was free.
+        let _ = unsafe { rustix::mm::munmap(start as *mut c_void, length as usize) };
+        return Err(libc::ENOSYS);
+    }
+    mapped(start)
 }
 
 /// Returns the page of an address that a call returned.

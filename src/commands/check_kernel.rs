@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Continue with this program of this section: the kernel died before
     #[arg(long, value_name = "SECTION:NUMBER", value_parser = place)]
     resume: Option<(Section, u64)>,
+    /// Run copies by this number of the system call process_vm_mmap, which the kernel has
+    #[arg(long, value_name = "NR")]
+    process_vm_mmap: Option<u32>,
     /// The time limit of an operation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     timeout: u64,
@@ -119,6 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         timeout: Duration::from_millis(args.timeout),
         whole_machine: true,
         log: true,
+        process_vm_mmap: args.process_vm_mmap,
         ..Options::default()
     };
     let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;

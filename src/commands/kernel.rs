@@ -28,8 +28,9 @@ use crate::status::Status;
   vmadiff kernel corpus/seeds/merge-1-mmap.txt
   vmadiff kernel --random 1000 --seed 1
   vmadiff kernel --probe
+  vmadiff kernel --random 1000 --process-vm-mmap 470
 
-After Ctrl-C, --random prints what it has so far. No kernel has copies between address spaces: a program is run up to its first copy.")]
+After Ctrl-C, --random prints what it has so far. No released kernel has copies between address spaces: a program is run up to its first copy, unless --process-vm-mmap gives the number of the call.")]
 pub(crate) struct Args {
     /// Corpus files, crash artifacts or text programs; - is standard input
     #[arg(required_unless_present_any = ["random", "probe"])]
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// The machine runs nothing else: set vm.max_map_count for programs that limit map_count
     #[arg(long)]
     whole_machine: bool,
+    /// Run copies by this number of the system call process_vm_mmap, which the kernel has
+    #[arg(long, value_name = "NR")]
+    process_vm_mmap: Option<u32>,
     /// The time limit of an operation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     timeout: u64,
@@ -128,6 +132,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     let options = Options {
         timeout: Duration::from_millis(args.timeout),
         whole_machine: args.whole_machine,
+        process_vm_mmap: args.process_vm_mmap,
         ..Options::default()
     };
     let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;

@@ -41,6 +41,10 @@ pub(crate) struct Args {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     #[arg(long, requires = "kernel")]
     no_rules: bool,
+    /// Run copies by this number of the system call process_vm_mmap, which the kernel has
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[arg(long, value_name = "NR", requires = "kernel")]
+    process_vm_mmap: Option<u32>,
 }
 
 /// Runs the command.
@@ -82,7 +86,8 @@ fn minimize_on_kernel(args: &Args, program: &Program) -> anyhow::Result<Minimize
     use vmadiff_kernel::{Kernel, Options};
     use vmadiff_machine::Machine as _;
 
-    let kernel = Kernel::new(Options::default()).context("the running kernel cannot be driven")?;
+    let options = Options { process_vm_mmap: args.process_vm_mmap, ..Options::default() };
+    let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;
     let mut beside = Beside::new(kernel);
     if !args.no_rules {
         beside.probe();

@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Build with kmemleak, which is asked for leaks at the end
     #[arg(long)]
     kmemleak: bool,
+    /// Run copies by this number of the system call process_vm_mmap, which the kernel has
+    #[arg(long, value_name = "NR")]
+    process_vm_mmap: Option<u32>,
     /// Expect the rules of this release of Linux, such as 6.12 or 6.12.117 [default: the release of
     /// the source's Makefile]
     #[arg(long, value_name = "RELEASE", value_parser = release)]
@@ -124,7 +127,8 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let kernels = project::target_folder(&root).join("kernels");
     fs::create_dir_all(&kernels).with_context(|| kernels.display().to_string())?;
     kernel::build_initramfs(&root, &kernels)?;
-    let initramfs = session::initramfs(&root, &kernel::initramfs_file(&kernels), &cache)?;
+    let copies = args.process_vm_mmap.is_some();
+    let initramfs = session::initramfs(&root, &kernel::initramfs_file(&kernels), &cache, copies)?;
 
     let mut options = vec!["--expect".to_owned(), expected];
     let programs = args.programs.unwrap_or(u64::from(u32::MAX));
@@ -133,6 +137,9 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     }
     if args.fail {
         options.push("--fail".to_owned());
+    }
+    if let Some(number) = args.process_vm_mmap {
+        options.extend(["--process-vm-mmap".to_owned(), number.to_string()]);
     }
     let mut kernel_options = vec!["loglevel=5".to_owned()];
     match kind {

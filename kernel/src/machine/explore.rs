@@ -1,18 +1,22 @@
 //! Exploring the kernel: small programs test which facilities it has.
 
 use std::fs;
+use std::io;
 
+use vmadiff_machine::operand::Page;
 use vmadiff_machine::{Machine as _, Observation, Program, VmFlags};
 
 use super::{Ended, Kernel};
 use crate::error::KernelError;
 use crate::missing::Facilities;
+use crate::worker;
 
 impl Kernel {
     /// Runs small programs and records the facilities that the kernel has.
     pub(super) fn explore(&mut self) -> Result<(), KernelError> {
         // All facilities are assumed during the tests, so that no operation is skipped.
         let all = Facilities {
+            copies: self.options.process_vm_mmap.is_some(),
             userfaultfd: true,
             ksm: true,
             numa: true,
@@ -26,6 +30,7 @@ impl Kernel {
             shared_memory: true,
         };
         self.facilities = all;
+        self.check_copies()?;
         let zero = self.attempt("mmap 0 0 1 rw anon_private\ntouch 0 0 0\n")?;
         let entry = match &self.processes[0] {
             Some(process) => process.proc.pagemap()?[0],
@@ -39,6 +44,7 @@ impl Kernel {
             this.attempt(&program).map(works)
         };
         let facilities = Facilities {
+            copies: all.copies,
             userfaultfd: works(
                 self.attempt("mmap 0 0 1 rw anon_private\nuffd_register 0 0 1 0\n")?,
             ),
@@ -64,6 +70,31 @@ impl Kernel {
         self.zero_page = entry.frame();
         self.end_all();
         Ok(())
+    }
+
+    /// Checks that the system call whose number was given is `process_vm_mmap()`.
+    ///
+    /// A call with arguments that most calls refuse comes first, because the number may be that of any
+    /// call. The copy is between two processes: a copy within one may wait for itself (bug F of v2).
+    fn check_copies(&mut self) -> Result<(), KernelError> {
+        let Some(number) = self.options.process_vm_mmap else { return Ok(()) };
+        let other = |found: String| Err(KernelError::NoCopies { number, found });
+        match worker::invalid_copy(number)? {
+            libc::EINVAL => {}
+            0 => return other("it accepts invalid arguments".into()),
+            errno => {
+                let error = io::Error::from_raw_os_error(errno);
+                return other(format!("it answers invalid arguments with: {error}"));
+            }
+        }
+        let seen = self.attempt("mmap 0 0 1 rw anon_private\nfork 0\ncopy 1 0 1 0 4 FIXED\n")?;
+        match seen.result {
+            Ok(4) if seen.spaces[1].vma_at(Page(4)).is_some() => Ok(()),
+            Ok(_) => other("it succeeds and copies nothing".into()),
+            Err(errno) => {
+                other(format!("it answers {errno} to a child that copies from its parent"))
+            }
+        }
     }
 
     /// Runs a program and returns the observation after its last operation.

@@ -128,3 +128,30 @@ fn an_operation_that_this_kernel_lacks_answers_enosys_and_does_nothing() {
     assert_eq!(seen.changed, 0);
     assert!(!kernel.has(Opcode::Copy) && kernel.has(Opcode::Mremap));
 }
+
+#[test]
+fn a_system_call_that_is_not_process_vm_mmap_is_an_error_that_says_what_it_does() {
+    if begun().is_none() {
+        return;
+    }
+    let error = |number: i64| {
+        let options = Options { process_vm_mmap: Some(number as u32), ..Options::default() };
+        Kernel::new(options)
+            .map(|_| ())
+            .expect_err("this kernel has no process_vm_mmap")
+            .to_string()
+    };
+    for (number, expected) in [
+        (1_000_000, "it answers invalid arguments with: Function not implemented"),
+        (libc::SYS_getpid, "it accepts invalid arguments"),
+        // The call ends its process.
+        (libc::SYS_exit_group, "it accepts invalid arguments"),
+        (libc::SYS_openat, "it answers invalid arguments with: "),
+        // These refuse the invalid arguments, and are no copy.
+        (libc::SYS_munmap, "to a child that copies from its parent"),
+    ] {
+        let text = error(number);
+        let begin = format!("system call {number} is not process_vm_mmap(): ");
+        assert!(text.starts_with(&begin) && text.contains(expected), "{text}");
+    }
+}

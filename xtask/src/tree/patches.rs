@@ -29,7 +29,7 @@ pub(crate) fn apply(source: &Path, patches: &[PathBuf]) -> Result<Patched> {
             _ => bail!("{}: expected a file *.patch, *.diff or *.cocci", patch.display()),
         };
         let files = if semantic {
-            semantic_files(source, &text)?
+            semantic_files(source, &text, &patched)?
         } else {
             files(&text).with_context(context)?
         };
@@ -130,8 +130,8 @@ fn inside(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns the files of a semantic patch that the source has.
-fn semantic_files(source: &Path, text: &str) -> Result<Vec<PathBuf>> {
+/// Returns the files of a semantic patch that the source has, after the patches before it.
+fn semantic_files(source: &Path, text: &str, patched: &Patched) -> Result<Vec<PathBuf>> {
     let named = text.lines().find_map(|line| line.strip_prefix("// files:"));
     let mut files = match named {
         Some(names) => names.split_whitespace().map(inside).collect::<Result<Vec<_>>>()?,
@@ -147,7 +147,10 @@ fn semantic_files(source: &Path, text: &str) -> Result<Vec<PathBuf>> {
             files
         }
     };
-    files.retain(|file| source.join(file).is_file());
+    files.retain(|file| match patched.get(file) {
+        Some(content) => content.is_some(),
+        None => source.join(file).is_file(),
+    });
     files.sort();
     ensure!(!files.is_empty(), "the source has none of the files of the semantic patch");
     Ok(files)
@@ -206,6 +209,15 @@ mod tests {
         )?;
         let patched = apply(&source, std::slice::from_ref(&patch))?;
         assert!(text(&patched, "mm/vma.c").contains("a + 2;"), "{patched:?}");
+        // A file that an earlier patch makes.
+        let (made, of_made) =
+            (scratch.path().join("made.patch"), scratch.path().join("made.cocci"));
+        fs::write(&made, "--- /dev/null\n+++ b/mm/made.c\n@@ -0,0 +1 @@\n+int two = 1 + 1;\n")?;
+        fs::write(&of_made, "// files: mm/made.c\n@@ @@\n- 1 + 1\n+ 2\n")?;
+        let patched = apply(&source, &[made, of_made.clone()])?;
+        assert!(text(&patched, "mm/made.c").contains("two = 2;"), "{patched:?}");
+        let error = apply(&source, &[of_made]).expect_err("no such file");
+        assert!(format!("{error:#}").contains("has none of the files"), "{error:#}");
         fs::write(&patch, "@@ expression a; @@\n- a + 7\n+ a + 2\n")?;
         let error = apply(&source, &[patch]).expect_err("no match");
         assert!(format!("{error:#}").contains("it changes nothing"), "{error:#}");

@@ -252,12 +252,23 @@ impl Death {
     }
 }
 
-/// Makes the initramfs of a session: that of `ci/kernel`, with the programs of the corpus.
-pub(crate) fn initramfs(root: &Path, base: &Path, cache: &Path) -> Result<std::path::PathBuf> {
+/// The folders of the corpus whose programs run on a kernel.
+const FOLDERS: [&str; 7] =
+    ["kernel", "kernel/outside", "seeds", "review", "real", "faults", "grown/same_mm"];
+/// The folder whose programs have copies between address spaces.
+const COPIES: &str = "grown/cross_mm";
+
+/// Makes the initramfs of a session: that of `ci/kernel`, with the programs of the corpus. The programs
+/// of `copies` are for a kernel that has `process_vm_mmap()`.
+pub(crate) fn initramfs(
+    root: &Path,
+    base: &Path,
+    cache: &Path,
+    copies: bool,
+) -> Result<std::path::PathBuf> {
     let corpus = root.join(crate::project::CORPUS);
     let mut programs = Vec::new();
-    for folder in ["kernel", "kernel/outside", "seeds", "review", "real", "faults", "grown/same_mm"]
-    {
+    for folder in FOLDERS.into_iter().chain(copies.then_some(COPIES)) {
         for file in crate::project::entries(&corpus.join(folder))? {
             let name = file.strip_prefix(&corpus).unwrap_or(&file).display().to_string();
             if file.is_file() {
@@ -268,7 +279,7 @@ pub(crate) fn initramfs(root: &Path, base: &Path, cache: &Path) -> Result<std::p
     }
     let mut archive = fs::read(base).with_context(|| base.display().to_string())?;
     archive.extend(initramfs::files(&programs)?);
-    let file = cache.join("initrd-corpus");
+    let file = cache.join(if copies { "initrd-copies" } else { "initrd-corpus" });
     let part = cache.join(format!("initrd-corpus-{}", std::process::id()));
     fs::write(&part, archive)
         .and_then(|()| fs::rename(&part, &file))
