@@ -259,6 +259,10 @@ impl World {
             .mm
             .destination(copy.dst_page, copy.len, flags)
             .or_else(|(errno, rule)| call.refuse(errno, function, rule))?;
+        let to = match place {
+            Destination::HighestHole { .. } => call.chosen_hole(copy.len, to),
+            Destination::Hint | Destination::Fixed => to,
+        };
         if let (Some(why), How::ProcessVmMmap(_)) = (&mut call.why, copy.how) {
             why.destination = Some(place);
         }

@@ -121,9 +121,15 @@ impl Syscall<'_> {
         let highest = self.mm.unmapped_area(len).or_else(|longest| {
             self.refuse(Errno::ENOMEM, Function::Mremap, Rule::NoHole { occupied, longest })
         })?;
+        Ok(self.chosen_hole(len, highest))
+    }
+
+    /// Returns the range that the kernel chooses where `highest` is in the highest hole that is long
+    /// enough: the lowest one with the rule [`LowestHole`](later::Rule::LowestHole).
+    pub(crate) fn chosen_hole(&self, len: Len, highest: Range) -> Range {
         let lowest = self.mm.lowest_unmapped_area(len).unwrap_or(highest);
         let is_lowest = self.later.applies(later::Rule::LowestHole, || lowest != highest);
-        Ok(if is_lowest { lowest } else { highest })
+        if is_lowest { lowest } else { highest }
     }
 
     /// Moves the mapping to `new_page` and replaces the mappings there (`mremap_to()`). With
