@@ -212,7 +212,7 @@ rules! {
         "with protection keys, memory that may only be executed cannot be read";
         "arch_vma_access_permitted" (-);
     LowestHole "lowest-hole" since (-) until (-) bug Neither:
-        "on User Mode Linux, a mapping that moves without an address goes to the lowest hole that is long enough";
+        "on User Mode Linux, a mapping that is moved or copied without an address goes to the lowest hole that is long enough";
         "arch_get_unmapped_area" (-);
 }
 

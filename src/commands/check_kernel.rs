@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! @run SECTION NUMBER NAME | OPERATION; OPERATION    before a program runs
+//! @minimize SIGNATURE                                before that program is minimized
+//! @try OPERATION; OPERATION                          before a smaller program runs
 //! @found SIGNATURE SECTION NUMBER                    a finding; its report follows, up to @end
 //! @done SECTION COUNT=N …                            the end of a section
 //! ```
@@ -65,6 +67,9 @@ pub(crate) struct Args {
     /// Run copies by this number of the system call process_vm_mmap, which the kernel has
     #[arg(long, value_name = "NR")]
     process_vm_mmap: Option<u32>,
+    /// A signature that was found before, which is only counted; may be given several times
+    #[arg(long, value_name = "SIGNATURE")]
+    known: Vec<String>,
     /// The time limit of an operation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     timeout: u64,
@@ -126,8 +131,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         ..Options::default()
     };
     let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;
-    let mut check =
-        Check { args, beside: Beside::new(kernel), began: Instant::now(), found: BTreeMap::new() };
+    let found = args.known.iter().map(|signature| (signature.clone(), 0)).collect();
+    let mut check = Check { args, beside: Beside::new(kernel), began: Instant::now(), found };
     if args.leaks {
         // What was allocated before is not reported.
         fs::write(KMEMLEAK, "clear").context(KMEMLEAK)?;
@@ -164,7 +169,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     if args.leaks {
         check.leaks()?;
     }
-    Ok(Status::found(!check.found.is_empty()))
+    Ok(Status::found(check.found.values().any(|count| *count > 0)))
 }
 
 /// The file of kmemleak.
@@ -246,7 +251,7 @@ impl Check<'_> {
             if self.began.elapsed() >= limit {
                 break;
             }
-            let on_a_line = program.to_string().trim_end().replace('\n', "; ");
+            let on_a_line = on_a_line(&program);
             writeln!(stdout(), "@run {} {number} {name} | {on_a_line}", section.name())?;
             if section == Section::Random && self.args.walk {
                 // The walk takes as long as the rest.
@@ -331,6 +336,7 @@ impl Check<'_> {
         // warning that the kernel gives once does not come again.
         let (program, report) = match &run.end {
             End::Differs(first) | End::Reported(first, _) => {
+                writeln!(stdout(), "@minimize {signature}")?;
                 self.minimize(program, first, report_of(run))
             }
             End::Failed(error) => (program.clone(), Some(format!("{error}\n\n{program}"))),
@@ -357,6 +363,9 @@ impl Check<'_> {
             if runs > MINIMIZE_RUNS || began.elapsed() > MINIMIZE_TIME {
                 return None;
             }
+            // The kernel may die in a smaller program. If the output has failed, the next write of
+            // the caller fails, too.
+            let _ = writeln!(stdout(), "@try {}", on_a_line(program));
             // A warning that is given once can be given again after this.
             let _ = fs::write("/sys/kernel/debug/clear_warn_once", "1");
             match self.beside.run(program).end {
@@ -385,6 +394,11 @@ impl Check<'_> {
         writeln!(out, "@found {signature} {} {number}\n{}\n@end", section.name(), text.trim_end())?;
         Ok(())
     }
+}
+
+/// Returns a program as one line.
+fn on_a_line(program: &Program) -> String {
+    program.to_string().trim_end().replace('\n', "; ")
 }
 
 /// Returns the kernel's report of a run.

@@ -131,10 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let initramfs = session::initramfs(&root, &kernel::initramfs_file(&kernels), &cache, copies)?;
 
     let mut options = vec!["--expect".to_owned(), expected];
-    let programs = args.programs.unwrap_or(u64::from(u32::MAX));
-    for (name, value) in [("--random", programs), ("--seed", args.seed)] {
-        options.extend([name.to_owned(), value.to_string()]);
-    }
+    options.extend(["--seed".to_owned(), args.seed.to_string()]);
     if args.fail {
         options.push("--fail".to_owned());
     }
@@ -158,6 +155,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let plan = Plan {
         kernel: Guest { system, program, initramfs, scratch: cache, options: kernel_options },
         options,
+        random: args.programs.unwrap_or(u64::from(u32::MAX)),
         seconds: args.seconds,
         first: args.first,
     };

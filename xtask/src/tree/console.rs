@@ -41,6 +41,8 @@ pub(crate) enum News {
 #[derive(Default)]
 pub(crate) struct Console {
     running: Option<Running>,
+    /// The signature whose program is being minimized, and the smaller program that runs.
+    minimizing: Option<(String, String)>,
     /// The lines since the program began that are not of the protocol.
     lines: Vec<String>,
     /// The finding whose report is being read.
@@ -70,10 +72,22 @@ impl Console {
             "@run" => {
                 if let Some(running) = running(rest) {
                     self.running = Some(running);
+                    self.minimizing = None;
+                    self.lines.clear();
+                }
+            }
+            "@minimize" => {
+                let program = self.running.as_ref().map(|running| running.program.clone());
+                self.minimizing = Some((rest.to_owned(), program.unwrap_or_default()));
+            }
+            "@try" => {
+                if let Some((_, program)) = &mut self.minimizing {
+                    *program = lines(rest);
                     self.lines.clear();
                 }
             }
             "@found" => {
+                self.minimizing = None;
                 let mut words = rest.split(' ').map(str::to_owned);
                 if let (Some(signature), Some(section)) = (words.next(), words.next()) {
                     self.found = Some(Found { signature, section, text: String::new() });
@@ -106,6 +120,11 @@ impl Console {
         self.running.as_ref()
     }
 
+    /// Returns the signature whose program is being minimized, and the smaller program that ran last.
+    pub(crate) fn minimizing(&self) -> Option<&(String, String)> {
+        self.minimizing.as_ref()
+    }
+
     /// Returns the kernel's report since the program began.
     pub(crate) fn report(&self) -> Option<Report> {
         report(self.lines.iter().map(String::as_str))
@@ -123,7 +142,12 @@ fn running(rest: &str) -> Option<Running> {
     let section = words.next()?.to_owned();
     let number = words.next()?.parse().ok()?;
     let name = words.next()?.to_owned();
-    Some(Running { section, number, name, program: program.replace("; ", "\n") + "\n" })
+    Some(Running { section, number, name, program: lines(program) })
+}
+
+/// Returns a program that is written on one line with an operation a line.
+fn lines(program: &str) -> String {
+    program.replace("; ", "\n") + "\n"
 }
 
 #[cfg(test)]
@@ -163,6 +187,21 @@ Call Trace:
         let report = console.report().expect("a report");
         assert_eq!(report.name, "KASAN-use-after-free/copy_vma");
         assert_eq!(console.read("vmadiff-init: status 1"), Some(News::Status(1)));
+    }
+
+    #[test]
+    fn a_kernel_that_dies_while_a_program_is_minimized_leaves_the_smaller_program() {
+        let mut console = Console::default();
+        let mut read = |text: &str| {
+            text.lines().for_each(|line| drop(console.read(line)));
+            console.minimizing().cloned()
+        };
+        let run = "@run corpus 3 a.txt | touch 0; fork 0\n@minimize flags/x\n";
+        assert_eq!(read(run), Some(("flags/x".into(), "touch 0\nfork 0\n".into())));
+        assert_eq!(read("@try fork 0\nkernel BUG"), Some(("flags/x".into(), "fork 0\n".into())));
+        assert_eq!(read("@found flags/x corpus 3\n@end"), None);
+        assert_eq!(read(run).map(|(name, _)| name), Some("flags/x".into()));
+        assert_eq!(read("@run corpus 5 b.txt | touch 0"), None);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::shell;
 const SILENCE: Duration = Duration::from_secs(30);
 /// The most deaths of the kernel of a core. A kernel that dies more often is not worth the time.
 const MAX_DEATHS: u32 = 8;
+/// The most signatures that a kernel is told: its command line is short.
+const MAX_KNOWN: usize = 40;
 /// The most boots, and the most time, while a program that kills the kernel is minimized.
 const SHRINK_BOOTS: u32 = 40;
 const SHRINK_TIME: Duration = Duration::from_secs(40);
@@ -29,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) kernel: Guest,
     /// The options of `vmadiff check-kernel` on every core.
     pub(crate) options: Vec<String>,
+    /// The number of random programs.
+    pub(crate) random: u64,
     pub(crate) seconds: u64,
     /// The session ends at the first finding.
     pub(crate) first: bool,
@@ -116,10 +120,15 @@ impl Plan {
             }
             let mut command = vec!["check-kernel".to_owned(), "/programs".to_owned()];
             command.extend(self.options.iter().cloned());
-            for (name, value) in
-                [("--seconds", left.to_string()), ("--part", format!("{part}/{parts}"))]
-            {
+            for (name, value) in [
+                ("--random", self.random.to_string()),
+                ("--seconds", left.to_string()),
+                ("--part", format!("{part}/{parts}")),
+            ] {
                 command.extend([name.to_owned(), value]);
+            }
+            for finding in lock().findings.iter().take(MAX_KNOWN) {
+                command.extend(["--known".to_owned(), finding.signature.clone()]);
             }
             if let Some(Running { section, number, .. }) = &resume {
                 let next = number + parts as u64;
@@ -160,10 +169,18 @@ impl Plan {
             let after = began.elapsed();
             let death = Death::of(&console, ended);
             lock().deaths += 1;
+            let mut program = running.program.clone();
+            if let Some((signature, smaller)) = console.minimizing() {
+                let text = format!(
+                    "Not minimized, because a smaller program kills the kernel:\n\n{program}"
+                );
+                lock().found(signature.clone(), running.section.clone(), text, after);
+                program.clone_from(smaller);
+            }
             if lock().findings.iter().any(|finding| finding.signature == death.signature) {
                 lock().found(death.signature, String::new(), String::new(), after);
             } else {
-                let (program, alone) = self.shrink(core, &running.program, &death.signature)?;
+                let (program, alone) = self.shrink(core, &program, &death.signature)?;
                 let alone = match alone {
                     true => "The kernel dies in this program, run alone:",
                     false => {
@@ -307,6 +324,7 @@ mod tests {
                 options: Vec::new(),
             },
             options: Vec::new(),
+            random: 9,
             seconds: 30,
             first: false,
         })
@@ -317,6 +335,8 @@ mod tests {
         // The kernel dies in every program that has a fork: in the corpus, and alone.
         let script = r#"
 case "$*" in
+*--random*--random*)
+    echo "vmadiff: the argument cannot be used multiple times"; echo "vmadiff-init: status 2"; exit;;
 *" /one "*)
     case "$(tail -c 600 "${3#initrd=}")" in *"fork 0"*) ;; *) echo "vmadiff-init: status 0"; exit;; esac
     echo "@run corpus 0 one | fork 0"; echo "kernel BUG at mm/vma.c:1!"; echo " copy_vma+0x1/0x2"; exit;;
