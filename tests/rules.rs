@@ -376,3 +376,13 @@ fn a_rule_says_where_it_comes_from() {
     assert_eq!(Rule::UffdOffset.about().bug, Bug::Original);
     assert_eq!(Rule::AnonVmaReuse.about().bug, Bug::Original);
 }
+
+#[test]
+fn a_copy_without_an_address_goes_to_the_hole_that_a_move_would_go_to() {
+    let program: Program =
+        "mmap 0 0 1 rw anon_private\ncopy 0 0 1 0 0\n".parse().expect("a program");
+    let copied = |rules| run(&program, rules).pop().map(|(seen, applied)| (seen.result, applied));
+    let lowest = Rules::NONE.with(Rule::LowestHole);
+    assert_eq!(copied(Rules::NONE), Some((Ok(127), Rules::NONE)));
+    assert_eq!(copied(lowest), Some((Ok(1), lowest)));
+}
