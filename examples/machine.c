@@ -19,7 +19,16 @@
 
 #define ACCESS (VMADIFF_VM_READ | VMADIFF_VM_WRITE | VMADIFF_VM_EXEC)
 #define SPECIAL (VMADIFF_VM_IO | VMADIFF_VM_PFNMAP | VMADIFF_VM_DONTEXPAND)
-#define FIRST_SHMEM_FILE 5 /* files 1 to 3 are the memfds, 4 is the device */
+#define DEVICE_FILE 4      /* files 1 to 3 are the memfds */
+#define FIRST_SHMEM_FILE 5
+#define MAX_WRITES 64      /* a program has no more operations */
+
+/* The value of a page of a file that was written. */
+struct file_page {
+	uint64_t pgoff;
+	uint32_t file;
+	uint8_t value;
+};
 
 /* One address space. A VMA has the same form as in an observation. */
 struct vmadiff_machine {
@@ -28,6 +37,11 @@ struct vmadiff_machine {
 	unsigned int map_count;
 	uint64_t anon_pages[2];
 	uint64_t zero_pages[2];
+	uint32_t page_ids[VMADIFF_END_PAGES]; /* the last anonymous page at each page, or 0 */
+	uint8_t values[VMADIFF_END_PAGES];    /* the value of that page */
+	struct file_page file_pages[MAX_WRITES];
+	unsigned int file_page_count;
+	uint32_t writes;      /* accesses that wrote so far */
 	uint32_t anon_vmas;   /* anon_vmas made so far */
 	uint32_t shmem_files; /* objects of shared anonymous memory made so far */
 	uint32_t opens;       /* calls of vm_ops->open by the operation */
@@ -118,6 +132,31 @@ static void anon_vma_prepare(struct vmadiff_machine *m, unsigned int i)
 	vma->chain_count = 1;
 }
 
+/* Returns the value of `page` of VMA `i` for reading and writing. Pages that were never written share
+ * one value, which is 0. */
+static uint8_t *value_of(struct vmadiff_machine *m, unsigned int i, unsigned int page, int write)
+{
+	static uint8_t zero;
+	const struct vmadiff_vma *vma = &m->vmas[i];
+	uint64_t pgoff = vma->pgoff + page - vma->start;
+	struct file_page *of = m->file_pages, *end = of + m->file_page_count;
+
+	zero = 0;
+	if (m->anon_pages[page / 64] >> page % 64 & 1)
+		return &m->values[page];
+	if (!vma->file || vma->file == DEVICE_FILE)
+		return &zero;
+	while (of < end && (of->file != vma->file || of->pgoff != pgoff))
+		of++;
+	if (of < end)
+		return &of->value;
+	if (!write || m->file_page_count == MAX_WRITES)
+		return &zero;
+	*of = (struct file_page){ .pgoff = pgoff, .file = vma->file };
+	m->file_page_count++;
+	return &of->value;
+}
+
 /* Accesses `page` of VMA `i` (handle_mm_fault()). A write gives private memory an anonymous page; a
  * read gives anonymous memory the zero page. Other accesses change nothing that is shown. */
 static void fault(struct vmadiff_machine *m, unsigned int i, unsigned int page, int write)
@@ -128,6 +167,10 @@ static void fault(struct vmadiff_machine *m, unsigned int i, unsigned int page, 
 		return;
 	if (write && private_writable(&m->vmas[i])) {
 		anon_vma_prepare(m, i);
+		/* The page begins with what was read there. Each place has two numbers in turn: the
+		 * number of a page that this operation has freed must not be used again at once. */
+		m->values[page] = *value_of(m, i, page, 0);
+		m->page_ids[page] = 2 * page + 1 + (m->page_ids[page] == 2 * page + 1);
 		m->anon_pages[page / 64] |= bit;
 		m->zero_pages[page / 64] &= ~bit;
 	} else if (!m->vmas[i].file) {
@@ -253,7 +296,7 @@ static int do_munmap(struct vmadiff_machine *m, const struct vmadiff_munmap *op)
 	return op->len ? unmap(m, op->page, op->page + op->len) : EINVAL;
 }
 
-static int do_touch(struct vmadiff_machine *m, const struct vmadiff_touch *op)
+static int do_touch(struct vmadiff_machine *m, const struct vmadiff_touch *op, uint32_t *read)
 {
 	unsigned int i = find_vma(m, op->page);
 
@@ -262,6 +305,10 @@ static int do_touch(struct vmadiff_machine *m, const struct vmadiff_touch *op)
 	if (!(m->vmas[i].flags & (op->access ? VMADIFF_VM_WRITE : ACCESS)))
 		return EFAULT;
 	fault(m, i, op->page, op->access);
+	if (op->access)
+		*value_of(m, i, op->page, 1) = m->writes++ % 255 + 1;
+	else
+		*read = VMADIFF_READ | *value_of(m, i, op->page, 0);
 	return 0;
 }
 
@@ -276,6 +323,9 @@ static void show(const struct vmadiff_machine *m, struct vmadiff_observation *se
 	space->map_count = m->map_count;
 	memcpy(space->anon_pages, m->anon_pages, sizeof(m->anon_pages));
 	memcpy(space->zero_pages, m->zero_pages, sizeof(m->zero_pages));
+	/* Without fork and mprotect, every anonymous page is mapped once and may be written. */
+	memcpy(space->writable_ptes, m->anon_pages, sizeof(m->anon_pages));
+	memcpy(space->page_ids, m->page_ids, sizeof(m->page_ids));
 	for (unsigned int i = 0; i < m->map_count; i++) {
 		const struct vmadiff_vma *vma = &m->vmas[i];
 
@@ -348,7 +398,7 @@ void vmadiff_step(struct vmadiff_machine *m, const struct vmadiff_op *op,
 		seen->error = do_munmap(m, &op->u.munmap);
 		break;
 	case VMADIFF_TOUCH:
-		seen->error = do_touch(m, &op->u.touch);
+		seen->error = do_touch(m, &op->u.touch, &seen->read);
 		break;
 	default:
 		seen->error = ENOSYS;

@@ -52,6 +52,7 @@ const ONE_OF_EACH_CLASS: [(Class, &str); Class::ALL.len()] = [
     (Class::AnonVma, "duplicate-not-cloned"),
     (Class::RmapLocks, "rmap-locks-strict"),
     (Class::Deadlock, "copy-ptl-twice"),
+    (Class::Contents, "fork-parent-keeps-write"),
     (Class::Leak, "exit-mapcount-kept"),
     (Class::Accounting, "case-7-map-count"),
     (Class::Errno, "duplicate-mm-not-set"),

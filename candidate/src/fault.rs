@@ -1,6 +1,6 @@
 //! Page faults (`mm/memory.c`), and the memory access that causes a fault.
 
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Errno, VmFlags, written};
 
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, read};
@@ -27,12 +27,13 @@ pub(crate) enum VmFault {
 }
 
 impl Kernel {
-    /// Reads or writes one byte, as the process itself would.
+    /// Reads or writes the value of a page, as the process itself would, and returns the value that a
+    /// read has found.
     ///
     /// # Errors
     /// `EAGAIN` where userfaultfd watches the VMA: the access is not made. `EFAULT` where nothing
     /// is mapped or the access is not permitted. `SIGBUS` past the end of the object.
-    pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
+    pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<Option<u8>, Stop> {
         const F: &str = "do_user_addr_fault";
         self.locked_for(Mode::Read, Lock::MmapSem(mm), F, |kernel| {
             kernel.do_user_addr_fault(mm, addr, write)
@@ -40,7 +41,12 @@ impl Kernel {
     }
 
     /// `do_user_addr_fault()`, with `mmap_sem` held for reading.
-    fn do_user_addr_fault(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<(), Stop> {
+    fn do_user_addr_fault(
+        &mut self,
+        mm: MmKey,
+        addr: Addr,
+        write: bool,
+    ) -> Result<Option<u8>, Stop> {
         const F: &str = "do_user_addr_fault";
         let Some(vma) = self.find_vma_at(mm, addr)? else { return Err(Errno::EFAULT.into()) };
         if read!(self, F, vma.vm_userfaultfd_ctx).is_some() {
@@ -50,10 +56,52 @@ impl Kernel {
             return Err(Errno::EFAULT.into());
         }
         match self.handle_mm_fault(vma, addr, write)? {
-            VmFault::Done => Ok(()),
+            VmFault::Done if write => self.store(vma, addr).map(|()| None),
+            VmFault::Done => self.load(vma, addr).map(Some),
             VmFault::Sigbus => Err(Errno::SIGBUS.into()),
             VmFault::Userfault => Err(Errno::EAGAIN.into()),
         }
+    }
+
+    /// The instruction that reads, after the fault: returns the value of the page that the pte maps.
+    /// A pte that maps the page of a file is left out, and the VMA names that page.
+    fn load(&self, vma: VmaKey, addr: Addr) -> Result<u8, Stop> {
+        const F: &str = "handle_pte_fault";
+        let mm = read!(self, F, vma.vm_mm);
+        Ok(match self.pte(mm, addr)? {
+            Pte::Anon(page, _) => self.pages.get(page).map_or(0, |page| page.data),
+            Pte::Zero => 0,
+            Pte::NoneOrFile => {
+                let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
+                let file = read!(self, F, vma.vm_file).and_then(|file| self.files.get(file));
+                file.map_or(0, |file| self.inodes.read(file.f_inode, index))
+            }
+        })
+    }
+
+    /// The instruction that writes, after the fault.
+    fn store(&mut self, vma: VmaKey, addr: Addr) -> Result<(), Stop> {
+        const F: &str = "handle_pte_fault";
+        let value = written(self.writes);
+        self.writes = self.writes.wrapping_add(1);
+        let mm = read!(self, F, vma.vm_mm);
+        match self.pte(mm, addr)? {
+            Pte::Anon(page, _) => {
+                if let Some(page) = self.pages.get_mut(page) {
+                    page.data = value;
+                }
+            }
+            // The fault has replaced the zero page.
+            Pte::Zero => {}
+            Pte::NoneOrFile => {
+                let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
+                let file = read!(self, F, vma.vm_file).and_then(|file| self.files.get(file));
+                if let Some(inode) = file.map(|file| file.f_inode) {
+                    self.inodes.write(inode, index, value);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// `handle_mm_fault()`: does nothing for a pte that permits the access.
@@ -71,7 +119,8 @@ impl Kernel {
             (Pte::NoneOrFile, VmOps::Shmem | VmOps::Shm) => self.do_fault(mm, vma, addr, write),
             // The device maps all its pages at once.
             (Pte::NoneOrFile, VmOps::Device) => Ok(VmFault::Done),
-            (Pte::Zero | Pte::Anon(_), _) if !write => Ok(VmFault::Done),
+            (Pte::Zero | Pte::Anon(..), _) if !write => Ok(VmFault::Done),
+            (Pte::Anon(_, true), _) => Ok(VmFault::Done),
             (pte, _) => self.do_wp_page(mm, vma, addr, pte),
         }
     }
@@ -94,7 +143,7 @@ impl Kernel {
             return Ok(VmFault::Userfault);
         }
         self.pte_locked(mm, F, |kernel| match write {
-            true => kernel.page_add_new_anon_rmap(mm, vma, addr),
+            true => kernel.page_add_new_anon_rmap(mm, vma, addr, 0),
             false => kernel.set_zero_pte(mm, addr),
         })?;
         Ok(VmFault::Done)
@@ -118,7 +167,11 @@ impl Kernel {
         if fault == VmFault::Done {
             self.pte_alloc(mm);
             if cow {
-                self.pte_locked(mm, F, |kernel| kernel.page_add_new_anon_rmap(mm, vma, addr))?;
+                // `do_cow_fault()` copies the page of the file.
+                let data = self.load(vma, addr)?;
+                self.pte_locked(mm, F, |kernel| {
+                    kernel.page_add_new_anon_rmap(mm, vma, addr, data)
+                })?;
             }
         }
         Ok(fault)
@@ -153,19 +206,23 @@ impl Kernel {
         pte: Pte,
     ) -> Result<VmFault, Stop> {
         const F: &str = "do_wp_page";
-        if let Pte::Anon(page) = pte
+        if let Pte::Anon(page, _) = pte
             && self.page_mapcount(page) == 1
         {
-            // `reuse_swap_page()`. This changes nothing for a pte that was writable already: its
-            // page is the VMA's own.
-            self.pte_locked(mm, F, |kernel| kernel.page_move_anon_rmap(page, vma))?;
+            // `reuse_swap_page()`.
+            self.pte_locked(mm, F, |kernel| {
+                kernel.page_move_anon_rmap(page, vma)?;
+                kernel.wp_page_reuse(mm, vma, addr, page)
+            })?;
             return Ok(VmFault::Done);
         }
         // `wp_page_copy()`, which takes the page-table lock anew.
         self.anon_vma_prepare(vma)?;
+        // `cow_user_page()`.
+        let data = self.load(vma, addr)?;
         self.pte_locked(mm, F, |kernel| {
-            kernel.page_add_new_anon_rmap(mm, vma, addr)?;
-            if let Pte::Anon(page) = pte {
+            kernel.page_add_new_anon_rmap(mm, vma, addr, data)?;
+            if let Pte::Anon(page, _) = pte {
                 kernel.page_remove_rmap(page);
             }
             Ok(())

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 
-use slotmap::Key as _;
 use vmadiff_machine::AnonVmaId;
 use vmadiff_machine::hidden::{self, Counted, Hidden, Pte, References};
 use vmadiff_machine::operand::Process;
@@ -10,14 +9,9 @@ use vmadiff_machine::operand::Process;
 use crate::addr::each;
 use crate::handle::Handle as _;
 use crate::kernel::Kernel;
-use crate::key::{AnonVmaKey, CtxKey, PageKey};
+use crate::key::{AnonVmaKey, CtxKey};
 use crate::observe::ctx_id;
 use crate::revision::Revision;
-
-/// Returns a small number for a page: its slot in the arena.
-pub(crate) fn number(page: PageKey) -> u32 {
-    page.data().as_ffi() as u32
-}
 
 impl Kernel {
     /// Writes every page, pte and anon_vma, the references to other objects, and the number of further ones.
@@ -25,8 +19,8 @@ impl Kernel {
         let id = |anon_vma: AnonVmaKey| {
             self.anon_vmas.get(anon_vma).map(|anon_vma| AnonVmaId::new(anon_vma.id))
         };
-        hidden.pages.extend(self.pages.iter().map(|(key, page)| hidden::AnonPage {
-            number: number(key),
+        hidden.pages.extend(self.pages.values().map(|page| hidden::AnonPage {
+            number: page.id,
             anon_vma: id(page.anon_vma),
             index: page.index.shown(),
             map_count: page.mapcount,
@@ -34,8 +28,8 @@ impl Kernel {
         for (process, mm) in (0..).map(Process).zip(&self.processes) {
             let Some(mm) = mm.and_then(|mm| self.mms.get(mm)) else { continue };
             hidden.ptes.extend(each(mm.page_table.anon).map(|addr| {
-                let page = mm.page_table.page[addr.0 as usize];
-                let maps = self.pages.contains_key(page).then(|| number(page));
+                let page = self.pages.get(mm.page_table.page[addr.0 as usize]);
+                let maps = page.map(|page| page.id);
                 Pte { process, page: addr.page(), maps }
             }));
         }

@@ -61,6 +61,12 @@ pub(crate) struct Kernel {
     pub(crate) shm: Option<ShmidKernel>,
     pub(crate) anon_vma_ids: u32,
     pub(crate) anon_vma_ids_free: Vec<u32>,
+    pub(crate) page_ids: u32,
+    pub(crate) page_ids_free: Vec<u32>,
+    /// The numbers of pages that the operation has freed. The next operation may use them.
+    pub(crate) page_ids_freed: Vec<u32>,
+    /// The writes of the program that succeeded.
+    pub(crate) writes: u32,
 
     /// The kernel did not survive the last operation. Only a reset helps.
     pub(crate) dead: bool,
@@ -72,6 +78,8 @@ pub(crate) struct Kernel {
     pub(crate) events: Vec<Event>,
     /// The report of `copy_vma()`, where it ran.
     pub(crate) copy: Option<CopyReport>,
+    /// The value that a `touch` has read.
+    pub(crate) read: Option<u8>,
     /// The calls of `vm_ops->open` and `vm_ops->close`.
     pub(crate) driver: DriverCalls,
     /// An observable part of an address space may have changed.
@@ -100,10 +108,15 @@ vmadiff_machine::clone_by_field!(Kernel {
     shm,
     anon_vma_ids,
     anon_vma_ids_free,
+    page_ids,
+    page_ids_free,
+    page_ids_freed,
+    writes,
     dead,
     locks,
     events,
     copy,
+    read,
     driver,
     dirty,
     rmap_dirty
@@ -132,10 +145,15 @@ impl Kernel {
             shm: None,
             anon_vma_ids: 0,
             anon_vma_ids_free: Vec::new(),
+            page_ids: 0,
+            page_ids_free: Vec::new(),
+            page_ids_freed: Vec::new(),
+            writes: 0,
             dead: false,
             locks: Locks::default(),
             events: Vec::new(),
             copy: None,
+            read: None,
             driver: DriverCalls::default(),
             dirty: false,
             rmap_dirty: false,
@@ -167,6 +185,10 @@ impl Kernel {
         self.shm = Some(ShmidKernel::new(shm_file));
         self.anon_vma_ids = 0;
         self.anon_vma_ids_free.clear();
+        self.page_ids = 0;
+        self.page_ids_free.clear();
+        self.page_ids_freed.clear();
+        self.writes = 0;
         self.dead = false;
         self.begin();
     }
@@ -176,9 +198,11 @@ impl Kernel {
         self.locks.clear();
         self.events.clear();
         self.copy = None;
+        self.read = None;
         self.driver = DriverCalls::default();
         self.dirty = false;
         self.rmap_dirty = false;
+        self.page_ids_free.append(&mut self.page_ids_freed);
     }
 
     /// Returns the address space of a process (`find_get_task_by_vpid`, `get_task_mm`).
@@ -218,6 +242,19 @@ impl Kernel {
             self.anon_vma_ids += 1;
             self.anon_vma_ids - 1
         })
+    }
+
+    /// Returns a number for a new anonymous page, as small as possible.
+    pub(crate) fn take_page_id(&mut self) -> u32 {
+        self.page_ids_free.pop().unwrap_or_else(|| {
+            self.page_ids += 1;
+            self.page_ids - 1
+        })
+    }
+
+    /// Takes back the number of a freed page, for the operations after this one.
+    pub(crate) fn return_page_id(&mut self, id: u32) {
+        self.page_ids_freed.push(id);
     }
 
     /// Takes back the number of a freed anon_vma.

@@ -115,6 +115,7 @@ impl Kernel {
             }
         }
         *edit!(self, F, vma.vm_flags) = newflags;
+        self.change_protection(mm, start, end)?;
         // Locked private memory that becomes writable is copied now, not at the first write.
         let becoming = VmFlags::VM_WRITE | VmFlags::VM_SHARED | VmFlags::VM_LOCKED;
         if oldflags & becoming == VmFlags::VM_LOCKED && newflags.contains(VmFlags::VM_WRITE) {

@@ -137,7 +137,7 @@ impl Mm {
             total_vm: 0,
             locked_vm: 0,
             data_vm: 0,
-            page_table: PageTable { allocated: false, anon: 0, zero: 0, page: ptes },
+            page_table: PageTable { allocated: false, anon: 0, zero: 0, write: 0, page: ptes },
             mm_users: 1,
             mm_count: 1,
         }
@@ -158,11 +158,13 @@ pub(crate) struct PageTable {
     pub(crate) anon: PageBits,
     /// The ptes that map the zero page.
     pub(crate) zero: PageBits,
+    /// The ptes in `anon` that have `_PAGE_RW`.
+    pub(crate) write: PageBits,
     /// The anonymous pages of the ptes in `anon`. Other entries have no meaning.
     pub(crate) page: Ptes,
 }
 
-vmadiff_machine::clone_by_field!(PageTable { allocated, anon, zero, page });
+vmadiff_machine::clone_by_field!(PageTable { allocated, anon, zero, write, page });
 
 /// An anonymous page.
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +175,10 @@ pub(crate) struct AnonPage {
     pub(crate) index: Pgoff,
     /// The number of ptes that map the page.
     pub(crate) mapcount: u32,
+    /// The value that stands for the contents.
+    pub(crate) data: u8,
+    /// The number of the page in observations.
+    pub(crate) id: u32,
 }
 
 /// `anon_vma`.

@@ -1,8 +1,9 @@
 //! The observation of an address space.
 
 use vmadiff_machine::operand::{END_PAGES, Mode, Process};
-use vmadiff_machine::{AnonVmaId, Counters, FileId, Observation, UffdId, Vma};
+use vmadiff_machine::{AnonVmaId, Counters, FileId, Observation, PageId, UffdId, Vma};
 
+use crate::addr::each;
 use crate::handle::{AnonVmaKey, CtxKey, FileKey, PolicyKey};
 use crate::kernel::Kernel;
 use crate::objects::File;
@@ -34,6 +35,12 @@ impl Kernel {
         };
         space.anon_pages = mm.page_table.anon;
         space.zero_pages = mm.page_table.zero;
+        space.writable_ptes = mm.page_table.write;
+        space.push_page_ids(each(mm.page_table.anon).map(|addr| {
+            // A pte that outlives its page shows a number that no page has.
+            let page = self.pages.get(mm.page_table.page[addr.0 as usize]);
+            PageId::new(page.map_or(self.page_ids, |page| page.id))
+        }));
         let mut next = mm.mmap;
         // A bug may have tied the list into a ring. The next walk over it ends the program.
         for _ in 0..END_PAGES {

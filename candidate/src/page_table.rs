@@ -16,8 +16,18 @@ pub(crate) enum Pte {
     NoneOrFile,
     /// The zero page.
     Zero,
-    /// An anonymous page.
-    Anon(PageKey),
+    /// An anonymous page, and whether the pte has its write bit (`pte_write()`).
+    Anon(PageKey, bool),
+}
+
+impl Pte {
+    /// `pte_wrprotect()`: clears the write bit.
+    fn wrprotect(self) -> Pte {
+        match self {
+            Pte::Anon(page, _) => Pte::Anon(page, false),
+            pte => pte,
+        }
+    }
 }
 
 /// The way in which `copy_pte_range()` takes the page-table locks of the destination and the source.
@@ -40,7 +50,7 @@ impl Kernel {
         const F: &str = "handle_pte_fault";
         let table = &read!(self, F, mm.page_table);
         Ok(if table.anon & bit(addr) != 0 {
-            Pte::Anon(table.page[addr.0 as usize])
+            Pte::Anon(table.page[addr.0 as usize], table.write & bit(addr) != 0)
         } else if table.zero & bit(addr) != 0 {
             Pte::Zero
         } else {
@@ -61,13 +71,15 @@ impl Kernel {
         let table = edit!(self, F, mm.page_table);
         table.anon &= !bit(addr);
         table.zero &= !bit(addr);
+        table.write &= !bit(addr);
         match pte {
             Pte::NoneOrFile => {}
             Pte::Zero => table.zero |= bit(addr),
-            Pte::Anon(page) => {
+            Pte::Anon(page, write) => {
                 if let Some(slot) = table.page.get_mut(addr.0 as usize) {
                     *slot = page;
                     table.anon |= bit(addr);
+                    table.write |= if write { bit(addr) } else { 0 };
                 }
             }
         }
@@ -79,20 +91,37 @@ impl Kernel {
         self.set_pte_at(mm, addr, Pte::Zero)
     }
 
-    /// `page_add_new_anon_rmap()`: makes an anonymous page, and sets the pte that maps it.
+    /// `page_add_new_anon_rmap()`: makes an anonymous page with the contents `data`, and sets the pte
+    /// that maps it. The pte has its write bit where the VMA may be written (`maybe_mkwrite()`).
     pub(crate) fn page_add_new_anon_rmap(
         &mut self,
         mm: MmKey,
         vma: VmaKey,
         addr: Addr,
+        data: u8,
     ) -> Result<(), Stop> {
         const F: &str = "__page_set_anon_rmap";
         let anon_vma = read!(self, F, vma.anon_vma);
         bug_on!(anon_vma.is_none(), F, "!anon_vma");
         let Some(anon_vma) = anon_vma else { return Ok(()) };
         let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
-        let page = self.pages.insert(AnonPage { anon_vma, index, mapcount: 1 });
-        self.set_pte_at(mm, addr, Pte::Anon(page))
+        let write = read!(self, F, vma.vm_flags).contains(VmFlags::VM_WRITE);
+        let id = self.take_page_id();
+        let page = self.pages.insert(AnonPage { anon_vma, index, mapcount: 1, data, id });
+        self.set_pte_at(mm, addr, Pte::Anon(page, write))
+    }
+
+    /// `wp_page_reuse()`: gives a pte its write bit where the VMA may be written.
+    pub(crate) fn wp_page_reuse(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        addr: Addr,
+        page: PageKey,
+    ) -> Result<(), Stop> {
+        const F: &str = "wp_page_reuse";
+        let write = read!(self, F, vma.vm_flags).contains(VmFlags::VM_WRITE);
+        self.set_pte_at(mm, addr, Pte::Anon(page, write))
     }
 
     /// `page_move_anon_rmap()`: gives a page that is mapped only here to the VMA.
@@ -116,6 +145,8 @@ impl Kernel {
         let Some(anon) = self.pages.get_mut(page) else { return };
         anon.mapcount -= 1;
         if anon.mapcount == 0 {
+            let id = anon.id;
+            self.return_page_id(id);
             self.pages.remove(page);
         }
     }
@@ -143,13 +174,40 @@ impl Kernel {
             return Ok(());
         }
         for addr in each(anon) {
-            if let Pte::Anon(page) = self.pte(mm, addr)? {
+            if let Pte::Anon(page, _) = self.pte(mm, addr)? {
                 self.page_remove_rmap(page);
             }
         }
         let table = edit!(self, F, mm.page_table);
         table.anon &= !range;
         table.zero &= !range;
+        table.write &= !range;
+        Ok(())
+    }
+
+    /// `change_protection()`: gives the ptes of a range the protection of their VMA.
+    pub(crate) fn change_protection(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        end: Addr,
+    ) -> Result<(), Stop> {
+        const F: &str = "change_protection";
+        if !read!(self, F, mm.page_table).allocated {
+            return Ok(());
+        }
+        self.pte_locked(mm, "change_pte_range", |kernel| kernel.change_pte_range(mm, start, end))
+    }
+
+    /// `change_pte_range()`, with the page-table lock held. The `vm_page_prot` of a private VMA has no
+    /// write bit, so `pte_modify()` clears it, and a fault sets it again. `dirty_accountable`, which
+    /// would keep the bit, is for shared VMAs (`vma_wants_writenotify()`).
+    fn change_pte_range(&mut self, mm: MmKey, start: Addr, end: Addr) -> Result<(), Stop> {
+        const F: &str = "change_pte_range";
+        let range = pages(start, end);
+        if read!(self, F, mm.page_table).write & range != 0 {
+            edit!(self, F, mm.page_table).write &= !range;
+        }
         Ok(())
     }
 
@@ -217,17 +275,33 @@ impl Kernel {
         // The pages are copied one at a time and upwards, because in a buggy revision the two
         // ranges may overlap.
         for addr in (0..len).map(|page| src_addr + page) {
-            let pte = self.pte(src_mm, addr)?;
-            if let Pte::Anon(page) = pte
-                && let Some(page) = self.pages.get_mut(page)
-            {
-                page.mapcount += 1;
-            }
-            if pte != Pte::NoneOrFile {
-                self.set_pte_at(dst_mm, dst_addr + (addr - src_addr), pte)?;
-            }
+            self.copy_one_pte((dst_mm, dst_addr + (addr - src_addr)), (src_mm, addr))?;
         }
         Ok(())
+    }
+
+    /// `copy_one_pte()`: copies a pte, and write-protects it on both sides. Every mapping of anonymous
+    /// pages is a COW mapping (`is_cow_mapping()`).
+    fn copy_one_pte(
+        &mut self,
+        (dst_mm, dst_addr): (MmKey, Addr),
+        (src_mm, src_addr): (MmKey, Addr),
+    ) -> Result<(), Stop> {
+        let mut pte = self.pte(src_mm, src_addr)?;
+        if let Pte::Anon(page, write) = pte {
+            if write {
+                // `ptep_set_wrprotect()`.
+                self.set_pte_at(src_mm, src_addr, pte.wrprotect())?;
+                pte = pte.wrprotect();
+            }
+            if let Some(page) = self.pages.get_mut(page) {
+                page.mapcount += 1;
+            }
+        }
+        match pte {
+            Pte::NoneOrFile => Ok(()),
+            pte => self.set_pte_at(dst_mm, dst_addr, pte),
+        }
     }
 
     /// `move_page_tables()`: moves ptes within the address space of the source VMA.

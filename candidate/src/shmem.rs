@@ -16,9 +16,23 @@ struct Inode {
     full: bool,
     /// The pages in the page cache, where not all are: bit `n % 64` of word `n / 64` for page `n`.
     cache: Vec<u64>,
+    /// The values of its pages, up to the last page that was written. The others have the value 0.
+    data: Vec<u8>,
 }
 
-vmadiff_machine::clone_by_field!(Inode { size, full, cache });
+vmadiff_machine::clone_by_field!(Inode { size, full, cache, data });
+
+impl Inode {
+    /// Adds the values of the pages. A value of 0 at the end is the same as none.
+    fn write_values(&self, state: &mut State) {
+        let length = self.data.iter().rposition(|&value| value != 0).map_or(0, |last| last + 1);
+        state.word(length as u64);
+        for &value in &self.data[..length] {
+            let value = state.value(value);
+            state.word(value);
+        }
+    }
+}
 
 /// The inodes of a program. An inode keeps its number after its last open file was closed.
 #[derive(Debug, Default)]
@@ -73,6 +87,7 @@ impl Inodes {
         inode.size = size;
         inode.full = full;
         inode.cache.clear();
+        inode.data.clear();
         self.used += 1;
     }
 
@@ -94,6 +109,26 @@ impl Inodes {
         }
         let word = inode.cache.get(index.0 as usize / 64).copied().unwrap_or(0);
         if inode.full || word >> (index.0 % 64) & 1 == 1 { Lookup::Cached } else { Lookup::Missing }
+    }
+
+    /// Returns the value of a page.
+    pub(crate) fn read(&self, inode: u8, index: Pgoff) -> u8 {
+        let inode = self.inodes.get(usize::from(inode));
+        inode.and_then(|inode| inode.data.get(index.0 as usize)).copied().unwrap_or(0)
+    }
+
+    /// Writes the value of a page that lies inside the object. The device keeps none.
+    pub(crate) fn write(&mut self, inode: u8, index: Pgoff, value: u8) {
+        let number = usize::from(inode);
+        let Some(inode) = self.inodes.get_mut(number) else { return };
+        if index.0 >= inode.size || number == Inodes::DEVICE {
+            return;
+        }
+        let at = index.0 as usize;
+        if inode.data.len() <= at {
+            inode.data.resize(at + 1, 0);
+        }
+        inode.data[at] = value;
     }
 
     /// Puts a page that is [`Lookup::Missing`] into the page cache.
@@ -119,12 +154,18 @@ impl Inodes {
         let Inodes { inodes, used: _ } = self;
         for n in 0.. {
             let Some(index) = state.visited(Objects::File, n) else { break };
-            let Some(Inode { size, full, cache }) = inodes.get(index as usize) else { continue };
+            let Some(inode) = inodes.get(index as usize) else { continue };
+            let Inode { size, full, cache, data: _ } = inode;
             state.word(*size << 1 | u64::from(*full));
             // A word without pages is the same as none.
             let length = cache.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
             state.word(length as u64);
             cache[..length].iter().for_each(|&word| state.word(word));
+            inode.write_values(state);
+        }
+        // The memfds and the segment. The device keeps no values.
+        for inode in &inodes[..=usize::from(Inodes::SEGMENT)] {
+            inode.write_values(state);
         }
     }
 }

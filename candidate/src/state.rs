@@ -5,12 +5,11 @@
 //! written or said to have no effect.
 
 use slotmap::{Key as _, KeyData};
-use vmadiff_machine::State;
 use vmadiff_machine::operand::END_PAGES;
 use vmadiff_machine::state::Objects;
+use vmadiff_machine::{State, written};
 
 use crate::addr::each;
-use crate::hidden::number;
 use crate::kernel::Kernel;
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
 use crate::objects::{AnonPage, AnonVma, File, Mempolicy, Mm, PageTable, UserfaultfdCtx, Vma};
@@ -53,10 +52,15 @@ impl Kernel {
             shm,
             anon_vma_ids: _,
             anon_vma_ids_free: _,
+            page_ids: _,
+            page_ids_free: _,
+            page_ids_freed: _,
+            writes,
             dead: _,
             locks: _,
             events: _,
             copy: _,
+            read: _,
             driver: _,
             dirty: _,
             rmap_dirty: _,
@@ -108,6 +112,8 @@ impl Kernel {
             let Some(anon_vma) = state.visited(Objects::AnonVma, n) else { break };
             self.write_anon_vma(KeyData::from_ffi(anon_vma).into(), state);
         }
+        let next = state.value(written(*writes));
+        state.word(next);
     }
 
     fn write_mm(&self, key: MmKey, mm: &Mm, state: &mut State) {
@@ -134,21 +140,21 @@ impl Kernel {
         }
         // The end of the list: no VMA begins with this word.
         state.word(u64::MAX);
-        let PageTable { allocated, anon, zero, page } = page_table;
+        let PageTable { allocated, anon, zero, write, page } = page_table;
         state.word((*allocated).into());
         state.pages(*anon);
         for addr in each(*anon) {
             let page = page[addr.0 as usize];
-            let page = match self.pages.contains_key(page) {
-                true => {
-                    let (slot, handle) = (number(page) as usize, page.data().as_ffi());
-                    state.number_of(Objects::AnonPage, slot, handle)
+            let number = match self.pages.get(page) {
+                Some(AnonPage { id, .. }) => {
+                    state.number_of(Objects::AnonPage, *id as usize, page.data().as_ffi())
                 }
-                false => FREED,
+                None => FREED,
             };
-            state.word(page);
+            state.word(number);
         }
         state.pages(*zero);
+        state.pages(*write);
     }
 
     /// Adds a VMA, and returns the next one.
@@ -271,10 +277,15 @@ impl Kernel {
     }
 
     fn write_page(&self, page: PageKey, state: &mut State) {
-        let Some(&AnonPage { anon_vma, index, mapcount }) = self.pages.get(page) else { return };
+        let Some(&AnonPage { anon_vma, index, mapcount, data, id: _ }) = self.pages.get(page)
+        else {
+            return;
+        };
         let anon_vma = self.anon_vma_number(anon_vma, state);
         state.word(anon_vma | u64::from(mapcount) << 32);
         state.word(index.shown().0);
+        let value = state.value(data);
+        state.word(value);
     }
 
     /// Adds an anon_vma, and visits its relatives.

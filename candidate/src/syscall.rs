@@ -34,6 +34,7 @@ impl Kernel {
             self.check_locks();
         }
         seen.copy = self.copy;
+        seen.read = self.read;
         seen.driver = self.driver;
         seen.committed = self.committed;
         seen.attached = self.shm.map(|shm| shm.shm_nattch);
@@ -109,7 +110,8 @@ impl Kernel {
                 self.do_mbind(mm, start, len, mode).map(none)
             }
             Op::Touch { page, access, .. } => {
-                self.touch(mm, page.get().into(), access.get() == Access::Write).map(none)
+                self.read = self.touch(mm, page.get().into(), access.get() == Access::Write)?;
+                Ok(0)
             }
             Op::UffdRegister { page, len, ctx, .. } => self
                 .userfaultfd_register(process, page.get().into(), len.get().0.into(), ctx.get())

@@ -47,7 +47,8 @@ pub const CONTRACT: [Clause; Point::COUNT] = [
         function: "copy_vma",
     },
     Clause {
-        text: "a copy leaves the source address space unchanged, unless it is also the destination",
+        text: "a copy leaves the source address space unchanged, unless it is also the destination; only \
+               the write bits of the pages that are now shared are cleared, as by fork",
         patch: Some(Patch::ProcessVmMmap),
         function: "mmap_process_vm",
     },

@@ -9,6 +9,7 @@
 mod accounting;
 mod anon_vma;
 mod assertion;
+mod contents;
 mod copied;
 mod deadlock;
 mod flags;
@@ -46,8 +47,10 @@ struct Case<'a> {
     op: &'a Op,
     limits: &'a Limits,
     names: (&'a str, &'a str),
-    /// The left machine's observation before the operation; the right machine showed the same.
+    /// The left machine's observation before the operation.
     before: Observation,
+    /// The right machine's observation before the operation. It shows the same with other numbers.
+    before_right: Observation,
     left: &'a Observation,
     right: &'a Observation,
     painter: Painter,
@@ -89,6 +92,7 @@ pub fn why(run: &Run) -> Option<String> {
         Class::AnonVma => case.anon_vma(),
         Class::RmapLocks => case.rmap_locks(),
         Class::Deadlock => case.deadlock(),
+        Class::Contents => case.contents(),
         // Only an invariant finds a leak.
         Class::Leak => case.nothing(),
         Class::Accounting => case.accounting(),
@@ -173,11 +177,13 @@ impl<'a> Case<'a> {
             agrees.1 &= comparers[1].same_in_full(&reference, &step.right);
         }
         let op = run.op(step);
+        let (before, before_right) = run.before(last);
         Some(Case {
             op,
             limits: &run.program.limits,
             names: (&run.names.0, &run.names.1),
-            before: run.before(last).0,
+            before,
+            before_right,
             left: &step.left,
             right: &step.right,
             painter,

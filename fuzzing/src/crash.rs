@@ -118,6 +118,8 @@ macro_rules! places {
             anon_vma_merge "anon_vma_merge"
             anon_vma_prepare "__anon_vma_prepare"
             apply_vma_lock_flags "apply_vma_lock_flags"
+            change_protection "change_protection"
+            change_pte_range "change_pte_range"
             copy_page_range "copy_page_range"
             copy_pte_range "copy_pte_range"
             copy_vma "copy_vma"
@@ -221,6 +223,7 @@ macro_rules! places {
             vma_replace_policy "vma_replace_policy"
             vma_to_resize "vma_to_resize"
             vma_unlink_common "__vma_unlink_common"
+            wp_page_reuse "wp_page_reuse"
             zap_pte_range "zap_pte_range"
         }
     };
@@ -237,6 +240,7 @@ families! {
     anon_vma "anon-vma": parts;
     rmap_locks "rmap-locks": parts;
     deadlock "deadlock": places;
+    contents "contents": parts;
     leak "leak": objects;
     accounting "accounting": parts;
     errno "errno": parts;

@@ -7,13 +7,15 @@ use vmadiff_machine::observation::ProcessSet;
 use vmadiff_machine::operand::MAX_PROCESSES;
 use vmadiff_machine::{AddressSpace, Observation, Vma};
 
+use crate::page_ids::Pages;
+
 /// The parts of an observation that are compared. A recorded kernel shows less than a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All parts.
     Models,
-    /// What golden traces record: neither committed memory, nor page tables, nor events, nor calls of
-    /// drivers, nor whether the rmap locks were taken.
+    /// What golden traces record: neither committed memory, nor page tables, nor the values of pages, nor
+    /// events, nor calls of drivers, nor whether the rmap locks were taken.
     Recorded,
 }
 
@@ -29,11 +31,11 @@ pub(crate) struct Bijection {
 vmadiff_machine::clone_by_field!(Bijection { forward, backward });
 
 /// The entry of a number that has no partner.
-const ALONE: u32 = u32::MAX;
+pub(crate) const ALONE: u32 = u32::MAX;
 
 impl Bijection {
     /// Removes all pairs.
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.forward.clear();
         self.backward.clear();
     }
@@ -59,8 +61,19 @@ impl Bijection {
         *to as usize == right
     }
 
+    /// Returns the partner of a number of the left machine.
+    pub(crate) fn partner(&self, left: usize) -> Option<usize> {
+        let right = self.forward.get(left).copied().filter(|right| *right != ALONE);
+        right.map(|right| right as usize)
+    }
+
+    /// Returns whether a number of the right machine has a partner.
+    pub(crate) fn is_paired(&self, right: usize) -> bool {
+        self.backward.get(right).is_some_and(|left| *left != ALONE)
+    }
+
     /// Removes the pair of `left` and its partner.
-    fn part(&mut self, left: usize) {
+    pub(crate) fn part(&mut self, left: usize) {
         let right = std::mem::replace(&mut self.forward[left], ALONE);
         self.backward[right as usize] = ALONE;
     }
@@ -130,9 +143,11 @@ pub struct Comparer {
     uffds: Partners,
     /// The pairs of files. A file keeps its identity over a whole program.
     files: Bijection,
+    /// The pairs of anonymous pages. A page keeps its identity for as long as it is mapped.
+    pages: Pages,
 }
 
-vmadiff_machine::clone_by_field!(Comparer { scope, anon_vmas, uffds, files });
+vmadiff_machine::clone_by_field!(Comparer { scope, anon_vmas, uffds, files, pages });
 
 impl Comparer {
     /// Returns a comparer for the first operation of a program.
@@ -142,6 +157,7 @@ impl Comparer {
             anon_vmas: Partners::default(),
             uffds: Partners::default(),
             files: Bijection::default(),
+            pages: Pages::default(),
         }
     }
 
@@ -150,6 +166,12 @@ impl Comparer {
         self.anon_vmas.clear();
         self.uffds.clear();
         self.files.clear();
+        self.pages.clear();
+    }
+
+    /// Returns the pairs of anonymous pages.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// Returns whether both observations are equal. They must have been equal before the last
@@ -178,8 +200,12 @@ impl Comparer {
             self.anon_vmas.part(process);
             self.uffds.part(process);
         }
-        changed()
-            .all(|process| self.same_space(process, &left.spaces[process], &right.spaces[process]))
+        let same = changed()
+            .all(|process| self.same_space(process, &left.spaces[process], &right.spaces[process]));
+        if same && self.scope == Scope::Models {
+            changed().for_each(|process| self.pages.settle(process, &left.spaces[process]));
+        }
+        same
     }
 
     /// Returns whether everything but the address spaces is equal.
@@ -192,6 +218,7 @@ impl Comparer {
                 // Few operations have events, so the cheap check for any event comes first.
                 let events = !left.events.is_empty() || !right.events.is_empty();
                 left.copy == right.copy
+                    && left.read == right.read
                     && left.committed == right.committed
                     && left.driver == right.driver
                     && left.attached == right.attached
@@ -210,7 +237,9 @@ impl Comparer {
         left.alive == right.alive
             && left.counters == right.counters
             && (self.scope == Scope::Recorded
-                || (left.anon_pages, left.zero_pages) == (right.anon_pages, right.zero_pages))
+                || (left.anon_pages, left.zero_pages) == (right.anon_pages, right.zero_pages)
+                    && left.writable_ptes == right.writable_ptes
+                    && self.pages.same(left, right))
             && left.vmas().len() == right.vmas().len()
             && left.vmas().iter().zip(right.vmas()).all(|(l, r)| {
                 self.same_vma(process, l, r) && self.same_anon_vma(process, (left, l), (right, r))
@@ -253,7 +282,7 @@ mod tests {
     use super::*;
     use rand_pcg::Pcg32;
     use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
-    use vmadiff_machine::observation::{AnonVmaId, CopyReport, Event, FileId, UffdId, Vma};
+    use vmadiff_machine::observation::{AnonVmaId, CopyReport, Event, FileId, PageId, UffdId, Vma};
     use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
     use vmadiff_machine::{Errno, VmFlags};
 
@@ -358,6 +387,7 @@ mod tests {
     fn full() -> Observation {
         let mut seen = Observation::default();
         seen.begin_step();
+        seen.read = Some(7);
         seen.copy = Some(CopyReport {
             merged: true,
             need_rmap_locks: true,
@@ -411,6 +441,8 @@ mod tests {
         ("driver.closes", false, |o| o.driver.closes = 1),
         ("attached", false, |o| o.attached = Some(1)),
         ("attached: destroyed", false, |o| o.attached = None),
+        ("read: none", false, |o| o.read = None),
+        ("read: another value", false, |o| o.read = Some(8)),
         ("alive", true, |o| o.spaces[0].alive = false),
         ("counters.total_vm", true, |o| o.spaces[0].counters.total_vm = 1),
         ("counters.locked_vm", true, |o| o.spaces[0].counters.locked_vm = 1),
@@ -418,6 +450,8 @@ mod tests {
         ("counters.map_count", true, |o| o.spaces[0].counters.map_count = 1),
         ("anon_pages", false, |o| o.spaces[0].anon_pages = 2),
         ("zero_pages", false, |o| o.spaces[0].zero_pages = 2),
+        ("writable_ptes", false, |o| o.spaces[0].writable_ptes = 2),
+        ("page_ids", false, |o| o.spaces[0].push_page_ids([PageId::new(0)])),
         ("no VMA", true, |o| vmas(o, &[], &[])),
         ("two VMAs", true, |o| {
             let (lower, upper) = (vma(|v| v.end = Page(2)), vma(|v| v.start = Page(2)));

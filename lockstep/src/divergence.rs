@@ -11,7 +11,9 @@ use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES};
 use vmadiff_machine::{AddressSpace, Errno, Op, Opcode, VmFlags};
 
 use crate::compare::Bijection;
+use crate::contents;
 use crate::invariants::{Broken, Side, UNREACHABLE, Violation};
+use crate::page_ids::Pages;
 
 /// The class of a divergence: the part of the state in which two machines differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +40,9 @@ pub enum Class {
     RmapLocks,
     /// A lock that is taken while it is held, or is still held when the operation ends.
     Deadlock,
+    /// The contents of memory: the value that a process reads, the anonymous page that a page table entry
+    /// maps, or the write bit of an entry.
+    Contents,
     /// An object that is allocated and not in use.
     Leak,
     /// Counters, or the calls of `vm_ops->open` and `vm_ops->close`.
@@ -50,7 +55,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, the four that were asked for by name first.
-    pub const ALL: [Class; 13] = [
+    pub const ALL: [Class; 14] = [
         Class::Merge,
         Class::Flags,
         Class::Uffd,
@@ -60,6 +65,7 @@ impl Class {
         Class::AnonVma,
         Class::RmapLocks,
         Class::Deadlock,
+        Class::Contents,
         Class::Leak,
         Class::Accounting,
         Class::Errno,
@@ -78,6 +84,7 @@ impl Class {
             Class::AnonVma => "anon-vma",
             Class::RmapLocks => "rmap-locks",
             Class::Deadlock => "deadlock",
+            Class::Contents => "contents",
             Class::Leak => "leak",
             Class::Accounting => "accounting",
             Class::Errno => "errno",
@@ -141,7 +148,20 @@ pub struct Divergence {
 impl Divergence {
     /// Returns the divergence of two observations that differ after `op`.
     pub fn of(step: usize, op: &Op, left: &Observation, right: &Observation) -> Divergence {
-        let Finding { class, detail, of_operation } = find(left, right);
+        Divergence::with_history(step, op, left, right, None)
+    }
+
+    /// Returns the divergence of two observations that differ after `op`. `history` has the pairs of
+    /// pages before the operation: without it, a page that has taken the place of another one is not
+    /// noticed.
+    pub(crate) fn with_history(
+        step: usize,
+        op: &Op,
+        left: &Observation,
+        right: &Observation,
+        history: Option<&Pages>,
+    ) -> Divergence {
+        let Finding { class, detail, of_operation } = find(op, left, right, history);
         let part = part(op.opcode(), class);
         let detail = match (class, part) {
             // The flags depend on the operands, so they do not tell bugs apart.
@@ -228,7 +248,7 @@ fn finding(class: Class, detail: impl Into<String>) -> Option<Finding> {
 }
 
 /// Returns the first difference in an order that puts causes before consequences.
-fn find(left: &Observation, right: &Observation) -> Finding {
+fn find(op: &Op, left: &Observation, right: &Observation, history: Option<&Pages>) -> Finding {
     events(left, right, Event::is_fatal)
         .or_else(|| results(left, right))
         .or_else(|| events(left, right, |_| true))
@@ -236,6 +256,10 @@ fn find(left: &Observation, right: &Observation) -> Finding {
         .or_else(|| pages(left, right))
         .or_else(|| merge(left, right))
         .or_else(|| anon_vmas(left, right))
+        .or_else(|| {
+            let detail = contents::difference(op.process(), left, right, history)?;
+            finding(Class::Contents, detail)
+        })
         .or_else(|| rmap_locks(left, right))
         .or_else(|| accounting(left, right))
         .unwrap_or(Finding {

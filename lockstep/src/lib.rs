@@ -6,10 +6,12 @@
 //! depends on the interface of machines alone, so any two machines can be compared.
 
 pub mod compare;
+mod contents;
 pub mod divergence;
 pub mod golden;
 pub mod invariants;
 pub mod known;
 pub mod lockstep;
+mod page_ids;
 pub mod run;
 pub mod visible;

@@ -8,6 +8,7 @@ use vmadiff_machine::operand::MAX_PROCESSES;
 use vmadiff_machine::{Hidden, Limits, Machine, Observation, Op, Opcode, Program, State};
 
 use crate::compare::{Comparer, Scope};
+use crate::contents;
 use crate::divergence::{Class, Divergence};
 use crate::invariants::hidden::Recounter;
 use crate::invariants::shown::Shown;
@@ -308,7 +309,8 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
                 assert_eq!(same, full.same_in_full(left, right), "comparing in part is wrong");
             }
             if !same {
-                let divergence = Divergence::of(step, op, left, right);
+                let history = Some(self.comparer.pages());
+                let divergence = Divergence::with_history(step, op, left, right, history);
                 // A lost page is graver than the locks or the counters, in which the machines differ.
                 let lost = lost_page(right).filter(|_| self.invariants.is_some());
                 return match lost {
@@ -348,6 +350,50 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         right.or(left).map(|violation| Divergence::broken(step, violation, side))
     }
 
+    /// Reads every page that a process has at the end of a program.
+    fn read_all(&mut self, last: usize) -> Option<Divergence> {
+        let lacks = |left: &L| !left.has(Opcode::Touch);
+        if !self.right.has(Opcode::Touch) || self.left.as_ref().is_some_and(lacks) {
+            return None;
+        }
+        for process in 0..MAX_PROCESSES as u8 {
+            let space = &self.seen.1.spaces[usize::from(process)];
+            let mut set = contents::readable(space);
+            while set != 0 {
+                let page = set.trailing_zeros() as u8;
+                set &= set - 1;
+                let mut operands = [0; MAX_OPERANDS];
+                (operands[0], operands[1]) = (process, page);
+                let read = Op::from_bytes(Opcode::Touch, operands);
+                let mut found = self.step(last, &read, |_, _, _| ());
+                if let Some(found) = &mut found {
+                    let text = self.read_text(process, page);
+                    found.broken.get_or_insert(Broken {
+                        side: Side::Right,
+                        text,
+                        at_teardown: false,
+                    });
+                    return Some(found.clone());
+                }
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn read_text(&self, process: u8, page: u8) -> String {
+        let value = |seen: &Observation| match seen.read {
+            Some(value) => format!("reads as {value}"),
+            None => "is not read".to_owned(),
+        };
+        format!(
+            "at the end, page {page} of process {process} {}, and {} in {}",
+            value(&self.seen.1),
+            value(&self.seen.0),
+            self.names().0
+        )
+    }
+
     /// Judges the end of a program, if it is the turn of this program.
     fn at_end(&mut self, last: usize) -> Option<Divergence> {
         let invariants = self.invariants.as_mut()?;
@@ -358,11 +404,11 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         self.judge(last)
     }
 
-    /// Judges a program that ends here, with the operation `last`: recounts hidden state, ends every
-    /// process, and looks at what is left.
+    /// Judges a program that ends here, with the operation `last`: recounts hidden state, reads every
+    /// page, ends every process, and looks at what is left.
     pub fn judge(&mut self, last: usize) -> Option<Divergence> {
         self.invariants.as_ref()?;
-        let found = self.recount(last);
+        let found = self.recount(last).or_else(|| self.read_all(last));
         if found.is_some() {
             return found;
         }

@@ -1,7 +1,7 @@
 //! The signature of each difference: class, part and detail.
 
 use vmadiff_lockstep::divergence::{Class, Divergence};
-use vmadiff_machine::observation::{CopyReport, Event, FileId, UffdId, Vma};
+use vmadiff_machine::observation::{CopyReport, Event, FileId, PageId, UffdId, Vma};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
     AnonVmaId, Assertion, Errno, Failure, Object, Observation, Program, VmFlags,
@@ -28,10 +28,17 @@ fn vma(start: u8, end: u8) -> Vma {
 
 /// Makes process 0 show these VMAs and chains.
 fn show(seen: &mut Observation, vmas: &[(Vma, &[AnonVmaId])]) {
+    let ids = seen.spaces[0].page_ids().to_vec();
+    show_pages(seen, &ids, vmas);
+}
+
+/// Makes process 0 show these VMAs and chains, and these anonymous pages.
+fn show_pages(seen: &mut Observation, ids: &[PageId], vmas: &[(Vma, &[AnonVmaId])]) {
     let counters = seen.spaces[0].counters;
     let anon_pages = seen.spaces[0].anon_pages;
     let space = seen.rewrite(Process(0));
     (space.alive, space.counters, space.anon_pages) = (true, counters, anon_pages);
+    space.push_page_ids(ids.iter().copied());
     for (vma, chain) in vmas {
         space.push(*vma, chain.iter().copied());
     }
@@ -49,6 +56,13 @@ fn chain(seen: &mut Observation, chain: &[AnonVmaId]) {
     show(seen, &[(vma(1, 3), CHAIN), (vma(5, 7), chain)]);
 }
 
+/// Makes pages 1 and 2 of process 0 these anonymous pages.
+fn page_ids(seen: &mut Observation, ids: [u32; 2]) {
+    let space = seen.spaces[0].clone();
+    let vmas: Vec<_> = space.vmas().iter().map(|vma| (*vma, space.chain(vma))).collect();
+    show_pages(seen, &ids.map(PageId::new), &vmas);
+}
+
 fn copy(seen: &mut Observation, change: impl Fn(&mut CopyReport)) {
     if let Some(copy) = &mut seen.copy {
         change(copy);
@@ -61,7 +75,8 @@ fn base() -> Observation {
     seen.begin_step();
     let counters = &mut seen.spaces[0].counters;
     (counters.total_vm, counters.locked_vm, counters.data_vm, counters.map_count) = (5, 5, 5, 5);
-    seen.spaces[0].anon_pages = 0b10;
+    seen.spaces[0].anon_pages = 0b110;
+    seen.spaces[0].push_page_ids([0, 1].map(PageId::new));
     show(&mut seen, &[(vma(1, 3), CHAIN), (vma(5, 7), CHAIN)]);
     seen.spaces[1].alive = true;
     seen.copy = Some(CopyReport {
@@ -222,10 +237,22 @@ const CASES: &[(Change, &str, &str)] = &[
         "anon-vma/copy_vma/chain-other",
     ),
     (
-        |o| o.spaces[0].anon_pages = 0b110,
+        |o| o.spaces[0].anon_pages = 0b1110,
         "anon-vma/copy_vma/pages-kept",
         "anon-vma/copy_vma/pages-lost",
     ),
+    (|o| page_ids(o, [1, 1]), "contents/copy/page-shared", "contents/copy/page-not-shared"),
+    (
+        |o| o.spaces[0].writable_ptes = 0b10,
+        "contents/copy/write-bit-kept",
+        "contents/copy/write-bit-lost",
+    ),
+    (
+        |o| o.spaces[1].writable_ptes = 0b10,
+        "contents/copy/other-write-bit-kept",
+        "contents/copy/other-write-bit-lost",
+    ),
+    (|o| o.read = Some(0), "contents/copy/read-zero", "contents/copy/read-other"),
     (
         |o| copy(o, |c| c.need_rmap_locks = true),
         "rmap-locks/copy/needed",
@@ -299,6 +326,9 @@ const CAUSES_FIRST: &[(&str, Change)] = &[
     }),
     ("merge/copy_vma/merged", |o| copy(o, |c| c.merged = true)),
     ("anon-vma/copy_vma/anon_vma-lost", |o| second(o, |v| v.anon_vma = None)),
+    ("contents/copy/page-shared", |o| page_ids(o, [1, 1])),
+    ("contents/copy/write-bit-kept", |o| o.spaces[0].writable_ptes = 0b10),
+    ("contents/copy/read-zero", |o| o.read = Some(0)),
     ("rmap-locks/copy/needed", |o| copy(o, |c| c.need_rmap_locks = true)),
     ("accounting/copy/committed-high", |o| o.committed = 6),
 ];

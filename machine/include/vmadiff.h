@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The C interface of a vmadiff machine, version 2.
+ * The C interface of a vmadiff machine, version 3.
  *
  * A machine is a model of the kernel's address spaces. It performs operations, such as mmap() or
  * fork(), and shows the state that follows. A shared library that defines the seven functions at
@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-#define VMADIFF_ABI_VERSION 2
+#define VMADIFF_ABI_VERSION 3
 
 /* Capacities. */
 #define VMADIFF_MAX_OPERANDS 7   /* operands of an operation */
@@ -155,7 +155,9 @@ struct vmadiff_madvise { uint8_t process, page, len, advice; };
 struct vmadiff_mlock { uint8_t process, page, len, onfault; }; /* onfault: 1 for MLOCK_ONFAULT */
 struct vmadiff_munlock { uint8_t process, page, len; };
 struct vmadiff_mbind { uint8_t process, page, len, mode; };
-struct vmadiff_touch { uint8_t process, page, access; }; /* access: 0 reads, 1 writes */
+/* access: 0 reads, 1 writes. Every page begins with the value 0. A write gives it the value n % 255 + 1,
+ * where n is the number of accesses that wrote before it in the program, in all processes. */
+struct vmadiff_touch { uint8_t process, page, access; };
 struct vmadiff_uffd { uint8_t process, page, len, ctx; }; /* ctx: 0 or 1 */
 struct vmadiff_fork { uint8_t process; };
 struct vmadiff_exit { uint8_t process; };
@@ -265,10 +267,16 @@ struct vmadiff_space {
 	/* The pages whose page table entry maps the zero page: private anonymous memory that was
 	 * read and not written. */
 	uint64_t zero_pages[2];
+	/* The pages of anon_pages whose page table entry has its write bit. */
+	uint64_t writable_ptes[2];
 	uint32_t alive;       /* 1, or 0 where no process has this index: then the rest is 0 */
 	uint32_t vma_count;   /* at most VMADIFF_MAX_VMAS */
 	uint32_t chain_count; /* the sum of chain_count of the VMAs; at most VMADIFF_MAX_CHAIN */
 	uint32_t reserved;    /* 0 */
+	/* The anonymous page that each page of anon_pages maps; vmadiff does not read the others. A
+	 * page keeps its number for as long as it is mapped. The number of a page that an operation
+	 * frees is free for another page from the next operation on. */
+	vmadiff_object page_ids[VMADIFF_END_PAGES];
 	struct vmadiff_vma vmas[VMADIFF_MAX_VMAS]; /* in address order, without overlap */
 	/* The anon_vma of each anon_vma_chain entry: the entries of the first VMA, newest first,
 	 * then the entries of the second VMA, and so on. No entry is 0. */
@@ -315,6 +323,9 @@ struct vmadiff_event {
 /* `attached` of an observation: the segment was destroyed. */
 #define VMADIFF_DESTROYED INT64_MAX
 
+/* `read` of an observation: a touch has read the value in the low 8 bits. */
+#define VMADIFF_READ 256
+
 /* The state after an operation. Each call of vmadiff_step() writes the first ten fields, the
  * first event_count events, and the address spaces named in `changed`. */
 struct vmadiff_observation {
@@ -330,7 +341,7 @@ struct vmadiff_observation {
 	uint32_t opens;       /* calls of vm_ops->open by the operation; mmap and shmat
 	                       * call none */
 	uint32_t closes;      /* calls of vm_ops->close by the operation */
-	uint32_t reserved;    /* 0 */
+	uint32_t read;        /* VMADIFF_READ and the value, if a touch has read one; else 0 */
 	struct vmadiff_event events[VMADIFF_MAX_EVENTS]; /* in the order in which they happened */
 	struct vmadiff_space spaces[VMADIFF_MAX_PROCESSES];
 };

@@ -28,7 +28,7 @@ use crate::operand::{END_PAGES, MAX_PROCESSES};
 use crate::program::Limits;
 
 /// `VMADIFF_ABI_VERSION`.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// `VMADIFF_MAX_VMAS`: one VMA a page.
 pub const MAX_VMAS: usize = END_PAGES;
 /// `VMADIFF_MAX_CHAIN`.
@@ -56,6 +56,9 @@ pub const COPY_NEED_LOCKS: u32 = 4;
 pub const COPY_HONOURED: u32 = 8;
 /// `VMADIFF_COPY_REDIRECTED`.
 pub const COPY_REDIRECTED: u32 = 16;
+
+/// `VMADIFF_READ`.
+pub const READ: u32 = 256;
 
 /// `VMADIFF_USE_AFTER_FREE`.
 pub const USE_AFTER_FREE: u32 = 0;
@@ -177,6 +180,8 @@ pub struct Space {
     pub anon_pages: [u64; 2],
     /// A set of pages, the low half first.
     pub zero_pages: [u64; 2],
+    /// A set of pages, the low half first.
+    pub writable_ptes: [u64; 2],
     /// 0 or 1.
     pub alive: u32,
     /// The number of VMAs, at most [`MAX_VMAS`].
@@ -185,6 +190,8 @@ pub struct Space {
     pub chain_count: u32,
     /// Always 0.
     pub reserved: u32,
+    /// The object number of the anonymous page that each page of `anon_pages` maps.
+    pub page_ids: [u32; END_PAGES],
     /// The VMAs, in address order.
     pub vmas: [Vma; MAX_VMAS],
     /// The object numbers of the chain entries, VMA by VMA.
@@ -232,8 +239,8 @@ pub struct Observation {
     pub opens: u32,
     /// Calls of `vm_ops->close`.
     pub closes: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 0, or [`READ`] and the value that `touch` has read.
+    pub read: u32,
     /// The events, in the order in which they happened.
     pub events: [Event; MAX_EVENTS],
     /// The address spaces, by the index of the process.
@@ -261,7 +268,7 @@ impl Observation {
     #[inline]
     pub fn forget(&mut self) {
         (self.error, self.value, self.copy) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
-        (self.changed, self.event_count, self.reserved) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
+        (self.changed, self.event_count, self.read) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.opens, self.closes) = (UNWRITTEN, UNWRITTEN);
         (self.committed, self.attached) = (i64::MIN, i64::MIN);
     }

@@ -45,6 +45,10 @@
 //! - The descriptors of the memfds and of the device stay open. A userfaultfd context is closed when the
 //!   process that opened it exits; a child has no descriptor of it. The caller of a `copy_vma` that keeps
 //!   the context in another address space keeps a descriptor as well, for ever.
+//! - A page has one value, a byte that stands for its contents. Every page begins with 0. A `touch`
+//!   that writes gives the page the value [`written`] of the number of writes that succeeded before it in the
+//!   program, in all processes together. A `touch` that reads shows the value of the page. A page of
+//!   the device always reads as 0.
 
 pub mod abi;
 mod clone_by_field;
@@ -70,7 +74,7 @@ pub use flags::VmFlags;
 pub use hidden::Hidden;
 pub use observation::{
     AddressSpace, AnonVmaId, Assertion, CopyReport, Counters, DriverCalls, Event, FileId, Object,
-    Observation, PageSet, UffdId, Vma,
+    Observation, PageId, PageSet, UffdId, Vma,
 };
 pub use op::{Op, Opcode};
 pub use program::{Limits, Program};
@@ -79,6 +83,13 @@ pub use range::Range;
 pub use role::{OpRange, Part, Placement, Role};
 pub use state::State;
 pub use text::TextError;
+
+/// Returns the value that a `touch` writes after `before` writes that succeeded: 1 to 255, then 1
+/// again.
+#[inline]
+pub const fn written(before: u32) -> u8 {
+    (before % 255) as u8 + 1
+}
 
 /// A model or a kernel that performs operations and shows its state after each of them.
 pub trait Machine {

@@ -65,6 +65,10 @@ ids! {
     FileId
     /// A userfaultfd context.
     UffdId
+    /// An anonymous page. A page keeps its number for as long as it is mapped: pages are compared over
+    /// time, too. The number of a page that an operation frees is free for another page from the
+    /// next operation on.
+    PageId
 }
 
 /// A VMA in an observation.
@@ -147,11 +151,24 @@ pub struct AddressSpace {
     /// The pages whose page table entry maps the zero page: private anonymous memory that was read and
     /// not written.
     pub zero_pages: PageSet,
+    /// The pages of `anon_pages` whose page table entry has its write bit: a write changes the page
+    /// without a fault.
+    pub writable_ptes: PageSet,
+    page_ids: Vec<PageId>,
     vmas: Vec<Vma>,
     chains: Vec<AnonVmaId>,
 }
 
-crate::clone_by_field!(AddressSpace { alive, counters, anon_pages, zero_pages, vmas, chains });
+crate::clone_by_field!(AddressSpace {
+    alive,
+    counters,
+    anon_pages,
+    zero_pages,
+    writable_ptes,
+    page_ids,
+    vmas,
+    chains
+});
 
 impl AddressSpace {
     /// Makes the address space empty: no process has this index. Allocated memory is kept for
@@ -161,8 +178,32 @@ impl AddressSpace {
         self.counters = Counters::default();
         self.anon_pages = 0;
         self.zero_pages = 0;
+        self.writable_ptes = 0;
+        self.page_ids.clear();
         self.vmas.clear();
         self.chains.clear();
+    }
+
+    /// Appends the identities of anonymous pages. The caller appends one for each page of
+    /// `anon_pages`, in address order.
+    #[inline]
+    pub fn push_page_ids(&mut self, ids: impl IntoIterator<Item = PageId>) {
+        self.page_ids.extend(ids);
+    }
+
+    /// Returns the anonymous page that each entry of `anon_pages` maps, in address order. Empty where
+    /// the machine does not show the identity of pages.
+    #[inline]
+    pub fn page_ids(&self) -> &[PageId] {
+        &self.page_ids
+    }
+
+    /// Returns the anonymous page that is mapped at `page`; `None` where none is, and where the
+    /// machine does not show the identity of pages.
+    pub fn page_id(&self, page: Page) -> Option<PageId> {
+        let bit = 1u128.checked_shl(page.0.into())?;
+        let below = (self.anon_pages & (bit - 1)).count_ones() as usize;
+        if self.anon_pages & bit == 0 { None } else { self.page_ids.get(below).copied() }
     }
 
     /// Appends a VMA and its `anon_vma_chain`: the anon_vma of each entry, newest first. The caller
@@ -372,6 +413,8 @@ pub struct Observation {
     /// The value that the operation returned, or the error. The value is the page for `mmap`,
     /// `mremap` and `copy`, the index of the child for `fork`, and otherwise 0.
     pub result: Result<u8, Errno>,
+    /// The value that a `touch` has read; `None` for any other operation, and for one that fails.
+    pub read: Option<u8>,
     /// The answer of `copy_vma()`; `None` if the function did not run to its end.
     pub copy: Option<CopyReport>,
     /// The calls of `vm_ops->open` and `vm_ops->close`, in all processes together.
@@ -392,6 +435,7 @@ pub struct Observation {
 
 crate::clone_by_field!(Observation {
     result,
+    read,
     copy,
     driver,
     attached,
@@ -408,6 +452,7 @@ impl Default for Observation {
         spaces[0].alive = true;
         Observation {
             result: Ok(0),
+            read: None,
             copy: None,
             driver: DriverCalls::default(),
             attached: Some(0),
@@ -433,11 +478,12 @@ impl Observation {
         self.changed = !0;
     }
 
-    /// Clears the fields that belong to one operation only: the result, the copy, the calls of drivers,
+    /// Clears the fields that belong to one operation only: the result, the value read, the copy, the calls of drivers,
     /// the events, the set of changed processes. A machine calls this first in
     /// [`Machine::step`](crate::Machine::step).
     pub fn begin_step(&mut self) {
         self.result = Ok(0);
+        self.read = None;
         self.copy = None;
         self.driver = DriverCalls::default();
         self.events.clear();

@@ -83,15 +83,18 @@ impl Numbers {
 pub struct State {
     words: Vec<u64>,
     numbers: [Numbers; Objects::COUNT],
+    /// The values of pages. The machines write equal values, so these numbers are those of all machines.
+    values: Numbers,
 }
 
 impl State {
-    /// Forgets the words of all machines. Keeps its memory for reuse.
+    /// Forgets the words of all machines, and the values. Keeps its memory for reuse.
     pub fn clear(&mut self) {
         self.words.clear();
+        self.values.clear();
     }
 
-    /// Begins the words of a machine: no object has been visited.
+    /// Begins the words of a machine: none of its objects has been visited. Values keep their numbers.
     pub fn begin(&mut self) {
         self.numbers.iter_mut().for_each(Numbers::clear);
     }
@@ -124,6 +127,16 @@ impl State {
     #[inline]
     pub fn number_of(&mut self, of: Objects, index: usize, handle: u64) -> u64 {
         self.numbers[of as usize].of(index, handle)
+    }
+
+    /// Visits a value of a page, and returns its number, counted from 1; 0 for the value 0, with which
+    /// every page begins.
+    ///
+    /// A machine also visits the value that the program writes next. That value is then a new one, except
+    /// in a program of more than 254 writes. So two states may differ in the number of writes before.
+    #[inline]
+    pub fn value(&mut self, value: u8) -> u64 {
+        if value == 0 { 0 } else { self.values.of(value.into(), value.into()) }
     }
 
     /// Returns the number of an object; 0 if it was not visited.

@@ -5,7 +5,7 @@ use vmadiff_machine::failure::{Nonsense, Place};
 use vmadiff_machine::observation::{Assertion, CopyReport, Event, Object, Observation};
 use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AddressSpace, AnonVmaId, Counters, DriverCalls, Errno, FileId, UffdId, VmFlags,
+    AddressSpace, AnonVmaId, Counters, DriverCalls, Errno, FileId, PageId, UffdId, VmFlags,
 };
 
 /// Returns an observation in which every field is set.
@@ -31,11 +31,14 @@ fn example() -> Observation {
     seen.committed = -3;
     seen.driver = DriverCalls { opens: 2, closes: 1 };
     seen.attached = Some(3);
+    seen.read = Some(255);
     for process in [0, 5] {
         let space = seen.rewrite(Process(process));
         space.alive = true;
         space.counters = Counters { total_vm: 7, locked_vm: -1, data_vm: 5, map_count: 2 };
         space.anon_pages = 1 << 127 | 1 << 64 | 1 << 2 | u128::from(process);
+        space.push_page_ids((0..space.anon_pages.count_ones()).map(|n| PageId::new(9 - n)));
+        (space.zero_pages, space.writable_ptes) = (1 << 65, 1 << 64 | 1 << 2);
         let flags = VmFlags::VM_READ | VmFlags::VM_MERGEABLE;
         let range = |start, end| (Page(start), Page(end));
         let anon_vma = Some(AnonVmaId::new(4));
@@ -85,12 +88,13 @@ fn shown(space: &AddressSpace) -> impl PartialEq + std::fmt::Debug {
             (range, (vma.anon_vma, vma.file, vma.uffd), space.chain(vma).to_vec())
         })
         .collect();
-    (space.alive, space.counters, space.anon_pages, vmas)
+    let ptes = (space.anon_pages, space.zero_pages, space.writable_ptes, space.page_ids().to_vec());
+    (space.alive, space.counters, ptes, vmas)
 }
 
 fn assert_same(read: &Observation, written: &Observation) {
     assert_eq!(read.result, written.result);
-    assert_eq!(read.copy, written.copy);
+    assert_eq!((read.read, read.copy), (written.read, written.copy));
     assert_eq!(read.events, written.events);
     assert_eq!(read.committed, written.committed);
     assert_eq!((read.driver, read.attached), (written.driver, written.attached));
@@ -159,7 +163,9 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("attached", HEAD, |raw| raw.attached = i64::MIN),
         ("opens", HEAD, |raw| raw.opens = u32::MAX),
         ("closes", HEAD, |raw| raw.closes = u32::MAX),
-        ("reserved", HEAD, |raw| raw.reserved = 1),
+        ("read", HEAD, |raw| raw.read = 1),
+        ("read", HEAD, |raw| raw.read = 512),
+        ("read", HEAD, |raw| raw.read = u32::MAX),
         ("event_count", HEAD, |raw| raw.event_count = 1089),
         ("kind", Place::Event(0), |raw| raw.events[0].kind = 6),
         ("process", Place::Event(0), |raw| raw.events[0].process = 8),
@@ -177,6 +183,9 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("alive", Place::Space(5), |raw| space(raw).alive = 0),
         ("alive", Place::Space(1), |raw| raw.spaces[1].map_count = 1),
         ("alive", Place::Space(1), |raw| raw.spaces[1].anon_pages[1] = 1),
+        ("alive", Place::Space(1), |raw| raw.spaces[1].writable_ptes[0] = 1),
+        ("page_ids", Place::Space(5), |raw| space(raw).page_ids[64] = 0),
+        ("page_ids", Place::Space(5), |raw| space(raw).page_ids[127] = 65_536),
         ("vma_count", Place::Space(5), |raw| space(raw).vma_count = 129),
         ("chain_count", Place::Space(5), |raw| space(raw).chain_count = 8193),
         ("chain_count", Place::Space(5), |raw| {
@@ -227,8 +236,8 @@ fn a_field_that_a_library_leaves_alone_is_found() {
         ("attached", |raw| raw.committed = 0),
         ("opens", |raw| raw.attached = 0),
         ("closes", |raw| raw.opens = 0),
-        ("reserved", |raw| raw.closes = 0),
-        ("event_count", |raw| raw.reserved = 0),
+        ("read", |raw| raw.closes = 0),
+        ("event_count", |raw| raw.read = 0),
         ("alive", |raw| raw.event_count = 0),
         ("vma_count", |raw| raw.spaces[0].alive = 1),
         ("chain_count", |raw| raw.spaces[0].vma_count = 0),

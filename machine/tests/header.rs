@@ -71,6 +71,7 @@ fn claims() -> Claims {
         ("NOT_MODELLED", abi::NOT_MODELLED as u64),
         ("SHM_PAGES", SHM_PAGES.into()),
         ("DESTROYED", abi::DESTROYED as u64),
+        ("READ", abi::READ.into()),
         ("MAX_PAGES", abi::MAX_PAGES as u64),
         ("MAX_ANON_VMAS", abi::MAX_ANON_VMAS as u64),
         ("FREED_VMA", 0),
@@ -155,8 +156,8 @@ structs! {
         pgoff flags anon_vma file uffd chain_count start end policy close
     }
     "vmadiff_space" Space {
-        total_vm locked_vm data_vm map_count anon_pages zero_pages alive vma_count chain_count reserved vmas
-        chain
+        total_vm locked_vm data_vm map_count anon_pages zero_pages writable_ptes alive vma_count
+        chain_count reserved page_ids vmas chain
     }
     "vmadiff_anon_page" AnonPage { index number anon_vma map_count reserved }
     "vmadiff_pte" Pte { process page maps }
@@ -168,7 +169,7 @@ structs! {
     }
     "vmadiff_event" Event { kind object process page function text }
     "vmadiff_observation" Observation {
-        error value copy changed committed attached event_count opens closes reserved events spaces
+        error value copy changed committed attached event_count opens closes read events spaces
     }
 }
 

@@ -1,4 +1,9 @@
-//! Anonymous pages, and whether the reverse map finds them (point 9 of the contract).
+//! Anonymous pages: their values, the page table entries that share them, and whether the reverse map
+//! finds them (point 9 of the contract).
+//!
+//! Two entries share a page only after a copy, and then neither is writable: the next write copies the
+//! page, unless by then no other entry maps it. A move takes the page with its entry, which stays
+//! writable.
 //!
 //! A page is found by a walk from its anon_vma (`rmap_walk_anon()`): each VMA that hangs on the anon_vma
 //! is asked for the one address at which it has the page's index (`vma_address()`). A page is lost
@@ -8,7 +13,7 @@
 use vmadiff_machine::hidden::{self, Hidden, Pte};
 use vmadiff_machine::operand::{END_PAGES, Page, PageOffset, Process};
 use vmadiff_machine::state::Objects;
-use vmadiff_machine::{AnonVmaId, Event, PageSet, State};
+use vmadiff_machine::{AnonVmaId, Event, PageId, PageSet, State};
 
 use crate::anon_vma::AnonVmas;
 use crate::mm::{Mm, Syscall};
@@ -32,6 +37,7 @@ struct AnonPage {
     index: PageOffset,
     /// The page table entries that map the page. At 0 the page is freed.
     mapped: u16,
+    value: u8,
 }
 
 /// Every anonymous page.
@@ -39,19 +45,28 @@ struct AnonPage {
 pub(crate) struct AnonPages {
     pages: Vec<AnonPage>,
     free: Vec<PageNumber>,
+    /// The numbers that the operation has freed. They are free from the next operation on.
+    freed: Vec<PageNumber>,
 }
 
-vmadiff_machine::clone_by_field!(AnonPages { pages, free });
+vmadiff_machine::clone_by_field!(AnonPages { pages, free, freed });
 
 impl AnonPages {
     pub(crate) fn reset(&mut self) {
         self.pages.clear();
         self.free.clear();
+        self.freed.clear();
+    }
+
+    /// Begins an operation.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        self.free.append(&mut self.freed);
     }
 
     /// Makes a page that one page table entry maps.
-    fn make(&mut self, anon_vma: AnonVmaId, index: PageOffset) -> PageNumber {
-        let page = AnonPage { anon_vma, index, mapped: 1 };
+    fn make(&mut self, anon_vma: AnonVmaId, index: PageOffset, value: u8) -> PageNumber {
+        let page = AnonPage { anon_vma, index, mapped: 1, value };
         match self.free.pop() {
             Some(number) => {
                 self.pages[usize::from(number)] = page;
@@ -69,7 +84,7 @@ impl AnonPages {
         let page = &mut self.pages[usize::from(number)];
         page.mapped -= 1;
         if page.mapped == 0 {
-            self.free.push(number);
+            self.freed.push(number);
         }
     }
 
@@ -83,6 +98,7 @@ impl AnonPages {
 
     /// Maps the anonymous pages of `from` at `to` in the same address space as well.
     pub(crate) fn share_within(&mut self, mm: &mut Mm, from: Range, to: Page) {
+        mm.protect(from);
         let set = mm.anon_pages() & from.set();
         for page in bits(set) {
             let number = mm.page_numbers[page];
@@ -92,8 +108,9 @@ impl AnonPages {
         mm.add_anon_pages(set >> from.start.0 << to.0);
     }
 
-    /// Maps the anonymous pages of `from` in another address space, at `to`.
-    pub(crate) fn share(&mut self, (src, from): (&Mm, Range), (dst, to): (&mut Mm, Page)) {
+    /// Maps the anonymous pages of `from` in another address space, at `to` (`copy_one_pte()`).
+    pub(crate) fn share(&mut self, (src, from): (&mut Mm, Range), (dst, to): (&mut Mm, Page)) {
+        src.protect(from);
         let set = src.anon_pages() & from.set();
         for page in bits(set) {
             let number = src.page_numbers[page];
@@ -105,21 +122,56 @@ impl AnonPages {
 
     /// Adds the pages that page table entries map, and which `state` has visited.
     pub(crate) fn write_state(&self, state: &mut State) {
-        let AnonPages { pages, free: _ } = self;
+        let AnonPages { pages, free: _, freed: _ } = self;
         for n in 0.. {
             let Some(number) = state.visited(Objects::AnonPage, n) else { break };
-            let AnonPage { anon_vma, index, mapped } = pages[number as usize];
+            let AnonPage { anon_vma, index, mapped, value } = pages[number as usize];
             let anon_vma = state.number(Objects::AnonVma, Some(anon_vma.index()));
             state.word(anon_vma | u64::from(mapped) << 32);
             state.word(index.0);
+            let value = state.value(value);
+            state.word(value);
         }
+    }
+
+    /// Returns the anonymous page of each page of `mm.anon_pages()`, in address order.
+    #[inline]
+    pub(crate) fn ids(mm: &Mm) -> impl Iterator<Item = PageId> {
+        bits(mm.anon_pages()).map(|page| PageId::new(mm.page_numbers[page].into()))
+    }
+
+    /// Returns the pages of `mm` whose anonymous page another entry maps, too.
+    #[cfg(test)]
+    pub(crate) fn shared(&self, mm: &Mm) -> PageSet {
+        let shared = |page: &usize| self.pages[usize::from(mm.page_numbers[*page])].mapped > 1;
+        bits(mm.anon_pages()).filter(shared).fold(0, |set, page| set | 1 << page)
+    }
+
+    /// Returns the anonymous page at `page`, where one is mapped.
+    fn number_at(mm: &Mm, page: Page) -> Option<usize> {
+        let mapped = mm.anon_pages() >> page.0 & 1 == 1;
+        mapped.then(|| usize::from(mm.page_numbers[usize::from(page.0)]))
+    }
+
+    /// Returns the value of the anonymous page at `page`, where one is mapped.
+    pub(crate) fn value(&self, mm: &Mm, page: Page) -> Option<u8> {
+        AnonPages::number_at(mm, page).map(|number| self.pages[number].value)
+    }
+
+    /// Gives the anonymous page at `page` a value, and returns whether one is mapped there.
+    pub(crate) fn set_value(&mut self, mm: &Mm, page: Page, value: u8) -> bool {
+        let number = AnonPages::number_at(mm, page);
+        if let Some(number) = number {
+            self.pages[number].value = value;
+        }
+        number.is_some()
     }
 
     /// Writes the pages and the page table entries of every process.
     pub(crate) fn show(&self, mms: &[Mm], hidden: &mut Hidden) {
         let free = |number: &PageNumber| self.pages[usize::from(*number)].mapped == 0;
         for number in (0..self.pages.len() as PageNumber).filter(|number| !free(number)) {
-            let AnonPage { anon_vma, index, mapped } = self.pages[usize::from(number)];
+            let AnonPage { anon_vma, index, mapped, .. } = self.pages[usize::from(number)];
             hidden.pages.push(hidden::AnonPage {
                 number: number.into(),
                 anon_vma: Some(anon_vma),
@@ -148,27 +200,31 @@ pub(crate) fn bits(mut set: PageSet) -> impl Iterator<Item = usize> {
 }
 
 impl Syscall<'_> {
-    /// Gives `page` of the VMA at `at`, which has an anon_vma, a new anonymous page
-    /// (`page_add_new_anon_rmap()`).
-    pub(crate) fn add_anon_page(&mut self, at: usize, page: Page) {
+    /// Gives `page` of the VMA at `at`, which has an anon_vma, a new anonymous page of this value
+    /// (`page_add_new_anon_rmap()`). The entry is writable: pages are made for writes alone.
+    pub(crate) fn add_anon_page(&mut self, at: usize, page: Page, value: u8) {
         let vma = self.mm.vmas()[at];
         if let Some(own) = vma.anon_vma {
             self.mm.page_numbers[usize::from(page.0)] =
-                self.anon_pages.make(own, vma.pgoff_of(page));
+                self.anon_pages.make(own, vma.pgoff_of(page), value);
             self.mm.add_anon_pages(1 << page.0);
+            self.mm.make_writable(page);
         }
     }
 
-    /// Writes to the anonymous page at `page` of the VMA at `at` (`do_wp_page()`). A page that is
-    /// mapped once becomes the VMA's own (`page_move_anon_rmap()`). Otherwise the entry gets a copy.
-    pub(crate) fn write_anon_page(&mut self, at: usize, page: Page) {
+    /// Makes the entry of the anonymous page at `page` of the VMA at `at` writable (`do_wp_page()`). A
+    /// page that is mapped once becomes the VMA's own (`page_move_anon_rmap()`). Otherwise the entry
+    /// gets a copy.
+    pub(crate) fn own_anon_page(&mut self, at: usize, page: Page) {
         let number = self.mm.page_numbers[usize::from(page.0)];
         let anon = &mut self.anon_pages.pages[usize::from(number)];
         if anon.mapped > 1 {
+            let value = anon.value;
             self.anon_pages.unmap(number);
-            self.add_anon_page(at, page);
+            self.add_anon_page(at, page, value);
         } else if let Some(own) = self.mm.vmas()[at].anon_vma {
             anon.anon_vma = own;
+            self.mm.make_writable(page);
         }
     }
 }

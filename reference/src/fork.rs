@@ -27,9 +27,9 @@ use crate::world::World;
 ///   [`WipeonforkAnonVma`](later::Rule::WipeonforkAnonVma) it has none.
 /// - Else the child gets an anon_vma below the parent's ([`AnonVmas::fork`]), and the page table
 ///   entries if the parent's VMA has an anon_vma. Without one, faults make every page again
-///   (`copy_page_range()`).
+///   (`copy_page_range()`). Pages that both map are read-only in both.
 fn dup_mmap(
-    parent: &Mm,
+    parent: &mut Mm,
     child: &mut Mm,
     (anon_vmas, anon_pages): (&mut AnonVmas, &mut AnonPages),
     references: &mut References,
@@ -37,8 +37,8 @@ fn dup_mmap(
     mut found: impl FnMut(ForkReason),
 ) {
     child.reset(true);
-    let vmas = parent.vmas();
-    for (at, of) in vmas.iter().enumerate() {
+    for at in 0..parent.vmas().len() {
+        let of = &parent.vmas()[at].clone();
         let mut found = |rule| found(ForkReason { parent: of.range, rule });
         if of.flags.contains(VmFlags::VM_DONTCOPY) {
             found(ForkRule::LeftOut);
@@ -49,6 +49,7 @@ fn dup_mmap(
         if of.flags.contains(VmFlags::VM_WIPEONFORK) {
             (vma.anon_vma, vma.chain) = (None, Chain::EMPTY);
             if !later.applies(later::Rule::WipeonforkAnonVma, || true) {
+                let vmas = parent.vmas();
                 let prev: Option<&Vma> = at.checked_sub(1).map(|prev| &vmas[prev]);
                 anon_vmas.prepare(&mut vma, prev, vmas.get(at + 1));
             }

@@ -61,6 +61,9 @@ fn check_mm(world: &World, mm: &Mm) {
             assert!(vma.anon_vma.is_some(), "anonymous pages need an anon_vma");
             assert!(!vma.flags.contains(VmFlags::VM_SHARED));
         }
+        if vma.range.set() & mm.writable() != 0 {
+            assert!(vma.flags.contains(VmFlags::VM_WRITE), "no entry permits more than its VMA");
+        }
         if vma.range.set() & mm.zero_pages() != 0 {
             assert!(vma.is_anonymous(), "the zero page is anonymous memory's");
         }
@@ -73,6 +76,13 @@ fn check_mm(world: &World, mm: &Mm) {
     }
     assert_eq!((mm.anon_pages() | mm.zero_pages()) & !mapped, 0, "no page without a VMA");
     assert_eq!(mm.anon_pages() & mm.zero_pages(), 0);
+    assert_eq!(
+        mm.writable() & !mm.anon_pages(),
+        0,
+        "no page that is written without a fault is shared"
+    );
+    let shared = world.anon_pages.shared(mm);
+    assert_eq!(mm.writable() & shared, 0, "a page of two entries is writable in neither");
 }
 
 /// The degree and the VMAs of each anon_vma equal a count, and none is kept without VMAs.

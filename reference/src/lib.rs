@@ -184,7 +184,8 @@ impl Reference {
     fn perform(&mut self, op: &Op, seen: &mut Observation) -> Result<u8, Refusal> {
         seen.begin_step();
         self.world.later.applied.set(Rules::NONE);
-        let result = self.world.perform(op, &mut seen.copy);
+        self.world.anon_pages.begin();
+        let result = self.world.perform(op, &mut seen.copy, &mut seen.read);
         seen.result = result.map_err(|refusal| refusal.errno);
         self.world.show(seen);
         self.world.find_lost_pages(&mut seen.events);

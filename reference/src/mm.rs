@@ -28,6 +28,9 @@ pub(crate) struct Mm {
     anon_pages: PageSet,
     /// The anonymous page of each entry of `anon_pages`.
     pub(crate) page_numbers: PageNumbers,
+    /// The entries of `anon_pages` that permit writes. An entry that maps a page which another entry maps
+    /// too is not among them.
+    writable: PageSet,
     /// The operation may have lost pages to the reverse map.
     pub(crate) may_lose_pages: bool,
     /// The pages whose page table entry maps the zero page. Entries that map pages of files are not
@@ -53,6 +56,7 @@ vmadiff_machine::clone_by_field!(Mm {
     vmas,
     anon_pages,
     page_numbers,
+    writable,
     may_lose_pages,
     zero_pages,
     uffd,
@@ -120,6 +124,38 @@ impl Mm {
     pub(crate) fn drop_anon_pages(&mut self, pages: PageSet) {
         self.changed |= self.anon_pages & pages != 0;
         self.anon_pages &= !pages;
+        self.writable &= !pages;
+    }
+
+    pub(crate) fn writable(&self) -> PageSet {
+        self.writable
+    }
+
+    /// Lets the entry of an anonymous page permit writes (`maybe_mkwrite()`).
+    pub(crate) fn make_writable(&mut self, page: Page) {
+        self.changed |= self.writable >> page.0 & 1 == 0;
+        self.writable |= 1 << page.0;
+    }
+
+    /// Lets no entry of `range` permit writes (`ptep_set_wrprotect()`, `change_pte_range()`). The next
+    /// write faults.
+    pub(crate) fn protect(&mut self, range: Range) {
+        self.changed |= self.writable & range.set() != 0;
+        self.writable &= !range.set();
+    }
+
+    /// Moves the entries of `from` to `to`, a hole, as they are (`move_ptes()`).
+    pub(crate) fn move_entries(&mut self, from: Range, to: Page) {
+        let moved = |pages: PageSet| (pages & from.set()) >> from.start.0 << to.0;
+        let (anon, zero) = (moved(self.anon_pages), moved(self.zero_pages));
+        let writable = moved(self.writable);
+        let numbers = usize::from(from.start.0)..usize::from(from.end.0);
+        self.page_numbers.copy_within(numbers, to.0.into());
+        self.drop_anon_pages(from.set());
+        self.drop_zero_pages(from.set());
+        self.add_anon_pages(anon);
+        self.add_zero_pages(zero);
+        self.writable |= writable;
     }
 
     /// Returns the index of the first VMA that ends after `page` (`find_vma()`); the number of VMAs
@@ -206,6 +242,7 @@ impl Mm {
             vmas,
             anon_pages,
             page_numbers,
+            writable,
             zero_pages,
             uffd,
             locked_excess,
@@ -225,6 +262,7 @@ impl Mm {
             state.word(number);
         }
         state.pages(*zero_pages);
+        state.pages(*writable);
         let [first, second] =
             uffd.map(|uffd| state.number(Objects::Uffd, uffd.map(|uffd| uffd.index())));
         state.word(first | second << 32);

@@ -19,6 +19,9 @@ impl Syscall<'_> {
     /// populated, and the call ignores the result. Populating does not wait for userfaultfd here: a
     /// fault that may not be retried fails (`handle_userfault()` without `FAULT_FLAG_ALLOW_RETRY`).
     ///
+    /// Any change makes the entries of private memory read-only, even one that permits writes: the
+    /// protection of a private VMA's entries has no write bit (`change_pte_range()`).
+    ///
     /// # Errors
     /// `ENOMEM` for a hole; `EACCES` where the file was not opened for the access; `ENOMEM` where a
     /// cut passes the limit on VMAs. Earlier VMAs keep their new protection.
@@ -50,6 +53,7 @@ impl Syscall<'_> {
                 new -= F::VM_ACCOUNT;
             }
             let at = this.change_flags(at, part, new)?;
+            this.mm.protect(part);
             let locked = old & (F::VM_WRITE | F::VM_SHARED | F::VM_LOCKED) == F::VM_LOCKED;
             if locked && new.contains(F::VM_WRITE) {
                 let _ = this.populate_part(at, part);

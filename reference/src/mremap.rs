@@ -322,9 +322,7 @@ impl Syscall<'_> {
         let (at, report) =
             self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move);
 
-        let moved = |pages| (pages & old.set()) >> old.start.0 << new.start.0;
-        self.anon_pages.share_within(self.mm, old, new.start);
-        self.mm.add_zero_pages(moved(self.mm.zero_pages()));
+        self.mm.move_entries(old, new.start);
         self.mm.vma_mut(at).drop_uffd();
         if flags.keeps_source() {
             self.leave_source(old, &source.vma, locked_vm);
@@ -354,11 +352,10 @@ impl Syscall<'_> {
         at
     }
 
-    /// Leaves the source of a move mapped, without the pages that have moved (`dontunmap_complete()`).
+    /// Leaves the source of a move mapped; its pages have moved (`dontunmap_complete()`).
     /// The kernel unlocks all of its VMA, `vma` before the move, and does not take that off
     /// `locked_vm`, which was `locked_vm` before the move.
     fn leave_source(&mut self, old: Range, vma: &Vma, locked_vm: u32) {
-        self.zap(old);
         let Some(at) = self.mm.vma_at(old.start) else { return };
         let left = self.mm.vma_mut(at);
         if left.flags.contains(VmFlags::VM_LOCKED) {

@@ -22,13 +22,14 @@ enum Fault {
 }
 
 impl Syscall<'_> {
-    /// Reads or writes one byte of a page, as the process does.
+    /// Reads or writes the value of a page, as the process does, and returns the value. A write writes
+    /// `value`.
     ///
     /// # Errors
     /// `EAGAIN` where userfaultfd watches the VMA, even if the access is not permitted; `EFAULT`
     /// where nothing is mapped or the access is not permitted (`access_error()`); `SIGBUS` beyond
     /// the end of the file.
-    pub(crate) fn touch(&mut self, page: Page, access: Access) -> Result<u8, Refusal> {
+    pub(crate) fn touch(&mut self, page: Page, access: Access, value: u8) -> Result<u8, Refusal> {
         let Some(at) = self.mm.vma_at(page) else {
             return self.refuse(Errno::EFAULT, Function::DoPageFault, Rule::NotMapped(page));
         };
@@ -51,7 +52,22 @@ impl Syscall<'_> {
             return self.refuse(Errno::EFAULT, Function::AccessError, rule);
         }
         let fault = self.fault(at, page, access == Access::Write);
-        fault.map(|()| 0).map_err(|fault| self.failed(fault, at, page, Errno::SIGBUS))
+        fault.map_err(|fault| self.failed(fault, at, page, Errno::SIGBUS))?;
+        if access == Access::Write && !self.anon_pages.set_value(self.mm, page, value) {
+            let vma = &self.mm.vmas()[at];
+            if let Some(file) = vma.file {
+                self.shmem.set_value(file, vma.pgoff_of(page).0, value);
+            }
+        }
+        Ok(self.value(at, page))
+    }
+
+    /// Returns the value of a page of the VMA at `at` that is present: that of the anonymous page, else
+    /// that of the file's page. The zero page has the value 0.
+    fn value(&self, at: usize, page: Page) -> u8 {
+        let vma = &self.mm.vmas()[at];
+        let of_file = || vma.file.map_or(0, |file| self.shmem.value(file, vma.pgoff_of(page).0));
+        self.anon_pages.value(self.mm, page).unwrap_or_else(of_file)
     }
 
     /// Returns the refusal of a call by a fault; `sigbus` is the error for a page beyond the file.
@@ -71,7 +87,7 @@ impl Syscall<'_> {
     /// Permissions have been checked.
     ///
     /// - An anonymous page that is present serves every access; a write may copy it
-    ///   ([`Syscall::write_anon_page`]). Any other present page serves reads.
+    ///   ([`Syscall::own_anon_page`]). Any other present page serves reads.
     /// - A write to private memory needs an anonymous page, and the VMA an anon_vma for it. The VMA
     ///   gets the anon_vma first (`do_anonymous_page()`, `do_cow_fault()`, `wp_page_copy()`), and
     ///   keeps it if the fault then fails.
@@ -86,7 +102,7 @@ impl Syscall<'_> {
         let copy = write && !vma.flags.contains(VmFlags::VM_SHARED);
         if self.mm.anon_pages() & bit != 0 {
             if copy {
-                self.write_anon_page(at, page);
+                self.own_anon_page(at, page);
             }
             return Ok(());
         }
@@ -117,8 +133,9 @@ impl Syscall<'_> {
             }
         }
         if copy {
+            let value = self.value(at, page);
             self.mm.drop_zero_pages(bit);
-            self.add_anon_page(at, page);
+            self.add_anon_page(at, page, value);
         }
         Ok(())
     }

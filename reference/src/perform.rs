@@ -1,7 +1,7 @@
 //! Operations: each is taken to the function that performs it.
 
-use vmadiff_machine::operand::ClearFlagsCtx;
-use vmadiff_machine::{CopyReport, Op};
+use vmadiff_machine::operand::{Access, ClearFlagsCtx};
+use vmadiff_machine::{CopyReport, Op, written};
 
 use crate::contract::{Copy, How};
 use crate::range::Range;
@@ -15,6 +15,7 @@ impl World {
         &mut self,
         op: &Op,
         report: &mut Option<CopyReport>,
+        read: &mut Option<u8>,
     ) -> Result<u8, Refusal> {
         match *op {
             Op::Mmap { process, page, len, prot, kind, flags, pgoff } => {
@@ -51,8 +52,14 @@ impl World {
                 call.mbind(Range::new(page.get(), len.get()), mode.get())
             }
             Op::Touch { process, page, access } => {
+                let (access, value) = (access.get(), written(self.writes));
                 let mut call = self.call(process.get())?;
-                call.touch(page.get(), access.get())
+                let found = call.touch(page.get(), access, value)?;
+                match access {
+                    Access::Read => *read = Some(found),
+                    Access::Write => self.writes = self.writes.wrapping_add(1),
+                }
+                Ok(0)
             }
             Op::UffdRegister { process, page, len, ctx } => {
                 let mut call = self.call(process.get())?;

@@ -1,4 +1,4 @@
-//! Files: their numbers, their lengths, and their pages in the page cache.
+//! Files: their numbers, their lengths, and their pages in the page cache with the values.
 
 use vmadiff_machine::operand::{FILE_PAGES, SHM_PAGES};
 use vmadiff_machine::state::Objects;
@@ -41,13 +41,35 @@ pub(crate) enum Content {
 pub(crate) struct Shmem {
     /// The objects, in the order in which they were made.
     objects: Vec<Object>,
+    /// The values of the pages that were written, sorted by file and page. The others have the value 0.
+    values: Vec<(FileId, u64, u8)>,
 }
 
-vmadiff_machine::clone_by_field!(Shmem { objects });
+vmadiff_machine::clone_by_field!(Shmem { objects, values });
 
 impl Shmem {
     pub(crate) fn reset(&mut self) {
         self.objects.clear();
+        self.values.clear();
+    }
+
+    /// Returns the place of a page in `values`, or the place where it belongs.
+    fn find(&self, file: FileId, page: u64) -> Result<usize, usize> {
+        self.values.binary_search_by_key(&(file, page), |&(file, page, _)| (file, page))
+    }
+
+    /// Returns the value of the page of `file` at the offset `page`.
+    pub(crate) fn value(&self, file: FileId, page: u64) -> u8 {
+        self.find(file, page).map_or(0, |at| self.values[at].2)
+    }
+
+    /// Gives a page of a file a value. The device keeps none.
+    pub(crate) fn set_value(&mut self, file: FileId, page: u64, value: u8) {
+        match self.find(file, page) {
+            _ if file == DEVICE => {}
+            Ok(at) => self.values[at].2 = value,
+            Err(at) => self.values.insert(at, (file, page, value)),
+        }
     }
 
     /// Makes an empty object, as long as its mapping (`shmem_zero_setup()`).
@@ -76,15 +98,31 @@ impl Shmem {
         }
     }
 
-    /// Adds the objects that VMAs map, and which `state` has visited. Others cannot be reached.
+    /// Adds the values of the files that every program has, and the objects that VMAs map, and which
+    /// `state` has visited. Others cannot be reached.
     pub(crate) fn write_state(&self, state: &mut State) {
-        let Shmem { objects } = self;
+        let Shmem { objects, values: _ } = self;
+        for file in MEMFDS.into_iter().chain([SEGMENT]) {
+            self.write_values(file, state);
+        }
         for n in 0.. {
             let Some(index) = state.visited(Objects::File, n) else { break };
             let Object { pages, cached } = objects[index as usize - SEGMENT.index() - 1];
             state.word(pages.into());
             state.word(cached);
+            self.write_values(FileId::new(index as u32), state);
         }
+    }
+
+    /// Adds the pages of a file that were written, with their values.
+    fn write_values(&self, file: FileId, state: &mut State) {
+        let from = self.values.partition_point(|&(of, ..)| of < file);
+        for &(_, page, value) in self.values[from..].iter().take_while(|&&(of, ..)| of == file) {
+            let value = state.value(value);
+            state.word(page << 32 | value);
+        }
+        // The end: no value has this number.
+        state.word(0);
     }
 
     /// Puts a page that was missing into the page cache.

@@ -4,8 +4,8 @@
 //! Each structure is taken apart without `..`, so a new field does not compile until it is either
 //! written or said to have no effect.
 
-use vmadiff_machine::State;
 use vmadiff_machine::state::Objects;
+use vmadiff_machine::{State, written};
 
 use crate::anon_vma::AnonVmas;
 use crate::vma::Vma;
@@ -23,6 +23,7 @@ impl World {
             shmem,
             segment,
             references,
+            writes,
             later: _,
             why: _,
         } = self;
@@ -40,6 +41,8 @@ impl World {
         references.write_state(state);
         anon_pages.write_state(state);
         anon_vmas.write_state(state);
+        let next = state.value(written(*writes));
+        state.word(next);
     }
 }
 

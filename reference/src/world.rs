@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) shmem: Shmem,
     pub(crate) segment: Segment,
     pub(crate) references: References,
+    /// The number of `touch`es that have written.
+    pub(crate) writes: u32,
     /// The rules of later kernels.
     pub(crate) later: Later,
     /// The reasons of the operation; none where nobody asks for them.
@@ -37,6 +39,7 @@ vmadiff_machine::clone_by_field!(World {
     shmem,
     segment,
     references,
+    writes,
     later,
     why
 });
@@ -56,6 +59,7 @@ impl World {
         self.shmem.reset();
         self.segment = Segment::default();
         self.references.reset();
+        self.writes = 0;
         self.later.applied.set(Rules::NONE);
     }
 
@@ -119,6 +123,8 @@ impl World {
             space.counters = counters;
             space.anon_pages = mm.anon_pages();
             space.zero_pages = mm.zero_pages();
+            space.writable_ptes = mm.writable();
+            space.push_page_ids(AnonPages::ids(mm));
             for vma in mm.vmas() {
                 space.push(vma.shown(), self.anon_vmas.chain(vma.chain));
             }

@@ -1,6 +1,7 @@
 //! The invariants of objects that no observation shows, by a recount of all of them:
 //!
 //! - A page is mapped by as many page table entries as its map count says, and by one at least.
+//! - A page that more than one page table entry maps is writable through none of them.
 //! - Every page is found by a walk from its anon_vma: where it is mapped, the VMA has the page's index
 //!   at that address, and the page's anon_vma in its chain.
 //! - An anon_vma has as many VMAs, children and references as its counters say, and one VMA at least.
@@ -92,9 +93,29 @@ impl Recounter {
                 return Some(Violation::new(Class::AnonVma, "invariant/map-count", text));
             }
         }
-        let differ = (0..MAX_PROCESSES).find(|&at| shown[at] != seen.spaces[at].anon_pages)?;
-        let text = format!("the page table of process {differ} is not the one that is shown");
-        Some(Violation::new(Class::AnonVma, "invariant/page-table", text))
+        if let Some(differ) = (0..MAX_PROCESSES).find(|&at| shown[at] != seen.spaces[at].anon_pages)
+        {
+            let text = format!("the page table of process {differ} is not the one that is shown");
+            return Some(Violation::new(Class::AnonVma, "invariant/page-table", text));
+        }
+        self.writable_twice(seen, hidden)
+    }
+
+    /// Returns the first entry that permits writes to a page which another entry maps, too: the write of
+    /// one process would reach the other.
+    fn writable_twice(&self, seen: &Observation, hidden: &Hidden) -> Option<Violation> {
+        let (pte, mapped) = hidden.ptes.iter().find_map(|pte| {
+            let space = &seen.spaces[usize::from(pte.process.0)];
+            let (mapped, _) = *self.pages.get(pte.maps? as usize)?;
+            let writable = space.writable_ptes >> pte.page.0 & 1 == 1;
+            (writable && mapped > 1).then_some((pte, mapped))
+        })?;
+        let text = format!(
+            "the page table entry of page {} of process {} permits writes, and {mapped} entries map its \
+             anonymous page",
+            pte.page, pte.process
+        );
+        Some(Violation::new(Class::Contents, "invariant/writable-shared", text))
     }
 
     /// Returns the first page that a walk from its anon_vma does not find (`rmap_walk_anon()`,

@@ -6,6 +6,7 @@
 //!   that map the segment. No VMA maps a destroyed segment, and a removed segment that no VMA maps is
 //!   destroyed.
 //! - `VM_UFFD_*` is set exactly where there is a userfaultfd context.
+//! - A page table entry permits writes only to an anonymous page, and only where the VMA permits them.
 //! - The file and the file offset of a page change only where an operation maps the page anew or moves
 //!   another page there.
 
@@ -13,7 +14,7 @@ use std::ops::Range;
 
 use vmadiff_machine::operand::{Kind, Len, MAX_PROCESSES, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AddressSpace, Counters, DriverCalls, FileId, Observation, Op, Part, VmFlags, Vma,
+    AddressSpace, Counters, DriverCalls, FileId, Observation, Op, PageSet, Part, VmFlags, Vma,
 };
 
 use super::Violation;
@@ -160,6 +161,7 @@ impl Shown {
         self.now.clear();
         let mut counters = Counters { map_count: space.vmas().len() as i64, ..Counters::default() };
         let (mut committed, mut closable, mut mapped, mut end) = (0, 0, 0, 0);
+        let mut may_write = 0;
         for vma in space.vmas() {
             if vma.start.0 < end || vma.start >= vma.end {
                 return Some(overlap(process, vma, end));
@@ -173,6 +175,9 @@ impl Shown {
             let shared_writable = vma.flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED);
             counters.data_vm += count(shared_writable == VmFlags::VM_WRITE);
             committed += count(vma.flags.contains(VmFlags::VM_ACCOUNT));
+            if vma.flags.contains(VmFlags::VM_WRITE) {
+                may_write |= vma.range().set();
+            }
             closable += i64::from(vma.close);
             // The device's VMAs are special, those of the segment are not.
             mapped += i64::from(vma.close && !vma.flags.intersects(VmFlags::VM_SPECIAL));
@@ -180,6 +185,10 @@ impl Shown {
                 return Some(context(process, vma));
             }
             self.now.push(Span::of(vma));
+        }
+        let wrong = space.writable_ptes & !(may_write & space.anon_pages);
+        if wrong != 0 {
+            return Some(writable(process, wrong));
         }
         if counters != space.counters {
             return miscounted(process, &space.counters, &counters);
@@ -240,6 +249,16 @@ fn overlap(process: Process, vma: &Vma, end: u8) -> Violation {
         vma.start, vma.end
     );
     Violation::new(Class::Layout, "invariant/overlap", text)
+}
+
+#[cold]
+fn writable(process: Process, pages: PageSet) -> Violation {
+    let text = format!(
+        "the page table entry of page {} of process {process} permits writes, and no VMA permits them \
+         there or no anonymous page is mapped",
+        pages.trailing_zeros()
+    );
+    Violation::new(Class::Contents, "invariant/write-bit", text)
 }
 
 #[cold]

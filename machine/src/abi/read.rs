@@ -2,16 +2,16 @@
 
 use super::{
     BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK,
-    DESTROYED, Event, LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, Space,
-    UNREACHABLE_PAGE, UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
+    DESTROYED, Event, LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, READ,
+    Space, UNREACHABLE_PAGE, UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
 };
 use crate::errno::Errno;
 use crate::failure::{Nonsense, Place};
 use crate::flags::VmFlags;
 use crate::names::intern;
 use crate::observation::{
-    self, AnonVmaId, Assertion, CopyReport, Counters, DriverCalls, FileId, Object, ProcessSet,
-    UffdId,
+    self, AnonVmaId, Assertion, CopyReport, Counters, DriverCalls, FileId, Object, PageId,
+    ProcessSet, UffdId,
 };
 use crate::operand::{Domain as _, END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
 
@@ -53,9 +53,11 @@ impl Observation {
             }
         }
         seen.driver = DriverCalls { opens: self.opens, closes: self.closes };
-        if self.reserved != 0 {
-            return Err(error("reserved", written(self.reserved), "0"));
-        }
+        seen.read = match self.read {
+            0 => None,
+            read if read & !0xff == READ => Some(read as u8),
+            read => return Err(error("read", written(read), "0, or VMADIFF_READ and a byte")),
+        };
         if self.event_count as usize > MAX_EVENTS {
             return Err(error("event_count", written(self.event_count), "at most 1088"));
         }
@@ -177,15 +179,26 @@ impl Space {
         };
         let set = |words: [u64; 2]| u128::from(words[0]) | u128::from(words[1]) << 64;
         let (anon_pages, zero_pages) = (set(self.anon_pages), set(self.zero_pages));
+        let writable_ptes = set(self.writable_ptes);
         if self.alive == 0 {
             let is_empty = counters == Counters::default()
-                && anon_pages | zero_pages == 0
+                && anon_pages | zero_pages | writable_ptes == 0
                 && self.vma_count == 0
                 && self.chain_count == 0;
             return if is_empty { Ok(()) } else { wrong("alive", 0, "1, since the rest is not 0") };
         }
         (to.alive, to.counters) = (true, counters);
         (to.anon_pages, to.zero_pages) = (anon_pages, zero_pages);
+        to.writable_ptes = writable_ptes;
+        let mut rest = anon_pages;
+        while rest != 0 {
+            let number = self.page_ids[rest.trailing_zeros() as usize];
+            match PageId::from_number(number).filter(|_| number <= MAX_OBJECT) {
+                Some(id) => to.push_page_ids([id]),
+                None => return wrong("page_ids", number, "object numbers, 1 to 65535"),
+            }
+            rest &= rest - 1;
+        }
         let chain = &self.chain[..self.chain_count as usize];
         let vmas = &self.vmas[..self.vma_count as usize];
         let is_number = |id: &u32| id.wrapping_sub(1) < MAX_OBJECT;

@@ -2,10 +2,10 @@
 
 use super::{
     BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK,
-    DESTROYED, Event, LOCK_HELD, MAX_EVENTS, Observation, Space, UNREACHABLE_PAGE, USE_AFTER_FREE,
-    Vma, WARN_ON, members, put_text,
+    DESTROYED, Event, LOCK_HELD, MAX_EVENTS, Observation, READ, Space, UNREACHABLE_PAGE,
+    USE_AFTER_FREE, Vma, WARN_ON, members, put_text,
 };
-use crate::observation::{self, Assertion, Object};
+use crate::observation::{self, Assertion, Object, PageSet};
 
 impl Observation {
     /// Writes the observation `seen` of the last operation: the head, the events, and the changed
@@ -29,7 +29,8 @@ impl Observation {
         self.committed = seen.committed;
         self.attached = seen.attached.unwrap_or(DESTROYED);
         (self.opens, self.closes) = (seen.driver.opens, seen.driver.closes);
-        (self.event_count, self.reserved) = (seen.events.len() as u32, 0);
+        self.event_count = seen.events.len() as u32;
+        self.read = seen.read.map_or(0, |value| READ | u32::from(value));
         for (to, event) in self.events.iter_mut().zip(seen.events.iter().take(MAX_EVENTS)) {
             to.write(event);
         }
@@ -83,8 +84,17 @@ impl Space {
         let counters = space.counters;
         (self.total_vm, self.locked_vm) = (counters.total_vm, counters.locked_vm);
         (self.data_vm, self.map_count) = (counters.data_vm, counters.map_count);
-        self.anon_pages = [space.anon_pages as u64, (space.anon_pages >> 64) as u64];
-        self.zero_pages = [space.zero_pages as u64, (space.zero_pages >> 64) as u64];
+        let words = |set: PageSet| [set as u64, (set >> 64) as u64];
+        self.anon_pages = words(space.anon_pages);
+        self.zero_pages = words(space.zero_pages);
+        self.writable_ptes = words(space.writable_ptes);
+        let mut rest = space.anon_pages;
+        for id in space.page_ids() {
+            // A machine that shows more identities than pages writes them nowhere.
+            let Some(to) = self.page_ids.get_mut(rest.trailing_zeros() as usize) else { break };
+            *to = id.number();
+            rest &= rest - 1;
+        }
         (self.alive, self.reserved) = (space.alive.into(), 0);
         (self.vma_count, self.chain_count) =
             (space.vmas().len() as u32, space.chains().len() as u32);

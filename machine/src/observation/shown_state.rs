@@ -1,6 +1,8 @@
 //! An observation as a part of a machine's [state](crate::state).
 
-use crate::observation::{AddressSpace, AnonVmaId, Counters, FileId, Observation, UffdId, Vma};
+use crate::observation::{
+    AddressSpace, AnonVmaId, Counters, FileId, Observation, PageId, UffdId, Vma,
+};
 use crate::state::{Objects, State};
 
 impl Observation {
@@ -9,6 +11,7 @@ impl Observation {
     pub fn write_state(&self, state: &mut State) {
         let Observation {
             result: _,
+            read: _,
             copy: _,
             driver: _,
             attached,
@@ -28,7 +31,16 @@ impl Observation {
 
 impl AddressSpace {
     fn write_state(&self, state: &mut State) {
-        let AddressSpace { alive, counters, anon_pages, zero_pages, vmas, chains } = self;
+        let AddressSpace {
+            alive,
+            counters,
+            anon_pages,
+            zero_pages,
+            writable_ptes,
+            page_ids,
+            vmas,
+            chains,
+        } = self;
         let Counters { total_vm, locked_vm, data_vm, map_count } = *counters;
         state.word(u64::from(*alive) | (vmas.len() as u64) << 8);
         for count in [total_vm, locked_vm, data_vm, map_count] {
@@ -36,6 +48,11 @@ impl AddressSpace {
         }
         state.pages(*anon_pages);
         state.pages(*zero_pages);
+        state.pages(*writable_ptes);
+        for page in page_ids {
+            let number = state.number(Objects::AnonPage, Some(PageId::index(*page)));
+            state.word(number);
+        }
         for vma in vmas {
             let Vma { start, end, pgoff, flags, anon_vma, file, uffd, policy, close, chain } = *vma;
             let numbers = [
