@@ -292,6 +292,15 @@ impl Beside {
                             };
                         return Run { agree: at, end };
                     }
+                    let (expected, shown) = (&mut self.expected, &mut self.shown);
+                    match self.kernel.shares_as(&self.model, expected, shown) {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            let divergence = Divergence::of(at, op, expected, shown);
+                            return Run { agree: at, end: End::Differs(divergence) };
+                        }
+                        Err(error) => return Run { agree: at, end: End::Failed(error) },
+                    }
                     if self.broken.is_none()
                         && let Some(violation) = self.invariants.check_spaces(op, &self.shown)
                     {

@@ -2,6 +2,7 @@
 
 mod explore;
 mod failing;
+mod frames;
 mod observe;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,10 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::process::{Pid, Resource, Rlimit, Signal, pidfd_send_signal, prlimit};
 use vmadiff_kernel_log::Report;
-use vmadiff_machine::operand::{FILE_PAGES, MAX_PROCESSES};
-use vmadiff_machine::{Errno, Limits, Machine, Observation, Op, Opcode, VmFlags};
+use vmadiff_machine::operand::{Access, FILE_PAGES, MAX_PROCESSES, Page};
+use vmadiff_machine::{
+    AddressSpace, Errno, Limits, Machine, Observation, Op, Opcode, VmFlags, written,
+};
 
 use crate::error::{KernelError, doing};
 use crate::inject::{self, Effect, Injection};
@@ -27,6 +30,7 @@ use crate::process::{Channel, Living, Reply, await_reply, waits_for_userfaultfd}
 use crate::segment::Segment;
 use crate::walk::Walk;
 use crate::worker::{self, Ends, Inheritance, PAGE};
+use frames::Frames;
 
 /// The reason why a run of a program ended before its last operation.
 #[derive(Debug)]
@@ -107,6 +111,15 @@ pub struct Kernel {
     failing: u8,
     /// The last call made an allocation fail.
     failed: bool,
+    /// The value that the last `touch` has read.
+    read: Option<u8>,
+    /// The `touch`es of the program that have written.
+    writes: u32,
+    /// The offsets of the pages of shared mappings that the program has written: the memfds serve many
+    /// programs, and each begins with empty pages.
+    written: Vec<u64>,
+    /// The page table entries of each process that has anonymous pages, where frame numbers are shown.
+    frames: Frames,
 }
 
 impl Kernel {
@@ -141,6 +154,10 @@ impl Kernel {
             injection: None,
             failing: 0,
             failed: false,
+            read: None,
+            writes: 0,
+            written: Vec::new(),
+            frames: Frames::default(),
         };
         if options.whole_machine {
             kernel.map_count = Some(MapCount::open()?);
@@ -207,6 +224,9 @@ impl Kernel {
                 *channel = Channel::new()?;
             }
         }
+        self.empty_files()?;
+        (self.read, self.writes) = (None, 0);
+        self.frames = Frames::default();
         self.limits = *limits;
         self.files.clear();
         self.policies = false;
@@ -253,6 +273,28 @@ impl Kernel {
             prlimit(pid, resource, limit).map_err(doing("setting a limit"))?;
         }
         Ok(())
+    }
+
+    /// Empties the pages of the memfds that the last program has written.
+    fn empty_files(&mut self) -> Result<(), KernelError> {
+        for page in self.written.drain(..).filter(|page| *page < FILE_PAGES) {
+            for memfd in &self.memfds[..2] {
+                rustix::io::pwrite(memfd, &[0], page * PAGE).map_err(doing("emptying a memfd"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down the value that a `touch` has read, or the page of a shared mapping that it has written.
+    fn touched(&mut self, page: Page, access: Access, value: u8, before: &AddressSpace) {
+        match access {
+            Access::Read => self.read = Some(value),
+            Access::Write => {
+                self.writes = self.writes.wrapping_add(1);
+                let vma = before.vma_at(page).filter(|vma| vma.flags.contains(VmFlags::VM_SHARED));
+                self.written.extend(vma.map(|vma| vma.pgoff.plus(page.0 - vma.start.0).0));
+            }
+        }
     }
 
     /// Lets the kernel walk the reverse map, if that was asked for.
@@ -351,6 +393,10 @@ impl Kernel {
                 match self.ask(op, at, 0)? {
                     Reply::Answer(value) if value >= 0 => {
                         let value = u8::try_from(value).map_err(|_| KernelError::Answer(value))?;
+                        if let Op::Touch { page, access, .. } = *op {
+                            self.touched(page.get(), access.get(), value, &before.spaces[at]);
+                            return Ok((Ok(0), looked_at));
+                        }
                         Ok((Ok(value), looked_at))
                     }
                     Reply::Answer(errno) => Ok((Err(error(errno)?), looked_at)),
@@ -383,7 +429,7 @@ impl Kernel {
             }
             _ => 0,
         };
-        let request = worker::request(op, child, self.failing, source);
+        let request = worker::request(op, child, self.failing, written(self.writes), source);
         rustix::io::write(&channel.requests.1, &request).map_err(doing("writing to a process"))?;
         let reply = await_reply(process, channel, self.options.timeout);
         drop(limited);
@@ -416,6 +462,7 @@ impl Machine for Kernel {
         if let Some(injection) = &mut self.injection {
             injection.last = Effect::default();
         }
+        self.read = None;
         let performed = match self.injection {
             _ if self.ended.is_some() => Ok((Err(Errno::ENOSYS), 0)),
             Some(_) if inject::applies(op) => self.perform_failing(op, seen),
@@ -423,7 +470,7 @@ impl Machine for Kernel {
         };
         seen.begin_step();
         let observed = performed.and_then(|(result, changed)| {
-            seen.result = result;
+            (seen.result, seen.read) = (result, self.read);
             // A process that gave no answer may hold a lock that reading `/proc` waits for.
             let readable = !matches!(self.ended, Some(Ended::TimedOut));
             if readable {

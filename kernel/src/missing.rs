@@ -101,7 +101,8 @@ pub struct Facilities {
     pub huge_pages: bool,
     /// `VM_SOFTDIRTY` is shown.
     pub soft_dirty: bool,
-    /// `pagemap` shows frame numbers, so that anonymous pages can be told from the zero page.
+    /// `pagemap` shows frame numbers, so that anonymous pages can be told from the zero page and from each
+    /// other. Without them neither the anonymous pages nor what processes share is compared.
     pub frames: bool,
     /// An address that the kernel chooses lies in the arena.
     pub placement: bool,
@@ -185,7 +186,10 @@ impl fmt::Display for Facilities {
             ("noreserve", self.noreserve),
             ("huge pages (their advice is withheld)", self.huge_pages),
             ("soft-dirty flags", self.soft_dirty),
-            ("page frame numbers", self.frames),
+            (
+                "page frame numbers, which show the anonymous pages and what processes share",
+                self.frames,
+            ),
             ("placement in the arena", self.placement),
             ("reading of write-only memory", self.write_only),
             ("SysV shared memory", self.shared_memory),

@@ -287,6 +287,11 @@ impl PageEntry {
         self.0 & ((1 << 55) - 1)
     }
 
+    /// Returns whether the page is swapped out. The frame number has another meaning then.
+    pub(crate) fn is_swapped(self) -> bool {
+        self.0 & 1 << 62 != 0
+    }
+
     /// Returns whether the entry maps a page that belongs to no file: anonymous memory, or the zero
     /// page.
     pub(crate) fn is_anonymous(self) -> bool {

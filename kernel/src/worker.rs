@@ -48,8 +48,9 @@ const GUARD: u64 = 16;
 const SIGBUS_ANSWER: i64 = -1000;
 
 /// The length of a request in bytes: opcode, operands, for `fork` the child's index, the number of
-/// the allocation that is to fail, which is 0 for none, and for `copy` the pid of the source.
-pub(crate) const REQUEST: usize = 3 + MAX_OPERANDS + size_of::<i32>();
+/// the allocation that is to fail, which is 0 for none, for `touch` the value that it writes, and for
+/// `copy` the pid of the source.
+pub(crate) const REQUEST: usize = 4 + MAX_OPERANDS + size_of::<i32>();
 /// The length of an answer in bytes: the result of the system call or the negative error, and whether
 /// the allocation failed.
 pub(crate) const REPLY: usize = 9;
@@ -58,12 +59,12 @@ pub(crate) const REPLY: usize = 9;
 pub(crate) const CONTEXT_FDS: [RawFd; 2] = [250, 251];
 
 /// Returns the request for `op`.
-pub(crate) fn request(op: &Op, child: u8, failing: u8, source: i32) -> [u8; REQUEST] {
+pub(crate) fn request(op: &Op, child: u8, failing: u8, value: u8, source: i32) -> [u8; REQUEST] {
     let mut request = [0; REQUEST];
-    let [opcode, operands @ .., index, nth, a, b, c, d] = &mut request;
+    let [opcode, operands @ .., index, nth, written, a, b, c, d] = &mut request;
     *opcode = op.opcode() as u8;
     *operands = op.bytes();
-    (*index, *nth) = (child, failing);
+    (*index, *nth, *written) = (child, failing, value);
     [*a, *b, *c, *d] = source.to_ne_bytes();
     request
 }
@@ -244,7 +245,7 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     let mut fail_nth: Option<OwnedFd> = None;
     let mut failed = false;
     loop {
-        let Request { op, child, failing, source } = next(inheritance, me);
+        let Request { op, child, failing, value, source } = next(inheritance, me);
         let result = match op {
             Op::Exit { .. } => end(),
             Op::Fork { .. } => {
@@ -267,7 +268,7 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
             }
             op => {
                 let armed = failing != 0 && inject::arm(&mut fail_nth, failing);
-                let result = perform(&op, inheritance, &mut contexts, source);
+                let result = perform(&op, value, inheritance, &mut contexts, source);
                 failed = armed && inject::disarm(&fail_nth);
                 result
             }
@@ -284,6 +285,8 @@ struct Request {
     child: u8,
     /// The number of the allocation that is to fail; 0 for none.
     failing: u8,
+    /// The value that a `touch` writes.
+    value: u8,
     /// The pid of the source of a `copy`.
     source: i32,
 }
@@ -294,12 +297,13 @@ fn next(inheritance: &Inheritance, me: u8) -> Request {
     let mut request = [0u8; REQUEST];
     // A request is shorter than PIPE_BUF, so writing and reading it is atomic.
     let read = rustix::io::read(inherited(ends.requests), &mut request);
-    let [opcode, operands @ .., child, failing, a, b, c, d] = request;
+    let [opcode, operands @ .., child, failing, value, a, b, c, d] = request;
     match Opcode::from_number(opcode) {
         Some(opcode) if read == Ok(REQUEST) => Request {
             op: Op::from_bytes(opcode, operands),
             child,
             failing,
+            value,
             source: i32::from_ne_bytes([a, b, c, d]),
         },
         _ => end(),
@@ -348,9 +352,10 @@ fn done(result: rustix::io::Result<()>) -> Result<i64, i32> {
 }
 
 /// Makes the system call of `op`. Pages that `mmap` and `mremap` return are counted from the start
-/// of the arena.
+/// of the arena. A `touch` that writes writes `value`, and one that reads returns the value.
 fn perform(
     op: &Op,
+    value: u8,
     inheritance: &Inheritance,
     contexts: &mut [Option<OwnedFd>; 2],
     source: i32,
@@ -430,9 +435,9 @@ fn perform(
         }
         Op::Touch { page, access, .. } => {
             let write = c_int::from(access.get() == Access::Write);
-            match unsafe { vmadiff_touch(address(page.get()), write) } {
-                0 => Ok(0),
-                libc::SIGBUS => Ok(SIGBUS_ANSWER),
+            match unsafe { vmadiff_touch(address(page.get()), write, value.into()) } {
+                read @ 0.. => Ok(read.into()),
+                BUS => Ok(SIGBUS_ANSWER),
                 _ => Err(libc::EFAULT),
             }
         }
@@ -518,8 +523,12 @@ fn control(context: RawFd, request: u64, words: &mut [u64]) -> Result<i64, i32> 
     checked(unsafe { libc::syscall(libc::SYS_ioctl, context, request, words.as_mut_ptr()) })
 }
 
-// Reads (second argument 0) or writes one byte. Returns 0, or the signal that the access raised:
-// the signal handler continues at the second label then.
+/// The return value of `vmadiff_touch` after `SIGBUS`.
+const BUS: c_int = -libc::SIGBUS;
+
+// Reads (second argument 0) or writes one byte, the third argument. Returns the byte that was read, 0
+// after a write, or the negative number of the signal that the access raised: the signal handler
+// continues at the second label then.
 std::arch::global_asm!(
     ".globl vmadiff_touch",
     ".globl vmadiff_touched",
@@ -527,17 +536,16 @@ std::arch::global_asm!(
     "    test esi, esi",
     "    jnz 2f",
     "    movzx eax, byte ptr [rdi]",
-    "    xor eax, eax",
     "    ret",
     "2:",
-    "    mov byte ptr [rdi], 1",
+    "    mov byte ptr [rdi], dl",
     "    xor eax, eax",
     "vmadiff_touched:",
     "    ret",
 );
 
 unsafe extern "C" {
-    fn vmadiff_touch(address: u64, write: c_int) -> c_int;
+    fn vmadiff_touch(address: u64, write: c_int, value: c_int) -> c_int;
     /// The second label of `vmadiff_touch`, at which a failed access continues.
     fn vmadiff_touched();
 }
@@ -558,6 +566,6 @@ unsafe extern "C" fn fault_handler(
             libc::_exit(128 + signal);
         }
         registers[libc::REG_RIP as usize] = to;
-        registers[libc::REG_RAX as usize] = signal.into();
+        registers[libc::REG_RAX as usize] = (-signal).into();
     }
 }

@@ -31,8 +31,7 @@ impl Visible {
     /// has to hold the visible part of the step before.
     pub fn reduce(self, model: &Observation, reduced: &mut Observation) {
         reduced.begin_step();
-        reduced.result = model.result;
-        reduced.read = model.read;
+        (reduced.result, reduced.read) = (model.result, model.read);
         reduced.attached = model.attached;
         for at in (0..MAX_PROCESSES).filter(|at| model.changed >> at & 1 == 1) {
             let (from, to) = (&model.spaces[at], reduced.rewrite(Process(at as u8)));

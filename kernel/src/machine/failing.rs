@@ -51,6 +51,7 @@ impl Kernel {
                 // The results are of different operations.
                 let mut before = before.clone();
                 (before.result, after.result) = (Ok(0), Ok(0));
+                (before.read, after.read) = (None, None);
                 if !Comparer::new(Scope::Models).same_in_full(&before, &after) {
                     let difference = Divergence::of(0, op, &before, &after);
                     match Tolerance::of_failed(op, &difference) {

@@ -30,6 +30,7 @@ impl Kernel {
                 data_vm: status.data_vm - self.baseline.0.data_vm,
                 map_count: mappings.len() as i64,
             };
+            self.frames.forget(at);
             if self.facilities.frames && mappings.iter().any(|mapping| mapping.anonymous > 0) {
                 let entries = process.proc.pagemap()?;
                 let anonymous = entries
@@ -38,6 +39,7 @@ impl Kernel {
                 space.anon_pages = (0..)
                     .zip(anonymous)
                     .fold(0, |set: PageSet, (n, is)| set | PageSet::from(is) << n);
+                self.frames.remember(at, space.anon_pages, entries);
             }
             for mapping in mappings {
                 let file = mapping.file.map(|inode| {

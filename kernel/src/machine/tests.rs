@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use vmadiff_machine::Program;
+use vmadiff_machine::{PageId, Program};
 
 use super::*;
 
@@ -153,5 +153,58 @@ fn a_system_call_that_is_not_process_vm_mmap_is_an_error_that_says_what_it_does(
         let text = error(number);
         let begin = format!("system call {number} is not process_vm_mmap(): ");
         assert!(text.starts_with(&begin) && text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_process_reads_what_was_written_and_each_program_begins_with_empty_pages() {
+    let Some(mut kernel) = begun() else { return };
+    let private = "mmap 0 1 2 rw anon_private\ntouch 0 1 1\n";
+    let file = "mmap 0 1 2 rw file0_shared - 3\n";
+    for (program, read) in [
+        (format!("{private}touch 0 1"), 1),
+        (format!("{private}touch 0 1 1\ntouch 0 1"), 2),
+        (format!("{private}touch 0 2"), 0),
+        (format!("{private}fork 0\ntouch 1 1 1\ntouch 0 1"), 1),
+        (format!("{private}fork 0\ntouch 0 1 1\ntouch 1 1"), 1),
+        (format!("{file}touch 0 1 1\nmmap 0 9 1 r file0_private - 3\ntouch 0 9"), 1),
+        (format!("{file}touch 0 1"), 0),
+        ("shmat 0 1\ntouch 0 1 1\nshmat 0 9\ntouch 0 9".into(), 1),
+        ("shmat 0 1\ntouch 0 1".into(), 0),
+    ] {
+        kernel.reset(&Limits::default());
+        assert_eq!(run(&mut kernel, &program).read, Some(read), "{program}");
+    }
+}
+
+#[test]
+fn pages_that_processes_share_are_told_from_pages_that_they_do_not_share() {
+    let Some(mut kernel) = begun() else { return };
+    if !kernel.facilities().frames {
+        println!("skipped: this user may not see page frame numbers");
+        return;
+    }
+    let forked = "mmap 0 1 2 rw anon_private\ntouch 0 1 1\ntouch 0 2 1\nfork 0\n";
+    // The model, with the pages of both processes.
+    for (program, pages, agrees) in [
+        (forked.to_owned(), [[0, 1], [0, 1]], true),
+        (forked.to_owned(), [[0, 1], [2, 1]], false),
+        (format!("{forked}touch 1 1 1"), [[0, 1], [2, 1]], true),
+        (format!("{forked}touch 1 1 1"), [[0, 1], [0, 1]], false),
+    ] {
+        kernel.reset(&Limits::default());
+        let mut shown = Observation::default();
+        for op in &program.parse::<Program>().expect("a program").ops {
+            kernel.step(op, &mut shown);
+        }
+        let mut model = Observation::default();
+        for (space, pages) in model.spaces.iter_mut().zip(pages) {
+            (space.alive, space.anon_pages) = (true, 0b110);
+            space.push_page_ids(pages.map(PageId::new));
+        }
+        let mut expected = Observation::default();
+        let found = kernel.shares_as(&model, &mut expected, &mut shown);
+        assert_eq!(found.expect("pagemap"), agrees, "{program}{pages:?}");
+        assert_eq!(shown.spaces[0].page_ids().is_empty(), agrees);
     }
 }
