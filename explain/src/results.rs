@@ -1,7 +1,7 @@
 //! The results of a run's operations, as texts.
 
 use vmadiff_lockstep::run::Run;
-use vmadiff_machine::Errno;
+use vmadiff_machine::{Errno, Observation};
 
 /// Returns the result of an operation as text: `0`, a page, a process, or the error.
 pub fn result_text(result: Result<u8, Errno>) -> String {
@@ -9,6 +9,12 @@ pub fn result_text(result: Result<u8, Errno>) -> String {
         Ok(value) => value.to_string(),
         Err(errno) => errno.to_string(),
     }
+}
+
+/// Returns the result of an operation, with the value that a `touch` has read: `0 (reads 3)`.
+pub fn answer_text(seen: &Observation) -> String {
+    let result = result_text(seen.result);
+    seen.read.map_or_else(|| result.clone(), |value| format!("{result} (reads {value})"))
 }
 
 /// Returns the result of each operation of a run as text; both results if they differ.
@@ -25,7 +31,7 @@ pub fn results(run: &Run) -> Vec<String> {
         .map(|n| String::from(if n < reached { lacking } else { "not reached" }))
         .collect();
     for step in &run.steps {
-        let (l, r) = (result_text(step.left.result), result_text(step.right.result));
+        let (l, r) = (answer_text(&step.left), answer_text(&step.right));
         results[step.at] = match (step.left.is_fatal(), step.right.is_fatal()) {
             (true, true) => "does not survive".into(),
             (true, false) => format!("does not survive | {r}"),

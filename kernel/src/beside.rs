@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use vmadiff_explain::picture::Painter;
-use vmadiff_explain::results::result_text;
+use vmadiff_explain::results::answer_text;
 use vmadiff_explain::text::{self, Look};
 use vmadiff_lockstep::compare::{Comparer, Scope};
 use vmadiff_lockstep::divergence::{Divergence, Signature};
@@ -327,8 +327,7 @@ impl Beside {
         let run = self.run_with(program, |Step { at, expected, shown, applied }| {
             last = Some(painter.picture(&program.ops[at], expected, shown));
             met = met.union(applied);
-            let shown_as = |seen: &Observation| result_text(seen.result);
-            let (l, r) = (shown_as(expected), shown_as(shown));
+            let (l, r) = (answer_text(expected), answer_text(shown));
             let result = if l == r { l } else { format!("{l} | {r}") };
             results.push(match applied.is_empty() {
                 true => result,

@@ -4,7 +4,7 @@
 //! | | point | code |
 //! |---|---|---|
 //! | 1 | exactly the destination range is mapped, with the source's file, page offset, policy and protection, its anon_vma and chain | [`Vma::copied`] |
-//! | 2 | the source is unchanged, unless the destination is in the same address space | [`World::copy`] changes the destination only |
+//! | 2 | the source is unchanged, unless the destination is in the same address space; its entries of the pages that are now shared become read-only | [`World::copy`] changes nothing else of it |
 //! | 3 | the copy loses the flags of [`CLEARED`] and the userfaultfd context | [`Vma::cleared`] |
 //! | 4 | the new range merges where the merge rule allows it | [`join`](crate::mm::Syscall::join) |
 //! | 5 | the source is redirected where the merge swallowed it | [`copy_vma`](crate::mm::Syscall::copy_vma) |
