@@ -100,8 +100,11 @@ mod tests {
         seen
     }
 
+    /// The processes that have changed, each with its pages; on the left and on the right machine.
+    type Step<'a> = [&'a [(u8, &'a [u32])]; 2];
+
     /// Returns whether the machines agree after each of these steps.
-    fn agrees(steps: &[[&[(u8, &[u32])]; 2]]) -> Vec<bool> {
+    fn agrees(steps: &[Step<'_>]) -> Vec<bool> {
         let mut comparer = Comparer::new(Scope::Models);
         steps.iter().map(|[left, right]| comparer.same(&shows(left), &shows(right))).collect()
     }
@@ -125,7 +128,7 @@ mod tests {
         }
         assert_eq!(agrees(&[[&[(0, &[1]), (1, &[1])], &[(0, &[7]), (1, &[5])]]]), [false]);
         // A page that another process still maps keeps its pair.
-        let steps: &[[&[(u8, &[u32])]; 2]] = &[
+        let steps: &[Step<'_>] = &[
             [&[(0, &[1]), (1, &[1])], &[(0, &[7]), (1, &[7])]],
             [&[(0, &[])], &[(0, &[])]],
             [&[(0, &[1])], &[(0, &[3])]],
@@ -135,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_number_of_a_freed_page_may_stand_for_another_page_afterwards() {
-        let steps: &[[&[(u8, &[u32])]; 2]] = &[
+        let steps: &[Step<'_>] = &[
             [&[(0, &[1, 2])], &[(0, &[7, 5])]],
             [&[(0, &[2])], &[(0, &[5])]],
             [&[(0, &[2, 1])], &[(0, &[5, 6])]],
