@@ -48,15 +48,17 @@ exit {0,1}
 mremap 1 0 1 1 MAYMOVE|FIXED 1
 ";
 
-/// A machine, and what it showed last.
+/// A machine, and its last observation.
 struct Running<M> {
     machine: M,
+    /// Without the value that was read: it depends on the number of writes before.
     seen: Observation,
+    read: Option<u8>,
 }
 
 impl<M: Machine> Running<M> {
     fn new(machine: M) -> Running<M> {
-        Running { machine, seen: Observation::default() }
+        Running { machine, seen: Observation::default(), read: None }
     }
 
     /// Runs a program; returns whether the kernel survived.
@@ -68,6 +70,7 @@ impl<M: Machine> Running<M> {
 
     fn step(&mut self, op: &Op) -> bool {
         self.machine.step(op, &mut self.seen);
+        self.read = self.seen.read.take();
         !self.seen.is_fatal()
     }
 
@@ -76,6 +79,14 @@ impl<M: Machine> Running<M> {
         state.begin();
         assert!(self.machine.write_state(&mut state), "it writes its state");
         state.words().to_vec()
+    }
+
+    /// Returns the value that the last operation has read, as the number that the value has in the state.
+    fn value_read(&self) -> Option<u64> {
+        let mut state = State::default();
+        state.begin();
+        self.machine.write_state(&mut state);
+        self.read.map(|value| state.value(value))
     }
 
     /// Returns what the observation shows of the state, up to the numbers of objects.
@@ -139,12 +150,16 @@ fn pairs<M: Machine>(make: impl Fn() -> M, world: &World, transitions: usize) ->
         let both = both();
         comparer.reset();
         // The last operations may differ, and the states may not.
-        one.seen.begin_step();
-        two.seen.begin_step();
+        for running in [&mut one, &mut two] {
+            running.seen.begin_step();
+            running.read = None;
+        }
         let mut after = Vec::new();
         while comparer.same_in_full(&one.seen, &two.seen) && !one.seen.is_fatal() {
             assert_eq!(one.shown(), two.shown(), "{both} show others after\n{}", text(&after));
             assert_eq!(one.state(), two.state(), "{both} differ after\n{}", text(&after));
+            let (left, right) = (one.value_read(), two.value_read());
+            assert_eq!(left, right, "{both} read others after\n{}", text(&after));
             if after.len() == AFTER {
                 break;
             }
@@ -176,8 +191,9 @@ fn two_programs_with_one_state_behave_alike() {
     }
 }
 
-/// Pairs of programs after which a machine shows the same, and operations that tell the two apart; none if the state is the same.
-const HIDDEN: [(&str, &str, &str); 7] = [
+/// Pairs of programs after which a machine shows the same, and operations that tell the two apart; none
+/// if the state is the same.
+const HIDDEN: [(&str, &str, &str); 11] = [
     // A context is opened, even if it watches nothing.
     ("uffd_register 0 0 1 0\n", "fork 1\n", "uffd_unregister 0 0 1 0\n"),
     // A segment that is attached, with and without `IPC_RMID`.
@@ -211,6 +227,27 @@ const HIDDEN: [(&str, &str, &str); 7] = [
         "mmap 0 0 1 rw anon_shared\n",
         "mremap 0 0 1 2 -\ntouch 0 1 1\n",
     ),
+    // The value of a page of a file.
+    ("mmap 0 0 1 rw file0_shared\ntouch 0 0 1\n", "mmap 0 0 1 rw file0_shared\n", "touch 0 0 0\n"),
+    // The value of an anonymous page: a copy of the file's page, made before or after the file was written.
+    (
+        "mmap 0 1 1 rw file0_shared\ntouch 0 1 1\nmunmap 0 1 1\n\
+         mmap 0 0 1 rw file0_private\nmlock 0 0 1 0\n",
+        "mmap 0 0 1 rw file0_private\nmlock 0 0 1 0\n\
+         mmap 0 1 1 rw file0_shared\ntouch 0 1 1\nmunmap 0 1 1\n",
+        "touch 0 0 0\n",
+    ),
+    // The number of writes has no effect, and neither has the order in which pages were written.
+    (
+        "mmap 0 0 1 rw anon_private\ntouch 0 0 1\n",
+        "mmap 0 0 1 rw anon_private\ntouch 0 0 1\ntouch 0 0 1\n",
+        "",
+    ),
+    (
+        "mmap 0 0 2 rw anon_private\ntouch 0 0 1\ntouch 0 1 1\n",
+        "mmap 0 0 2 rw anon_private\ntouch 0 1 1\ntouch 0 0 1\n",
+        "",
+    ),
 ];
 
 #[test]
@@ -229,7 +266,8 @@ fn a_state_has_what_no_observation_shows() {
                 let after = ops(after);
                 let results = after.iter().map(|op| {
                     running.step(op);
-                    (running.seen.result, running.seen.attached, running.seen.driver)
+                    let Observation { result, attached, driver, .. } = running.seen;
+                    (result, attached, driver, running.read)
                 });
                 results.collect::<Vec<_>>()
             };

@@ -134,6 +134,16 @@ impl State {
     ///
     /// A machine also visits the value that the program writes next. That value is then a new one, except
     /// in a program of more than 254 writes. So two states may differ in the number of writes before.
+    ///
+    /// ```
+    /// # use vmadiff_machine::state::State;
+    /// let mut state = State::default();
+    /// state.begin();
+    /// assert_eq!([7, 9, 0, 7].map(|value| state.value(value)), [1, 2, 0, 1]);
+    /// // Another machine has its values in other pages.
+    /// state.begin();
+    /// assert_eq!([9, 7].map(|value| state.value(value)), [2, 1]);
+    /// ```
     #[inline]
     pub fn value(&mut self, value: u8) -> u64 {
         if value == 0 { 0 } else { self.values.of(value.into(), value.into()) }
