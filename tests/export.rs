@@ -320,6 +320,22 @@ fn what_blocks_is_met_as_expected_and_ends_the_run() {
 }
 
 #[test]
+fn mlockall_locks_the_arena_only() {
+    for text in [
+        "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\
+         fork 0\nmunlockall 0\n",
+        "mmap 0 1 2 rw anon_private\nuffd_register 0 1 1\nmlockall 0 CURRENT\n",
+        "limits lock=2\nmmap 0 1 3 rw anon_private\nmlockall 0 CURRENT\nmunmap 0 1 1\n\
+         mlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r anon_private\n",
+    ] {
+        let folder = folder();
+        let (status, text) =
+            run(&compile("cc", folder.path(), "all", &export_c(&program(text), "all")));
+        assert_ne!(status, 1, "{text}");
+    }
+}
+
+#[test]
 fn a_copy_meets_enosys_and_says_what_is_expected() {
     let text = "mmap 0 1 4 rw anon_private LOCKED\nfork 0\ncopy 1 1 4 0 10 FIXED\nexit 1\n";
     let c = export_c(&program(text), "copy");
@@ -416,6 +432,8 @@ uffd_unregister 0 1 0 1
 uffd_unregister 0 1 0 0
 mlock 0 1 1 1
 munlock 0 1 1
+mlockall 0 CURRENT|FUTURE
+munlockall 0
 madvise 0 1 1 DONTFORK
 mprotect 0 1 1 rx
 mmap 0 1 1 rw file1_private FIXED_NOREPLACE
@@ -450,6 +468,8 @@ ioctl$UFFDIO_UNREGISTER(r3, 0x8010aa01, &(0x7f0000200000)={&(0x7f0000001000/0x10
 ioctl$UFFDIO_UNREGISTER(0xffffffffffffffff, 0x8010aa01, &(0x7f0000200000)={&(0x7f0000001000/0x1000)=nil, 0x0})
 mlock2(&(0x7f0000001000/0x1000)=nil, 0x1000, 0x1)
 munlock(&(0x7f0000001000/0x1000)=nil, 0x1000)
+mlockall(0x3)
+munlockall()
 madvise(&(0x7f0000001000/0x1000)=nil, 0x1000, 0xa)
 mprotect(&(0x7f0000001000/0x1000)=nil, 0x1000, 0x5)
 r4 = memfd_create(&(0x7f0000200000)='file1\x00', 0x0)
@@ -459,7 +479,7 @@ mmap(&(0x7f0000001000/0x1000)=nil, 0x1000, 0x3, 0x100002, r4, 0x0)
 # copy 0 1 1 0 9: process_vm_mmap() was never merged
 # copy_vma 0 1 1 0 9: copy_vma() is no system call
 # exit 0: the program would end
-# 6 of 22 lines of the program are left out.
+# 6 of 24 lines of the program are left out.
 "#;
     assert_eq!(export_syz(&program(text), "all"), expected);
 }

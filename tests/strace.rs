@@ -136,6 +136,39 @@ shmdt(0x40000) = 0
 }
 
 #[test]
+fn all_memory_is_locked_and_unlocked() {
+    let text = "\
+mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000
+mlockall(MCL_CURRENT|MCL_FUTURE) = 0
+mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x40000
+munlockall() = 0
+mlockall(MCL_ONFAULT) = -1 EINVAL (Invalid argument)
+";
+    assert_eq!(
+        program(text),
+        "mmap 0 1 1 r anon_private\n\
+         mlockall 0 CURRENT|FUTURE\n\
+         mmap 0 3 1 r anon_private\n\
+         munlockall 0\n"
+    );
+}
+
+#[test]
+fn a_window_after_mcl_future_begins_with_it() {
+    let mut text = "mlockall(MCL_CURRENT|MCL_FUTURE|MCL_ONFAULT) = 0\n".to_owned();
+    for n in 1..200 {
+        let call = "mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)";
+        text += &format!("{call} = 0x{n:x}0000\n");
+    }
+    let import = programs_with(&text, false);
+    assert!(import.programs.len() > 2);
+    for imported in &import.programs[1..] {
+        let text = imported.program.to_string();
+        assert!(text.contains("mlockall 0 FUTURE|ONFAULT\n"), "{text}");
+    }
+}
+
+#[test]
 fn a_program_has_one_segment_of_shared_memory() {
     let mut text = String::new();
     for (id, prot) in [(1, "PROT_READ"), (2, "PROT_NONE")] {

@@ -1,5 +1,6 @@
-//! `mlock2()` and `munlock()`.
+//! `mlock2()` and `munlock()`, `mlockall()` and `munlockall()`.
 
+use vmadiff_machine::operand::MlockallFlags;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::addr::Addr;
@@ -73,6 +74,76 @@ impl Kernel {
         self.locked(Lock::MmapSem(mm), F, |kernel| {
             kernel.apply_vma_lock_flags(mm, start, len, VmFlags::empty())
         })
+    }
+
+    /// `mlockall()`.
+    ///
+    /// # Errors
+    /// `EINVAL` for flags that lock nothing. `EPERM` where the process may not lock memory at all.
+    /// `ENOMEM` past the limit. `EAGAIN` where populating would wait for ever.
+    pub(crate) fn mlockall(&mut self, mm: MmKey, flags: MlockallFlags) -> Result<(), Stop> {
+        const F: &str = "mlockall";
+        if flags.is_empty() || flags == MlockallFlags::ONFAULT {
+            return Err(Errno::EINVAL.into());
+        }
+        if !self.can_do_mlock() {
+            return Err(Errno::EPERM.into());
+        }
+        let current = flags.contains(MlockallFlags::CURRENT);
+        self.locked(Lock::MmapSem(mm), F, |kernel| {
+            if current && kernel.past_lock_limit(read!(kernel, F, mm.total_vm)) {
+                return Err(Errno::ENOMEM.into());
+            }
+            kernel.apply_mlockall_flags(mm, flags)
+        })?;
+        if current {
+            self.mm_populate(mm, Addr(0), Addr::END.0, OnError::Ignore)?;
+        }
+        Ok(())
+    }
+
+    /// `munlockall()`.
+    pub(crate) fn munlockall(&mut self, mm: MmKey) -> Result<(), Stop> {
+        const F: &str = "munlockall";
+        self.locked(Lock::MmapSem(mm), F, |kernel| {
+            kernel.apply_mlockall_flags(mm, MlockallFlags::empty())
+        })
+    }
+
+    /// `apply_mlockall_flags()`.
+    fn apply_mlockall_flags(&mut self, mm: MmKey, flags: MlockallFlags) -> Result<(), Stop> {
+        const F: &str = "apply_mlockall_flags";
+        let onfault = flags.contains(MlockallFlags::ONFAULT);
+        *edit!(self, F, mm.def_flags) -= VmFlags::LOCK;
+        if flags.contains(MlockallFlags::FUTURE) {
+            *edit!(self, F, mm.def_flags) |= VmFlags::VM_LOCKED;
+            if onfault {
+                *edit!(self, F, mm.def_flags) |= VmFlags::VM_LOCKONFAULT;
+            }
+            if !flags.contains(MlockallFlags::CURRENT) {
+                return Ok(());
+            }
+        }
+        let mut to_add = VmFlags::empty();
+        if flags.contains(MlockallFlags::CURRENT) {
+            to_add |= VmFlags::VM_LOCKED;
+            if onfault {
+                to_add |= VmFlags::VM_LOCKONFAULT;
+            }
+        }
+        let mut prev = None;
+        let mut next = read!(self, F, mm.mmap);
+        let mut walk = Walk::new();
+        while let Some(vma) = next {
+            walk.step()?;
+            let newflags = (read!(self, F, vma.vm_flags) - VmFlags::LOCK) | to_add;
+            let (start, end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
+            // The kernel ignores errors. A whole VMA is not split, so there are none.
+            let last = self.mlock_fixup(vma, prev, start, end, newflags)?;
+            prev = Some(last);
+            next = read!(self, F, last.vm_next);
+        }
+        Ok(())
     }
 
     /// `apply_vma_lock_flags()`.

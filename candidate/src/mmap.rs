@@ -121,6 +121,7 @@ impl Kernel {
             return Err(Errno::EEXIST.into());
         }
         let mut vm_flags = calc_vm_prot_bits(prot)
+            | read!(self, F, mm.def_flags)
             | VmFlags::VM_MAYREAD
             | VmFlags::VM_MAYWRITE
             | VmFlags::VM_MAYEXEC;

@@ -109,6 +109,8 @@ pub(crate) struct Mm {
     pub(crate) total_vm: i64,
     pub(crate) locked_vm: i64,
     pub(crate) data_vm: i64,
+    /// The flags that every new mapping gets: those of `mlockall()`.
+    pub(crate) def_flags: VmFlags,
     pub(crate) page_table: PageTable,
     /// The users of the address space. At 0 it is unmapped.
     pub(crate) mm_users: i64,
@@ -123,6 +125,7 @@ vmadiff_machine::clone_by_field!(Mm {
     total_vm,
     locked_vm,
     data_vm,
+    def_flags,
     page_table,
     mm_users,
     mm_count
@@ -137,6 +140,8 @@ impl Mm {
             total_vm: 0,
             locked_vm: 0,
             data_vm: 0,
+            // Of the flags of the parent, `VM_INIT_DEF_MASK` leaves a child none that lock.
+            def_flags: VmFlags::empty(),
             page_table: PageTable { allocated: false, anon: 0, zero: 0, write: 0, page: ptes },
             mm_users: 1,
             mm_count: 1,

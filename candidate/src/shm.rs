@@ -8,6 +8,7 @@ use crate::handle::{FileKey, MmKey, VmaKey, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::objects::VmOps;
+use crate::populate::OnError;
 use crate::shmem::Inodes;
 use crate::stop::{Caught, Stop};
 use crate::vma_list::{Links, Walk};
@@ -64,9 +65,14 @@ impl Kernel {
             kernel.do_mmap(mm, addr, size, prot, how, MmapFlags::empty(), FilePage(0))
         };
         let result = self.locked(Lock::MmapSem(mm), F, attach).errno()?;
+        let populated = match result {
+            Ok(true) => self.mm_populate(mm, addr, size, OnError::Ignore).errno()?,
+            _ => Ok(()),
+        };
         self.fput(file)?;
         self.locked(Lock::ShmIds, F, |kernel| kernel.shm_detach(F))?;
         result?;
+        populated?;
         Ok(addr)
     }
 

@@ -124,6 +124,7 @@ impl Kernel {
             total_vm,
             locked_vm,
             data_vm,
+            def_flags,
             page_table,
             mm_users: _,
             mm_count: _,
@@ -131,6 +132,7 @@ impl Kernel {
         for count in [map_count, total_vm, locked_vm, data_vm] {
             state.word(*count as u64);
         }
+        state.word(def_flags.bits().into());
         let (mut prev, mut next) = (None, *mmap);
         // A bug may have tied the list into a ring.
         for _ in 0..=END_PAGES {

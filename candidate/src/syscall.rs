@@ -140,6 +140,8 @@ impl Kernel {
             }
             Op::Shmdt { page, .. } => self.shmdt(mm, page.get().into()).map(none),
             Op::ShmRmid { .. } => self.shm_rmid().map(none),
+            Op::Mlockall { flags, .. } => self.mlockall(mm, flags.get()).map(none),
+            Op::Munlockall { .. } => self.munlockall(mm).map(none),
         }
     }
 }

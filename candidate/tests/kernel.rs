@@ -51,6 +51,15 @@ fn the_order_of_refusals() {
         ("mmap 0 1 1 x anon_private\nmlock 0 1 1", "0"),
         ("mmap 0 1 1 r special\nmlock 0 1 1", "0"),
         ("limits lock=2\nmmap 0 1 2 rw anon_private LOCKED\nmlock 0 1 2", "0"),
+        // mlockall
+        ("limits lock=0\nmlockall 0 ONFAULT", "-EINVAL"),
+        ("limits lock=0\nmlockall 0 FUTURE", "-EPERM"),
+        ("limits lock=1\nmmap 0 1 2 rw anon_private\nmlockall 0 CURRENT", "-ENOMEM"),
+        ("limits lock=1\nmmap 0 1 2 rw anon_private\nmlockall 0 FUTURE", "0"),
+        ("limits lock=1\nmlockall 0 FUTURE\nmmap 0 1 2 rw anon_private", "-EAGAIN"),
+        ("limits lock=1\nmlockall 0 FUTURE\nshmat 0 1", "-EAGAIN"),
+        ("limits lock=1\nmlockall 0 FUTURE\nmunlockall 0\nshmat 0 1", "1"),
+        ("limits lock=1\nmlockall 0 FUTURE\nfork 0\nmmap 1 1 2 rw anon_private", "1"),
         // madvise
         ("madvise 0 1 0 HUGEPAGE", "-EINVAL"),
         ("madvise 0 1 0 NORMAL", "0"),

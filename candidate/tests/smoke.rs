@@ -76,7 +76,7 @@ fn smoke(revision: Revision, programs: u32, mut check: impl FnMut(&[Op], &Observ
 fn no_program_panics_and_every_bug_comes_up() {
     for revision in [Revision::Rfc, Revision::V2] {
         let mut found = [false; 4];
-        smoke(revision, 20_000, |_, seen| {
+        smoke(revision, 40_000, |_, seen| {
             for event in &seen.events {
                 let text = event.to_string();
                 found[0] |= text.contains("copy_vma() reads vm_mm of a freed");

@@ -252,6 +252,26 @@ static long uffd_unregister(long start, long length, int context)
 }
 
 #endif
+#if USES_MLOCKALL
+/* Unlocks the memory outside the arena, which mlockall() has locked too. The limits count the arena. */
+static void unlock_outside(void)
+{
+	static char text[1 << 16];
+	int maps = open("/proc/self/maps", O_RDONLY);
+	long length = 0, more;
+	unsigned long from, to;
+
+	while ((more = read(maps, text + length, sizeof(text) - 1 - length)) > 0)
+		length += more;
+	close(maps);
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (sscanf(line, "%lx-%lx", &from, &to) == 2 &&
+		    (to <= (unsigned long)ARENA || from >= (unsigned long)PAGE(ARENA_PAGES)))
+			munlock((void *)from, to - from);
+	memset(text, 0, sizeof(text));
+}
+
+#endif
 static long perform(const long *call)
 {
 	long result;
@@ -267,7 +287,12 @@ static long perform(const long *call)
 		return uffd_unregister(call[1], call[2], contexts[call[3]]);
 #endif
 	result = syscall(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
-	return result == -1 ? -errno : result;
+	result = result == -1 ? -errno : result;
+#if USES_MLOCKALL
+	if (call[0] == SYS_mlockall && !result && call[1] & MCL_CURRENT)
+		unlock_outside();
+#endif
+	return result;
 }
 
 static void serve(int self)
@@ -610,11 +635,33 @@ static void read_counters(int process, long *counters)
 	while (file && fgets(line, sizeof(line), file))
 		for (int i = 0; i < COUNTERS; i++)
 			if (!strncmp(line, names[i], strlen(names[i])))
-				counters[i] = atol(line + strlen(names[i])) / 4;
+				counters[i] = strtoul(line + strlen(names[i]), NULL, 10) / 4;
 	if (file)
 		fclose(file);
 }
 
+#if USES_MLOCKALL
+/* Returns the number of locked pages outside the arena: mlockall() locks them, and may block. */
+static long locked_outside(int process)
+{
+	char line[1024];
+	long start, end, pages = 0, locked = 0;
+	FILE *file;
+
+	snprintf(line, sizeof(line), "/proc/%d/smaps", pids[process]);
+	file = fopen(line, "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2)
+			pages = end <= ARENA || start >= PAGE(ARENA_PAGES) ? (end - start) / PAGES(1) : 0;
+		else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " lo"))
+			locked += pages;
+	}
+	if (file)
+		fclose(file);
+	return locked;
+}
+
+#endif
 static void add_vmas(int process)
 {
 	char *text = memory[process], line[1024], at_end[96] = "";
@@ -688,6 +735,10 @@ static void observe(void)
 			continue;
 		length = 0;
 		read_counters(i, now);
+#if USES_MLOCKALL
+		/* mlock_fixup() counts the pages of a VMA in an int, which large mappings overflow. */
+		now[VM_LCK] = (int)(now[VM_LCK] - locked_outside(i));
+#endif
 		add(memory[i], "VmSize %ld, VmLck %ld, VmData %ld", now[VM_SIZE] - base[VM_SIZE],
 		    now[VM_LCK] - base[VM_LCK], now[VM_DATA] - base[VM_DATA]);
 		add_vmas(i);
@@ -794,6 +845,29 @@ static int watched(int process, long page)
 }
 
 #endif
+#if USES_MLOCKALL
+/* Makes a call of mlockall(), which compares the whole address space with the limit on locked pages. */
+static long lock_all(const struct program *program, int process, const long *call)
+{
+	rlim_t bytes = PAGES(base[VM_SIZE] + program->lock);
+	struct rlimit whole = { bytes, bytes }, before;
+	long result;
+
+	if (program->lock > 0 && prlimit(pids[process], RLIMIT_MEMLOCK, &whole, &before)) {
+		lacking = "RLIMIT_MEMLOCK cannot be set";
+		return LACKING;
+	}
+	result = ask(process, call);
+	if (program->lock > 0)
+		prlimit(pids[process], RLIMIT_MEMLOCK, &before, NULL);
+	if (program->lock < 0 && result == -ENOMEM) {
+		lacking = "RLIMIT_MEMLOCK is too low for mlockall()";
+		return LACKING;
+	}
+	return result;
+}
+
+#endif
 static long run(const struct program *program, const struct operation *op)
 {
 	long call[7];
@@ -844,6 +918,10 @@ static long run(const struct program *program, const struct operation *op)
 		lacking = "vm.overcommit_memory is 2, so MAP_NORESERVE is ignored";
 		return LACKING;
 	}
+#endif
+#if USES_MLOCKALL
+	if (call[0] == SYS_mlockall && call[1] & MCL_CURRENT)
+		return lock_all(program, op->process, call);
 #endif
 	return ask(op->process, call);
 }

@@ -278,6 +278,10 @@ impl Calls {
                 let segment = self.segment();
                 self.call(format!("shmctl$IPC_RMID(r{segment}, 0x0)"));
             }
+            Op::Mlockall { flags, .. } => {
+                self.call(format!("mlockall(0x{:x})", flags.get().bits()));
+            }
+            Op::Munlockall { .. } => self.call("munlockall()"),
             Op::Fork { .. } => self.call("syz_clone(0x11, 0x0, 0x0, 0x0, 0x0, 0x0)"),
             Op::Exit { .. } => self.comment(op, "the program would end"),
             Op::Copy { .. } => self.comment(op, "process_vm_mmap() was never merged"),

@@ -76,6 +76,9 @@ pub(crate) const CLONE: &[Flag] = &[("CLONE_VM", CLONE_VM), ("CLONE_THREAD", CLO
 /// The flags of `mlock2()`.
 pub(crate) const MLOCK: &[Flag] = &[("MLOCK_ONFAULT", MLOCK_ONFAULT)];
 
+/// The flags of `mlockall()`.
+pub(crate) const MCL: &[Flag] = &[("MCL_CURRENT", 1), ("MCL_FUTURE", 2), ("MCL_ONFAULT", 4)];
+
 /// Returns the value of the flag with this name.
 pub(crate) fn value(flags: &[Flag], name: &str) -> Option<u64> {
     flags.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)

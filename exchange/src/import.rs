@@ -135,7 +135,7 @@ fn windows(
         let to = match fits {
             Some((to, program)) => {
                 let window = &steps[from..to];
-                let changes = window.iter().filter(|step| !step.change.ranges().is_empty()).count();
+                let changes = window.iter().filter(|step| step.change.is_of_memory()).count();
                 let calls = window.iter().filter(|step| step.is_call).count();
                 if changes >= 3 {
                     let lines = (steps[from].line, steps[to - 1].line);

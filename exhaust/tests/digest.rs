@@ -34,6 +34,8 @@ copy_vma {0,1} {0,1} 1 0 2 {0,1}
 shmat {0,1} {0,4} {-,REMAP,RDONLY}
 shmdt {0,1} {0,4}
 shm_rmid 0
+mlockall 0 {CURRENT,FUTURE,FUTURE|ONFAULT}
+munlockall 0
 ";
 
 /// Few operations, so that programs get long: pages that processes share, and chains of anon_vmas.
@@ -193,7 +195,10 @@ fn two_programs_with_one_state_behave_alike() {
 
 /// Pairs of programs after which a machine shows the same, and operations that tell the two apart; none
 /// if the state is the same.
-const HIDDEN: [(&str, &str, &str); 11] = [
+const HIDDEN: [(&str, &str, &str); 13] = [
+    // New mappings are locked, and when.
+    ("mlockall 0 FUTURE\n", "fork 1\n", "mmap 0 0 1 rw anon_private\n"),
+    ("mlockall 0 FUTURE\n", "mlockall 0 FUTURE|ONFAULT\n", "mmap 0 0 1 rw anon_private\n"),
     // A context is opened, even if it watches nothing.
     ("uffd_register 0 0 1 0\n", "fork 1\n", "uffd_unregister 0 0 1 0\n"),
     // A segment that is attached, with and without `IPC_RMID`.

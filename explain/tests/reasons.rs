@@ -149,6 +149,7 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
         }
         Rule::PageLimit(limit) => limited(here.counters.total_vm, limit, step.limits.address_space),
         Rule::LockLimit(limit) => limited(here.counters.locked_vm, limit, step.limits.lock),
+        Rule::LockAllLimit(limit) => limited(here.counters.total_vm, limit, step.limits.lock),
         Rule::ProcessLimit(limit) => {
             let alive = step.before.spaces.iter().filter(|space| space.alive).count();
             alive == usize::from(limit.have) && limit.have == limit.max
@@ -185,6 +186,7 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
         Rule::UnknownFlag => {
             matches!(step.op, Op::Mremap { flags, .. } if flags.get().keeps_source())
         }
+        Rule::NothingToLock => step.op.opcode() == Opcode::Mlockall,
         Rule::Resizes => match *step.op {
             Op::Mremap { old_len, new_len, .. } => old_len != new_len || new_len.get().0 == 0,
             _ => false,
@@ -207,7 +209,7 @@ fn every_error_has_a_reason_that_is_true_and_no_success_has_one() {
         rules.insert(variant(&refusal.rule));
         functions.extend(refusal.function.map(|function| function.name()));
     });
-    assert_eq!(rules.len(), 30, "{rules:?}");
+    assert_eq!(rules.len(), 32, "{rules:?}");
     assert!(functions.len() >= 28, "{} functions: {functions:?}", functions.len());
 }
 
@@ -259,7 +261,7 @@ fn a_refused_call_has_done_as_much_as_it_says() {
                 let page = step.op.bytes()[1] % 64;
                 let lock = attributes(&after[process], page).map(|(flags, ..)| flags);
                 assert!(
-                    step.op.opcode() == Opcode::Mremap
+                    matches!(step.op.opcode(), Opcode::Mremap | Opcode::Mlockall)
                         || lock.is_some_and(|flags| flags.contains(VmFlags::VM_LOCKED)
                             || flags.intersects(VmFlags::VM_SPECIAL)),
                     "{}",

@@ -8,7 +8,8 @@ use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
-    MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot, SHM_PAGES, ShmFlags,
+    MAX_PROCESSES, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
+    SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
@@ -49,6 +50,8 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::Shmat, 2),
     (Opcode::Shmdt, 1),
     (Opcode::ShmRmid, 1),
+    (Opcode::Mlockall, 1),
+    (Opcode::Munlockall, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -213,7 +216,9 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
     let (page, mut len) = match opcode {
         Opcode::Mmap => layout.fresh(process, u)?,
         Opcode::Touch => (layout.untouched(process, u)?, Len(1)),
-        Opcode::Fork | Opcode::Exit | Opcode::ShmRmid => (Page(0), Len(0)),
+        Opcode::Fork | Opcode::Exit | Opcode::ShmRmid | Opcode::Mlockall | Opcode::Munlockall => {
+            (Page(0), Len(0))
+        }
         Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
         Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
         _ => layout.range(src, u)?,
@@ -344,6 +349,13 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         },
         Opcode::Shmdt => Op::Shmdt { process: process.into(), page: page.into() },
         Opcode::ShmRmid => Op::ShmRmid { process: process.into() },
+        Opcode::Mlockall => {
+            let what = pick(u, &[M::CURRENT, M::FUTURE, M::CURRENT | M::FUTURE])?;
+            let how = if u.ratio(1, 3)? { M::ONFAULT } else { M::empty() };
+            let flags = if u.ratio(1, 16)? { any(u)? } else { what | how };
+            Op::Mlockall { process: process.into(), flags: flags.into() }
+        }
+        Opcode::Munlockall => Op::Munlockall { process: process.into() },
     };
     Ok(operation)
 }

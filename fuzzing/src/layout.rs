@@ -5,8 +5,8 @@
 
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, Ctx, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, Page,
-    Process, Prot, ShmFlags,
+    ARENA_PAGES, Access, Ctx, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MlockallFlags,
+    MmapFlags, Page, Process, Prot, ShmFlags,
 };
 use vmadiff_machine::{Op, PageSet, Part, Placement, Range, Role};
 
@@ -198,6 +198,14 @@ impl Layout {
                     self.contexts |= 1 << ctx.get().0;
                 }
             }
+            Op::Mlockall { flags, .. } => {
+                // Populating writes private memory.
+                let written = MlockallFlags::CURRENT | MlockallFlags::ONFAULT;
+                if flags.get() & written == MlockallFlags::CURRENT {
+                    space.written |= space.writable;
+                }
+            }
+            Op::Munlockall { .. } => {}
             Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
                     space.written |= target.set() & space.writable;

@@ -256,10 +256,12 @@ impl Beside {
     /// Runs the operations of a program.
     fn steps(&mut self, program: &Program, mut watch: impl FnMut(Step) -> Rules) -> Run {
         for (at, op) in program.ops.iter().enumerate() {
-            if let Some(missing) = self.kernel.facilities().lacks(op) {
-                return Run { agree: at, end: End::Lacks(missing) };
-            }
-            if let Some(missing) = self.kernel.facilities().lacks_in(op, &self.shown) {
+            let facilities = self.kernel.facilities();
+            let missing = facilities
+                .lacks(op)
+                .or(facilities.lacks_under(op, &program.limits))
+                .or_else(|| facilities.lacks_in(op, &self.shown));
+            if let Some(missing) = missing {
                 return Run { agree: at, end: End::Lacks(missing) };
             }
             self.reference.step(op, &mut self.model);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::process::{Pid, Resource, Rlimit, Signal, pidfd_send_signal, prlimit};
 use vmadiff_kernel_log::Report;
-use vmadiff_machine::operand::{Access, FILE_PAGES, MAX_PROCESSES, Page};
+use vmadiff_machine::operand::{Access, FILE_PAGES, MAX_PROCESSES, MlockallFlags, Page};
 use vmadiff_machine::{
     AddressSpace, Errno, Limits, Machine, Observation, Op, Opcode, VmFlags, written,
 };
@@ -266,11 +266,9 @@ impl Kernel {
             (Resource::As, limits.address_space, status.total_vm),
             (Resource::Memlock, limits.lock, status.locked_vm),
         ] {
-            let Some(limit) = limit else { continue };
-            let bytes = Some((used as u64 + u64::from(limit)) * PAGE);
-            let limit = Rlimit { current: bytes, maximum: bytes };
-            let pid = Pid::from_raw(pid);
-            prlimit(pid, resource, limit).map_err(doing("setting a limit"))?;
+            if let Some(limit) = limit {
+                set_limit(pid, resource, used as u64 + u64::from(limit))?;
+            }
         }
         Ok(())
     }
@@ -294,6 +292,22 @@ impl Kernel {
                 let vma = before.vma_at(page).filter(|vma| vma.flags.contains(VmFlags::VM_SHARED));
                 self.written.extend(vma.map(|vma| vma.pgoff.plus(page.0 - vma.start.0).0));
             }
+        }
+    }
+
+    /// Returns the limits on locked pages that hold during `op` and after it;
+    /// `None` where they are the same. `mlockall` compares the whole address space with the limit,
+    /// which is one of the arena.
+    fn lock_limits(&self, op: &Op) -> Option<(u64, u64)> {
+        let current = |flags: MlockallFlags| flags.contains(MlockallFlags::CURRENT);
+        match (op, self.limits.lock) {
+            // With the limit 0 the process may not lock at all.
+            (Op::Mlockall { flags, .. }, Some(limit @ 1..)) if current(flags.get()) => {
+                let (Status { total_vm, locked_vm, .. }, limit) =
+                    (self.baseline.0, u64::from(limit));
+                Some((total_vm as u64 + limit, locked_vm as u64 + limit))
+            }
+            _ => None,
         }
     }
 
@@ -327,7 +341,8 @@ impl Kernel {
         op: &Op,
         before: &Observation,
     ) -> Result<(Result<u8, Errno>, u8), KernelError> {
-        if self.facilities.lacks(op).is_some() {
+        let facilities = &self.facilities;
+        if facilities.lacks(op).or(facilities.lacks_under(op, &self.limits)).is_some() {
             return Ok((Err(Errno::ENOSYS), 0));
         }
         let at = usize::from(op.process().0);
@@ -419,9 +434,13 @@ impl Kernel {
         let (Some(process), channel) = (&self.processes[at], &self.channels[at]) else {
             return Ok(Reply::Ended);
         };
+        let locks = self.lock_limits(op);
         let limit = self.limits.map_count.map(|limit| self.baseline.1 + u32::from(limit));
         let limited = self.map_count.as_mut().zip(limit);
         let limited = limited.map(|(setting, limit)| setting.limit(limit)).transpose()?;
+        if let Some((during, _)) = locks {
+            set_limit(process.proc.pid(), Resource::Memlock, during)?;
+        }
         let source = match op {
             Op::Copy { src, .. } => {
                 let source = &self.processes[usize::from(src.get().0)];
@@ -433,6 +452,9 @@ impl Kernel {
         rustix::io::write(&channel.requests.1, &request).map_err(doing("writing to a process"))?;
         let reply = await_reply(process, channel, self.options.timeout);
         drop(limited);
+        if let Some((_, after)) = locks {
+            set_limit(process.proc.pid(), Resource::Memlock, after)?;
+        }
         let (reply, failed) = reply?;
         self.failed = failed;
         Ok(reply)
@@ -495,6 +517,14 @@ impl Drop for Kernel {
 
 /// A pid that no process has: it is above `PID_MAX_LIMIT`.
 const NO_PID: i32 = i32::MAX;
+
+/// Sets a limit of a process, in pages.
+fn set_limit(pid: i32, resource: Resource, pages: u64) -> Result<(), KernelError> {
+    let bytes = Some(pages * PAGE);
+    let limit = Rlimit { current: bytes, maximum: bytes };
+    prlimit(Pid::from_raw(pid), resource, limit).map_err(doing("setting a limit"))?;
+    Ok(())
+}
 
 fn error(answer: i64) -> Result<Errno, KernelError> {
     let number = answer.checked_neg().and_then(|number| u16::try_from(number).ok());

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use vmadiff_machine::operand::{Access, Advice, Kind, MmapFlags};
+use vmadiff_machine::operand::{Access, Advice, Kind, MlockallFlags, MmapFlags};
 use vmadiff_machine::{Limits, Observation, Op, Placement, VmFlags};
 
 /// The reason why a program, or the rest of it, is not run.
@@ -94,6 +94,11 @@ pub struct Facilities {
     pub numa: bool,
     /// As many pages can be locked as a program asks for.
     pub locking: bool,
+    /// The whole address space can be locked, which is much larger than the arena.
+    pub locking_all: bool,
+    /// A limit of a process can be raised. `mlockall` compares the whole address space with the limit on
+    /// locked pages, which is therefore raised during the call.
+    pub raising: bool,
     /// `MAP_NORESERVE` is honoured.
     pub noreserve: bool,
     /// The kernel has transparent huge pages, and the option `huge_pages` is off: advice on them is
@@ -136,6 +141,7 @@ impl Facilities {
                 Some(Missing::SharedMemory)
             }
             Op::Mlock { .. } if !self.locking => Some(Missing::Locking),
+            Op::Mlockall { .. } if !self.locking_all => Some(Missing::Locking),
             Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
             Op::UffdRegister { .. } if !self.userfaultfd => Some(Missing::Userfaultfd),
             Op::Madvise { advice, .. }
@@ -145,6 +151,14 @@ impl Facilities {
             }
             _ => None,
         }
+    }
+
+    /// Returns the facility that `op` needs in a program under `limits` and the kernel lacks.
+    pub fn lacks_under(&self, op: &Op, limits: &Limits) -> Option<Missing> {
+        let Op::Mlockall { flags, .. } = *op else { return None };
+        let compared =
+            flags.get().contains(MlockallFlags::CURRENT) && limits.lock.is_some_and(|max| max > 0);
+        (compared && !self.raising).then_some(Missing::Locking)
     }
 
     /// Returns the facility that `op` needs in the state `before` and the kernel lacks.
@@ -183,6 +197,8 @@ impl fmt::Display for Facilities {
             ("ksm", self.ksm),
             ("numa", self.numa),
             ("locking", self.locking),
+            ("locking of all memory", self.locking_all),
+            ("raising of limits", self.raising),
             ("noreserve", self.noreserve),
             ("huge pages (their advice is withheld)", self.huge_pages),
             ("soft-dirty flags", self.soft_dirty),

@@ -12,6 +12,7 @@ use std::os::fd::RawFd;
 
 use libc::{
     MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_SHARED, O_CLOEXEC, O_RDONLY, PROT_NONE, SYS_mmap,
+    SYS_munlock,
 };
 use vmadiff_machine::operand::{ARENA_START, END_PAGES};
 
@@ -59,38 +60,66 @@ impl Line {
     }
 }
 
-/// Maps every hole of the caller's memory outside the arena, of the file `file`.
+/// Maps every hole of the caller's memory outside the arena, of the file `file`. A hole is mapped
+/// when the mapping above it has been read: the kernel goes on reading above that.
 ///
 /// # Errors
 /// The number of the first error; what was mapped before stays mapped.
 pub(crate) fn fill(file: RawFd) -> Result<(), i32> {
+    let mut free = PAGE;
+    each_mapping(|line| {
+        let room = if line.is_stack() { STACK_ROOM } else { 0 };
+        let hole = free..line.start.saturating_sub(room).min(TASK_SIZE);
+        free = free.max(line.end);
+        fill_hole(hole, file)
+    })?;
+    fill_hole(free..TASK_SIZE, file)
+}
+
+/// Unlocks the caller's memory outside the arena, which `mlockall` has locked too. In the world of a
+/// program, nothing outside the arena is locked.
+///
+/// # Errors
+/// The number of the error of reading the mappings.
+pub(crate) fn unlock() -> Result<(), i32> {
+    each_mapping(|line| {
+        if line.end <= ARENA.start || line.start >= ARENA.end {
+            // SAFETY: unlocking changes no content. The kernel refuses the gate area, which is not
+            // locked.
+            unsafe { libc::syscall(SYS_munlock, line.start, line.end - line.start) };
+        }
+        Ok(())
+    })
+}
+
+/// Calls `each` for every mapping of the caller, in the order of addresses.
+///
+/// # Errors
+/// The first error of `each`; the number of the error of reading the mappings.
+fn each_mapping(mut each: impl FnMut(&Line) -> Result<(), i32>) -> Result<(), i32> {
     let path = c"/proc/self/maps";
     // SAFETY: the path is a string that ends with a zero byte.
     let maps = unsafe { libc::open(path.as_ptr(), O_RDONLY | O_CLOEXEC) };
     let maps = checked(maps.into())? as RawFd;
-    let filled = fill_between(maps, file);
+    let read = read_mappings(maps, &mut each);
     // SAFETY: a descriptor that nothing here uses any more.
     unsafe { libc::close(maps) };
-    filled
+    read
 }
 
-/// Maps the holes between the mappings that `maps` lists. A hole is mapped when the mapping above
-/// it has been read: the kernel goes on reading above that.
-fn fill_between(maps: RawFd, file: RawFd) -> Result<(), i32> {
-    let (mut line, mut free) = (Line::default(), PAGE);
+fn read_mappings(maps: RawFd, each: &mut impl FnMut(&Line) -> Result<(), i32>) -> Result<(), i32> {
+    let mut line = Line::default();
     let mut chunk = [0u8; 1024];
     loop {
         // SAFETY: the buffer is as long as it is said to be.
         let read = unsafe { libc::read(maps, chunk.as_mut_ptr().cast(), chunk.len()) };
         let read = checked(read as libc::c_long)? as usize;
         if read == 0 {
-            return fill_hole(free..TASK_SIZE, file);
+            return Ok(());
         }
         for &byte in chunk.iter().take(read) {
             if line.take(byte) {
-                let room = if line.is_stack() { STACK_ROOM } else { 0 };
-                fill_hole(free..line.start.saturating_sub(room).min(TASK_SIZE), file)?;
-                free = free.max(line.end);
+                each(&line)?;
                 line = Line::default();
             }
         }

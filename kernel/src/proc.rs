@@ -140,7 +140,7 @@ impl Parser {
 /// Returns `   12 kB` as a number of pages.
 fn kilobytes(text: &str) -> Option<u64> {
     let kilobytes: u64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kilobytes * 1024 / PAGE)
+    Some(kilobytes / (PAGE / 1024))
 }
 
 /// The open files in `/proc` that show a process.
@@ -246,6 +246,25 @@ impl Proc {
             locked_vm: value("VmLck")?,
             data_vm: value("VmData")?,
         })
+    }
+
+    /// Reads the number of locked pages outside the arena.
+    pub(crate) fn locked_outside(&self) -> Result<i64, ProcError> {
+        let text =
+            fs::read_to_string(format!("/proc/{}/smaps", self.pid)).map_err(in_file("smaps"))?;
+        let (mut locked, mut outside) = (0, 0);
+        for line in text.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let range = words.next().and_then(|range| range.split_once('-'));
+            let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+            if let Some((from, to)) = range.and_then(|(from, to)| Some((hex(from)?, hex(to)?))) {
+                let pages = (to - from) / PAGE;
+                outside = if self::pages(from, to).is_some() { 0 } else { pages as i64 };
+            } else if line.starts_with("VmFlags:") && words.any(|name| name == "lo") {
+                locked += outside;
+            }
+        }
+        Ok(locked)
     }
 
     /// Reads the page table entries of the arena from `pagemap`.

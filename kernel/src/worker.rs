@@ -17,8 +17,8 @@ use std::ptr;
 
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE,
-    MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mmap, SYS_mremap, SYS_shmat,
-    SYS_shmctl, SYS_shmdt,
+    MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mlockall, SYS_mmap, SYS_mremap,
+    SYS_munlockall, SYS_shmat, SYS_shmctl, SYS_shmdt,
 };
 use rustix::io::Errno;
 use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
@@ -31,8 +31,8 @@ use rustix::thread::{
 };
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{
-    self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MmapFlags, MremapFlags,
-    Onfault, Page, ShmFlags,
+    self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MlockallFlags,
+    MmapFlags, MremapFlags, Onfault, Page, ShmFlags,
 };
 use vmadiff_machine::{Op, Opcode};
 
@@ -482,6 +482,16 @@ fn perform(
                 libc::syscall(number.into(), source, start, length, to, flags)
             })
         }
+        Op::Mlockall { flags, .. } => {
+            let flags = flags.get();
+            let bits = c_int::from(flags.bits());
+            let locked = checked(unsafe { libc::syscall(SYS_mlockall, bits) })?;
+            if flags.contains(MlockallFlags::CURRENT) {
+                crate::outside::unlock()?;
+            }
+            Ok(locked)
+        }
+        Op::Munlockall { .. } => checked(unsafe { libc::syscall(SYS_munlockall) }),
         Op::Fork { .. } | Op::Exit { .. } | Op::CopyVma { .. } => Err(libc::ENOSYS),
     }
 }

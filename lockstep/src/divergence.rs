@@ -211,8 +211,22 @@ impl Divergence {
 /// Returns whether the operation changes existing mappings. All these operations use `vma_merge()`
 /// and `split_vma()`.
 fn changes_in_place(opcode: Opcode) -> bool {
-    use Opcode::{Madvise, Mbind, Mlock, Mprotect, Munlock, UffdRegister, UffdUnregister};
-    matches!(opcode, Mprotect | Madvise | Mlock | Munlock | Mbind | UffdRegister | UffdUnregister)
+    use Opcode::{
+        Madvise, Mbind, Mlock, Mlockall, Mprotect, Munlock, Munlockall, UffdRegister,
+        UffdUnregister,
+    };
+    matches!(
+        opcode,
+        Mprotect
+            | Madvise
+            | Mlock
+            | Munlock
+            | Mlockall
+            | Munlockall
+            | Mbind
+            | UffdRegister
+            | UffdUnregister
+    )
 }
 
 /// Returns the part of the kernel that a signature names. Operations that share kernel functions

@@ -71,7 +71,9 @@ enum vmadiff_opcode {
 	VMADIFF_COPY_VMA = 14, /* a direct call of copy_vma() */
 	VMADIFF_SHMAT = 15,    /* attaches the SysV shared memory segment of the program */
 	VMADIFF_SHMDT = 16,
-	VMADIFF_SHM_RMID = 17  /* shmctl(IPC_RMID) of the segment */
+	VMADIFF_SHM_RMID = 17, /* shmctl(IPC_RMID) of the segment */
+	VMADIFF_MLOCKALL = 18,
+	VMADIFF_MUNLOCKALL = 19
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -95,6 +97,11 @@ enum vmadiff_kind {
 #define VMADIFF_MAP_NORESERVE 1
 #define VMADIFF_MAP_LOCKED 2
 #define VMADIFF_MAP_FIXED_NOREPLACE 4
+
+/* flags of mlockall: the kernel's values. */
+#define VMADIFF_MCL_CURRENT 1
+#define VMADIFF_MCL_FUTURE 2
+#define VMADIFF_MCL_ONFAULT 4
 
 /* flags of copy: without a flag, dst_page is a hint. */
 #define VMADIFF_COPY_FIXED 1
@@ -167,6 +174,8 @@ struct vmadiff_copy_vma { uint8_t process, page, len, src, dst_page, clear_flags
 struct vmadiff_shmat { uint8_t process, page, flags; };
 struct vmadiff_shmdt { uint8_t process, page; };
 struct vmadiff_shm_rmid { uint8_t process; };
+struct vmadiff_mlockall { uint8_t process, flags; };
+struct vmadiff_munlockall { uint8_t process; };
 
 /* One operation. */
 struct vmadiff_op {
@@ -192,6 +201,8 @@ struct vmadiff_op {
 		struct vmadiff_shmat shmat;
 		struct vmadiff_shmdt shmdt;
 		struct vmadiff_shm_rmid shm_rmid;
+		struct vmadiff_mlockall mlockall;
+		struct vmadiff_munlockall munlockall;
 	} u;
 };
 

@@ -8,8 +8,8 @@ use std::any::TypeId;
 use std::fmt;
 
 use crate::operand::{
-    Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len, MmapFlags,
-    Mode, MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
+    Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len, MlockallFlags,
+    MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
 };
 use crate::role::{Part, Role};
 
@@ -369,6 +369,18 @@ operations! {
     /// `shmctl(id, IPC_RMID)`: the segment is destroyed when no VMA maps it. A destroyed segment
     /// cannot be attached.
     17 ShmRmid "shm_rmid" {
+        /// The caller.
+        process: Process as Role::Caller,
+    }
+    /// `mlockall(flags)`.
+    18 Mlockall "mlockall" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The flags: any of `MCL_CURRENT`, `MCL_FUTURE`, `MCL_ONFAULT`.
+        flags: MlockallFlags as Role::Flags,
+    }
+    /// `munlockall()`.
+    19 Munlockall "munlockall" {
         /// The caller.
         process: Process as Role::Caller,
     }

@@ -439,6 +439,17 @@ bitflags! {
         const FIXED_NOREPLACE = 4;
     }
 
+    /// The flags of `mlockall` (`MCL_…`), with the kernel's values. `-` and `ONFAULT` alone are refused.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct MlockallFlags: u8 {
+        /// `MCL_CURRENT`: locks and populates every mapping that there is.
+        const CURRENT = 1;
+        /// `MCL_FUTURE`: locks every mapping that the process makes later.
+        const FUTURE = 2;
+        /// `MCL_ONFAULT`: locks pages when they are touched.
+        const ONFAULT = 4;
+    }
+
     /// The flags of `process_vm_mmap` (`PVMMAP_…`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct CopyFlags: u8 {
@@ -501,6 +512,7 @@ macro_rules! flag_domain {
 
 flag_domain! {
     MmapFlags: 3, "mmap flags: - or any of NORESERVE, LOCKED, FIXED_NOREPLACE, joined by |";
+    MlockallFlags: 3, "mlockall flags: - or any of CURRENT, FUTURE, ONFAULT, joined by |";
     CopyFlags: 2, "copy flags: - or any of FIXED, FIXED_NOREPLACE, joined by |";
     ShmFlags: 3, "shmat flags: - or any of RDONLY, EXEC, REMAP, joined by |";
 }

@@ -141,7 +141,9 @@ impl Op {
             | Op::Fork { .. }
             | Op::Exit { .. }
             | Op::Shmdt { .. }
-            | Op::ShmRmid { .. } => None,
+            | Op::ShmRmid { .. }
+            | Op::Mlockall { .. }
+            | Op::Munlockall { .. } => None,
         }
     }
 

@@ -10,8 +10,8 @@ use std::process::Command;
 
 use vmadiff_machine::abi;
 use vmadiff_machine::operand::{
-    ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, Kind, MAX_PROCESSES, MmapFlags, Mode,
-    MremapFlags, SHM_PAGES, ShmFlags,
+    ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, Kind, MAX_PROCESSES, MlockallFlags,
+    MmapFlags, Mode, MremapFlags, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Opcode, VmFlags, op};
 
@@ -102,6 +102,9 @@ fn claims() -> Claims {
     }
     for (name, flag) in MmapFlags::all().iter_names() {
         claims.constant(&format!("MAP_{name}"), flag.bits().into());
+    }
+    for (name, flag) in MlockallFlags::all().iter_names() {
+        claims.constant(&format!("MCL_{name}"), flag.bits().into());
     }
     for (name, flag) in CopyFlags::all().iter_names() {
         claims.constant(&format!("COPY_{name}"), flag.bits().into());

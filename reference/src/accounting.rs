@@ -5,6 +5,7 @@
 //! and restores it on the one or two pieces that are left. `mlock_fixup()` counts a page that was
 //! locked before only once. A call that fails uncharges what it charged.
 
+use vmadiff_machine::operand::Len;
 use vmadiff_machine::{Counters, Errno, VmFlags};
 
 use crate::function::Function;
@@ -108,6 +109,31 @@ impl Syscall<'_> {
             return self.refuse(errno, function, Rule::LockLimit(limit));
         }
         Ok(())
+    }
+
+    /// Checks that a new mapping of `pages` with the lock flags `lock` stays within `RLIMIT_MEMLOCK`.
+    ///
+    /// # Errors
+    /// `EAGAIN` (`mlock_future_check()`).
+    pub(crate) fn may_map_locked(&self, lock: VmFlags, pages: Len) -> Result<(), Refusal> {
+        if lock.is_empty() {
+            return Ok(());
+        }
+        self.may_lock(pages.0.into(), Errno::EAGAIN, Function::MlockFutureCheck)
+    }
+
+    /// Checks that the caller may lock all its memory: its mappings, locked or not, are within
+    /// `RLIMIT_MEMLOCK`.
+    ///
+    /// # Errors
+    /// `ENOMEM` (`mlockall()`).
+    pub(crate) fn may_lock_all(&self) -> Result<(), Refusal> {
+        match past(self.mm.total_vm(), 0, self.limits.max_locked()) {
+            Some(limit) => {
+                self.refuse(Errno::ENOMEM, Function::Mlockall, Rule::LockAllLimit(limit))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks that the caller may lock memory at all.

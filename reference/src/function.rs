@@ -41,6 +41,7 @@ functions! {
     MadviseFreeSingleVma "madvise_free_single_vma",
     MbindRange "mbind_range",
     MlockFutureCheck "mlock_future_check",
+    Mlockall "mlockall",
     MoveVma "move_vma",
     Mremap "mremap",
     MremapTo "mremap_to",

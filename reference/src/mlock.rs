@@ -1,13 +1,16 @@
-//! `mlock2` and `munlock` (`mm/mlock.c`).
+//! `mlock2` and `munlock`, `mlockall` and `munlockall` (`mm/mlock.c`).
 
-use vmadiff_machine::operand::Onfault;
+use vmadiff_machine::operand::{END_PAGES, MlockallFlags, Onfault, Page};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
 use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
-use crate::refusal::{Progress, Refusal};
+use crate::refusal::{Progress, Refusal, Rule};
+
+/// All pages that can be mapped.
+const ALL: Range = Range { start: Page(0), end: Page(END_PAGES as u8) };
 
 impl Syscall<'_> {
     /// Locks `range` and populates it.
@@ -45,15 +48,58 @@ impl Syscall<'_> {
         Ok(0)
     }
 
-    /// Sets the lock flags of `range` (`apply_vma_lock_flags()`). Special VMAs are left alone
-    /// (`mlock_fixup()`).
+    /// Locks all memory of the process. `MCL_CURRENT` locks and populates every mapping that there
+    /// is; `MCL_FUTURE` every mapping that is made later. Each call replaces the setting for later
+    /// mappings: a call without `MCL_FUTURE` ends it.
+    ///
+    /// # Errors
+    /// `EINVAL` without `MCL_CURRENT` and `MCL_FUTURE`; `EPERM` where locking is not permitted;
+    /// `ENOMEM` with `MCL_CURRENT` where more pages are mapped than may be locked; `EAGAIN` where
+    /// populating waits for userfaultfd. A page that cannot be populated for another reason is no
+    /// error.
+    pub(crate) fn mlockall(&mut self, how: MlockallFlags) -> Result<u8, Refusal> {
+        let (current, future) = (MlockallFlags::CURRENT, MlockallFlags::FUTURE);
+        if !how.intersects(current | future) {
+            return self.refuse(Errno::EINVAL, Function::Mlockall, Rule::NothingToLock);
+        }
+        self.can_do_mlock()?;
+        if how.contains(current) {
+            self.may_lock_all()?;
+        }
+        let lock = match how.contains(MlockallFlags::ONFAULT) {
+            true => VmFlags::LOCK,
+            false => VmFlags::VM_LOCKED,
+        };
+        self.mm.lock_future = if how.contains(future) { lock } else { VmFlags::empty() };
+        if how.contains(current) {
+            self.walk(ALL, Hole::Ignored, |this, at, part| this.set_lock(at, part, lock))?;
+            let populated = self.populate_quietly(ALL);
+            populated.map_err(|refusal| refusal.after(Progress::NotPopulated))?;
+        }
+        Ok(0)
+    }
+
+    /// Unlocks all memory of the process, and ends the setting of `MCL_FUTURE`.
+    pub(crate) fn munlockall(&mut self) -> Result<u8, Refusal> {
+        self.mm.lock_future = VmFlags::empty();
+        let none = VmFlags::empty();
+        self.walk(ALL, Hole::Ignored, |this, at, part| this.set_lock(at, part, none))?;
+        Ok(0)
+    }
+
+    /// Sets the lock flags of `range` (`apply_vma_lock_flags()`).
     fn set_lock_flags(&mut self, range: Range, lock: VmFlags) -> Result<(), Refusal> {
-        self.walk(range, Hole::Stops(Function::ApplyVmaLockFlags), |this, at, part| {
-            let old = this.mm.vmas()[at].flags;
-            if old.intersects(VmFlags::VM_SPECIAL) {
-                return Ok(at);
-            }
-            this.change_flags(at, part, (old - VmFlags::LOCK) | lock)
-        })
+        let hole = Hole::Stops(Function::ApplyVmaLockFlags);
+        self.walk(range, hole, |this, at, part| this.set_lock(at, part, lock))
+    }
+
+    /// Sets the lock flags of `part` of the VMA at `at`, and returns the index of the VMA that maps
+    /// the part afterwards. A special VMA is left alone (`mlock_fixup()`).
+    fn set_lock(&mut self, at: usize, part: Range, lock: VmFlags) -> Result<usize, Refusal> {
+        let old = self.mm.vmas()[at].flags;
+        if old.intersects(VmFlags::VM_SPECIAL) {
+            return Ok(at);
+        }
+        self.change_flags(at, part, (old - VmFlags::LOCK) | lock)
     }
 }

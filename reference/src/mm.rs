@@ -3,7 +3,7 @@
 
 use vmadiff_machine::operand::{END_PAGES, Len, MAX_PROCESSES, Page, Process};
 use vmadiff_machine::state::Objects;
-use vmadiff_machine::{DriverCalls, Errno, Limits, PageSet, State, UffdId};
+use vmadiff_machine::{DriverCalls, Errno, Limits, PageSet, State, UffdId, VmFlags};
 
 use crate::anon_page::{AnonPages, PageNumbers, bits, no_pages};
 use crate::anon_vma::AnonVmas;
@@ -41,6 +41,8 @@ pub(crate) struct Mm {
     /// The pages by which `locked_vm` differs from a count: kernels with `MREMAP_DONTUNMAP` unlock a
     /// whole VMA and do not count that.
     pub(crate) locked_excess: i64,
+    /// The lock flags that a new mapping gets: those of `mlockall` with `MCL_FUTURE` (`def_flags`).
+    pub(crate) lock_future: VmFlags,
     /// The pages charged to committed memory when the address space was last shown.
     pub(crate) committed: i64,
     /// The VMAs that mapped the segment when the address space was last shown.
@@ -61,6 +63,7 @@ vmadiff_machine::clone_by_field!(Mm {
     zero_pages,
     uffd,
     locked_excess,
+    lock_future,
     committed,
     attached,
     driver,
@@ -246,6 +249,7 @@ impl Mm {
             zero_pages,
             uffd,
             locked_excess,
+            lock_future,
             may_lose_pages: _,
             committed: _,
             attached: _,
@@ -267,6 +271,7 @@ impl Mm {
             uffd.map(|uffd| state.number(Objects::Uffd, uffd.map(|uffd| uffd.index())));
         state.word(first | second << 32);
         state.word(*locked_excess as u64);
+        state.word(lock_future.bits().into());
     }
 }
 

@@ -35,8 +35,9 @@ fn flags_of(kind: Kind) -> (VmFlags, VmFlags) {
 
 impl Syscall<'_> {
     /// Maps `len` pages at `page` and replaces the mappings there. Memory that is private, writable
-    /// and not `VM_NORESERVE` is charged (`accountable_mapping()`). `MAP_LOCKED` populates, except
-    /// for the device, which is never locked. Every VMA has `VM_SOFTDIRTY` from the start, and no
+    /// and not `VM_NORESERVE` is charged (`accountable_mapping()`). `MAP_LOCKED`, and `mlockall` with
+    /// `MCL_FUTURE` before it, lock and populate the mapping, except for the device, which is never
+    /// locked. Every VMA has `VM_SOFTDIRTY` from the start, and no
     /// operation clears it, so that a merge does not show whose flag was kept.
     ///
     /// # Errors
@@ -67,11 +68,12 @@ impl Syscall<'_> {
         {
             return self.refuse(Errno::EEXIST, Function::DoMmap, Rule::Occupied(there.range));
         }
-        let locked = how.contains(MmapFlags::LOCKED);
-        if locked {
+        let mut lock = self.mm.lock_future;
+        if how.contains(MmapFlags::LOCKED) {
             self.can_do_mlock()?;
-            self.may_lock(len.0.into(), Errno::EAGAIN, Function::MlockFutureCheck)?;
+            lock |= VmFlags::VM_LOCKED;
         }
+        self.may_map_locked(lock, len)?;
         if kind == Kind::ReadonlyShared && prot.contains(Prot::W) {
             return self.refuse(Errno::EACCES, Function::DoMmap, Rule::FileReadOnly);
         }
@@ -81,7 +83,9 @@ impl Syscall<'_> {
         let may = VmFlags::VM_MAYREAD | VmFlags::VM_MAYWRITE | VmFlags::VM_MAYEXEC;
         let mut flags = access(prot) | (may - takes) | adds | VmFlags::VM_SOFTDIRTY;
         flags.set(VmFlags::VM_NORESERVE, how.contains(MmapFlags::NORESERVE));
-        flags.set(VmFlags::VM_LOCKED, locked && kind != Kind::Special);
+        if kind != Kind::Special {
+            flags |= lock;
+        }
         let charged = VmFlags::VM_WRITE | VmFlags::VM_SHARED | VmFlags::VM_NORESERVE;
         flags.set(VmFlags::VM_ACCOUNT, flags & charged == VmFlags::VM_WRITE);
         let pgoff = PageOffset(pgoff.into());

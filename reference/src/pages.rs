@@ -194,26 +194,36 @@ impl Syscall<'_> {
     /// # Errors
     /// The first error of [`Syscall::populate_part`], which ends populating.
     pub(crate) fn populate(&mut self, range: Range) -> Result<(), Refusal> {
-        let mut rest = range;
-        while let Some((at, part)) = self.mm.first_in(rest) {
-            if !self.mm.vmas()[at].flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP) {
-                self.populate_part(at, part)?;
-            }
-            rest.start = part.end;
-        }
-        Ok(())
+        self.populate_each(range, Err)
     }
 
-    /// Faults in `range` for a caller that ignores errors (`mm_populate()`): `mmap` and `mremap`,
-    /// whose range lies in one VMA.
+    /// Faults in `range` for a caller that ignores errors (`mm_populate()`): populating goes on at the
+    /// next VMA.
     ///
     /// # Errors
     /// `EAGAIN` where a fault waits for userfaultfd.
     pub(crate) fn populate_quietly(&mut self, range: Range) -> Result<(), Refusal> {
-        match self.populate(range) {
-            Err(refusal) if refusal.errno == Errno::EAGAIN => Err(refusal),
+        self.populate_each(range, |refusal| match refusal.errno {
+            Errno::EAGAIN => Err(refusal),
             _ => Ok(()),
+        })
+    }
+
+    /// Faults in the part of `range` in each VMA, except for the device. `failed` gets the error of a
+    /// VMA, and returns whether populating goes on.
+    fn populate_each(
+        &mut self,
+        range: Range,
+        failed: impl Fn(Refusal) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut rest = range;
+        while let Some((at, part)) = self.mm.first_in(rest) {
+            if !self.mm.vmas()[at].flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP) {
+                self.populate_part(at, part).or_else(&failed)?;
+            }
+            rest.start = part.end;
         }
+        Ok(())
     }
 
     /// Empties the page tables of `range` (`zap_page_range()`).

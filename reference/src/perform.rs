@@ -101,6 +101,8 @@ impl World {
             }
             Op::Shmdt { process, page } => self.call(process.get())?.shmdt(page.get()),
             Op::ShmRmid { process } => self.call(process.get())?.shm_rmid(),
+            Op::Mlockall { process, flags } => self.call(process.get())?.mlockall(flags.get()),
+            Op::Munlockall { process } => self.call(process.get())?.munlockall(),
         }
     }
 }

@@ -67,6 +67,8 @@ pub enum Rule {
     PageLimit(Limit),
     /// The limit on locked pages (`RLIMIT_MEMLOCK`).
     LockLimit(Limit),
+    /// The limit on locked pages (`RLIMIT_MEMLOCK`), where a call locks every mapped page.
+    LockAllLimit(Limit),
     /// The limit on processes.
     ProcessLimit(Limit),
     /// The limit on locked pages is 0, and the caller lacks `CAP_IPC_LOCK`.
@@ -131,6 +133,8 @@ pub enum Rule {
     NeverOpened(Ctx),
     /// The kernel does not know `MREMAP_DONTUNMAP`.
     UnknownFlag,
+    /// `mlockall` has neither `MCL_CURRENT` nor `MCL_FUTURE`.
+    NothingToLock,
     /// A call with `MREMAP_DONTUNMAP` may not resize.
     Resizes,
     /// The VMA is not private anonymous memory, and `MREMAP_DONTUNMAP` takes nothing else.

@@ -10,7 +10,7 @@ use crate::chain::Chain;
 use crate::function::Function;
 use crate::mm::{Mms, Syscall};
 use crate::range::Range;
-use crate::refusal::{Refusal, Rule};
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::shmem::SEGMENT;
 use crate::vma::Vma;
 
@@ -56,12 +56,13 @@ impl Syscall<'_> {
     }
 
     /// Maps the segment at `page`. A removed segment can be attached as long as it is not destroyed.
-    /// Each call opens the segment anew, so the VMAs of two calls are of different files.
+    /// Each call opens the segment anew, so the VMAs of two calls are of different files. After
+    /// `mlockall` with `MCL_FUTURE` the VMA is locked and populated.
     ///
     /// # Errors
     /// In the order of the checks: `EINVAL` for a destroyed segment, and over a mapping without
-    /// `SHM_REMAP`; `ENOMEM` where there are more VMAs than the limit; `ENOMEM` past the limit on pages,
-    /// without the replaced pages, or where cutting a VMA in three passes the limit on VMAs.
+    /// `SHM_REMAP`; `ENOMEM` where there are more VMAs than the limit; `EAGAIN` past the limit on
+    /// locked pages; `ENOMEM` past the limit on pages, without the replaced pages, or where cutting a VMA in three passes the limit on VMAs.
     pub(crate) fn shmat(&mut self, page: Page, how: ShmFlags) -> Result<u8, Refusal> {
         self.live_segment(Function::DoShmat)?;
         let range = Range::new(page, Len(SHM_PAGES));
@@ -71,13 +72,16 @@ impl Syscall<'_> {
             return self.refuse(Errno::EINVAL, Function::DoShmat, Rule::Occupied(there.range));
         }
         self.may_map(0, Function::DoMmap)?;
+        let lock = self.mm.lock_future;
+        self.may_map_locked(lock, Len(SHM_PAGES))?;
         self.replace(range)?;
 
         let mut flags = VmFlags::VM_READ
             | VmFlags::VM_MAYREAD
             | VmFlags::VM_MAYEXEC
             | VmFlags::VM_MAYSHARE
-            | VmFlags::VM_SOFTDIRTY;
+            | VmFlags::VM_SOFTDIRTY
+            | lock;
         let writes = VmFlags::VM_WRITE | VmFlags::VM_MAYWRITE | VmFlags::VM_SHARED;
         flags.set(writes, !how.contains(ShmFlags::RDONLY));
         flags.set(VmFlags::VM_EXEC, how.contains(ShmFlags::EXEC));
@@ -96,6 +100,9 @@ impl Syscall<'_> {
         };
         self.references.get(&vma);
         self.mm.insert(vma);
+        if !lock.is_empty() {
+            self.populate_quietly(range).map_err(|r| r.after(Progress::NotPopulated))?;
+        }
         Ok(page.0)
     }
 

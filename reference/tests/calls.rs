@@ -49,6 +49,36 @@ fn mmap_refuses() {
 }
 
 #[test]
+fn mlockall_locks_what_is_there_and_what_comes() {
+    returns(&[
+        ("mlockall 0 -", Err(Errno::EINVAL)),
+        ("mlockall 0 ONFAULT", Err(Errno::EINVAL)),
+        ("mlockall 0 CURRENT|FUTURE|ONFAULT", Ok(0)),
+    ]);
+    ends_with(&[
+        (
+            "mmap 0 1 1 rw anon_private\nmmap 0 5 1 r special\nmlockall 0 CURRENT\n\
+             mmap 0 7 1 rw anon_private",
+            "1..2 rw- @1 LOCKED, 5..6 r-- 0 shared file special, 7..8 rw- @7",
+        ),
+        (
+            "mmap 0 1 1 rw anon_private\nmlockall 0 FUTURE|ONFAULT\nmmap 0 2 1 rw anon_private",
+            "1..2 rw- @1, 2..3 rw- @2 LOCKED LOCKONFAULT",
+        ),
+        // Each call replaces the setting, and the lock flags of what is there.
+        (
+            "mlockall 0 FUTURE|ONFAULT\nmmap 0 1 1 rw anon_private\nmlockall 0 CURRENT\n\
+             mmap 0 2 1 rw anon_private",
+            "1..2 rw- @1 LOCKED, 2..3 rw- @2",
+        ),
+        (
+            "mlockall 0 FUTURE\nmmap 0 1 1 rw anon_private\nmunlockall 0\nmmap 0 2 1 rw anon_private",
+            "1..3 rw- @1",
+        ),
+    ]);
+}
+
+#[test]
 fn munmap_takes_any_range_that_is_not_empty() {
     returns(&[("munmap 0 1 0", Err(Errno::EINVAL)), ("munmap 0 1 9", Ok(0))]);
     ends_with(&[

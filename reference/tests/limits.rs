@@ -103,10 +103,35 @@ fn locking_has_a_limit_of_its_own() {
 }
 
 #[test]
+fn mlockall_counts_every_mapped_page_and_mcl_future_every_new_one() {
+    let limited = "limits lock=4\nmmap 0 1 4 rw anon_private\n";
+    returns(&[
+        (&format!("{limited}mlockall 0 CURRENT"), Ok(0)),
+        (&format!("{limited}mmap 0 9 1 rw anon_private\nmlockall 0 CURRENT"), ENOMEM),
+        (&format!("{limited}mmap 0 9 1 rw anon_private\nmlockall 0 FUTURE"), Ok(0)),
+        // Only MCL_CURRENT counts the mappings that are there.
+        (&format!("{limited}mlockall 0 FUTURE\nmmap 0 9 4 rw anon_private"), Ok(9)),
+        (&format!("{limited}mlockall 0 FUTURE\nmmap 0 9 5 rw anon_private"), EAGAIN),
+        (&format!("{limited}mlockall 0 FUTURE\nmlock 0 1 1\nshmat 0 9"), EAGAIN),
+        // The limit is checked before the setting changes.
+        (
+            "limits lock=1\nmlockall 0 FUTURE\nmmap 0 1 1 rw anon_private\nmunlockall 0\n\
+             mmap 0 5 1 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 2 rw anon_private",
+            Ok(9),
+        ),
+        // A child may lock again what its parent has locked.
+        ("limits lock=1\nmlockall 0 FUTURE\nfork 0\nmmap 1 1 2 rw anon_private", Ok(1)),
+    ]);
+}
+
+#[test]
 fn without_any_locked_page_locking_is_not_permitted() {
     returns(&[
         ("limits lock=0\nmlock 0 1 0", Err(Errno::EPERM)),
         ("limits lock=0\nmmap 0 1 1 rw special LOCKED", Err(Errno::EPERM)),
         ("limits lock=0\nmunlock 0 1 0", Ok(0)),
+        ("limits lock=0\nmlockall 0 FUTURE", Err(Errno::EPERM)),
+        ("limits lock=0\nmlockall 0 ONFAULT", Err(Errno::EINVAL)),
+        ("limits lock=0\nmunlockall 0", Ok(0)),
     ]);
 }

@@ -1,6 +1,8 @@
 //! The operations as calls of C.
 
-use vmadiff_machine::operand::{Access, CopyFlags, Kind, MmapFlags, Mode, Onfault, Prot, ShmFlags};
+use vmadiff_machine::operand::{
+    Access, CopyFlags, Kind, MlockallFlags, MmapFlags, Mode, Onfault, Prot, ShmFlags,
+};
 use vmadiff_machine::{Errno, Op};
 
 /// Returns the C name of the descriptor of the file that `kind` maps.
@@ -123,6 +125,16 @@ pub(super) fn call(op: &Op) -> String {
         }
         Op::Shmdt { page, .. } => format!("SYS_shmdt, PAGE({page})"),
         Op::ShmRmid { .. } => "SYS_shmctl, SEGMENT, IPC_RMID".into(),
+        Op::Mlockall { flags, .. } => {
+            let flags = flags.get();
+            let flags = joined([
+                (flags.contains(MlockallFlags::CURRENT), "MCL_CURRENT"),
+                (flags.contains(MlockallFlags::FUTURE), "MCL_FUTURE"),
+                (flags.contains(MlockallFlags::ONFAULT), "MCL_ONFAULT"),
+            ]);
+            format!("SYS_mlockall, {flags}")
+        }
+        Op::Munlockall { .. } => "SYS_munlockall".into(),
         Op::CopyVma { .. } => unreachable!("the program ends before it"),
     }
 }

@@ -25,7 +25,7 @@ impl Parts<'_> {
         let any = |wanted: fn(&Op) -> bool| self.ops().any(wanted);
         let limited = |wanted: fn(&Limits) -> bool| self.programs.iter().any(|(l, _)| wanted(l));
         let locks = |op: &Op| match op {
-            Op::Mlock { .. } => true,
+            Op::Mlock { .. } | Op::Mlockall { .. } => true,
             Op::Mmap { flags, .. } => flags.get().contains(MmapFlags::LOCKED),
             _ => false,
         };
@@ -56,6 +56,7 @@ impl Parts<'_> {
             "SEGMENT" => {
                 any(|op| matches!(op, Op::Shmat { .. } | Op::Shmdt { .. } | Op::ShmRmid { .. }))
             }
+            "MLOCKALL" => any(|op| matches!(op, Op::Mlockall { .. })),
             "HUGE" => self.ops().any(|op| advises(op, [Advice::Hugepage, Advice::Nohugepage])),
             "KSM" => self.ops().any(|op| advises(op, [Advice::Mergeable, Advice::Unmergeable])),
             "NORESERVE" => any(|op| match op {

@@ -1,6 +1,6 @@
 //! The changes of address spaces that the calls of a log make.
 
-use vmadiff_machine::operand::{Access, Advice, Mode, Prot};
+use vmadiff_machine::operand::{Access, Advice, MlockallFlags, Mode, Prot};
 
 use super::attributes::{Attributes, Shows};
 use crate::strace::Pages;
@@ -19,6 +19,8 @@ pub(super) enum Change {
     Protect(Pages, Prot),
     Advise(Pages, Advice),
     Lock(Pages, Option<bool>),
+    /// `mlockall`; without flags `munlockall`.
+    LockAll(MlockallFlags),
     Bind(Pages, Mode),
     Move {
         old: Pages,
@@ -41,6 +43,11 @@ impl Change {
         }
     }
 
+    /// Returns whether the change names memory, not only a process or a segment.
+    pub(super) fn is_of_memory(&self) -> bool {
+        matches!(self, Change::LockAll(_)) || !self.ranges().is_empty()
+    }
+
     /// Returns the ranges that the change names.
     pub(super) fn ranges(&self) -> Vec<Pages> {
         match *self {
@@ -53,7 +60,9 @@ impl Change {
             | Change::Lock(range, _)
             | Change::Bind(range, _) => vec![range],
             Change::Move { old, new, .. } => vec![old, new],
-            Change::Remove(_) | Change::Fork { .. } | Change::Exit => Vec::new(),
+            Change::LockAll(_) | Change::Remove(_) | Change::Fork { .. } | Change::Exit => {
+                Vec::new()
+            }
         }
     }
 }

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use vmadiff_machine::operand::MlockallFlags;
+
 use super::attributes::{Attributes, Shows};
 use super::change::{Change, Step};
 use crate::strace::Pages;
+
+/// Every page that there can be.
+const WHOLE: Pages = Pages { start: 0, end: u64::MAX };
 
 /// An address space: the start of each mapping, with its end and attributes.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +17,8 @@ pub(super) struct Space {
     pub(super) mapped: BTreeMap<u64, (u64, Attributes)>,
     /// The address space from which this one was forked.
     pub(super) parent: Option<usize>,
+    /// The flags of the last `mlockall` that had `MCL_FUTURE`, without `MCL_CURRENT`.
+    pub(super) lock_future: MlockallFlags,
 }
 
 impl Space {
@@ -106,7 +113,10 @@ impl Space {
 
     fn perform(&mut self, change: &Change) {
         match *change {
-            Change::Map(range, attributes) | Change::Attach(range, attributes, _) => {
+            Change::Map(range, mut attributes) | Change::Attach(range, mut attributes, _) => {
+                if !self.lock_future.is_empty() {
+                    attributes.locked = Some(self.lock_future.contains(MlockallFlags::ONFAULT));
+                }
                 self.unmap(range);
                 self.map(range, attributes);
             }
@@ -119,6 +129,16 @@ impl Space {
             Change::Protect(range, prot) => self.change(range, |a| a.prot = prot),
             Change::Advise(range, advice) => self.change(range, |a| a.advise(advice)),
             Change::Lock(range, locked) => self.change(range, |a| a.locked = locked),
+            Change::LockAll(flags) => {
+                let future = MlockallFlags::FUTURE;
+                let set = if flags.contains(future) { flags } else { MlockallFlags::empty() };
+                self.lock_future = set - MlockallFlags::CURRENT;
+                let current = flags.contains(MlockallFlags::CURRENT);
+                if current || flags.is_empty() {
+                    let locked = current.then_some(flags.contains(MlockallFlags::ONFAULT));
+                    self.change(WHOLE, |a| a.locked = locked);
+                }
+            }
             Change::Bind(range, mode) => self.change(range, |a| a.policy = mode),
             Change::Move { old, new, keeps_source } => {
                 let shift = new.start.wrapping_sub(old.start);
@@ -157,11 +177,14 @@ pub(super) fn perform(spaces: &mut Spaces, step: &Step) {
     match step.change {
         Change::Fork { child } => {
             let parent = spaces.entry(step.space).or_default();
-            let mut space = Space { parent: Some(step.space), ..parent.clone() };
+            let mut space = Space {
+                mapped: parent.mapped.clone(),
+                parent: Some(step.space),
+                lock_future: MlockallFlags::empty(),
+            };
             space.mapped.retain(|_, (_, attributes)| attributes.advice[0].is_none());
             // A child does not inherit locks.
-            let whole = Pages { start: 0, end: u64::MAX };
-            space.change(whole, |attributes| attributes.locked = None);
+            space.change(WHOLE, |attributes| attributes.locked = None);
             spaces.insert(child, space);
         }
         Change::Exit => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_machine::operand::{Access, Advice, Prot};
+use vmadiff_machine::operand::{Access, Advice, MlockallFlags, Prot};
 
 use super::attributes::{Attributes, Shows};
 use super::change::{Change, Step};
@@ -245,6 +245,8 @@ impl Tracker {
                 self.change(line, space, range, Change::Lock(range, Some(onfault)));
             }
             Call::Munlock(range) => self.change(line, space, range, Change::Lock(range, None)),
+            Call::Mlockall(flags) => self.step(line, space, Change::LockAll(flags)),
+            Call::Munlockall => self.step(line, space, Change::LockAll(MlockallFlags::empty())),
             Call::Mbind(range, mode) => {
                 self.change(line, space, range, Change::Bind(range, mode));
             }

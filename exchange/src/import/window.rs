@@ -112,7 +112,8 @@ impl Window<'_> {
                 None => writer.begin(*space),
                 Some(at) => writer.fork(needed[at], *space)?,
             }
-            writer.build(*space, inherited, &before[n]);
+            let lock_future = self.spaces.get(space).map(|space| space.lock_future);
+            writer.build(*space, inherited, &before[n], lock_future.unwrap_or_default());
         }
         for step in self.steps {
             writer.step(step)?;

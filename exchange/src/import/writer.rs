@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use vmadiff_machine::Op;
 use vmadiff_machine::operand::{
-    Access, FilePage, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault, Page,
-    Process, Prot, ShmFlags,
+    Access, FilePage, Kind, Len, MAX_PROCESSES, MlockallFlags, MmapFlags, Mode, MremapFlags,
+    Onfault, Page, Process, Prot, ShmFlags,
 };
 
 use super::attributes::{Attributes, Shows};
@@ -75,12 +75,14 @@ impl Writer {
         Some(())
     }
 
-    /// Turns the mappings that a child has inherited into the mappings that it must have.
+    /// Turns the mappings that a child has inherited into the mappings that it must have. Mappings that
+    /// it makes later are locked with `lock_future`.
     pub(super) fn build(
         &mut self,
         space: usize,
         inherited: &[(Pages, Attributes)],
         wanted: &[(Pages, Attributes)],
+        lock_future: MlockallFlags,
     ) {
         let Some(process) = self.process(space) else { return };
         for (range, _) in inherited.iter().filter(|(range, attributes)| {
@@ -121,6 +123,9 @@ impl Writer {
             if attributes.locked.is_some() {
                 self.lock(process, *range, attributes.locked);
             }
+        }
+        if !lock_future.is_empty() {
+            self.lock_all(process, lock_future);
         }
     }
 
@@ -217,6 +222,14 @@ impl Writer {
         });
     }
 
+    fn lock_all(&mut self, process: Process, flags: MlockallFlags) {
+        let process = process.into();
+        self.ops.push(match flags.is_empty() {
+            true => Op::Munlockall { process },
+            false => Op::Mlockall { process, flags: flags.into() },
+        });
+    }
+
     fn resize(&mut self, process: Process, old: Pages, new: Pages, keeps_source: bool) {
         let ((page, old_len), (new_page, new_len)) =
             (self.layout.range(old), self.layout.range(new));
@@ -272,6 +285,7 @@ impl Writer {
                 self.ops.push(Op::Madvise { process, page, len, advice: advice.into() });
             }
             Change::Lock(range, locked) => self.lock(process, range, locked),
+            Change::LockAll(flags) => self.lock_all(process, flags),
             Change::Bind(range, mode) => self.bind(process, range, mode),
             Change::Move { old, new, keeps_source } => {
                 self.resize(process, old, new, keeps_source);

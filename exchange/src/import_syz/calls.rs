@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use vmadiff_machine::operand::{
-    Access, Advice, FilePage, Kind, Len, MAX_PROCESSES, MmapFlags, Mode, MremapFlags, Onfault,
-    Page, Process, Prot,
+    Access, Advice, FilePage, Kind, Len, MAX_PROCESSES, MlockallFlags, MmapFlags, Mode,
+    MremapFlags, Onfault, Page, Process, Prot,
 };
 use vmadiff_machine::{Op, Part, Placement};
 
@@ -163,6 +163,13 @@ impl Calls {
                 let op = Op::Munlock { process, page, len };
                 self.steps.push(step(at, op, &target(args.rounded(0)?)));
             }
+            "mlockall" => {
+                let flags = u8::try_from(args.flags(0, f::MCL)?).ok();
+                let flags = flags.and_then(MlockallFlags::from_bits);
+                let flags = flags.ok_or("flags that are refused")?.into();
+                self.steps.push(step(at, Op::Mlockall { process, flags }, &[]));
+            }
+            "munlockall" => self.steps.push(step(at, Op::Munlockall { process }, &[])),
             "mbind" => self.mbind(at, args)?,
             "shmget" | "shmat" | "shmdt" | "shmctl" => return self.segment(at, call),
             "userfaultfd" => {

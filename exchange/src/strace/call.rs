@@ -1,6 +1,6 @@
 //! Reads the calls that an import needs from their arguments.
 
-use vmadiff_machine::operand::{Advice, Mode, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot};
 
 use super::arguments::{flags, number, split};
 use super::log::{Call, FileName, Pages};
@@ -10,7 +10,7 @@ use crate::flags as f;
 const MAX_PAGE: u64 = 1 << 52;
 
 /// The names of the calls that are read.
-pub(super) const CALLS: [&str; 21] = [
+pub(super) const CALLS: [&str; 23] = [
     "brk",
     "clone",
     "clone3",
@@ -23,10 +23,12 @@ pub(super) const CALLS: [&str; 21] = [
     "mbind",
     "mlock",
     "mlock2",
+    "mlockall",
     "mmap",
     "mprotect",
     "mremap",
     "munlock",
+    "munlockall",
     "munmap",
     "shmat",
     "shmctl",
@@ -36,6 +38,10 @@ pub(super) const CALLS: [&str; 21] = [
 
 fn prot(text: &str) -> Option<Prot> {
     Prot::from_bits(u8::try_from(flags(text, f::PROT)?).ok()?)
+}
+
+fn mlockall_flags(bits: u64) -> Option<MlockallFlags> {
+    MlockallFlags::from_bits(u8::try_from(bits).ok()?)
 }
 
 /// Returns the pages of a range in bytes; `None` if it has no page or is not in a process's address
@@ -84,6 +90,8 @@ pub(super) fn call(
         "mlock" => Call::Mlock(range()?, false),
         "mlock2" => Call::Mlock(range()?, flags(arg(2)?, f::MLOCK)? & f::MLOCK_ONFAULT != 0),
         "munlock" => Call::Munlock(range()?),
+        "mlockall" => Call::Mlockall(mlockall_flags(flags(arg(0)?, f::MCL)?)?),
+        "munlockall" => Call::Munlockall,
         "mbind" => {
             let mode = arg(2)?.split('|').next()?;
             let named = mode.strip_prefix("MPOL_");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_machine::operand::{Advice, Mode, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot};
 
 /// A range of pages, by their numbers in the whole address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,10 @@ pub enum Call {
     Mlock(Pages, bool),
     /// `munlock`.
     Munlock(Pages),
+    /// `mlockall`.
+    Mlockall(MlockallFlags),
+    /// `munlockall`.
+    Munlockall,
     /// `mbind`.
     Mbind(Pages, Mode),
     /// `shmat`, at the address that it returned.

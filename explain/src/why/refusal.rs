@@ -45,6 +45,10 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::LockLimit(limit) => {
             format!("{}, and the call locks {} more", at_most(limit, "locked pages"), limit.more)
         }
+        Rule::LockAllLimit(limit) => {
+            let (have, max) = (limit.have, limit.max);
+            format!("process {process} maps {have} pages and may lock {max}")
+        }
         Rule::ProcessLimit(limit) => {
             format!("there are {} of at most {} processes", limit.have, limit.max)
         }
@@ -56,6 +60,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
             format!("{vma} {of} is of a file, and {} is for anonymous memory", advice.name())
         }
         Rule::UnknownFlag => "Linux 5.2.1 does not know MREMAP_DONTUNMAP".into(),
+        Rule::NothingToLock => "neither MCL_CURRENT nor MCL_FUTURE is given".into(),
         Rule::Resizes => "a call with MREMAP_DONTUNMAP may not resize".into(),
         Rule::NotAnonymous(vma) => format!("{vma} {of} is not private anonymous memory"),
         Rule::NoHugePages => "the kernel has no transparent huge pages".into(),

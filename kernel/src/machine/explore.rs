@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use rustix::thread::{CapabilitySet, capabilities};
 use vmadiff_machine::operand::Page;
 use vmadiff_machine::{Machine as _, Observation, Program, VmFlags};
 
@@ -21,6 +22,8 @@ impl Kernel {
             ksm: true,
             numa: true,
             locking: true,
+            locking_all: true,
+            raising: true,
             noreserve: true,
             huge_pages: false,
             soft_dirty: true,
@@ -55,6 +58,9 @@ impl Kernel {
             locking: works(self.attempt(
                 "mmap 0 0 63 r anon_private LOCKED\nmmap 0 63 63 r anon_private\nmlock 0 63 63 0\n",
             )?),
+            locking_all: works(self.attempt("mlockall 0 CURRENT\n")?),
+            raising: capabilities(None)
+                .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE)),
             noreserve: !overcommit.is_ok_and(|mode| mode.trim() == "2"),
             huge_pages: advised(self, "HUGEPAGE")? && !self.options.huge_pages,
             soft_dirty: first.is_some_and(|flags| flags.contains(VmFlags::VM_SOFTDIRTY)),

@@ -5,7 +5,7 @@ use vmadiff_lockstep::visible::Visible;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Process};
 use vmadiff_machine::{Counters, FileId, Observation, PageSet, Vma};
 
-use super::Kernel;
+use super::{Ended, Kernel};
 use crate::error::KernelError;
 use crate::missing::Facilities;
 use crate::segment::Segment;
@@ -23,7 +23,14 @@ impl Kernel {
             let Some(process) = &self.processes[at] else { continue };
             space.alive = true;
             let mappings = process.proc.mappings(self.policies && self.facilities.numa)?;
-            let status = process.proc.status()?;
+            let mut status = process.proc.status()?;
+            if matches!(self.ended, Some(Ended::Blocked)) {
+                // `mlockall` has not come to the unlocking of the memory outside the arena.
+                // `mlock_fixup()` counts the pages of a VMA in an `int`, which the large mappings there
+                // overflow.
+                let outside = process.proc.locked_outside()?;
+                status.locked_vm = i64::from((status.locked_vm - outside) as i32);
+            }
             space.counters = Counters {
                 total_vm: status.total_vm - self.baseline.0.total_vm,
                 locked_vm: status.locked_vm - self.baseline.0.locked_vm,
