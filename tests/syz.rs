@@ -152,12 +152,10 @@ fn each_call_on_memory_becomes_its_operation() {
             "mmap(&(0x7f0000003000/0x2000)=nil, 0x2000, 0x1, 0x22, 0xffffffffffffffff, 0x0)",
             "mmap 0 3 2 r anon_private",
         ),
-        // MAP_POPULATE faults the pages in: writable private memory is written.
         (
             "mmap(&(0x7f0000003000/0x2000)=nil, 0x2000, 0x3, 0x8032, 0xffffffffffffffff, 0x0)\n\
              mmap(&(0x7f0000006000/0x1000)=nil, 0x1000, 0x1, 0x8032, 0xffffffffffffffff, 0x0)",
-            "mmap 0 3 2 rw anon_private\ntouch 0 3 1\ntouch 0 4 1\nmmap 0 6 1 r anon_private\n\
-             touch 0 6",
+            "mmap 0 3 2 rw anon_private POPULATE\nmmap 0 6 1 r anon_private POPULATE",
         ),
         (
             "r0 = memfd_create(&(0x7f0000100000)='a\\x00', 0x0)\nr1 = dup(r0)\n\

@@ -153,7 +153,8 @@ impl Kernel {
             vm_flags |= VmFlags::VM_NORESERVE;
         }
         self.mmap_region(mm, file, addr, len, vm_flags, pgoff)?;
-        Ok(vm_flags.contains(VmFlags::VM_LOCKED))
+        // `MAP_NONBLOCK`, which would take `MAP_POPULATE` back, is never given.
+        Ok(vm_flags.contains(VmFlags::VM_LOCKED) || flags.contains(MmapFlags::POPULATE))
     }
 
     /// `mmap_region()`.

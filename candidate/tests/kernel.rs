@@ -37,6 +37,8 @@ fn the_order_of_refusals() {
             "limits lock=0\nmmap 0 1 1 r anon_private\nmmap 0 1 1 r anon_private LOCKED|FIXED_NOREPLACE",
             "-EEXIST",
         ),
+        ("mmap 0 1 1 - anon_private POPULATE", "1"),
+        ("mmap 0 1 1 r file0_private POPULATE 255", "1"),
         // mprotect
         ("mprotect 0 1 0 rw", "0"),
         ("mmap 0 1 2 r readonly_shared\nmprotect 0 1 2 rw", "-EACCES"),

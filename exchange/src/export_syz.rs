@@ -23,8 +23,8 @@ use vmadiff_machine::{Limits, Op, Placement, Program};
 
 use crate::export_c::harmless;
 use crate::flags::{
-    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE,
-    MAP_SHARED, SHM_EXEC, SHM_RDONLY, SHM_REMAP,
+    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_POPULATE,
+    MAP_PRIVATE, MAP_SHARED, SHM_EXEC, SHM_RDONLY, SHM_REMAP,
 };
 
 /// The address of the data area in syzkaller's text form.
@@ -166,6 +166,7 @@ impl Calls {
             (!flags.get().contains(MmapFlags::FIXED_NOREPLACE), MAP_FIXED),
             (flags.get().contains(MmapFlags::LOCKED), MAP_LOCKED),
             (flags.get().contains(MmapFlags::NORESERVE), MAP_NORESERVE),
+            (flags.get().contains(MmapFlags::POPULATE), MAP_POPULATE),
         ] {
             bits |= if given { bit } else { 0 };
         }

@@ -19,8 +19,6 @@
 //! program has one segment, so a call for another segment begins another window. A segment that was attached
 //! before the window and is not the program's is shared anonymous memory there.
 //!
-//! A call with `MAP_POPULATE` becomes the mapping and accesses to its pages, at most eight.
-//!
 //! Some facts are not in a log. The kernel's own mappings after `execve()` are assumed to be
 //! anonymous if a call meets them. A program has only two files, so further files of a window share
 //! these two.

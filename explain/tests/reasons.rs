@@ -261,7 +261,7 @@ fn a_refused_call_has_done_as_much_as_it_says() {
                 let page = step.op.bytes()[1] % 64;
                 let lock = attributes(&after[process], page).map(|(flags, ..)| flags);
                 assert!(
-                    matches!(step.op.opcode(), Opcode::Mremap | Opcode::Mlockall)
+                    matches!(step.op.opcode(), Opcode::Mremap | Opcode::Mlockall | Opcode::Mmap)
                         || lock.is_some_and(|flags| flags.contains(VmFlags::VM_LOCKED)
                             || flags.intersects(VmFlags::VM_SPECIAL)),
                     "{}",

@@ -156,7 +156,7 @@ impl Layout {
                 space.map(range);
                 if prot.get().contains(Prot::W) {
                     space.writable |= range.set();
-                    if flags.get().contains(MmapFlags::LOCKED) {
+                    if flags.get().intersects(MmapFlags::LOCKED | MmapFlags::POPULATE) {
                         space.written |= range.set();
                     }
                 }

@@ -16,9 +16,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::{
-    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_PRIVATE,
-    MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mlockall, SYS_mmap, SYS_mremap,
-    SYS_munlockall, SYS_shmat, SYS_shmctl, SYS_shmdt,
+    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_POPULATE,
+    MAP_PRIVATE, MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mlockall, SYS_mmap,
+    SYS_mremap, SYS_munlockall, SYS_shmat, SYS_shmctl, SYS_shmdt,
 };
 use rustix::io::Errno;
 use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
@@ -387,6 +387,9 @@ fn perform(
             }
             if how.contains(MmapFlags::LOCKED) {
                 flags |= MAP_LOCKED;
+            }
+            if how.contains(MmapFlags::POPULATE) {
+                flags |= MAP_POPULATE;
             }
             let offset = if fd == -1 { 0 } else { u64::from(pgoff.get().0) * PAGE };
             let prot = c_int::from(prot.get().bits());

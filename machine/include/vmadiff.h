@@ -97,6 +97,7 @@ enum vmadiff_kind {
 #define VMADIFF_MAP_NORESERVE 1
 #define VMADIFF_MAP_LOCKED 2
 #define VMADIFF_MAP_FIXED_NOREPLACE 4
+#define VMADIFF_MAP_POPULATE 8
 
 /* flags of mlockall: the kernel's values. */
 #define VMADIFF_MCL_CURRENT 1

@@ -428,7 +428,8 @@ bitflags! {
         const X = 4;
     }
 
-    /// The flags of `mmap` in addition to `MAP_FIXED`, with the numbers of the golden traces.
+    /// The flags of `mmap` in addition to `MAP_FIXED`, with the numbers of the golden traces, which
+    /// have no `MAP_POPULATE`.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct MmapFlags: u8 {
         /// `MAP_NORESERVE`.
@@ -437,6 +438,8 @@ bitflags! {
         const LOCKED = 2;
         /// `MAP_FIXED_NOREPLACE` instead of `MAP_FIXED`.
         const FIXED_NOREPLACE = 4;
+        /// `MAP_POPULATE`: faults all pages in, and ignores errors.
+        const POPULATE = 8;
     }
 
     /// The flags of `mlockall` (`MCL_…`), with the kernel's values. `-` and `ONFAULT` alone are refused.
@@ -511,7 +514,7 @@ macro_rules! flag_domain {
 }
 
 flag_domain! {
-    MmapFlags: 3, "mmap flags: - or any of NORESERVE, LOCKED, FIXED_NOREPLACE, joined by |";
+    MmapFlags: 4, "mmap flags: - or any of NORESERVE, LOCKED, FIXED_NOREPLACE, POPULATE, joined by |";
     MlockallFlags: 3, "mlockall flags: - or any of CURRENT, FUTURE, ONFAULT, joined by |";
     CopyFlags: 2, "copy flags: - or any of FIXED, FIXED_NOREPLACE, joined by |";
     ShmFlags: 3, "shmat flags: - or any of RDONLY, EXEC, REMAP, joined by |";

@@ -37,7 +37,7 @@ impl Syscall<'_> {
     /// Maps `len` pages at `page` and replaces the mappings there. Memory that is private, writable
     /// and not `VM_NORESERVE` is charged (`accountable_mapping()`). `MAP_LOCKED`, and `mlockall` with
     /// `MCL_FUTURE` before it, lock and populate the mapping, except for the device, which is never
-    /// locked. Every VMA has `VM_SOFTDIRTY` from the start, and no
+    /// locked. `MAP_POPULATE` only populates it. Every VMA has `VM_SOFTDIRTY` from the start, and no
     /// operation clears it, so that a merge does not show whose flag was kept.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Syscall<'_> {
             self.references.get(&new);
             self.mm.insert(new);
         }
-        if flags.contains(VmFlags::VM_LOCKED) {
+        if flags.contains(VmFlags::VM_LOCKED) || how.contains(MmapFlags::POPULATE) {
             self.populate_quietly(range).map_err(|r| r.after(Progress::NotPopulated))?;
         }
         Ok(page.0)

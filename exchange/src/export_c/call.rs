@@ -43,6 +43,7 @@ fn mmap_flags(kind: Kind, flags: MmapFlags) -> String {
         (noreplace, "MAP_FIXED_NOREPLACE"),
         (flags.contains(MmapFlags::NORESERVE), "MAP_NORESERVE"),
         (flags.contains(MmapFlags::LOCKED), "MAP_LOCKED"),
+        (flags.contains(MmapFlags::POPULATE), "MAP_POPULATE"),
     ])
 }
 

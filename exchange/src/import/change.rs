@@ -1,6 +1,6 @@
 //! The changes of address spaces that the calls of a log make.
 
-use vmadiff_machine::operand::{Access, Advice, MlockallFlags, Mode, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot};
 
 use super::attributes::{Attributes, Shows};
 use crate::strace::Pages;
@@ -80,6 +80,6 @@ pub(super) struct Step {
     pub(super) is_wanted: bool,
     /// The page that is written after the step, if any.
     pub(super) touch: Option<u64>,
-    /// The pages that the call itself faults in (`MAP_POPULATE`), if any, and the access.
-    pub(super) populates: Option<(Pages, Access)>,
+    /// The call faults the pages in itself (`MAP_POPULATE`).
+    pub(super) populates: bool,
 }

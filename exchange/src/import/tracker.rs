@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_machine::operand::{Access, Advice, MlockallFlags, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Prot};
 
 use super::attributes::{Attributes, Shows};
 use super::change::{Change, Step};
@@ -121,7 +121,7 @@ impl Tracker {
             _ => None,
         };
         let is_wanted = self.is_wanted;
-        let step = Step { line, space, change, is_call, is_wanted, touch: None, populates: None };
+        let step = Step { line, space, change, is_call, is_wanted, touch: None, populates: false };
         let before = self.size(space);
         perform(&mut self.spaces, &step);
         let copied = child.map_or(0, |child| self.size(child));
@@ -214,9 +214,9 @@ impl Tracker {
                 let locked = locked.then_some(false);
                 let attributes = Attributes { noreserve, locked, ..Attributes::new(shows, prot) };
                 self.step(line, space, Change::Map(range, attributes));
-                match populated && prot.intersects(Prot::R | Prot::W) {
-                    true => self.populate(space, range, attributes),
-                    false => self.touch(space, range),
+                match self.last_step(space) {
+                    Some(step) if populated => step.populates = true,
+                    _ => self.touch(space, range),
                 }
             }
             Call::Munmap(range)
@@ -327,15 +327,6 @@ impl Tracker {
             && let Some(step) = self.last_step(space)
         {
             step.touch = Some(range.start);
-        }
-    }
-
-    /// Adds the accesses of `MAP_POPULATE` to the last step. Private writable memory is written
-    /// (`populate_vma_page_range()`).
-    fn populate(&mut self, space: usize, range: Pages, attributes: Attributes) {
-        let access = if attributes.is_private_writable() { Access::Write } else { Access::Read };
-        if let Some(step) = self.last_step(space) {
-            step.populates = Some((range, access));
         }
     }
 }

@@ -13,10 +13,6 @@ use super::change::{Change, Step};
 use super::layout::Layout;
 use crate::strace::Pages;
 
-/// The limit of the accesses that a call with `MAP_POPULATE` becomes. A mapping has a few pages more
-/// only if its window has few mappings.
-const MAX_POPULATED: u8 = 8;
-
 /// The writer of a program's operations.
 #[derive(Default)]
 pub(super) struct Writer {
@@ -296,11 +292,8 @@ impl Writer {
                 self.ops.push(Op::Exit { process: process.into() });
             }
         }
-        if let Some((range, access)) = step.populates {
-            let (page, len) = self.layout.range(range);
-            for page in page.0..page.0 + len.0.min(MAX_POPULATED) {
-                self.access(process, Page(page), access);
-            }
+        if let Some(Op::Mmap { flags, .. }) = self.ops.last_mut().filter(|_| step.populates) {
+            *flags = (flags.get() | MmapFlags::POPULATE).into();
         }
         if let Some(page) = step.touch {
             self.touch(process, page);
@@ -309,11 +302,7 @@ impl Writer {
     }
 
     fn touch(&mut self, process: Process, page: u64) {
-        self.access(process, self.layout.page(page), Access::Write);
-    }
-
-    fn access(&mut self, process: Process, page: Page, access: Access) {
-        let (process, page, access) = (process.into(), page.into(), access.into());
-        self.ops.push(Op::Touch { process, page, access });
+        let (process, page) = (process.into(), self.layout.page(page).into());
+        self.ops.push(Op::Touch { process, page, access: Access::Write.into() });
     }
 }

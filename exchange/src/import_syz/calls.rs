@@ -26,9 +26,6 @@ pub(super) enum Verdict {
     NotUsed,
 }
 
-/// The limit of the accesses that a call with `MAP_POPULATE` becomes.
-const MAX_POPULATED: u64 = 8;
-
 const NO_FILE: u64 = u64::MAX;
 
 /// The calls that were read, and the state that later calls need.
@@ -238,6 +235,7 @@ impl Calls {
         flags.set(MmapFlags::NORESERVE, has(f::MAP_NORESERVE));
         flags.set(MmapFlags::LOCKED, has(f::MAP_LOCKED));
         flags.set(MmapFlags::FIXED_NOREPLACE, has(f::MAP_FIXED_NOREPLACE));
+        flags.set(MmapFlags::POPULATE, has(f::MAP_POPULATE) && !has(f::MAP_NONBLOCK));
         let op = Op::Mmap {
             process: Process(0).into(),
             page: Page(0).into(),
@@ -249,14 +247,6 @@ impl Calls {
         };
         self.steps.push(Step { offset, ..step(at, op, &[(Part::Destination, span)]) });
         self.set_mapped(span, true);
-        if has(f::MAP_POPULATE) && !has(f::MAP_NONBLOCK) && prot.intersects(Prot::R | Prot::W) {
-            // Private writable memory is written (`populate_vma_page_range()`).
-            let is_written = !is_shared && prot.contains(Prot::W);
-            let access = if is_written { Access::Write } else { Access::Read };
-            for page in span.start..span.end().min(span.start + MAX_POPULATED) {
-                self.access(page, access, Cause::Implied);
-            }
-        }
         Ok(())
     }
 

@@ -32,8 +32,7 @@ impl Span {
 pub(super) enum Cause {
     /// The call with this index.
     Call(usize),
-    /// The data area, an access that syzkaller makes before a call, or an access that a call with
-    /// `MAP_POPULATE` makes.
+    /// The data area, or an access that syzkaller makes before a call.
     Implied,
 }
 
