@@ -284,7 +284,8 @@ static int do_mmap(struct vmadiff_machine *m, const struct vmadiff_mmap *op)
 	if (op->flags & VMADIFF_MAP_LOCKED && op->kind != VMADIFF_SPECIAL)
 		new.flags |= VMADIFF_VM_LOCKED;
 	vma_merge(m, &new);
-	if (new.flags & VMADIFF_VM_LOCKED)
+	if (new.flags & VMADIFF_VM_LOCKED ||
+	    (op->flags & VMADIFF_MAP_POPULATE && op->kind != VMADIFF_SPECIAL))
 		for (i = find_vma(m, start); start < end; start++)
 			if (m->vmas[i].flags & ACCESS)
 				fault(m, i, start, private_writable(&m->vmas[i]));

@@ -197,8 +197,12 @@ fn two_programs_with_one_state_behave_alike() {
 /// if the state is the same.
 const HIDDEN: [(&str, &str, &str); 13] = [
     // New mappings are locked, and when.
-    ("mlockall 0 FUTURE\n", "fork 1\n", "mmap 0 0 1 rw anon_private\n"),
-    ("mlockall 0 FUTURE\n", "mlockall 0 FUTURE|ONFAULT\n", "mmap 0 0 1 rw anon_private\n"),
+    ("mlockall 0 FUTURE\n", "fork 1\n", "mmap 0 0 1 rw anon_private\nmadvise 0 0 1 DONTNEED\n"),
+    (
+        "mlockall 0 FUTURE\n",
+        "mlockall 0 FUTURE|ONFAULT\n",
+        "mmap 0 0 1 rw anon_private\nuffd_register 0 0 1 0\nmlock 0 0 1 0\n",
+    ),
     // A context is opened, even if it watches nothing.
     ("uffd_register 0 0 1 0\n", "fork 1\n", "uffd_unregister 0 0 1 0\n"),
     // A segment that is attached, with and without `IPC_RMID`.
