@@ -218,6 +218,12 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
             vec![(true, Answers(Err(Errno::EINVAL))), (false, Answers(Err(Errno::EFAULT)))]
         }
         Rule::MadviseCutEagain => vec![(true, Cut(0, 2)), (false, Answers(Err(Errno::EAGAIN)))],
+        Rule::MadviseCold | Rule::MadvisePageout | Rule::MadvisePopulate => {
+            vec![(true, Flags(0, 0, VmFlags::VM_RAND_READ)), (false, Answers(Ok(0)))]
+        }
+        Rule::MadviseDontneedLocked => {
+            vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
+        }
         Rule::MlockOnfault => {
             vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
         }

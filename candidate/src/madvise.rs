@@ -20,6 +20,20 @@ fn mmap_sem_mode(advice: Advice) -> Mode {
     }
 }
 
+/// `madvise_behavior_valid()`, without CONFIG_TRANSPARENT_HUGEPAGE.
+fn madvise_behavior_valid(advice: Advice) -> bool {
+    !matches!(
+        advice,
+        Advice::Hugepage
+            | Advice::Nohugepage
+            | Advice::Cold
+            | Advice::Pageout
+            | Advice::PopulateRead
+            | Advice::PopulateWrite
+            | Advice::DontneedLocked
+    )
+}
+
 /// `ksm_madvise()`: returns the flags that KSM leaves. It cannot fail, because memory never runs
 /// out.
 fn ksm_madvise(flags: VmFlags, advice: Advice) -> VmFlags {
@@ -63,7 +77,12 @@ fn advised_flags(flags: VmFlags, file: bool, advice: Advice) -> Result<VmFlags, 
         | Advice::Dontneed
         | Advice::Free
         | Advice::Hugepage
-        | Advice::Nohugepage => flags,
+        | Advice::Nohugepage
+        | Advice::Cold
+        | Advice::Pageout
+        | Advice::PopulateRead
+        | Advice::PopulateWrite
+        | Advice::DontneedLocked => flags,
     })
 }
 
@@ -81,8 +100,7 @@ impl Kernel {
         advice: Advice,
     ) -> Result<(), Stop> {
         const F: &str = "madvise";
-        // `madvise_behavior_valid()`, without CONFIG_TRANSPARENT_HUGEPAGE.
-        if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
+        if !madvise_behavior_valid(advice) {
             return Err(Errno::EINVAL.into());
         }
         if len == 0 {

@@ -64,6 +64,11 @@ fn the_order_of_refusals() {
         ("limits lock=1\nmlockall 0 FUTURE\nfork 0\nmmap 1 1 2 rw anon_private", "1"),
         // madvise
         ("madvise 0 1 0 HUGEPAGE", "-EINVAL"),
+        ("madvise 0 1 0 COLD", "-EINVAL"),
+        ("madvise 0 1 0 PAGEOUT", "-EINVAL"),
+        ("madvise 0 1 0 POPULATE_READ", "-EINVAL"),
+        ("madvise 0 1 0 POPULATE_WRITE", "-EINVAL"),
+        ("madvise 0 1 0 DONTNEED_LOCKED", "-EINVAL"),
         ("madvise 0 1 0 NORMAL", "0"),
         ("madvise 0 1 1 WILLNEED", "-ENOMEM"),
         ("mmap 0 1 1 r special\nmadvise 0 1 1 WILLNEED", "0"),

@@ -30,6 +30,21 @@
 #include <sys/ioctl.h>
 #endif
 
+#if USES_LATER_ADVICE
+/* Headers of older systems lack the advice of later kernels. */
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
+#endif
 #if USES_DONTUNMAP
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4 /* since Linux 5.7 */

@@ -141,7 +141,12 @@ enum vmadiff_advice {
 	VMADIFF_MADV_DONTDUMP = 12,
 	VMADIFF_MADV_DODUMP = 13,
 	VMADIFF_MADV_WIPEONFORK = 14,
-	VMADIFF_MADV_KEEPONFORK = 15
+	VMADIFF_MADV_KEEPONFORK = 15,
+	VMADIFF_MADV_COLD = 16, /* this and the following: refused by Linux 5.2.1 */
+	VMADIFF_MADV_PAGEOUT = 17,
+	VMADIFF_MADV_POPULATE_READ = 18,
+	VMADIFF_MADV_POPULATE_WRITE = 19,
+	VMADIFF_MADV_DONTNEED_LOCKED = 20
 };
 
 /* mode of mbind, and policy of a VMA: the kernel's numbers. */

@@ -324,6 +324,16 @@ names! {
         Wipeonfork = 18 "WIPEONFORK",
         /// Clears `VM_WIPEONFORK`.
         Keeponfork = 19 "KEEPONFORK",
+        /// Allows the kernel to reclaim the pages first. Linux 5.2.1 refuses it; since 5.4.
+        Cold = 20 "COLD",
+        /// Reclaims the pages. Linux 5.2.1 refuses it; since 5.4.
+        Pageout = 21 "PAGEOUT",
+        /// Faults all pages in for reading. Linux 5.2.1 refuses it; since 5.14.
+        PopulateRead = 22 "POPULATE_READ",
+        /// Faults all pages in for writing. Linux 5.2.1 refuses it; since 5.14.
+        PopulateWrite = 23 "POPULATE_WRITE",
+        /// Drops the pages, of locked memory as well. Linux 5.2.1 refuses it; since 5.18.
+        DontneedLocked = 24 "DONTNEED_LOCKED",
     }
     /// The mode of `mbind`. The node is always node 0.
     Mode: false, "a memory policy: DEFAULT, PREFERRED, BIND or INTERLEAVE" {

@@ -133,6 +133,12 @@ macro_rules! rules {
 }
 
 rules! {
+    MadviseCold "madvise-cold" since (5 4) until (-) bug Neither:
+        "madvise knows MADV_COLD, for memory that is neither locked nor of a device";
+        "madvise_cold" (unverified "mm: introduce MADV_COLD");
+    MadvisePageout "madvise-pageout" since (5 4) until (-) bug Neither:
+        "madvise knows MADV_PAGEOUT, for memory that is neither locked nor of a device";
+        "madvise_pageout" (unverified "mm: introduce MADV_PAGEOUT");
     MbindHoles "mbind-holes" since (5 5) until (-) bug Original:
         "mbind with a policy refuses a hole anywhere in the range; mbind with the default policy accepts every hole";
         "queue_pages_test_walk" (unverified "mm/mempolicy.c: fix checking unmapped holes for mbind");
@@ -151,12 +157,18 @@ rules! {
     MremapUnmapped "mremap-unmapped" since (5 16) until (-) bug Neither:
         "mremap of an unmapped page answers EFAULT, even to shrink, and changes nothing";
         "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
+    MadvisePopulate "madvise-populate" since (5 14) until (-) bug Neither:
+        "madvise knows MADV_POPULATE_READ and MADV_POPULATE_WRITE, which fault pages in up to the first page that fails";
+        "madvise_populate" (unverified "mm/madvise: introduce MADV_POPULATE_(READ|WRITE) to prefault page tables");
     MadviseCutEagain "madvise-cut-eagain" since (5 17) until (-) bug Neither:
         "madvise answers EAGAIN where a cut passes the limit on VMAs";
         "madvise_vma_behavior" ("ac1e9acc5acf" "mm: rearrange madvise code to allow for reuse");
     MlockOnfault "mlock-onfault" since (5 18) until (-) bug Neither:
         "populating skips memory that is locked on fault, even if no access to it is permitted";
         "populate_vma_page_range" ("b67bf49ce7aa" "mm/munlock: delete FOLL_MLOCK and FOLL_POPULATE");
+    MadviseDontneedLocked "madvise-dontneed-locked" since (5 18) until (-) bug Neither:
+        "madvise knows MADV_DONTNEED_LOCKED, which drops the pages of locked memory as well";
+        "madvise_dontneed_free_valid_vma" (unverified "mm: madvise: MADV_DONTNEED_LOCKED");
     MremapGrowMerges "mremap-grow-merges" since (5 19) until (-) bug Neither:
         "the pages by which a mapping grows in place merge with the next VMA";
         "mremap" ("ca3d76b0aa80" "mm: add merging after mremap resize");

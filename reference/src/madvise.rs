@@ -1,6 +1,6 @@
 //! `madvise` (`mm/madvise.c`, `ksm_madvise()` of `mm/ksm.c`).
 
-use vmadiff_machine::operand::Advice;
+use vmadiff_machine::operand::{Access, Advice};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
@@ -8,7 +8,7 @@ use crate::function::Function;
 use crate::later;
 use crate::mm::Syscall;
 use crate::range::Range;
-use crate::refusal::{Refusal, Rule};
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::vma::Vma;
 
 /// Returns the flags that `advice` gives a VMA (`madvise_behavior()`).
@@ -41,28 +41,73 @@ fn advised(vma: &Vma, advice: Advice) -> Result<VmFlags, Rule> {
         | Advice::Dontneed
         | Advice::Free
         | Advice::Hugepage
-        | Advice::Nohugepage => Ok(old),
+        | Advice::Nohugepage
+        | Advice::Cold
+        | Advice::Pageout
+        | Advice::PopulateRead
+        | Advice::PopulateWrite
+        | Advice::DontneedLocked => Ok(old),
+    }
+}
+
+/// Returns the rule of later kernels that brought `advice`; `None` if 5.2.1 has it.
+fn rule_of(advice: Advice) -> Option<later::Rule> {
+    match advice {
+        Advice::Cold => Some(later::Rule::MadviseCold),
+        Advice::Pageout => Some(later::Rule::MadvisePageout),
+        Advice::PopulateRead | Advice::PopulateWrite => Some(later::Rule::MadvisePopulate),
+        Advice::DontneedLocked => Some(later::Rule::MadviseDontneedLocked),
+        _ => None,
     }
 }
 
 impl Syscall<'_> {
-    /// Advises how `range` will be used. `DONTNEED` empties its page tables. `FREE` would do so under
-    /// memory pressure, which there is none of. `WILLNEED` reads ahead, which no observation shows.
+    /// Advises how `range` will be used: advice of 5.2.1 ([`Syscall::advise`]), or advice of a later
+    /// kernel, which 5.2.1 refuses.
+    ///
+    /// # Errors
+    /// `EINVAL` for an advice that the kernel does not know; the errors of the advice.
+    pub(crate) fn madvise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
+        let Some(rule) = rule_of(advice) else { return self.advise(range, advice) };
+        if !self.later.hold.has(rule) {
+            let unknown = Rule::UnknownAdvice(advice);
+            return self.refuse(Errno::EINVAL, Function::MadviseBehaviorValid, unknown);
+        }
+        let result = match advice {
+            Advice::PopulateRead => self.populate_advised(range, Access::Read),
+            Advice::PopulateWrite => self.populate_advised(range, Access::Write),
+            _ => self.advise(range, advice),
+        };
+        // 5.2.1 answers EINVAL and does nothing.
+        let same = |refusal: Refusal| {
+            (refusal.errno, refusal.progress) == (Errno::EINVAL, Progress::Nothing)
+        };
+        self.later.applies(rule, || !result.is_err_and(same));
+        result
+    }
+
+    /// Advises how `range` will be used. `DONTNEED` and `DONTNEED_LOCKED` empty its page tables. `FREE`
+    /// would do so under memory pressure, which there is none of. `COLD` and `PAGEOUT` reclaim pages,
+    /// which come back when they are touched. `WILLNEED` reads ahead, which no observation shows.
     ///
     /// # Errors
     /// `EINVAL` for an advice that the kernel was built without, even for no pages; `EINVAL` for a
     /// VMA that the advice does not suit and `ENOMEM` where a cut passes the limit on VMAs, both of
     /// which end the walk (`EAGAIN` with [`MadviseCutEagain`](later::Rule::MadviseCutEagain)); `ENOMEM`
     /// for holes, after all the rest is done.
-    pub(crate) fn madvise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
+    fn advise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
         if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
             return self.refuse(Errno::EINVAL, Function::MadviseBehaviorValid, Rule::NoHugePages);
         }
         self.walk(range, Hole::Remembered, |this, at, part| {
             let vma = this.mm.vmas()[at];
-            if matches!(advice, Advice::Dontneed | Advice::Free) {
-                // `can_madv_dontneed_vma()`, `madvise_free_single_vma()`.
-                let flags = vma.flags & (VmFlags::VM_LOCKED | VmFlags::VM_PFNMAP);
+            let drops = matches!(advice, Advice::Dontneed | Advice::DontneedLocked);
+            let reclaims = matches!(advice, Advice::Free | Advice::Cold | Advice::Pageout);
+            if drops || reclaims {
+                // `can_madv_lru_vma()`, `madvise_free_single_vma()`.
+                let mut refused = VmFlags::VM_LOCKED | VmFlags::VM_PFNMAP;
+                refused.set(VmFlags::VM_LOCKED, advice != Advice::DontneedLocked);
+                let flags = vma.flags & refused;
                 if !flags.is_empty() {
                     let rule = Rule::HasFlags { vma: vma.range, flags };
                     return this.refuse(Errno::EINVAL, Function::MadviseDontneedFree, rule);
@@ -71,7 +116,7 @@ impl Syscall<'_> {
                     let rule = Rule::OfFile { vma: vma.range, advice };
                     return this.refuse(Errno::EINVAL, Function::MadviseFreeSingleVma, rule);
                 }
-                if advice == Advice::Dontneed {
+                if drops {
                     this.zap(part);
                 }
                 return Ok(at);

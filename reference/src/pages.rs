@@ -189,6 +189,43 @@ impl Syscall<'_> {
         })
     }
 
+    /// Faults in `range` page by page for reading or writing, up to the first page that fails
+    /// (`madvise_populate()` of later kernels). Memory that is locked on fault is populated, too.
+    ///
+    /// # Errors
+    /// `ENOMEM` for a hole; `EINVAL` where the access is not permitted, or for a device; `EFAULT` beyond
+    /// the end of the file; `EAGAIN` where the fault waits for userfaultfd. Pages before stay.
+    pub(crate) fn populate_advised(&mut self, range: Range, access: Access) -> Result<u8, Refusal> {
+        let needed = match access {
+            Access::Read => VmFlags::VM_READ,
+            Access::Write => VmFlags::VM_WRITE,
+        };
+        let so_far = |page: Page| match page > range.start {
+            true => Progress::UpTo(page),
+            false => Progress::Nothing,
+        };
+        for page in range.pages() {
+            let Some(at) = self.mm.vma_at(page) else {
+                let refused = self.refuse(Errno::ENOMEM, Function::Madvise, Rule::NotMapped(page));
+                return refused.map_err(|refusal| refusal.after(so_far(page)));
+            };
+            let Vma { range: vma, flags, .. } = self.mm.vmas()[at];
+            let device = flags & (VmFlags::VM_IO | VmFlags::VM_PFNMAP);
+            let rule = match () {
+                () if !device.is_empty() => Some(Rule::HasFlags { vma, flags: device }),
+                () if !flags.contains(needed) => Some(Rule::LacksFlags { vma, flags: needed }),
+                () => None,
+            };
+            if let Some(rule) = rule {
+                let refused = self.refuse(Errno::EINVAL, Function::CheckVmaFlags, rule);
+                return refused.map_err(|refusal| refusal.after(so_far(page)));
+            }
+            self.fault(at, page, access == Access::Write)
+                .map_err(|fault| self.failed(fault, at, page, Errno::EFAULT).after(so_far(page)))?;
+        }
+        Ok(0)
+    }
+
     /// Faults in `range`, VMA by VMA, except for the device (`__mm_populate()`).
     ///
     /// # Errors

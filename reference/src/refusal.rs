@@ -133,6 +133,8 @@ pub enum Rule {
     NeverOpened(Ctx),
     /// The kernel does not know `MREMAP_DONTUNMAP`.
     UnknownFlag,
+    /// The kernel does not know the advice.
+    UnknownAdvice(Advice),
     /// `mlockall` has neither `MCL_CURRENT` nor `MCL_FUTURE`.
     NothingToLock,
     /// A call with `MREMAP_DONTUNMAP` may not resize.

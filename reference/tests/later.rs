@@ -90,6 +90,11 @@ const NEAR: &[(Rule, &str)] = &[
     // ENOMEM for a hole stays ENOMEM, and so does the ENOMEM of another call.
     (Rule::MadviseCutEagain, "mmap 0 0 3 rw anon_private\nmadvise 0 1 4 RANDOM"),
     (Rule::MadviseCutEagain, "limits map_count=2\nmmap 0 0 3 rw anon_private\nmprotect 0 1 1 r"),
+    (Rule::MadviseCold, "mmap 0 0 1 rw special\nmadvise 0 0 1 COLD"),
+    (Rule::MadvisePageout, "mmap 0 0 1 rw special\nmadvise 0 0 1 PAGEOUT"),
+    (Rule::MadvisePopulate, "mmap 0 0 1 wx anon_private\nmadvise 0 0 1 POPULATE_READ"),
+    (Rule::MadvisePopulate, "mmap 0 0 1 rw special\nmadvise 0 0 1 POPULATE_WRITE"),
+    (Rule::MadviseDontneedLocked, "mmap 0 0 1 rw special\nmadvise 0 0 1 DONTNEED_LOCKED"),
     (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 1 0"),
     (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 2 1"),
     // The next mapping has other flags, or is not adjacent.

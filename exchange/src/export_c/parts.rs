@@ -58,6 +58,10 @@ impl Parts<'_> {
             }
             "MLOCKALL" => any(|op| matches!(op, Op::Mlockall { .. })),
             "HUGE" => self.ops().any(|op| advises(op, [Advice::Hugepage, Advice::Nohugepage])),
+            "LATER_ADVICE" => any(|op| match op {
+                Op::Madvise { advice, .. } => advice.get().number() >= Advice::Cold.number(),
+                _ => false,
+            }),
             "KSM" => self.ops().any(|op| advises(op, [Advice::Mergeable, Advice::Unmergeable])),
             "NORESERVE" => any(|op| match op {
                 Op::Mmap { flags, .. } => flags.get().contains(MmapFlags::NORESERVE),

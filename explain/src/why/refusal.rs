@@ -60,6 +60,9 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
             format!("{vma} {of} is of a file, and {} is for anonymous memory", advice.name())
         }
         Rule::UnknownFlag => "Linux 5.2.1 does not know MREMAP_DONTUNMAP".into(),
+        Rule::UnknownAdvice(advice) => {
+            format!("Linux 5.2.1 does not know MADV_{}", advice.name())
+        }
         Rule::NothingToLock => "neither MCL_CURRENT nor MCL_FUTURE is given".into(),
         Rule::Resizes => "a call with MREMAP_DONTUNMAP may not resize".into(),
         Rule::NotAnonymous(vma) => format!("{vma} {of} is not private anonymous memory"),
