@@ -222,6 +222,8 @@ struct vmadiff_limits {
 	uint32_t lock;          /* pages locked by a process (RLIMIT_MEMLOCK); if set, the process
 	                         * lacks CAP_IPC_LOCK */
 	uint32_t processes;     /* processes at one time */
+	uint32_t fail;          /* the allocation of the program that fails, counted from 1; 0: none. A
+	                         * machine that cannot let one fail does not look at it. */
 };
 
 /* vm_flags: the kernel's values on x86-64 (include/linux/mm.h, 5.2). No other bit may be set. */
@@ -300,6 +302,19 @@ struct vmadiff_space {
 	vmadiff_object chain[VMADIFF_MAX_CHAIN];
 };
 
+/* The kinds of memory that an operation asks for and does not get (`fail` of vmadiff_limits). */
+enum vmadiff_allocation {
+	VMADIFF_FAILED_VM_AREA_STRUCT = 1,
+	VMADIFF_FAILED_ANON_VMA = 2,
+	VMADIFF_FAILED_ANON_VMA_CHAIN = 3,
+	VMADIFF_FAILED_MEMPOLICY = 4,
+	VMADIFF_FAILED_PAGE_TABLE = 5,
+	VMADIFF_FAILED_CHARGE = 6, /* security_vm_enough_memory_mm() */
+	VMADIFF_FAILED_USERFAULTFD_CTX = 7,
+	VMADIFF_FAILED_MM_STRUCT = 8,
+	VMADIFF_FAILED_FILE = 9 /* an open file */
+};
+
 /* The kinds of failures that a correct kernel never shows. The kernel does not survive the first
  * two kinds, nor a deadlock, so they end the program. */
 enum vmadiff_event_kind {
@@ -359,6 +374,8 @@ struct vmadiff_observation {
 	                       * call none */
 	uint32_t closes;      /* calls of vm_ops->close by the operation */
 	uint32_t read;        /* VMADIFF_READ and the value, if a touch has read one; else 0 */
+	uint32_t failed;      /* enum vmadiff_allocation, if an allocation of the operation failed; else 0 */
+	uint32_t reserved;    /* 0 */
 	struct vmadiff_event events[VMADIFF_MAX_EVENTS]; /* in the order in which they happened */
 	struct vmadiff_space spaces[VMADIFF_MAX_PROCESSES];
 };

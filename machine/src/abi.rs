@@ -119,21 +119,23 @@ pub struct RawLimits {
     pub lock: u32,
     /// The largest number of processes at one time, or [`NO_LIMIT`].
     pub processes: u32,
+    /// The allocation that fails, counted from 1, or [`NO_LIMIT`].
+    pub fail: u32,
 }
 
 impl From<&Limits> for RawLimits {
     fn from(limits: &Limits) -> RawLimits {
-        let [map_count, address_space, lock, processes] =
+        let [map_count, address_space, lock, processes, fail] =
             limits.to_array().map(|limit| limit.map_or(NO_LIMIT, u32::from));
-        RawLimits { map_count, address_space, lock, processes }
+        RawLimits { map_count, address_space, lock, processes, fail }
     }
 }
 
 impl From<&RawLimits> for Limits {
     /// Returns the limits. A number above 255 is no limit, because no program reaches it.
     fn from(limits: &RawLimits) -> Limits {
-        let RawLimits { map_count, address_space, lock, processes } = *limits;
-        let limits = [map_count, address_space, lock, processes];
+        let RawLimits { map_count, address_space, lock, processes, fail } = *limits;
+        let limits = [map_count, address_space, lock, processes, fail];
         Limits::from_array(limits.map(|limit| u8::try_from(limit).ok()))
     }
 }
@@ -241,6 +243,10 @@ pub struct Observation {
     pub closes: u32,
     /// 0, or [`READ`] and the value that `touch` has read.
     pub read: u32,
+    /// 0, or the number of the [`Allocation`](crate::Allocation) that failed.
+    pub failed: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// The events, in the order in which they happened.
     pub events: [Event; MAX_EVENTS],
     /// The address spaces, by the index of the process.
@@ -270,6 +276,7 @@ impl Observation {
         (self.error, self.value, self.copy) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.changed, self.event_count, self.read) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.opens, self.closes) = (UNWRITTEN, UNWRITTEN);
+        (self.failed, self.reserved) = (UNWRITTEN, UNWRITTEN);
         (self.committed, self.attached) = (i64::MIN, i64::MIN);
     }
 }

@@ -4,11 +4,14 @@
 //! | bytes | contents |
 //! |---|---|
 //! | `VMAD` | magic |
-//! | `01` | version |
-//! | 4 × (`00`, or `01` and a byte) | the limits, in the order of [`Limits::NAMES`] |
+//! | `01`, or `02` | version |
+//! | 4 × (`00`, or `01` and a byte) | the limits but `fail`, in the order of [`Limits::NAMES`] |
+//! | a byte, in version 2 only | the limit `fail` |
 //! | rest | operations, each an [`Opcode`] and one byte for each operand |
 //!
-//! This is bincode 2's standard encoding of `([u8; 4], u8, [Option<u8>; 4])` followed by
+//! A program without the limit `fail` is written in version 1.
+//!
+//! This is bincode 2's standard encoding of `([u8; 4], u8, [Option<u8>; 4])`, the `u8` of version 2, and
 //! `(u8, [u8; N])` for each operation up to the end of the file.
 
 use bincode::config;
@@ -19,8 +22,12 @@ use crate::program::{Limits, MAX_OPS, Program};
 
 /// The first bytes of every corpus file.
 pub const MAGIC: [u8; 4] = *b"VMAD";
-/// The version of the format.
+/// The version of the format for programs without the limit `fail`.
 pub const VERSION: u8 = 1;
+/// The version of the format for programs with the limit `fail`.
+const VERSION_FAIL: u8 = 2;
+/// The limits that every version has.
+const PLAIN_LIMITS: usize = Limits::NAMES.len() - 1;
 
 /// The largest length of a corpus file, in bytes.
 pub const MAX_BYTES: usize =
@@ -84,16 +91,18 @@ pub fn decode_cut(bytes: &[u8]) -> Result<(Program, bool), CorpusError> {
             }
         }
     }
-    match take::<u8>(bytes, offset)? {
+    let version = match take::<u8>(bytes, offset)? {
         None => return Ok((program, true)),
-        Some(VERSION) => {}
+        Some(known @ (VERSION | VERSION_FAIL)) => known,
         Some(other) => {
-            let what = format!("version {other} of the corpus format: expected {VERSION}");
+            let what = format!(
+                "version {other} of the corpus format: expected {VERSION} or {VERSION_FAIL}"
+            );
             return Err(CorpusError { offset: *offset - 1, what });
         }
-    }
+    };
     let mut limits = [None; Limits::NAMES.len()];
-    for (name, limit) in Limits::NAMES.iter().zip(&mut limits) {
+    for (name, limit) in Limits::NAMES.iter().zip(&mut limits[..PLAIN_LIMITS]) {
         let at = *offset;
         let taken = take::<Option<u8>>(bytes, offset).map_err(|_| CorpusError {
             offset: at,
@@ -101,6 +110,12 @@ pub fn decode_cut(bytes: &[u8]) -> Result<(Program, bool), CorpusError> {
         })?;
         match taken {
             Some(value) => *limit = value,
+            None => return Ok((program, true)),
+        }
+    }
+    if version == VERSION_FAIL {
+        match take(bytes, offset)? {
+            Some(fail) => limits[PLAIN_LIMITS] = Some(fail),
             None => return Ok((program, true)),
         }
     }
@@ -147,7 +162,12 @@ pub fn encode_into(program: &Program, bytes: &mut [u8]) -> Option<usize> {
         Ok(())
     }
     let mut len = 0;
-    put((MAGIC, VERSION, program.limits.to_array()), bytes, &mut len).ok()?;
+    let [map_count, address_space, lock, processes, fail] = program.limits.to_array();
+    let version = if fail.is_some() { VERSION_FAIL } else { VERSION };
+    put((MAGIC, version, [map_count, address_space, lock, processes]), bytes, &mut len).ok()?;
+    if let Some(fail) = fail {
+        put(fail, bytes, &mut len).ok()?;
+    }
     for op in &program.ops {
         put(op.opcode() as u8, bytes, &mut len).ok()?;
         for byte in op.bytes().into_iter().take(op.opcode().operands().len()) {
@@ -199,6 +219,18 @@ mod tests {
     }
 
     #[test]
+    fn a_program_in_which_an_allocation_fails_has_a_version_of_its_own() {
+        let mut program = example();
+        for fail in [0, 1, 255] {
+            program.limits.fail = Some(fail);
+            let bytes = encode(&program);
+            assert_eq!(bytes[4..12], [2, 1, 8, 0, 1, 4, 0, fail]);
+            assert_eq!(decode(&bytes), Ok(program.clone()));
+            assert_eq!(decode_cut(&bytes[..11]), Ok((Program::default(), true)));
+        }
+    }
+
+    #[test]
     fn a_file_cut_short_gives_the_operations_before_the_cut() {
         let bytes = encode(&example());
         for cut in 0..bytes.len() {
@@ -215,7 +247,7 @@ mod tests {
     fn what_is_not_a_program_is_refused_with_the_offset() {
         let good = encode(&example());
         for (offset, byte) in
-            [(0, b'v'), (3, b'd'), (4, 2), (5, 2), (7, 7), (10, 9), (11, 18), (19, 255)]
+            [(0, b'v'), (3, b'd'), (4, 3), (5, 2), (7, 7), (10, 9), (11, 18), (19, 255)]
         {
             let mut bytes = good.clone();
             bytes[offset] = byte;

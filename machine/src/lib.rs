@@ -25,7 +25,8 @@
 //!   function that looks for the next VMA past the arena finds one of these mappings. They are
 //!   never adjacent to a VMA of the arena, and never merge with one.
 //! - The kernel is 5.2.1 with `CONFIG_DEBUG_VM`, userfaultfd, KSM, swap and one NUMA node, without
-//!   transparent huge pages. Memory never runs out. The caller has `CAP_IPC_LOCK` if
+//!   transparent huge pages. Memory never runs out, save that one allocation fails where the program
+//!   sets [`Limits::fail`]. The caller has `CAP_IPC_LOCK` if
 //!   the program sets no lock limit, and lacks it otherwise.
 //! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long. All their pages are in the page cache
 //!   from the start, so populating a mapping of a memfd never blocks, even if userfaultfd watches
@@ -51,6 +52,7 @@
 //!   the device always reads as 0.
 
 pub mod abi;
+mod allocation;
 mod clone_by_field;
 pub mod corpus;
 pub mod errno;
@@ -68,6 +70,7 @@ pub mod role;
 pub mod state;
 pub mod text;
 
+pub use allocation::Allocation;
 pub use errno::Errno;
 pub use failure::Failure;
 pub use flags::VmFlags;
@@ -116,6 +119,30 @@ pub trait Machine {
     /// [is fatal](Observation::is_fatal).
     fn step(&mut self, op: &Op, seen: &mut Observation);
 
+    /// Takes back the last operation, `op`, and performs it as it can end where an allocation of the kind
+    /// `failed` fails. Returns whether there is an `n`th way, counted from 0; if not, the state has no
+    /// meaning. By default there is none.
+    ///
+    /// `seen` holds the observation before the operation. The lockstep asks the machine that is taken to be
+    /// right, in a program that sets [`Limits::fail`]. It goes on with the first way that shows what
+    /// the other machine shows. The allocation that the machine takes to fail is its own choice: it does
+    /// not count allocations.
+    fn step_failing(
+        &mut self,
+        _op: &Op,
+        _failed: Allocation,
+        _n: u32,
+        _seen: &mut Observation,
+    ) -> bool {
+        false
+    }
+
+    /// Takes back the last operation, which failed in the other machine and has changed nothing there.
+    /// Returns whether the machine can; by default it cannot.
+    fn take_back(&mut self) -> bool {
+        false
+    }
+
     /// Fills `hidden`, which is empty, with the hidden state after the last operation, and returns
     /// whether the machine shows it. By default a machine does not.
     ///
@@ -163,6 +190,20 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
 
     fn step(&mut self, op: &Op, seen: &mut Observation) {
         (**self).step(op, seen);
+    }
+
+    fn step_failing(
+        &mut self,
+        op: &Op,
+        failed: Allocation,
+        n: u32,
+        seen: &mut Observation,
+    ) -> bool {
+        (**self).step_failing(op, failed, n, seen)
+    }
+
+    fn take_back(&mut self) -> bool {
+        (**self).take_back()
     }
 
     fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {

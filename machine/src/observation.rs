@@ -5,6 +5,7 @@ mod shown_state;
 use std::fmt;
 use std::num::NonZeroU32;
 
+use crate::allocation::Allocation;
 use crate::errno::Errno;
 use crate::failure::Failure;
 use crate::flags::VmFlags;
@@ -415,6 +416,9 @@ pub struct Observation {
     pub result: Result<u8, Errno>,
     /// The value that a `touch` has read; `None` for any other operation, and for one that fails.
     pub read: Option<u8>,
+    /// The memory that the operation asked for and did not get, because the program lets an allocation
+    /// fail ([`Limits::fail`](crate::Limits::fail)). The reference never shows any.
+    pub failed: Option<Allocation>,
     /// The answer of `copy_vma()`; `None` if the function did not run to its end.
     pub copy: Option<CopyReport>,
     /// The calls of `vm_ops->open` and `vm_ops->close`, in all processes together.
@@ -436,6 +440,7 @@ pub struct Observation {
 crate::clone_by_field!(Observation {
     result,
     read,
+    failed,
     copy,
     driver,
     attached,
@@ -453,6 +458,7 @@ impl Default for Observation {
         Observation {
             result: Ok(0),
             read: None,
+            failed: None,
             copy: None,
             driver: DriverCalls::default(),
             attached: Some(0),
@@ -478,12 +484,13 @@ impl Observation {
         self.changed = !0;
     }
 
-    /// Clears the fields that belong to one operation only: the result, the value read, the copy, the calls of drivers,
-    /// the events, the set of changed processes. A machine calls this first in
+    /// Clears the fields that belong to one operation only: the result, the value read, the allocation that
+    /// failed, the copy, the calls of drivers, the events, the set of changed processes. A machine calls this first in
     /// [`Machine::step`](crate::Machine::step).
     pub fn begin_step(&mut self) {
         self.result = Ok(0);
         self.read = None;
+        self.failed = None;
         self.copy = None;
         self.driver = DriverCalls::default();
         self.events.clear();

@@ -24,21 +24,25 @@ pub struct Limits {
     /// The largest number of processes at one time. A value outside 1 to
     /// [`MAX_PROCESSES`](crate::operand::MAX_PROCESSES) means the nearest number in this range.
     pub processes: Option<u8>,
+    /// The allocation of the program that fails, counted from 1 over all operations. With 0 none
+    /// fails. A machine that cannot let an allocation fail does not look at this number.
+    pub fail: Option<u8>,
 }
 
 impl Limits {
     /// The names of the limits in the text form, in the order in which they are written.
-    pub const NAMES: [&'static str; 4] = ["map_count", "address_space", "lock", "processes"];
+    pub const NAMES: [&'static str; 5] =
+        ["map_count", "address_space", "lock", "processes", "fail"];
 
     /// Returns the limits in the order of [`Limits::NAMES`].
-    pub const fn to_array(&self) -> [Option<u8>; 4] {
-        [self.map_count, self.address_space, self.lock, self.processes]
+    pub const fn to_array(&self) -> [Option<u8>; 5] {
+        [self.map_count, self.address_space, self.lock, self.processes, self.fail]
     }
 
     /// Returns the limits from an array in the order of [`Limits::NAMES`].
-    pub const fn from_array(limits: [Option<u8>; 4]) -> Limits {
-        let [map_count, address_space, lock, processes] = limits;
-        Limits { map_count, address_space, lock, processes }
+    pub const fn from_array(limits: [Option<u8>; 5]) -> Limits {
+        let [map_count, address_space, lock, processes, fail] = limits;
+        Limits { map_count, address_space, lock, processes, fail }
     }
 
     /// Returns the largest number of VMAs of a process; 65530 (`sysctl_max_map_count`) without a

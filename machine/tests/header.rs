@@ -13,7 +13,7 @@ use vmadiff_machine::operand::{
     ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, Kind, MAX_PROCESSES, MlockallFlags,
     MmapFlags, Mode, MremapFlags, SHM_PAGES, ShmFlags,
 };
-use vmadiff_machine::{Opcode, VmFlags, op};
+use vmadiff_machine::{Allocation, Opcode, VmFlags, op};
 
 fn include() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("include")
@@ -118,6 +118,10 @@ fn claims() -> Claims {
     for (index, advice) in Advice::ALL.iter().enumerate() {
         claims.constant(&format!("MADV_{}", advice.name()), index as u64);
     }
+    for kind in Allocation::ALL {
+        let name = kind.name().to_uppercase().replace(' ', "_");
+        claims.constant(&format!("FAILED_{name}"), *kind as u64);
+    }
     for (index, mode) in Mode::ALL.iter().enumerate() {
         claims.constant(&format!("MPOL_{}", mode.name()), index as u64);
     }
@@ -154,7 +158,7 @@ macro_rules! structs {
 }
 
 structs! {
-    "vmadiff_limits" RawLimits { map_count address_space lock processes }
+    "vmadiff_limits" RawLimits { map_count address_space lock processes fail }
     "vmadiff_vma" Vma {
         pgoff flags anon_vma file uffd chain_count start end policy close
     }
@@ -172,7 +176,8 @@ structs! {
     }
     "vmadiff_event" Event { kind object process page function text }
     "vmadiff_observation" Observation {
-        error value copy changed committed attached event_count opens closes read events spaces
+        error value copy changed committed attached event_count opens closes read failed reserved
+        events spaces
     }
 }
 

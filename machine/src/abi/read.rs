@@ -5,6 +5,7 @@ use super::{
     DESTROYED, Event, LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, READ,
     Space, UNREACHABLE_PAGE, UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
 };
+use crate::allocation::Allocation;
 use crate::errno::Errno;
 use crate::failure::{Nonsense, Place};
 use crate::flags::VmFlags;
@@ -58,6 +59,15 @@ impl Observation {
             read if read & !0xff == READ => Some(read as u8),
             read => return Err(error("read", written(read), "0, or VMADIFF_READ and a byte")),
         };
+        seen.failed = match self.failed {
+            0 => None,
+            failed => Some(Allocation::from_number(failed).ok_or_else(|| {
+                error("failed", written(failed), "0, or an enum vmadiff_allocation")
+            })?),
+        };
+        if self.reserved != 0 {
+            return Err(error("reserved", written(self.reserved), "0"));
+        }
         if self.event_count as usize > MAX_EVENTS {
             return Err(error("event_count", written(self.event_count), "at most 1088"));
         }

@@ -31,6 +31,7 @@ impl Observation {
         (self.opens, self.closes) = (seen.driver.opens, seen.driver.closes);
         self.event_count = seen.events.len() as u32;
         self.read = seen.read.map_or(0, |value| READ | u32::from(value));
+        (self.failed, self.reserved) = (seen.failed.map_or(0, |failed| failed as u32), 0);
         for (to, event) in self.events.iter_mut().zip(seen.events.iter().take(MAX_EVENTS)) {
             to.write(event);
         }

@@ -12,6 +12,7 @@ impl Observation {
         let Observation {
             result: _,
             read: _,
+            failed: _,
             copy: _,
             driver: _,
             attached,
