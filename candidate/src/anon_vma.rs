@@ -1,20 +1,24 @@
 //! The anon_vmas, and the chains that tie VMAs to them (`mm/rmap.c`).
 
-use vmadiff_machine::VmFlags;
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::handle::{AnonVmaKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::objects::AnonVma;
 use crate::revision::Revision;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
 
 impl Kernel {
     /// `anon_vma_alloc()`: makes an anon_vma that is its own root and parent. Its one reference is
     /// that of the first VMA.
-    fn anon_vma_alloc(&mut self) -> AnonVmaKey {
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
+    fn anon_vma_alloc(&mut self) -> Result<AnonVmaKey, Stop> {
+        self.allocate(Allocation::AnonVma)?;
         let id = self.take_anon_vma_id();
-        self.anon_vmas.insert_with_key(|anon_vma| AnonVma {
+        Ok(self.anon_vmas.insert_with_key(|anon_vma| AnonVma {
             root: anon_vma,
             parent: anon_vma,
             num_children: 0,
@@ -22,7 +26,7 @@ impl Kernel {
             refcount: 1,
             rb_root: 0,
             id,
-        })
+        }))
     }
 
     /// `anon_vma_free()`.
@@ -95,15 +99,19 @@ impl Kernel {
     }
 
     /// `anon_vma_prepare()`: gives a VMA an anon_vma before its first anonymous page.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory. Nothing is changed then.
     pub(crate) fn anon_vma_prepare(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "__anon_vma_prepare";
         if read!(self, F, vma.anon_vma).is_some() {
             return Ok(());
         }
+        self.allocate(Allocation::ChainEntry)?;
         let anon_vma = match self.find_mergeable_anon_vma(vma)? {
             Some(anon_vma) => anon_vma,
             None => {
-                let anon_vma = self.anon_vma_alloc();
+                let anon_vma = self.anon_vma_alloc()?;
                 // A root is its own parent.
                 *edit!(self, F, anon_vma.num_children) += 1;
                 anon_vma
@@ -168,11 +176,21 @@ impl Kernel {
     ///
     /// A `dst` without an anon_vma, as in fork, may be given one of these anon_vmas
     /// ([`Kernel::may_reuse`]).
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory, also without `GFP_NOWAIT`. `dst` has no anon_vma then.
     pub(crate) fn anon_vma_clone(&mut self, dst: VmaKey, src: VmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_clone";
         let mut root = None;
         let mut entry = self.chains.oldest(read!(self, F, src.anon_vma_chain));
         while let Some((at, anon_vma)) = entry {
+            if let Err(errno) = self.allocate(Allocation::ChainEntry).errno()? {
+                // `enomem_failure`: the anon_vma does not count `dst` yet.
+                self.unlock_anon_vma_root(root);
+                *edit!(self, F, dst.anon_vma) = None;
+                self.unlink_anon_vmas(dst)?;
+                return Err(errno.into());
+            }
             root = self.lock_anon_vma_root(root, anon_vma)?;
             self.anon_vma_chain_link(dst, anon_vma)?;
             if read!(self, F, dst.anon_vma).is_none()
@@ -210,6 +228,9 @@ impl Kernel {
     }
 
     /// `anon_vma_fork()`: attaches the child's VMA to the parent's anon_vmas and to one of its own.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory. The child's VMA hangs on no anon_vma then.
     pub(crate) fn anon_vma_fork(&mut self, vma: VmaKey, pvma: VmaKey) -> Result<(), Stop> {
         const F: &str = "anon_vma_fork";
         let Some(parent) = read!(self, F, pvma.anon_vma) else { return Ok(()) };
@@ -218,7 +239,15 @@ impl Kernel {
         if read!(self, F, vma.anon_vma).is_some() {
             return Ok(());
         }
-        let anon_vma = self.anon_vma_alloc();
+        let Ok(anon_vma) = self.anon_vma_alloc().errno()? else {
+            self.unlink_anon_vmas(vma)?;
+            return Err(Errno::ENOMEM.into());
+        };
+        if let Err(errno) = self.allocate(Allocation::ChainEntry).errno()? {
+            self.put_anon_vma(anon_vma)?;
+            self.unlink_anon_vmas(vma)?;
+            return Err(errno.into());
+        }
         let root = read!(self, F, parent.root);
         *edit!(self, F, anon_vma.root) = root;
         *edit!(self, F, root.refcount) += 1;

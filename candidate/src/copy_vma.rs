@@ -15,7 +15,7 @@ use crate::kernel::Kernel;
 use crate::objects::Vma;
 use crate::process_vm_mmap::Place;
 use crate::revision::Revision;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
 use crate::vma_list::Links;
 use crate::vma_merge::Attributes;
 
@@ -50,7 +50,7 @@ struct Saved {
 }
 
 impl Kernel {
-    /// `copy_vma()`: returns `None` where the range is not free.
+    /// `copy_vma()`: returns `None` where the range is not free, or where there is no memory.
     pub(crate) fn copy_vma(
         &mut self,
         mut vma: VmaKey,
@@ -88,15 +88,16 @@ impl Kernel {
             return Ok(Some(Copied { new_vma, vma, need_rmap_locks, merged, source_redirected }));
         }
 
-        let new_vma = self.vm_area_dup(vma)?;
+        let Ok(new_vma) = self.vm_area_dup(vma).errno()? else { return Ok(None) };
         *edit!(self, F, new_vma.vm_mm) = mm;
         *edit!(self, F, new_vma.vm_flags) = new.vm_flags;
         *edit!(self, F, new_vma.vm_userfaultfd_ctx) = new.vm_userfaultfd_ctx;
         *edit!(self, F, new_vma.vm_start) = addr;
         *edit!(self, F, new_vma.vm_end) = end;
         *edit!(self, F, new_vma.vm_pgoff) = pgoff;
-        self.vma_dup_policy(vma, new_vma)?;
-        self.anon_vma_clone(new_vma, vma)?;
+        if self.dup_policy_and_chain(vma, new_vma).errno()?.is_err() {
+            return Ok(None);
+        }
         if let Some(file) = read!(self, F, new_vma.vm_file) {
             self.get_file(file)?;
         }

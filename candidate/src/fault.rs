@@ -9,7 +9,7 @@ use crate::locks::{Lock, Mode};
 use crate::objects::VmOps;
 use crate::page_table::Pte;
 use crate::shmem::Lookup;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
 
 /// The result of a page fault (`vm_fault_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum VmFault {
     Done,
     /// `VM_FAULT_SIGBUS`.
     Sigbus,
+    /// `VM_FAULT_OOM`.
+    Oom,
     /// The page is missing, and userfaultfd is told (`handle_userfault`).
     ///
     /// The candidate leaves out the `BUG_ON(ctx->mm != mm)` of that function. Only a direct call of
@@ -32,7 +34,8 @@ impl Kernel {
     ///
     /// # Errors
     /// `EAGAIN` where userfaultfd watches the VMA: the access is not made. `EFAULT` where nothing
-    /// is mapped or the access is not permitted. `SIGBUS` past the end of the object.
+    /// is mapped or the access is not permitted. `SIGBUS` past the end of the object. `ENOMEM` where
+    /// there is no memory.
     pub(crate) fn touch(&mut self, mm: MmKey, addr: Addr, write: bool) -> Result<Option<u8>, Stop> {
         const F: &str = "do_user_addr_fault";
         self.locked_for(Mode::Read, Lock::MmapSem(mm), F, |kernel| {
@@ -59,6 +62,7 @@ impl Kernel {
             VmFault::Done if write => self.store(vma, addr).map(|()| None),
             VmFault::Done => self.load(vma, addr).map(Some),
             VmFault::Sigbus => Err(Errno::SIGBUS.into()),
+            VmFault::Oom => Err(Errno::ENOMEM.into()),
             VmFault::Userfault => Err(Errno::EAGAIN.into()),
         }
     }
@@ -134,10 +138,12 @@ impl Kernel {
         write: bool,
     ) -> Result<VmFault, Stop> {
         const F: &str = "do_anonymous_page";
-        self.pte_alloc(mm);
-        if write {
-            // The kernel prepares the anon_vma before it asks userfaultfd.
-            self.anon_vma_prepare(vma)?;
+        if self.pte_alloc(mm).errno()?.is_err() {
+            return Ok(VmFault::Oom);
+        }
+        // The kernel prepares the anon_vma before it asks userfaultfd.
+        if write && self.anon_vma_prepare(vma).errno()?.is_err() {
+            return Ok(VmFault::Oom);
         }
         if read!(self, F, vma.vm_flags).contains(VmFlags::VM_UFFD_MISSING) {
             return Ok(VmFault::Userfault);
@@ -159,20 +165,24 @@ impl Kernel {
     ) -> Result<VmFault, Stop> {
         const F: &str = "do_fault";
         let cow = write && !read!(self, F, vma.vm_flags).contains(VmFlags::VM_SHARED);
-        if cow {
-            // The kernel prepares the anon_vma before it asks the file.
-            self.anon_vma_prepare(vma)?;
+        // The kernel prepares the anon_vma before it asks the file.
+        if cow && self.anon_vma_prepare(vma).errno()?.is_err() {
+            return Ok(VmFault::Oom);
+        }
+        // `__do_fault()` makes the page-table page first (`vmf->prealloc_pte`). Where the file then has
+        // no page for the fault, that page is not used.
+        let unused = !read!(self, F, mm.page_table).allocated;
+        if self.pte_alloc(mm).errno()?.is_err() {
+            return Ok(VmFault::Oom);
         }
         let fault = self.shmem_fault(vma, addr)?;
-        if fault == VmFault::Done {
-            self.pte_alloc(mm);
-            if cow {
-                // `do_cow_fault()` copies the page of the file.
-                let data = self.load(vma, addr)?;
-                self.pte_locked(mm, F, |kernel| {
-                    kernel.page_add_new_anon_rmap(mm, vma, addr, data)
-                })?;
-            }
+        if fault == VmFault::Done && cow {
+            // `do_cow_fault()` copies the page of the file.
+            let data = self.load(vma, addr)?;
+            self.pte_locked(mm, F, |kernel| kernel.page_add_new_anon_rmap(mm, vma, addr, data))?;
+        }
+        if fault != VmFault::Done && unused {
+            self.pte_free(mm);
         }
         Ok(fault)
     }
@@ -217,7 +227,9 @@ impl Kernel {
             return Ok(VmFault::Done);
         }
         // `wp_page_copy()`, which takes the page-table lock anew.
-        self.anon_vma_prepare(vma)?;
+        if self.anon_vma_prepare(vma).errno()?.is_err() {
+            return Ok(VmFault::Oom);
+        }
         // `cow_user_page()`.
         let data = self.load(vma, addr)?;
         self.pte_locked(mm, F, |kernel| {

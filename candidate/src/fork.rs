@@ -1,13 +1,13 @@
 //! `fork()` (`kernel/fork.c`).
 
 use vmadiff_machine::operand::Process;
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
-use crate::handle::{MmKey, edit, read, stale};
+use crate::handle::{MmKey, VmaKey, edit, read, stale};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::page_table::PteLocks;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
 
 /// Adds to a counter of an address space, and returns the sum. No observation shows the counter, so the
@@ -24,17 +24,26 @@ impl Kernel {
     /// `fork()`: makes the child, which takes the lowest free index.
     ///
     /// # Errors
-    /// `EAGAIN` where no index is free.
+    /// `EAGAIN` where no index is free. `ENOMEM` where there is no memory: the part of the child that
+    /// was made is removed, and the pages of the parent that it had stay write-protected.
     pub(crate) fn fork(&mut self, oldmm: MmKey) -> Result<Process, Stop> {
         let free =
             self.processes.iter().take(self.limits.max_processes()).position(Option::is_none);
         let index = free.ok_or(Errno::EAGAIN)?;
+        self.allocate(Allocation::Mm)?;
         let mm = self.mm_alloc();
-        self.processes[index] = Some(mm);
         const F: &str = "dup_mmap";
-        self.locked(Lock::MmapSem(oldmm), F, |kernel| {
-            kernel.locked(Lock::MmapSem(mm), F, |kernel| kernel.dup_mmap(mm, oldmm))
-        })?;
+        let made = self
+            .locked(Lock::MmapSem(oldmm), F, |kernel| {
+                kernel.locked(Lock::MmapSem(mm), F, |kernel| kernel.dup_mmap(mm, oldmm))
+            })
+            .errno()?;
+        if let Err(errno) = made {
+            // `dup_mm()`: `free_pt`.
+            self.mmput(mm)?;
+            return Err(errno.into());
+        }
+        self.processes[index] = Some(mm);
         Ok(Process(index as u8))
     }
 
@@ -102,21 +111,19 @@ impl Kernel {
                 self.vm_stat_account(mm, vm_flags, -i64::from(pages))?;
                 continue;
             }
+            let mut charge = 0;
             if vm_flags.contains(VmFlags::VM_ACCOUNT) {
-                self.vm_acct_memory(pages);
+                self.vm_enough_memory(pages)?;
+                charge = pages;
             }
-            let tmp = self.vm_area_dup(mpnt)?;
-            self.vma_dup_policy(mpnt, tmp)?;
-            *edit!(self, F, tmp.vm_mm) = mm;
-            self.dup_userfaultfd(tmp)?;
-            let wiped = vm_flags.contains(VmFlags::VM_WIPEONFORK);
-            if wiped {
-                *edit!(self, F, tmp.anon_vma) = None;
-                // The duplicate still has the neighbours of the parent, and maybe its anon_vma.
-                self.anon_vma_prepare(tmp)?;
-            } else {
-                self.anon_vma_fork(tmp, mpnt)?;
-            }
+            let tmp = match self.dup_vma(mm, mpnt).errno()? {
+                Ok(tmp) => tmp,
+                Err(errno) => {
+                    // `fail_nomem`.
+                    self.vm_unacct_memory(charge);
+                    return Err(errno.into());
+                }
+            };
             *edit!(self, F, tmp.vm_flags) -= VmFlags::LOCK;
             if let Some(file) = read!(self, F, tmp.vm_file) {
                 self.get_file(file)?;
@@ -132,11 +139,43 @@ impl Kernel {
             }
             prev = Some(tmp);
             *edit!(self, F, mm.map_count) += 1;
-            if !wiped {
-                self.copy_page_range((mm, start), (oldmm, start), mpnt, pages, PteLocks::Nested)?;
+            let mut copied = Ok(());
+            if !vm_flags.contains(VmFlags::VM_WIPEONFORK) {
+                let (dst, src) = ((mm, start), (oldmm, start));
+                copied = self.copy_page_range(dst, src, mpnt, pages, PteLocks::Nested).errno()?;
             }
             self.vm_ops_open(tmp)?;
+            copied?;
         }
         Ok(())
+    }
+
+    /// The part of `dup_mmap()` that makes the child's VMA, before it is linked.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory. The VMA is freed then (`fail_nomem_anon_vma_fork`,
+    /// `fail_nomem_policy`).
+    fn dup_vma(&mut self, mm: MmKey, mpnt: VmaKey) -> Result<VmaKey, Stop> {
+        const F: &str = "dup_mmap";
+        let tmp = self.vm_area_dup(mpnt)?;
+        if let Err(errno) = self.vma_dup_policy(mpnt, tmp).errno()? {
+            self.vm_area_free(tmp);
+            return Err(errno.into());
+        }
+        *edit!(self, F, tmp.vm_mm) = mm;
+        self.dup_userfaultfd(tmp)?;
+        let hung = if read!(self, F, tmp.vm_flags).contains(VmFlags::VM_WIPEONFORK) {
+            *edit!(self, F, tmp.anon_vma) = None;
+            // The duplicate still has the neighbours of the parent, and maybe its anon_vma.
+            self.anon_vma_prepare(tmp)
+        } else {
+            self.anon_vma_fork(tmp, mpnt)
+        };
+        if let Err(errno) = hung.errno()? {
+            self.mpol_put(read!(self, F, tmp.vm_policy))?;
+            self.vm_area_free(tmp);
+            return Err(errno.into());
+        }
+        Ok(tmp)
     }
 }

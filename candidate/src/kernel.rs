@@ -6,6 +6,7 @@ use vmadiff_machine::{Assertion, CopyReport, DriverCalls, Errno, Event, Limits};
 
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
 use crate::locks::Locks;
+use crate::memory::Memory;
 use crate::objects::{AnonPage, AnonVma, Chains, File, Mempolicy, Mm, Ptes, UserfaultfdCtx, Vma};
 use crate::revision::Revision;
 use crate::shm::ShmidKernel;
@@ -70,6 +71,8 @@ pub(crate) struct Kernel {
 
     /// The kernel did not survive the last operation. Only a reset helps.
     pub(crate) dead: bool,
+    /// The allocations of the program, one of which can fail.
+    pub(crate) memory: Memory,
 
     // The fields below belong to one operation.
     /// The locks that the operation holds.
@@ -113,6 +116,7 @@ vmadiff_machine::clone_by_field!(Kernel {
     page_ids_freed,
     writes,
     dead,
+    memory,
     locks,
     events,
     copy,
@@ -150,6 +154,7 @@ impl Kernel {
             page_ids_freed: Vec::new(),
             writes: 0,
             dead: false,
+            memory: Memory::default(),
             locks: Locks::default(),
             events: Vec::new(),
             copy: None,
@@ -190,6 +195,7 @@ impl Kernel {
         self.page_ids_freed.clear();
         self.writes = 0;
         self.dead = false;
+        self.memory = Memory::new(limits);
         self.begin();
     }
 
@@ -199,6 +205,7 @@ impl Kernel {
         self.events.clear();
         self.copy = None;
         self.read = None;
+        self.memory.failed = None;
         self.driver = DriverCalls::default();
         self.dirty = false;
         self.rmap_dirty = false;

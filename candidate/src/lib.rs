@@ -19,6 +19,7 @@
 //! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `userfaultfd_ctx`, `fork` | the file of that name |
 //! | `file` | fs/file_table.c |
 //! | `shm` | ipc/shm.c |
+//! | `memory` | the allocations of all of these, one of which can fail |
 //! | `locks` | the locks of all of these, and the checks of lockdep |
 //! | `objects`, `handle`, `stop`, `addr`, `kernel` | the structures, and how they are reached |
 //!
@@ -60,6 +61,7 @@ mod limits;
 mod locks;
 mod madvise;
 mod mbind;
+mod memory;
 mod mlock;
 mod mmap;
 mod mprotect;

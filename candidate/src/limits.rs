@@ -1,6 +1,6 @@
 //! The limits, and the counters that are held against them.
 
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::addr::Addr;
 use crate::handle::{MmKey, edit, read};
@@ -114,9 +114,14 @@ impl Kernel {
         Ok(())
     }
 
-    /// `security_vm_enough_memory_mm()`: charges the pages. Memory never runs out.
-    pub(crate) fn vm_acct_memory(&mut self, pages: u32) {
+    /// `security_vm_enough_memory_mm()`: charges the pages.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory. Nothing is charged then.
+    pub(crate) fn vm_enough_memory(&mut self, pages: u32) -> Result<(), Stop> {
+        self.allocate(Allocation::Charge)?;
         self.committed += i64::from(pages);
+        Ok(())
     }
 
     /// `vm_unacct_memory()`.

@@ -1,7 +1,7 @@
 //! `mbind()` on node 0, without flags, and the references to policies (`mm/mempolicy.c`).
 
 use vmadiff_machine::operand::Mode;
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::addr::Addr;
 use crate::handle::{MmKey, PolicyKey, VmaKey, edit, read};
@@ -16,7 +16,8 @@ impl Kernel {
     /// `do_mbind()`.
     ///
     /// # Errors
-    /// `EFAULT` for a hole. `ENOMEM` past the limit on mappings: VMAs before that one stay changed.
+    /// `EFAULT` for a hole. `ENOMEM` past the limit on mappings, or where there is no memory: VMAs
+    /// before that one stay changed.
     pub(crate) fn do_mbind(
         &mut self,
         mm: MmKey,
@@ -29,7 +30,7 @@ impl Kernel {
         }
         const F: &str = "do_mbind";
         let end = start + len;
-        let new = self.mpol_new(mode);
+        let new = self.mpol_new(mode)?;
         let result = self
             .locked(Lock::MmapSem(mm), F, |kernel| {
                 // MPOL_MF_DISCONTIG_OK: the default policy may be set across holes.
@@ -44,14 +45,25 @@ impl Kernel {
     }
 
     /// `mpol_new()`: the default policy is none.
-    fn mpol_new(&mut self, mode: Mode) -> Option<PolicyKey> {
-        (mode != Mode::Default).then(|| self.policies.insert(Mempolicy { mode, refcnt: 1 }))
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
+    fn mpol_new(&mut self, mode: Mode) -> Result<Option<PolicyKey>, Stop> {
+        if mode == Mode::Default {
+            return Ok(None);
+        }
+        self.allocate(Allocation::Policy)?;
+        Ok(Some(self.policies.insert(Mempolicy { mode, refcnt: 1 })))
     }
 
     /// `mpol_dup()`: makes a policy of its own for each user.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
     fn mpol_dup(&mut self, old: Option<PolicyKey>) -> Result<Option<PolicyKey>, Stop> {
         const F: &str = "mpol_dup";
         let Some(old) = old else { return Ok(None) };
+        self.allocate(Allocation::Policy)?;
         let mode = read!(self, F, old.mode);
         Ok(Some(self.policies.insert(Mempolicy { mode, refcnt: 1 })))
     }

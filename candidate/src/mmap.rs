@@ -1,10 +1,10 @@
 //! `do_mmap()` and `mmap_region()`: make a new mapping.
 
 use vmadiff_machine::operand::{FilePage, Kind, MmapFlags, Prot};
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::addr::{Addr, Pgoff};
-use crate::handle::{FileKey, MmKey, edit, read};
+use crate::handle::{FileKey, MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::objects::{Chain, VmOps, Vma};
@@ -46,7 +46,8 @@ impl Kernel {
     /// `mmap()` with `MAP_FIXED`.
     ///
     /// # Errors
-    /// `EINVAL` for an empty range. `ENOMEM` past a limit. `EEXIST` over a mapping that may not be
+    /// `EINVAL` for an empty range. `ENOMEM` past a limit, or where there is no memory: mappings in the
+    /// range may be unmapped then. `EEXIST` over a mapping that may not be
     /// replaced. `EPERM` or `EAGAIN` where memory may not be locked. `EACCES` for a writable
     /// mapping of a file that is open for reading only.
     #[allow(clippy::too_many_arguments)]
@@ -176,8 +177,10 @@ impl Kernel {
             Links::After(prev) => prev,
             Links::Occupied => return Err(Errno::ENOMEM.into()),
         };
+        let mut charged = 0;
         if accountable_mapping(vm_flags) {
-            self.vm_acct_memory(len);
+            self.vm_enough_memory(len)?;
+            charged = len;
             vm_flags |= VmFlags::VM_ACCOUNT;
         }
         let new = Attributes {
@@ -191,26 +194,12 @@ impl Kernel {
         let vma = match self.vma_merge(mm, prev, addr, end, &new)? {
             Some(vma) => vma,
             None => {
-                let (vm_file, vm_ops) = self.call_mmap(file, len, &mut vm_flags)?;
-                if vm_ops == VmOps::Device {
-                    // `remap_pfn_range()` maps all pages at once.
-                    self.pte_alloc(mm);
-                }
-                let vma = self.vm_area_alloc(Vma {
-                    vm_start: addr,
-                    vm_end: end,
-                    vm_pgoff: pgoff,
-                    vm_flags,
-                    vm_mm: mm,
-                    vm_prev: None,
-                    vm_next: None,
-                    anon_vma: None,
-                    anon_vma_chain: Chain::EMPTY,
-                    vm_file,
-                    vm_ops,
-                    vm_policy: None,
-                    vm_userfaultfd_ctx: None,
-                });
+                let made = self.new_vma(mm, (addr, end), pgoff, file, &mut vm_flags).errno()?;
+                let vma = made.map_err(|errno| {
+                    // `unacct_error`.
+                    self.vm_unacct_memory(charged);
+                    errno
+                })?;
                 self.vma_link(mm, vma, prev)?;
                 vma
             }
@@ -225,6 +214,49 @@ impl Kernel {
         }
         *edit!(self, F, vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
         Ok(())
+    }
+
+    /// Makes the VMA of a mapping that does not merge, and lets its driver set it up.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory, and the errors of the driver. The VMA is freed then.
+    fn new_vma(
+        &mut self,
+        mm: MmKey,
+        (addr, end): (Addr, Addr),
+        pgoff: Pgoff,
+        file: Option<FileKey>,
+        vm_flags: &mut VmFlags,
+    ) -> Result<VmaKey, Stop> {
+        const F: &str = "mmap_region";
+        let vma = self.vm_area_alloc(Vma {
+            vm_start: addr,
+            vm_end: end,
+            vm_pgoff: pgoff,
+            vm_flags: *vm_flags,
+            vm_mm: mm,
+            vm_prev: None,
+            vm_next: None,
+            anon_vma: None,
+            anon_vma_chain: Chain::EMPTY,
+            vm_file: None,
+            vm_ops: VmOps::Anonymous,
+            vm_policy: None,
+            vm_userfaultfd_ctx: None,
+        })?;
+        match self.call_mmap(mm, file, end - addr, vm_flags).errno()? {
+            Ok((vm_file, vm_ops)) => {
+                *edit!(self, F, vma.vm_flags) = *vm_flags;
+                *edit!(self, F, vma.vm_file) = vm_file;
+                *edit!(self, F, vma.vm_ops) = vm_ops;
+                Ok(vma)
+            }
+            Err(errno) => {
+                // `free_vma`.
+                self.vm_area_free(vma);
+                Err(errno.into())
+            }
+        }
     }
 
     /// Unmaps the VMAs in the range, as `mmap_region()` does first.
@@ -245,8 +277,12 @@ impl Kernel {
 
     /// Sets up a new mapping as its driver does: `call_mmap()`, `shmem_zero_setup()` or
     /// `vma_set_anonymous()`.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory. The errors of [`Kernel::shm_mmap`]. The VMA has no file then.
     fn call_mmap(
         &mut self,
+        mm: MmKey,
         file: Option<FileKey>,
         len: u32,
         vm_flags: &mut VmFlags,
@@ -255,6 +291,7 @@ impl Kernel {
         let Some(file) = file else {
             return if vm_flags.contains(VmFlags::VM_SHARED) {
                 // `shmem_zero_setup()`: the VMA takes over the reference to its new file.
+                self.allocate(Allocation::File)?;
                 let inode = self.inodes.create_object(len)?;
                 Ok((Some(self.alloc_file(inode, true, None)), VmOps::Shmem))
             } else {
@@ -264,6 +301,12 @@ impl Kernel {
         let vm_file = self.get_file(file)?;
         let inode = read!(self, F, file.f_inode);
         let vm_ops = if usize::from(inode) == Inodes::DEVICE {
+            // `remap_pfn_range()` maps all pages at once.
+            if let Err(errno) = self.pte_alloc(mm).errno()? {
+                // `unmap_and_free_vma`.
+                self.fput(vm_file)?;
+                return Err(errno.into());
+            }
             *vm_flags |= VmFlags::VM_IO | VmFlags::VM_PFNMAP | VmFlags::VM_DONTEXPAND;
             VmOps::Device
         } else if inode == Inodes::SEGMENT {

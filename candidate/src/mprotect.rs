@@ -92,7 +92,7 @@ impl Kernel {
             | VmFlags::VM_NORESERVE;
         if newflags.contains(VmFlags::VM_WRITE) && !oldflags.intersects(charged_or_exempt) {
             charged = pages;
-            self.vm_acct_memory(charged);
+            self.vm_enough_memory(charged)?;
             newflags |= VmFlags::VM_ACCOUNT;
         }
         let new = Attributes { vm_flags: newflags, ..self.attributes(vma, start)? };

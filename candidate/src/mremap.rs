@@ -191,7 +191,7 @@ impl Kernel {
         if !vm_flags.contains(VmFlags::VM_ACCOUNT) {
             return Ok((vma, 0));
         }
-        self.vm_acct_memory(more);
+        self.vm_enough_memory(more)?;
         Ok((vma, more))
     }
 

@@ -1,6 +1,6 @@
 //! Page tables: the ptes of private memory are set, shared, moved and dropped here.
 
-use vmadiff_machine::VmFlags;
+use vmadiff_machine::{Allocation, VmFlags};
 
 use crate::addr::{Addr, PageBits, each, pages};
 use crate::handle::{MmKey, PageKey, VmaKey, bug_on, edit, read};
@@ -59,9 +59,23 @@ impl Kernel {
     }
 
     /// `pte_alloc()`: makes the page-table page, if it is not there. No observation shows it.
-    pub(crate) fn pte_alloc(&mut self, mm: MmKey) {
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
+    pub(crate) fn pte_alloc(&mut self, mm: MmKey) -> Result<(), Stop> {
+        if self.mms.get(mm).is_some_and(|mm| !mm.page_table.allocated) {
+            self.allocate(Allocation::PageTable)?;
+            if let Some(mm) = self.mms.get_mut(mm) {
+                mm.page_table.allocated = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// `pte_free()`: frees the page-table page that a fault has made and not used.
+    pub(crate) fn pte_free(&mut self, mm: MmKey) {
         if let Some(mm) = self.mms.get_mut(mm) {
-            mm.page_table.allocated = true;
+            mm.page_table.allocated = false;
         }
     }
 
@@ -215,6 +229,9 @@ impl Kernel {
     ///
     /// It copies the ptes of `len` pages from `src_addr`, in `src_vma`, to `dst_addr`. Nothing is
     /// copied where the VMA has no anon_vma: a fault brings all of its pages back.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory for the page-table page. Nothing is copied then.
     pub(crate) fn copy_page_range(
         &mut self,
         (dst_mm, dst_addr): (MmKey, Addr),
@@ -231,7 +248,7 @@ impl Kernel {
             return Ok(());
         }
         let (dst, src) = ((dst_mm, dst_addr), (src_mm, src_addr));
-        self.pte_alloc(dst_mm);
+        self.pte_alloc(dst_mm)?;
         self.copy_pte_range(dst, src, len, locks)
     }
 

@@ -34,6 +34,8 @@ enum Populated {
     All,
     /// `EFAULT`: not permitted, or past the end of the object.
     Fault,
+    /// `ENOMEM`: there is no memory for a page.
+    NoMemory,
     /// The call would wait for userfaultfd for ever.
     Blocked,
 }
@@ -42,8 +44,8 @@ impl Kernel {
     /// `__mm_populate()`.
     ///
     /// # Errors
-    /// `EFAULT` where a page cannot be populated and errors are not ignored. `EAGAIN` where the
-    /// kernel would wait for userfaultfd for ever.
+    /// `EFAULT` where a page cannot be populated, and `ENOMEM` where there is no memory for it; both
+    /// unless errors are ignored. `EAGAIN` where the kernel would wait for userfaultfd for ever.
     pub(crate) fn mm_populate(
         &mut self,
         mm: MmKey,
@@ -80,8 +82,9 @@ impl Kernel {
                 let from = nstart.max(vma_start);
                 match self.get_user_pages(vma, from, nend, Nonblocking::Given)? {
                     Populated::All => {}
-                    Populated::Fault if on_error == OnError::Ignore => {}
+                    Populated::Fault | Populated::NoMemory if on_error == OnError::Ignore => {}
                     Populated::Fault => return Err(Errno::EFAULT.into()),
+                    Populated::NoMemory => return Err(Errno::ENOMEM.into()),
                     Populated::Blocked => return Err(Errno::EAGAIN.into()),
                 }
             }
@@ -127,6 +130,7 @@ impl Kernel {
         while addr < end {
             match (self.handle_mm_fault(vma, addr, write)?, nonblocking) {
                 (VmFault::Done, _) => {}
+                (VmFault::Oom, _) => return Ok(Populated::NoMemory),
                 (VmFault::Sigbus, _) | (VmFault::Userfault, Nonblocking::Null) => {
                     return Ok(Populated::Fault);
                 }

@@ -30,6 +30,8 @@ struct Text {
     refuses_overlap: bool,
     /// A failed call takes back only the pages that it charged.
     uncharges_what_was_charged: bool,
+    /// The pages are added to the counters before a failed copy of page tables unmaps them again.
+    counts_before_unmapping: bool,
     /// `need_rmap_locks` is honoured.
     honours_need_rmap_locks: bool,
     /// Locked pages are counted in `locked_vm` and held against the limit.
@@ -48,6 +50,7 @@ impl Text {
             refuses_userfaultfd: true,
             refuses_overlap: false,
             uncharges_what_was_charged: false,
+            counts_before_unmapping: false,
             honours_need_rmap_locks: false,
             counts_locked_vm: false,
             pte_locks: PteLocks::Nested,
@@ -59,6 +62,7 @@ impl Text {
                 clear_flags_ctx: true,
                 refuses_overlap: true,
                 uncharges_what_was_charged: true,
+                counts_before_unmapping: true,
                 honours_need_rmap_locks: true,
                 counts_locked_vm: true,
                 pte_locks: PteLocks::NestedIfDifferent,
@@ -196,7 +200,8 @@ impl Kernel {
     /// `do_mmap_process_vm()`: unmaps the destination range, and copies.
     ///
     /// # Errors
-    /// `ENOMEM` where unmapping or `copy_vma()` fails.
+    /// `ENOMEM` where unmapping, the charge, `copy_vma()` or the copy of page tables fails. The
+    /// destination may be unmapped then.
     fn do_mmap_process_vm(
         &mut self,
         text: Text,
@@ -216,7 +221,7 @@ impl Kernel {
         // left, and that takes an overlap.
         let charged = read!(self, F, src_vma.vm_flags).contains(VmFlags::VM_ACCOUNT);
         if charged {
-            self.vm_acct_memory(len);
+            self.vm_enough_memory(len)?;
         }
         let pgoff = read!(self, F, src_vma.vm_pgoff).at(src_addr, read!(self, F, src_vma.vm_start));
         let copied = self.copy_vma(src_vma, dst, len, pgoff, text.clear_flags_ctx)?;
@@ -236,18 +241,34 @@ impl Kernel {
         let src_vma = copied.vma;
         let src_mm = read!(self, F, src_vma.vm_mm);
         let src = (src_mm, src_addr);
-        self.copy_page_range(dst, src, src_vma, len, text.pte_locks)?;
-
         let dst_vma = copied.new_vma;
+        if text.counts_before_unmapping {
+            self.count_copy(text, dst_mm, dst_vma, len)?;
+        }
+        let pages = self.copy_page_range(dst, src, src_vma, len, text.pte_locks).errno()?;
+        if pages.is_err() {
+            // The kernel ignores the result: there is nobody to tell.
+            let _ = self.do_munmap(dst_mm, dst_addr, len).errno()?;
+            return Err(Errno::ENOMEM.into());
+        }
         *edit!(self, F, dst_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;
-        let vm_flags = read!(self, F, dst_vma.vm_flags);
-        let pages = i64::from(len);
-        self.vm_stat_account(dst_mm, vm_flags, pages)?;
-        if text.counts_locked_vm && vm_flags.contains(VmFlags::VM_LOCKED) {
-            *edit!(self, F, dst_mm.locked_vm) += pages;
+        if !text.counts_before_unmapping {
+            self.count_copy(text, dst_mm, dst_vma, len)?;
         }
         if !text.refuses_userfaultfd {
             self.keep_context(dst_vma)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the pages of a copy to the counters of the destination.
+    fn count_copy(&mut self, text: Text, mm: MmKey, vma: VmaKey, len: u32) -> Result<(), Stop> {
+        const F: &str = "process_vm_mmap";
+        let vm_flags = read!(self, F, vma.vm_flags);
+        let pages = i64::from(len);
+        self.vm_stat_account(mm, vm_flags, pages)?;
+        if text.counts_locked_vm && vm_flags.contains(VmFlags::VM_LOCKED) {
+            *edit!(self, F, mm.locked_vm) += pages;
         }
         Ok(())
     }

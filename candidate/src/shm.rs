@@ -1,6 +1,6 @@
 //! SysV shared memory (`ipc/shm.c`): the segment of a program. Its pages are those of a shmem file.
 
-use vmadiff_machine::Errno;
+use vmadiff_machine::{Allocation, Errno};
 use vmadiff_machine::operand::{FilePage, MmapFlags, Prot, SHM_PAGES, ShmFlags};
 
 use crate::addr::Addr;
@@ -35,8 +35,8 @@ impl Kernel {
     /// `do_shmat()`: maps the segment at `addr`.
     ///
     /// # Errors
-    /// `EINVAL` where the segment was destroyed, and over a mapping without `SHM_REMAP`. The errors of
-    /// `do_mmap()`.
+    /// `EINVAL` where the segment was destroyed, and over a mapping without `SHM_REMAP`. `ENOMEM` where
+    /// there is no memory. The errors of `do_mmap()`.
     pub(crate) fn do_shmat(
         &mut self,
         mm: MmKey,
@@ -52,6 +52,11 @@ impl Kernel {
         shp.shm_nattch += 1;
         let base = shp.shm_file;
         let base = self.get_file(base)?;
+        if let Err(errno) = self.allocate(Allocation::File).errno()? {
+            self.fput(base)?;
+            self.locked(Lock::ShmIds, F, |kernel| kernel.shm_detach(F))?;
+            return Err(errno.into());
+        }
         // `alloc_file_clone()`.
         let writable = !shmflg.contains(ShmFlags::RDONLY);
         let file = self.alloc_file(Inodes::SEGMENT, writable, Some(base));

@@ -5,7 +5,7 @@ use vmadiff_machine::Errno;
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
 
 /// The half that becomes the new VMA. The other half stays the old VMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub(crate) enum New {
 
 impl Kernel {
     /// `__split_vma()`: cuts a VMA without a look at the limit on mappings.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory. The VMA is whole then.
     pub(crate) fn split_vma_unlimited(
         &mut self,
         vma: VmaKey,
@@ -39,8 +42,7 @@ impl Kernel {
                 *edit!(self, F, new.vm_pgoff) = upper_pgoff;
             }
         }
-        self.vma_dup_policy(vma, new)?;
-        self.anon_vma_clone(new, vma)?;
+        self.dup_policy_and_chain(vma, new)?;
         if let Some(file) = read!(self, F, new.vm_file) {
             self.get_file(file)?;
         }
@@ -51,10 +53,29 @@ impl Kernel {
         }
     }
 
+    /// Gives `new`, a duplicate of `vma` that is not linked yet, a policy and a chain of its own.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory. `new` is freed then (`out_free_mpol`, `out_free_vma`).
+    pub(crate) fn dup_policy_and_chain(&mut self, vma: VmaKey, new: VmaKey) -> Result<(), Stop> {
+        const F: &str = "vm_area_dup";
+        if let Err(errno) = self.vma_dup_policy(vma, new).errno()? {
+            self.vm_area_free(new);
+            return Err(errno.into());
+        }
+        if let Err(errno) = self.anon_vma_clone(new, vma).errno()? {
+            self.mpol_put(read!(self, F, new.vm_policy))?;
+            self.vm_area_free(new);
+            return Err(errno.into());
+        }
+        Ok(())
+    }
+
     /// `split_vma()`: cuts a VMA where the limit on mappings allows it.
     ///
     /// # Errors
-    /// `ENOMEM` where the address space has as many mappings as the limit allows.
+    /// `ENOMEM` where the address space has as many mappings as the limit allows, or where there is
+    /// no memory.
     pub(crate) fn split_vma(
         &mut self,
         mm: MmKey,
@@ -72,7 +93,8 @@ impl Kernel {
     /// the range.
     ///
     /// # Errors
-    /// `ENOMEM` past the limit on mappings. A cut that was made before stays.
+    /// `ENOMEM` past the limit on mappings, or where there is no memory. A cut that was made before
+    /// stays.
     pub(crate) fn split_at_both_ends(
         &mut self,
         mm: MmKey,

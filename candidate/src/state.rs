@@ -57,6 +57,7 @@ impl Kernel {
             page_ids_freed: _,
             writes,
             dead: _,
+            memory,
             locks: _,
             events: _,
             copy: _,
@@ -67,6 +68,9 @@ impl Kernel {
         } = self;
         for limit in limits.to_array() {
             state.word(limit.map_or(u64::MAX, u64::from));
+        }
+        if limits.fail.is_some() {
+            state.word(memory.left().into());
         }
         for (process, key) in (0u64..).zip(processes) {
             if let Some(key) = *key {

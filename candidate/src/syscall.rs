@@ -36,6 +36,7 @@ impl Kernel {
         seen.copy = self.copy;
         seen.read = self.read;
         seen.driver = self.driver;
+        seen.failed = self.memory.failed;
         seen.committed = self.committed;
         seen.attached = self.shm.map(|shm| shm.shm_nattch);
         seen.events.append(&mut self.events);

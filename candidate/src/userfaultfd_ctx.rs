@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 
+use vmadiff_machine::Allocation;
 use vmadiff_machine::operand::{Ctx, Process};
 
 use crate::handle::{CtxKey, MmKey, VmaKey, edit, read};
@@ -22,8 +23,12 @@ impl Kernel {
     }
 
     /// `userfaultfd()`: opens a context on the address space of a process.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
     pub(crate) fn userfaultfd_open(&mut self, process: Process, ctx: Ctx) -> Result<CtxKey, Stop> {
         let mm = self.mm(process)?;
+        self.allocate(Allocation::Context)?;
         self.mmgrab(mm)?;
         self.contexts.push(UserfaultfdCtx { refcount: 1, mm, features: 0, kept: false });
         let key = CtxKey(NonZeroU32::MIN.saturating_add(self.contexts.len() as u32 - 1));

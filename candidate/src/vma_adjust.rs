@@ -24,6 +24,10 @@ impl Kernel {
     /// `__vma_adjust()`.
     ///
     /// `insert` is the other half of a VMA that is split. `expand` is the VMA that grows.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the VMA that grows has no anon_vma, and there is no memory for the chain of the
+    /// one that it takes in. Nothing is changed then.
     pub(crate) fn vma_adjust(
         &mut self,
         mut vma: VmaKey,

@@ -3,8 +3,8 @@
 //! The kernel keeps a red-black tree beside the list. Both hold the same VMAs, so the list is
 //! enough here.
 
-use vmadiff_machine::Object;
 use vmadiff_machine::operand::END_PAGES;
+use vmadiff_machine::{Allocation, Object};
 
 use crate::addr::Addr;
 use crate::handle::{MmKey, VmaKey, bug_on, edit, read};
@@ -163,17 +163,24 @@ impl Kernel {
     }
 
     /// `vm_area_alloc()`: makes a VMA with the fields that the caller would set next.
-    pub(crate) fn vm_area_alloc(&mut self, vma: Vma) -> VmaKey {
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
+    pub(crate) fn vm_area_alloc(&mut self, vma: Vma) -> Result<VmaKey, Stop> {
+        self.allocate(Allocation::Vma)?;
         self.dirty = true;
-        self.vmas.insert(vma)
+        Ok(self.vmas.insert(vma))
     }
 
     /// `vm_area_dup()`: copies all fields but the anon_vma chain.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
     pub(crate) fn vm_area_dup(&mut self, vma: VmaKey) -> Result<VmaKey, Stop> {
         const F: &str = "vm_area_dup";
         let orig = self.vmas.get(vma).ok_or(Stop::UseAfterFree(Object::Vma, &(F, "*orig")))?;
         let new = Vma { anon_vma_chain: Chain::EMPTY, ..*orig };
-        Ok(self.vm_area_alloc(new))
+        self.vm_area_alloc(new)
     }
 
     /// Calls `vma->vm_ops->open`, if it exists.

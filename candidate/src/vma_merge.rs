@@ -17,7 +17,7 @@ use crate::addr::{Addr, Pgoff};
 use crate::handle::{AnonVmaKey, CtxKey, FileKey, MmKey, PolicyKey, VmaKey, read, warn_on};
 use crate::kernel::Kernel;
 use crate::objects::Vma;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
 
 /// The attributes that the range would have as a VMA of its own.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,8 @@ impl Kernel {
         })
     }
 
-    /// `vma_merge()`: returns the VMA that the range became part of, or `None` without a merge.
+    /// `vma_merge()`: returns the VMA that the range became part of, or `None` without a merge. A merge
+    /// for which there is no memory is not made.
     pub(crate) fn vma_merge(
         &mut self,
         mm: MmKey,
@@ -145,8 +146,8 @@ impl Kernel {
                     // Cases 2, 5 and 7.
                     _ => end,
                 };
-                self.vma_adjust(prev, start, to, pgoff, None, Some(prev))?;
-                return Ok(Some(prev));
+                let adjusted = self.vma_adjust(prev, start, to, pgoff, None, Some(prev)).errno()?;
+                return Ok(adjusted.ok().map(|()| prev));
             }
         }
 
@@ -156,12 +157,13 @@ impl Kernel {
         {
             // Case 4.
             let (start, pgoff) = (read!(self, F, prev.vm_start), read!(self, F, prev.vm_pgoff));
-            self.vma_adjust(prev, start, addr, pgoff, None, Some(next))?;
-            return Ok(Some(next));
+            let adjusted = self.vma_adjust(prev, start, addr, pgoff, None, Some(next)).errno()?;
+            return Ok(adjusted.ok().map(|()| next));
         }
         // Case 3, where `area` is `next`, and case 8, where `area` goes.
         let Some(area) = area else { return Ok(Some(next)) };
-        self.vma_adjust(area, addr, next_end, next_pgoff - pglen, None, Some(next))?;
-        Ok(Some(next))
+        let pgoff = next_pgoff - pglen;
+        let adjusted = self.vma_adjust(area, addr, next_end, pgoff, None, Some(next)).errno()?;
+        Ok(adjusted.ok().map(|()| next))
     }
 }
