@@ -392,7 +392,7 @@ fn whatever_a_program_has_its_c_compiles_without_a_warning() {
         programs.push(Program { ops, ..Program::default() });
     }
     let longest = (0..MAX_OPS).map(|_| Op::from_bytes(Opcode::Mmap, [7, 63, 63, 7, 6, 7, 255]));
-    let limits = Limits::from_array([Some(255); 4]);
+    let limits = Limits::from_array([Some(255); 5]);
     programs.push(Program { limits, ops: longest.collect() });
     programs.extend((0..20).map(|_| walk.step().clone()));
     for (n, program) in programs.iter().enumerate() {

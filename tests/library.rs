@@ -121,7 +121,7 @@ fn the_machine_in_c_agrees_with_the_reference() {
     for n in 0..30_000u32 {
         let limit =
             |shift: u32, most: u32| (n >> shift).is_multiple_of(3).then_some((n % most) as u8);
-        let limits = Limits::from_array([limit(0, 7), limit(2, 40), limit(4, 20), None]);
+        let limits = Limits::from_array([limit(0, 7), limit(2, 40), limit(4, 20), None, None]);
         let program = Program { limits, ops: walk.step().ops.clone() };
         let found = lockstep.run_with(&program, |_, seen, _| {
             errors.insert(seen.result.err());

@@ -44,7 +44,7 @@ impl Random {
     }
 
     fn limits(&mut self) -> Limits {
-        Limits::from_array([self.limit(), self.limit(), self.limit(), self.limit()])
+        Limits::from_array([self.limit(), self.limit(), self.limit(), self.limit(), None])
     }
 }
 

@@ -120,6 +120,19 @@ impl AnonVmas {
         }
     }
 
+    /// Returns the anon_vma that `vma`, which has none, would share with a neighbour.
+    pub(crate) fn shared(
+        &self,
+        vma: &Vma,
+        prev: Option<&Vma>,
+        next: Option<&Vma>,
+    ) -> Option<AnonVmaId> {
+        let next = next.filter(|next| compatible(vma, next));
+        let prev = prev.filter(|prev| compatible(prev, vma));
+        let mut near = [next, prev].into_iter().flatten();
+        near.find(|near| self.is_singular(near.chain) && near.anon_vma.is_some())?.anon_vma
+    }
+
     /// Gives `vma` an anon_vma before its first anonymous page (`anon_vma_prepare()`): that of a
     /// compatible neighbour, so that the two may be merged later (`find_mergeable_anon_vma()`: the
     /// next VMA first), or a new one.
@@ -127,13 +140,7 @@ impl AnonVmas {
         if vma.anon_vma.is_some() {
             return;
         }
-        let next = next.filter(|next| compatible(vma, next));
-        let prev = prev.filter(|prev| compatible(prev, vma));
-        let shared = [next, prev]
-            .into_iter()
-            .flatten()
-            .filter(|near| self.is_singular(near.chain))
-            .find_map(|near| near.anon_vma);
+        let shared = self.shared(vma, prev, next);
         let own = shared.unwrap_or_else(|| self.make(None));
         vma.anon_vma = Some(own);
         vma.chain = self.chain_of(own, Chain::EMPTY);

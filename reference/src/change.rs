@@ -1,7 +1,7 @@
 //! Changing the attributes of a range: VMA by VMA, each part is joined to a neighbour or cut out.
 
-use vmadiff_machine::operand::Page;
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::operand::{Mode, Page};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::function::Function;
 use crate::merge::Origin;
@@ -80,7 +80,8 @@ impl Syscall<'_> {
     /// flags, userfaultfd context or policy.
     ///
     /// # Errors
-    /// `ENOMEM` where the limit on VMAs forbids a cut. A first cut stays.
+    /// `ENOMEM` where the limit on VMAs forbids a cut, and without memory for a cut or for the policy.
+    /// A first cut stays.
     pub(crate) fn change(&mut self, at: usize, new: &Vma) -> Result<usize, Refusal> {
         if let Some(at) = self.join(new, Origin::Here) {
             return Ok(at);
@@ -95,6 +96,9 @@ impl Syscall<'_> {
         if new.range.end < self.mm.vmas()[at].range.end {
             self.cut_within_limit(at, new.range.end).map_err(|r| r.after(progress))?;
         }
+        let policy = self.mm.vmas()[at].policy != new.policy && new.policy != Mode::Default;
+        self.get_memory(Function::MbindRange, |what| policy && what == Allocation::Policy)
+            .map_err(|r| r.after(Progress::UpTo(new.range.end)))?;
         let vma = self.mm.vma_mut(at);
         self.references.replace_policy(vma.policy, new.policy);
         (vma.flags, vma.uffd, vma.policy) = (new.flags, new.uffd, new.policy);

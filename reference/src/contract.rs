@@ -23,14 +23,14 @@
 //! what 5.2.1 does, and shows each page that is lost as an event.
 
 use vmadiff_machine::operand::{CopyFlags, Len, Page, Process};
-use vmadiff_machine::{CopyReport, Errno, PageSet, VmFlags};
+use vmadiff_machine::{Allocation, CopyReport, Errno, PageSet, VmFlags};
 
 use crate::copy_vma::Source;
 use crate::function::Function;
 use crate::later::{self, Rules};
 use crate::mm::Mm;
 use crate::range::Range;
-use crate::refusal::{Refusal, Rule};
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::vma::Vma;
 use crate::why::{CopyKind, CopyReason, Destination, Point, Why};
 use crate::world::World;
@@ -163,7 +163,8 @@ impl World {
     /// The source is the merged VMA where it was redirected.
     ///
     /// # Errors
-    /// The errors of [`World::permitted`].
+    /// The errors of [`World::permitted`]. `ENOMEM` without memory. The destination is unmapped then, as
+    /// by an `mmap` that finds no memory (point 10).
     fn copy_range(&mut self, copy: &Copy, report: &mut Option<CopyReport>) -> Result<u8, Refusal> {
         let range = match self.permitted(copy) {
             Ok(range) => range,
@@ -190,14 +191,25 @@ impl World {
             new = new.cleared();
         }
         let mut call = self.syscall(copy.process);
-        let (at, made) =
-            call.copy_vma(&new, &Source { process: copy.src, vma, from, stays: false }, kind);
+        let charges = vma.flags.contains(VmFlags::VM_ACCOUNT);
+        let unmapped = |refusal: Refusal| refusal.after(Progress::Unmapped);
+        call.get_memory(copy.how.function(), |what| charges && what == Allocation::Charge)
+            .map_err(unmapped)?;
+        let (at, made) = call
+            .copy_vma(&new, &Source { process: copy.src, vma, from, stays: false }, kind)
+            .map_err(unmapped)?;
+        let source = if made.source_redirected { call.mm.vmas()[at] } else { vma };
+        let makes_table = |what| what == Allocation::PageTable && source.anon_vma.is_some();
+        if let Err(refusal) = call.get_memory(copy.how.function(), makes_table) {
+            *report = Some(made);
+            call.munmap(range)?;
+            return Err(unmapped(refusal));
+        }
         if let Some(ctx) = new.uffd
             && !call.mm.uffd.contains(&Some(ctx))
         {
             call.references.keep_context(ctx);
         }
-        let source = if made.source_redirected { call.mm.vmas()[at] } else { vma };
         if source.anon_vma.is_some() {
             call.mm.add_zero_pages(zero);
             if copy.src == copy.process {

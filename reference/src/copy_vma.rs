@@ -4,9 +4,11 @@
 use vmadiff_machine::CopyReport;
 use vmadiff_machine::operand::{Page, Process};
 
+use crate::function::Function;
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
+use crate::refusal::Refusal;
 use crate::vma::Vma;
 use crate::why::{CopyKind, CopyReason, OffsetReason, RmapLocks};
 
@@ -53,14 +55,20 @@ impl Syscall<'_> {
     ///
     /// While pages are copied, a reverse-map walk must not meet the source before the copy: it
     /// would see the page in neither. The [reason](RmapLocks) says when the rmap locks prevent it.
+    ///
+    /// # Errors
+    /// `ENOMEM` without memory for a VMA that does not merge. Nothing is changed then.
     pub(crate) fn copy_vma(
         &mut self,
         copy: &Vma,
         source: &Source,
         kind: CopyKind,
-    ) -> (usize, CopyReport) {
+    ) -> Result<(usize, CopyReport), Refusal> {
         let origin = if source.stays { Origin::Kept(source.vma.range) } else { Origin::Here };
         let joined = self.join(copy, origin);
+        if joined.is_none() {
+            self.get_memory(Function::CopyVma, |what| copy.duplicate_needs(what))?;
+        }
         let merged = joined.map(|at| self.mm.vmas()[at]);
         let redirected = source.process == self.process
             && merged.is_some_and(|merged| merged.range.contains(source.vma.range.start));
@@ -84,7 +92,7 @@ impl Syscall<'_> {
             honoured: true,
             source_redirected: redirected,
         };
-        (at, report)
+        Ok((at, report))
     }
 
     /// Writes down the decisions of [`Syscall::copy_vma`].

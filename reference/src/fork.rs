@@ -1,13 +1,14 @@
 //! `fork` (`dup_mmap()` of `kernel/fork.c`) and `exit` (`exit_mmap()` of `mm/mmap.c`).
 
 use vmadiff_machine::operand::{END_PAGES, Page, Process};
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
 use crate::chain::Chain;
 use crate::function::Function;
 use crate::later::{self, Later};
+use crate::memory::Memory;
 use crate::mm::{Mm, Syscall};
 use crate::range::Range;
 use crate::references::References;
@@ -33,9 +34,9 @@ fn dup_mmap(
     child: &mut Mm,
     (anon_vmas, anon_pages): (&mut AnonVmas, &mut AnonPages),
     references: &mut References,
-    later: &Later,
+    (later, memory): (&Later, &Memory),
     mut found: impl FnMut(ForkReason),
-) {
+) -> Result<(), NoMemory> {
     child.reset(true);
     for at in 0..parent.vmas().len() {
         let of = &parent.vmas()[at].clone();
@@ -44,9 +45,21 @@ fn dup_mmap(
             found(ForkRule::LeftOut);
             continue;
         }
+        let wiped = of.flags.contains(VmFlags::VM_WIPEONFORK);
+        let hangs = of.anon_vma.is_some() || wiped;
+        if memory.is_short_of(|what| match what {
+            Allocation::Charge => of.flags.contains(VmFlags::VM_ACCOUNT),
+            Allocation::ChainEntry | Allocation::AnonVma => hangs,
+            _ => of.duplicate_needs(what),
+        }) {
+            return Err(NoMemory);
+        }
         let mut vma = *of;
         vma.drop_uffd();
-        if of.flags.contains(VmFlags::VM_WIPEONFORK) {
+        let no_table = !wiped
+            && (of.anon_vma.is_some() || of.is_of_device())
+            && memory.is_short_of(|what| what == Allocation::PageTable);
+        if wiped {
             (vma.anon_vma, vma.chain) = (None, Chain::EMPTY);
             if !later.applies(later::Rule::WipeonforkAnonVma, || true) {
                 let vmas = parent.vmas();
@@ -56,7 +69,7 @@ fn dup_mmap(
             found(ForkRule::Wiped);
         } else {
             let reused = anon_vmas.fork(&mut vma, of, later);
-            if of.anon_vma.is_some() {
+            if of.anon_vma.is_some() && !no_table {
                 anon_pages.share((parent, of.range), (child, of.range.start));
                 child.add_zero_pages(parent.zero_pages() & of.range.set());
                 found(ForkRule::Inherited { reused });
@@ -70,14 +83,23 @@ fn dup_mmap(
         references.get(&vma);
         child.driver.opens += u32::from(vma.has_close());
         child.insert(vma);
+        if no_table {
+            return Err(NoMemory);
+        }
     }
+    Ok(())
 }
+
+/// There is no memory for a part of the child. The child is as far as it was made.
+struct NoMemory;
 
 impl World {
     /// Makes a child of `process` at the lowest free index, and returns the index.
     ///
     /// # Errors
-    /// `ESRCH` where the process is not there; `EAGAIN` where no index is free.
+    /// `ESRCH` where the process is not there; `EAGAIN` where no index is free; `ENOMEM` without memory.
+    /// The part of the child that was made is unmapped then. The entries of the parent that were copied
+    /// stay read-only.
     #[inline]
     pub(crate) fn fork(&mut self, process: Process) -> Result<u8, Refusal> {
         self.call(process)?;
@@ -92,13 +114,19 @@ impl World {
             return call.refuse(Errno::EAGAIN, Function::CopyProcess, Rule::ProcessLimit(limit));
         };
         let parent = usize::from(process.0);
-        if let Ok([parent, child]) = self.mms.get_disjoint_mut([parent, child]) {
+        if let Ok([parent, of_child]) = self.mms.get_disjoint_mut([parent, child]) {
             let hung = (&mut self.anon_vmas, &mut self.anon_pages);
-            dup_mmap(parent, child, hung, &mut self.references, &self.later, |reason| {
+            let how = (&self.later, &self.memory);
+            let made = dup_mmap(parent, of_child, hung, &mut self.references, how, |reason| {
                 if let Some(why) = &mut self.why {
                     why.fork.push(reason);
                 }
             });
+            if made.is_err() {
+                self.syscall(Process(child as u8)).exit();
+                let call = self.syscall(process);
+                return call.refuse(Errno::ENOMEM, Function::CopyProcess, Rule::NoMemory);
+            }
         }
         Ok(child as u8)
     }

@@ -26,6 +26,7 @@
 //! | the VMAs of a child | `fork.rs` |
 //! | copies between address spaces | `contract.rs` |
 //! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs`, `shm.rs` |
+//! | memory that a call does not get | `memory.rs`, and where each call needs memory |
 //! | the state in words, for the exhaustive search | `state.rs` |
 //! | the reasons | `why.rs`, `refusal.rs`, `function.rs` |
 //! | the rules of later kernels | `later.rs`, and where each decision is made |
@@ -44,6 +45,7 @@ mod invariants;
 pub mod later;
 mod madvise;
 mod mbind;
+mod memory;
 mod merge;
 mod mlock;
 mod mm;
@@ -69,7 +71,7 @@ pub use range::Range;
 pub use refusal::Refusal;
 pub use why::Why;
 
-use vmadiff_machine::{Failure, Hidden, Limits, Machine, Observation, Op, State};
+use vmadiff_machine::{Allocation, Failure, Hidden, Limits, Machine, Observation, Op, State};
 
 use world::World;
 
@@ -98,13 +100,15 @@ pub struct Reference {
     world: World,
     /// The state that was saved last. Its memory is kept for reuse.
     saved: Option<Box<World>>,
+    /// The state before the last operation of a program in which an allocation fails.
+    before: Option<Box<World>>,
 }
 
 impl Reference {
     /// Returns the machine at the start of a program without limits.
     pub fn new() -> Reference {
         let mut reference =
-            Reference { name: NAME.to_owned(), world: World::default(), saved: None };
+            Reference { name: NAME.to_owned(), world: World::default(), saved: None, before: None };
         reference.reset(&Limits::default());
         reference
     }
@@ -178,6 +182,15 @@ impl Reference {
         Why { refusal, ..why }
     }
 
+    /// Keeps the present state for [`Machine::take_back`].
+    #[cold]
+    fn remember(&mut self) {
+        match &mut self.before {
+            Some(before) => (**before).clone_from(&self.world),
+            None => self.before = Some(Box::new(self.world.clone())),
+        }
+    }
+
     /// Performs one operation. Inlined, so that [`Machine::step`] need not make a refusal of which
     /// it takes the errno alone.
     #[inline(always)]
@@ -209,8 +222,33 @@ impl Machine for Reference {
     }
 
     fn step(&mut self, op: &Op, seen: &mut Observation) {
+        if self.world.limits.fail.is_some() {
+            self.remember();
+        }
         // The result is in `seen`.
         let _ = self.perform(op, seen);
+    }
+
+    fn step_failing(
+        &mut self,
+        op: &Op,
+        failed: Allocation,
+        n: u32,
+        seen: &mut Observation,
+    ) -> bool {
+        if !self.take_back() {
+            return false;
+        }
+        self.world.memory.fail(failed, n);
+        // The result is in `seen`.
+        let _ = self.perform(op, seen);
+        self.world.memory.recover()
+    }
+
+    fn take_back(&mut self) -> bool {
+        let Some(before) = &self.before else { return false };
+        self.world.clone_from(before);
+        true
     }
 
     fn show_hidden(&mut self, hidden: &mut Hidden) -> Result<bool, Failure> {

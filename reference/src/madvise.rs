@@ -93,8 +93,8 @@ impl Syscall<'_> {
     /// # Errors
     /// `EINVAL` for an advice that the kernel was built without, even for no pages; `EINVAL` for a
     /// VMA that the advice does not suit and `ENOMEM` where a cut passes the limit on VMAs, both of
-    /// which end the walk (`EAGAIN` with [`MadviseCutEagain`](later::Rule::MadviseCutEagain)); `ENOMEM`
-    /// for holes, after all the rest is done.
+    /// which end the walk (`EAGAIN` with [`MadviseCutEagain`](later::Rule::MadviseCutEagain)); `EAGAIN`
+    /// without memory for a cut, which ends the walk, too; `ENOMEM` for holes, after all the rest is done.
     fn advise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
         if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
             return self.refuse(Errno::EINVAL, Function::MadviseBehaviorValid, Rule::NoHugePages);
@@ -124,7 +124,9 @@ impl Syscall<'_> {
             match advised(&vma, advice) {
                 Ok(flags) => this.change_flags(at, part, flags).map_err(|refusal| {
                     let cut = || refusal.errno == Errno::ENOMEM;
-                    match this.later.applies(later::Rule::MadviseCutEagain, cut) {
+                    // `madvise_behavior()` has another error for a cut without memory.
+                    let again = refusal.rule == Rule::NoMemory;
+                    match again || this.later.applies(later::Rule::MadviseCutEagain, cut) {
                         true => Refusal { errno: Errno::EAGAIN, ..refusal },
                         false => refusal,
                     }

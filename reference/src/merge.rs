@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use vmadiff_machine::VmFlags;
+use vmadiff_machine::{Allocation, VmFlags};
 
 use crate::later::{self, Rules};
 use crate::mm::Syscall;
@@ -203,6 +203,7 @@ impl Syscall<'_> {
     /// - Both neighbours are joined if the rule allows both. If the left one has no anon_vma it
     ///   takes that of the right one, with its chain.
     /// - Else the left one is widened, if the rule allows it. Else the right one.
+    /// - Nothing is joined where there is no memory for that chain: `vma_merge()` returns no VMA.
     ///
     /// The VMA that is widened keeps its attributes: its `VM_SOFTDIRTY`, its anon_vma (if it has
     /// one) and chain, and its page offsets (`__vma_adjust()`). Without an anon_vma it takes that of
@@ -213,6 +214,13 @@ impl Syscall<'_> {
             self.explain_join(new, origin, left);
         }
         let target = left.or(right)?;
+        if let (Some(left), Some(right)) = (left, right)
+            && self.mm.vmas()[left].anon_vma.is_none()
+            && self.mm.vmas()[right].anon_vma.is_some()
+            && self.memory.is_short_of(|what| what == Allocation::ChainEntry)
+        {
+            return None;
+        }
 
         self.mm.may_lose_pages = true;
         let right = right.map(|at| self.mm.vmas()[at]);

@@ -19,7 +19,8 @@ impl Syscall<'_> {
     /// `EPERM` where locking is not permitted; `ENOMEM` past the limit on locked pages, without those
     /// that are locked in `range` already; `ENOMEM` for a hole or where a cut passes the limit on
     /// VMAs, which ends the call before it populates; `ENOMEM` where populating fails
-    /// (`__mlock_posix_error_return()`); `EAGAIN` where populating waits for userfaultfd.
+    /// (`__mlock_posix_error_return()`); `EAGAIN` where populating waits for userfaultfd, or finds no
+    /// memory.
     pub(crate) fn mlock(&mut self, range: Range, onfault: Onfault) -> Result<u8, Refusal> {
         self.can_do_mlock()?;
         let more = u32::from(range.len()) - self.mm.locked_in(range);
@@ -34,6 +35,9 @@ impl Syscall<'_> {
         match self.populate(range).map_err(|refusal| refusal.after(Progress::NotPopulated)) {
             Err(refusal) if refusal.errno == Errno::EFAULT => {
                 Err(Refusal { errno: Errno::ENOMEM, ..refusal })
+            }
+            Err(refusal) if refusal.rule == Rule::NoMemory => {
+                Err(Refusal { errno: Errno::EAGAIN, ..refusal })
             }
             other => other.map(|()| 0),
         }

@@ -9,6 +9,7 @@ use crate::anon_page::{AnonPages, PageNumbers, bits, no_pages};
 use crate::anon_vma::AnonVmas;
 use crate::function::Function;
 use crate::later::Later;
+use crate::memory::Memory;
 use crate::range::Range;
 use crate::references::References;
 use crate::refusal::{Progress, Refusal, Rule};
@@ -287,6 +288,7 @@ pub(crate) struct Syscall<'a> {
     pub(crate) references: &'a mut References,
     pub(crate) limits: &'a Limits,
     pub(crate) later: &'a Later,
+    pub(crate) memory: &'a Memory,
     /// The reasons of the operation, where they are asked for.
     pub(crate) why: Option<&'a mut Why>,
 }
@@ -316,14 +318,24 @@ impl Syscall<'_> {
         self.references.get(&upper);
     }
 
+    /// Cuts the VMA at `at` in two at `page`, as [`Syscall::cut`] does, where there is memory.
+    ///
+    /// # Errors
+    /// `ENOMEM` without memory for the new half.
+    pub(crate) fn try_cut(&mut self, at: usize, page: Page) -> Result<(), Refusal> {
+        let vma = &self.mm.vmas[at];
+        self.get_memory(Function::SplitVma, |what| vma.duplicate_needs(what))?;
+        self.cut(at, page);
+        Ok(())
+    }
+
     /// Cuts the VMA at `at` in two at `page`, under the limit on VMAs.
     ///
     /// # Errors
-    /// `ENOMEM` (`split_vma()`).
+    /// `ENOMEM` (`split_vma()`); the errors of [`Syscall::try_cut`].
     pub(crate) fn cut_within_limit(&mut self, at: usize, page: Page) -> Result<(), Refusal> {
         self.may_map(1, Function::SplitVma)?;
-        self.cut(at, page);
-        Ok(())
+        self.try_cut(at, page)
     }
 
     /// Removes the VMAs at these indices. Their pages are left to the caller.

@@ -1,7 +1,7 @@
 //! `mmap` and `munmap` (`mm/mmap.c`).
 
 use vmadiff_machine::operand::{FilePage, Kind, Len, MmapFlags, Mode, Page, PageOffset, Prot};
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::chain::Chain;
 use crate::function::Function;
@@ -45,8 +45,8 @@ impl Syscall<'_> {
     /// the limit (the call may pass the limit by one); `EEXIST` for `MAP_FIXED_NOREPLACE` over a
     /// mapping; `EPERM`, `EAGAIN` where locking is not permitted or past its limit; `EACCES` to
     /// write a file that is open for reading; `ENOMEM` past the limit on pages, without the replaced
-    /// pages, or where cutting a VMA in three passes the limit on VMAs; `EAGAIN` where populating
-    /// waits for userfaultfd.
+    /// pages, or where cutting a VMA in three passes the limit on VMAs; `ENOMEM` without memory, after
+    /// the replaced mappings are unmapped; `EAGAIN` where populating waits for userfaultfd.
     ///
     /// With [`MmapCutsFirst`](later::Rule::MmapCutsFirst) a call that fails at the limit on pages has
     /// cut the replaced mappings.
@@ -88,6 +88,9 @@ impl Syscall<'_> {
         }
         let charged = VmFlags::VM_WRITE | VmFlags::VM_SHARED | VmFlags::VM_NORESERVE;
         flags.set(VmFlags::VM_ACCOUNT, flags & charged == VmFlags::VM_WRITE);
+        let charges = flags.contains(VmFlags::VM_ACCOUNT);
+        self.get_memory(Function::DoMmap, |what| charges && what == Allocation::Charge)
+            .map_err(|refusal| refusal.after(Progress::Unmapped))?;
         let pgoff = PageOffset(pgoff.into());
         let (file, pgoff) = match kind {
             Kind::AnonPrivate => (None, page.linear_offset()),
@@ -109,6 +112,14 @@ impl Syscall<'_> {
             policy: Mode::Default,
         };
         if self.join(&new, Origin::Mapped).is_none() {
+            self.get_memory(Function::DoMmap, |what| match what {
+                Allocation::Vma => true,
+                Allocation::File => kind == Kind::AnonShared,
+                // The device maps all its pages at once.
+                Allocation::PageTable => kind == Kind::Special,
+                _ => false,
+            })
+            .map_err(|refusal| refusal.after(Progress::Unmapped))?;
             self.references.get(&new);
             self.mm.insert(new);
         }
@@ -142,7 +153,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `EINVAL` for no pages; `ENOMEM` where the range lies inside one VMA, which would become two,
     /// past the limit on VMAs. Any other cut is made under any limit: it removes as many VMAs as it
-    /// makes.
+    /// makes. `ENOMEM` without memory for a cut.
     pub(crate) fn munmap(&mut self, range: Range) -> Result<(), Refusal> {
         if range.is_empty() {
             return self.refuse(Errno::EINVAL, Function::DoMunmap, Rule::NoPages);
@@ -159,7 +170,7 @@ impl Syscall<'_> {
     /// index of the first one inside.
     ///
     /// # Errors
-    /// `ENOMEM` for the same reason as in [`Syscall::munmap`].
+    /// `ENOMEM` for the same reasons as in [`Syscall::munmap`]. A first cut stays.
     fn cut_out(&mut self, range: Range) -> Result<usize, Refusal> {
         let mut at = self.mm.first_ending_after(range.start);
         let first = self.mm.vmas()[at].range;
@@ -167,11 +178,11 @@ impl Syscall<'_> {
             if range.end < first.end {
                 self.may_map(1, Function::DoMunmap)?;
             }
-            self.cut(at, range.start);
+            self.try_cut(at, range.start)?;
             at += 1;
         }
         if self.mm.is_within(range.end) {
-            self.cut(self.mm.first_ending_after(range.end), range.end);
+            self.try_cut(self.mm.first_ending_after(range.end), range.end)?;
         }
         Ok(at)
     }

@@ -1,7 +1,7 @@
 //! `mprotect` (`mm/mprotect.c`).
 
 use vmadiff_machine::operand::Prot;
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::change::Hole;
 use crate::function::Function;
@@ -24,7 +24,7 @@ impl Syscall<'_> {
     ///
     /// # Errors
     /// `ENOMEM` for a hole; `EACCES` where the file was not opened for the access; `ENOMEM` where a
-    /// cut passes the limit on VMAs. Earlier VMAs keep their new protection.
+    /// cut passes the limit on VMAs; `ENOMEM` without memory. Earlier VMAs keep their new protection.
     pub(crate) fn mprotect(&mut self, range: Range, prot: Prot) -> Result<u8, Refusal> {
         use VmFlags as F;
         self.walk(range, Hole::Stops(Function::DoMprotectPkey), |this, at, part| {
@@ -42,6 +42,7 @@ impl Syscall<'_> {
             let uncharged = F::VM_ACCOUNT | F::VM_WRITE | F::VM_SHARED | F::VM_NORESERVE;
             if new.contains(F::VM_WRITE) && !old.intersects(uncharged) {
                 new |= F::VM_ACCOUNT;
+                this.get_memory(Function::DoMprotectPkey, |what| what == Allocation::Charge)?;
             }
             if this.later.applies(later::Rule::MprotectUncharge, || {
                 let vma = &this.mm.vmas()[at];

@@ -1,7 +1,7 @@
 //! `mremap` (`mm/mremap.c`).
 
 use vmadiff_machine::operand::{Len, MremapFlags, Page};
-use vmadiff_machine::{CopyReport, Errno, VmFlags};
+use vmadiff_machine::{Allocation, CopyReport, Errno, VmFlags};
 
 use crate::chain::Chain;
 use crate::copy_vma::Source;
@@ -51,6 +51,7 @@ impl Syscall<'_> {
             return Ok(page.0);
         }
         let at = self.may_resize(page, old_len, new_len)?;
+        self.charge_growth(at, old_len, new_len)?;
         let grown = Range { start: page.plus(old_len), end: page.plus(new_len) };
         // `vma_expandable()`: the VMA itself may continue after the old length.
         if let Some(there) = self.mm.all_in(grown).first() {
@@ -188,6 +189,8 @@ impl Syscall<'_> {
         let at = self
             .may_move_to(page, Len(old.len()), new_len, flags)
             .map_err(|refusal| refusal.after(progress))?;
+        self.charge_growth(at, Len(old.len()), new_len)
+            .map_err(|refusal| refusal.after(progress))?;
         if flags.keeps_source() {
             // The source stays: even with `MremapChecksFirst` this is checked late.
             let more = u32::from(old.len());
@@ -306,8 +309,7 @@ impl Syscall<'_> {
     /// that it merged with, loses its userfaultfd context.
     ///
     /// # Errors
-    /// `EAGAIN` where populating waits for userfaultfd. Unmapping the source does not fail: there is
-    /// room for six VMAs.
+    /// `ENOMEM` without memory for the new VMA. `EAGAIN` where populating waits for userfaultfd.
     fn move_vma(
         &mut self,
         at: usize,
@@ -320,17 +322,29 @@ impl Syscall<'_> {
         let stays = flags.keeps_source();
         let source = Source { process: self.process, vma: self.mm.vmas()[at], from: old, stays };
         let (at, report) =
-            self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move);
+            self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move)?;
 
         self.mm.move_entries(old, new.start);
         self.mm.vma_mut(at).drop_uffd();
         if flags.keeps_source() {
             self.leave_source(old, &source.vma, locked_vm);
         } else if !old.is_empty() {
-            self.munmap(old)?;
+            self.unmap_source(old);
         }
         self.populate_if_locked(Range { start: new.start.plus(Len(old.len())), end: new.end })?;
         Ok(report)
+    }
+
+    /// Unmaps the source of a move. There is room for six VMAs. Without memory for a cut the source stays
+    /// mapped, and all of its VMA is not charged any more: `move_vma()` has hidden its `VM_ACCOUNT`.
+    fn unmap_source(&mut self, old: Range) {
+        let whole = self.mm.vma_at(old.start).map(|at| self.mm.vmas()[at].range);
+        if let (Err(_), Some(whole)) = (self.munmap(old), whole) {
+            let first = self.mm.first_ending_after(whole.start);
+            for at in first..first + self.mm.all_in(whole).len() {
+                self.mm.vma_mut(at).flags -= VmFlags::VM_ACCOUNT;
+            }
+        }
     }
 
     /// Cuts a locked VMA at both ends of `old`, so that only these pages are unlocked, and returns the
@@ -411,6 +425,15 @@ impl Syscall<'_> {
             self.may_expand(more, 0)?;
         }
         Ok(at)
+    }
+
+    /// Charges the pages by which the VMA at `at` grows, if it is charged at all.
+    ///
+    /// # Errors
+    /// `ENOMEM` without memory.
+    fn charge_growth(&self, at: usize, old_len: Len, new_len: Len) -> Result<(), Refusal> {
+        let charged = self.mm.vmas()[at].flags.contains(VmFlags::VM_ACCOUNT) && new_len > old_len;
+        self.get_memory(Function::VmaToResize, |what| charged && what == Allocation::Charge)
     }
 
     /// Populates the pages by which a locked mapping has grown.

@@ -2,7 +2,7 @@
 //! (`mm/gup.c`).
 
 use vmadiff_machine::operand::{Access, Page};
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::function::Function;
 use crate::later;
@@ -17,6 +17,8 @@ use crate::vma::Vma;
 enum Fault {
     /// The page lies beyond the end of the file.
     Sigbus,
+    /// There is no memory for the page table or for the anon_vma of the VMA (`VM_FAULT_OOM`).
+    NoMemory,
     /// The page is missing and userfaultfd watches: the fault waits until someone fills the page.
     Waits,
 }
@@ -75,6 +77,7 @@ impl Syscall<'_> {
         let vma = self.mm.vmas()[at].range;
         let (errno, function, rule) = match fault {
             Fault::Sigbus => (sigbus, Function::ShmemFault, Rule::BeyondFile(page)),
+            Fault::NoMemory => (Errno::ENOMEM, Function::DoPageFault, Rule::NoMemory),
             Fault::Waits => {
                 (Errno::EAGAIN, Function::HandleUserfault, Rule::WouldBlock { page, vma })
             }
@@ -109,8 +112,17 @@ impl Syscall<'_> {
         if vma.is_of_device() || (!copy && self.mm.zero_pages() & bit != 0) {
             return Ok(());
         }
+        // `do_anonymous_page()` makes the page table first. `do_cow_fault()` makes it later.
+        let makes_table = |what| what == Allocation::PageTable;
+        let missing = self.mm.zero_pages() & bit == 0;
+        if missing && vma.file.is_none() && self.memory.is_short_of(makes_table) {
+            return Err(Fault::NoMemory);
+        }
         if copy {
-            self.prepare(at);
+            self.prepare(at)?;
+        }
+        if missing && vma.file.is_some() && self.memory.is_short_of(makes_table) {
+            return Err(Fault::NoMemory);
         }
         let watched = vma.uffd.is_some();
         match vma.file {
@@ -141,15 +153,27 @@ impl Syscall<'_> {
     }
 
     /// Gives the VMA at `at` an anon_vma, unless it has one (`anon_vma_prepare()`).
-    fn prepare(&mut self, at: usize) {
+    ///
+    /// # Errors
+    /// [`Fault::NoMemory`], where nothing has changed.
+    fn prepare(&mut self, at: usize) -> Result<(), Fault> {
         let vmas = self.mm.vmas();
         let mut vma = vmas[at];
         if vma.anon_vma.is_some() {
-            return;
+            return Ok(());
         }
         let prev = at.checked_sub(1).map(|prev| &vmas[prev]);
-        self.anon_vmas.prepare(&mut vma, prev, vmas.get(at + 1));
+        let next = vmas.get(at + 1);
+        if self.memory.is_short_of(|what| match what {
+            Allocation::ChainEntry => true,
+            Allocation::AnonVma => self.anon_vmas.shared(&vma, prev, next).is_none(),
+            _ => false,
+        }) {
+            return Err(Fault::NoMemory);
+        }
+        self.anon_vmas.prepare(&mut vma, prev, next);
         *self.mm.vma_mut(at) = vma;
+        Ok(())
     }
 
     /// Returns whether protection keys forbid to read memory with these flags

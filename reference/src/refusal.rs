@@ -101,6 +101,8 @@ pub enum Rule {
     /// The VMA is of the device or of SysV shared memory. userfaultfd watches only anonymous memory and
     /// VMAs with the `vm_ops` of shmem.
     Unwatchable(Range),
+    /// There is no memory for what the call needs.
+    NoMemory,
     /// The segment of SysV shared memory was destroyed.
     SegmentDestroyed,
     /// No VMA is a part of an attachment of the segment at this page.

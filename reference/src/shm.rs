@@ -4,7 +4,7 @@
 //! equals the VMAs that map the segment, so the reference counts them.
 
 use vmadiff_machine::operand::{Len, Mode, Page, PageOffset, SHM_PAGES, ShmFlags};
-use vmadiff_machine::{Errno, State, VmFlags};
+use vmadiff_machine::{Allocation, Errno, State, VmFlags};
 
 use crate::chain::Chain;
 use crate::function::Function;
@@ -62,7 +62,9 @@ impl Syscall<'_> {
     /// # Errors
     /// In the order of the checks: `EINVAL` for a destroyed segment, and over a mapping without
     /// `SHM_REMAP`; `ENOMEM` where there are more VMAs than the limit; `EAGAIN` past the limit on
-    /// locked pages; `ENOMEM` past the limit on pages, without the replaced pages, or where cutting a VMA in three passes the limit on VMAs.
+    /// locked pages; `ENOMEM` past the limit on pages, without the replaced pages, or where cutting a VMA
+    /// in three passes the limit on VMAs; `ENOMEM` without memory, after the replaced mappings are
+    /// unmapped.
     pub(crate) fn shmat(&mut self, page: Page, how: ShmFlags) -> Result<u8, Refusal> {
         self.live_segment(Function::DoShmat)?;
         let range = Range::new(page, Len(SHM_PAGES));
@@ -75,6 +77,8 @@ impl Syscall<'_> {
         let lock = self.mm.lock_future;
         self.may_map_locked(lock, Len(SHM_PAGES))?;
         self.replace(range)?;
+        self.get_memory(Function::DoMmap, |what| what == Allocation::Vma)
+            .map_err(|refusal| refusal.after(Progress::Unmapped))?;
 
         let mut flags = VmFlags::VM_READ
             | VmFlags::VM_MAYREAD

@@ -25,6 +25,7 @@ impl World {
             references,
             writes,
             later: _,
+            memory: _,
             why: _,
         } = self;
         for limit in limits.to_array() {

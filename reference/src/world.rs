@@ -6,6 +6,7 @@ use vmadiff_machine::{DriverCalls, Errno, Limits, Observation};
 use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
 use crate::later::{Later, Rules};
+use crate::memory::Memory;
 use crate::mm::{Mm, Mms, Syscall};
 use crate::references::References;
 use crate::refusal::{Progress, Refusal, Rule};
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub(crate) writes: u32,
     /// The rules of later kernels.
     pub(crate) later: Later,
+    /// The memory that the operation does not get.
+    pub(crate) memory: Memory,
     /// The reasons of the operation; none where nobody asks for them.
     pub(crate) why: Option<Box<Why>>,
 }
@@ -41,6 +44,7 @@ vmadiff_machine::clone_by_field!(World {
     references,
     writes,
     later,
+    memory,
     why
 });
 
@@ -81,6 +85,7 @@ impl World {
             references: &mut self.references,
             limits: &self.limits,
             later: &self.later,
+            memory: &self.memory,
             why: self.why.as_deref_mut(),
         }
     }
