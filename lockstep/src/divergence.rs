@@ -176,6 +176,28 @@ impl Divergence {
         Divergence { step, class, signature: Signature(signature), broken: None }
     }
 
+    /// The finding that a call in which an allocation failed has left a change that the other machine
+    /// does not know. `left` is the state before the call, with the result of the call.
+    pub(crate) fn half_way(
+        step: usize,
+        op: &Op,
+        left: &Observation,
+        right: &Observation,
+        history: Option<&Pages>,
+    ) -> Divergence {
+        let Finding { class, detail, .. } = find(op, left, right, history);
+        let part = part(op.opcode(), class);
+        let signature = Signature(format!("{class}/{part}/{HALF_WAY}{detail}"));
+        Divergence { step, class, signature, broken: None }
+    }
+
+    /// Returns whether the finding is that of a call in which an allocation failed, and which has left
+    /// a change.
+    pub fn is_half_way(&self) -> bool {
+        let detail = self.signature.as_str().rsplit('/').next();
+        detail.is_some_and(|detail| detail.starts_with(HALF_WAY))
+    }
+
     /// The finding that a machine breaks an invariant after an operation.
     pub fn broken(step: usize, violation: Violation, side: Side) -> Divergence {
         let Violation { class, detail, text } = violation;
@@ -207,6 +229,9 @@ impl Divergence {
         Some(Divergence { step, class, signature: Signature(format!("{class}/{detail}")), broken })
     }
 }
+
+/// The beginning of the detail of a call that has left a change.
+const HALF_WAY: &str = "half-way-";
 
 /// Returns whether the operation changes existing mappings. All these operations use `vma_merge()`
 /// and `split_vma()`.

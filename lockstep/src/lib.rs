@@ -8,6 +8,7 @@
 pub mod compare;
 mod contents;
 pub mod divergence;
+mod failing;
 pub mod golden;
 pub mod invariants;
 pub mod known;

@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::MAX_PROCESSES;
-use vmadiff_machine::{Hidden, Limits, Machine, Observation, Op, Opcode, Program, State};
+use vmadiff_machine::{Allocation, Hidden, Limits, Machine, Observation, Op, Opcode, Program, State};
 
 use crate::compare::{Comparer, Scope};
 use crate::contents;
 use crate::divergence::{Class, Divergence};
+use crate::failing::{Before, Failed};
 use crate::invariants::hidden::Recounter;
 use crate::invariants::shown::Shown;
 use crate::invariants::{Broken, Side, Violation, lost_page};
@@ -29,6 +30,12 @@ pub struct Lockstep<L: Machine, R: Machine> {
     invariants: Option<Invariants>,
     /// The tables at the state that was saved last. Their memory is kept for reuse.
     saved: Option<Box<Saved>>,
+    /// An allocation of the program is still to fail.
+    fails: bool,
+    /// The allocation that has failed on the right machine.
+    failed: Option<Allocation>,
+    /// The state before the last operation of a program in which an allocation fails.
+    before: Option<Box<Before>>,
 }
 
 /// The observations and the tables that belong to a state of the machines.
@@ -36,6 +43,8 @@ struct Saved {
     seen: (Observation, Observation),
     comparer: Comparer,
     shown: Option<Shown>,
+    fails: bool,
+    failed: Option<Allocation>,
 }
 
 /// The tables of the invariants.
@@ -120,6 +129,9 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             full: None,
             invariants: Some(Invariants::new()),
             saved: None,
+            fails: false,
+            failed: None,
+            before: None,
         }
     }
 
@@ -204,6 +216,7 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
     pub fn begin(&mut self, limits: &Limits) {
         self.right.reset(limits);
         self.seen.1.reset();
+        (self.fails, self.failed) = (limits.fail.is_some_and(|nth| nth > 0), None);
         if let Some(left) = &mut self.left {
             left.reset(limits);
             self.seen.0.reset();
@@ -246,10 +259,12 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
                 if let (Some(saved), Some(shown)) = (&mut saved.shown, shown) {
                     saved.clone_from(shown);
                 }
+                (saved.fails, saved.failed) = (self.fails, self.failed);
             }
             None => {
                 let (seen, comparer) = (self.seen.clone(), self.comparer.clone());
-                self.saved = Some(Box::new(Saved { seen, comparer, shown: shown.cloned() }));
+                let (shown, fails, failed) = (shown.cloned(), self.fails, self.failed);
+                self.saved = Some(Box::new(Saved { seen, comparer, shown, fails, failed }));
             }
         }
         true
@@ -262,6 +277,7 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             left.restore();
         }
         self.right.restore();
+        (self.fails, self.failed) = (saved.fails, saved.failed);
         self.seen.0.clone_from(&saved.seen.0);
         self.seen.1.clone_from(&saved.seen.1);
         self.comparer.clone_from(&saved.comparer);
@@ -299,10 +315,18 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         op: &Op,
         mut watch: impl FnMut(usize, &Observation, &Observation),
     ) -> Option<Divergence> {
+        if self.fails {
+            self.remember();
+        }
         let (left, right) = (&mut self.seen.0, &mut self.seen.1);
         if let Some(machine) = &mut self.left {
             machine.step(op, left);
             self.right.step(op, right);
+            if self.fails && right.failed.is_some() {
+                let divergence = self.settle_failed(step, op);
+                watch(step, &self.seen.0, &self.seen.1);
+                return divergence.or_else(|| self.check_shown(step, op));
+            }
             watch(step, left, right);
             let same = self.comparer.same(left, right);
             if let Some(full) = &mut self.full {
@@ -324,17 +348,64 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             }
         } else {
             self.right.step(op, right);
+            self.failed = self.failed.or(right.failed);
             watch(step, right, right);
             if let Some(divergence) = Divergence::event(step, right) {
                 return Some(divergence);
             }
         }
+        self.check_shown(step, op)
+    }
+
+    /// Checks the invariants of the observation after an operation after which both machines show the
+    /// same.
+    #[inline]
+    fn check_shown(&mut self, step: usize, op: &Op) -> Option<Divergence> {
         let invariants = self.invariants.as_mut()?;
+        let right = &self.seen.1;
         let violation = match right.is_fatal() {
             true => None,
             false => invariants.shown.check(op, right).or_else(|| lost_page(right)),
         };
         violation.map(|violation| Divergence::broken(step, violation, Side::Both))
+    }
+
+    /// Keeps what the left machine shows, before an operation in which an allocation may fail.
+    #[cold]
+    fn remember(&mut self) {
+        match &mut self.before {
+            Some(before) => before.keep(&self.seen.0, &self.comparer),
+            None => self.before = Some(Box::new(Before::new(&self.seen.0, &self.comparer))),
+        }
+    }
+
+    /// Judges an operation in which an allocation failed on the right machine, and lets the left machine
+    /// go on in the same way.
+    #[cold]
+    fn settle_failed(&mut self, step: usize, op: &Op) -> Option<Divergence> {
+        self.fails = false;
+        self.failed = self.seen.1.failed;
+        let (left, before) = (self.left.as_mut()?, self.before.as_ref()?);
+        let failed = Failed {
+            step,
+            op,
+            failed: self.failed?,
+            left,
+            seen: (&mut self.seen.0, &self.seen.1),
+            comparer: &mut self.comparer,
+            before,
+        };
+        let shown = self.invariants.as_mut().map(|invariants| &mut invariants.shown);
+        let divergence = failed.settle(shown).err();
+        if let Some(full) = &mut self.full {
+            full.clone_from(&self.comparer);
+        }
+        divergence
+    }
+
+    /// Returns the allocation of the program that has failed on the right machine.
+    pub fn failed(&self) -> Option<Allocation> {
+        self.failed
     }
 
     /// Recounts the hidden state of both machines.
