@@ -375,6 +375,8 @@ pub fn limits(u: &mut Unstructured) -> Result<Limits> {
         }
         2 => limits.lock = Some(u.int_in_range(0..=12)?),
         3 => limits.processes = Some(u.int_in_range(1..=3)?),
+        // Programs with a failing allocation are slower, so they are rare.
+        4 if u.ratio(1, 5)? => limits.fail = Some(u.int_in_range(1..=40)?),
         _ => {}
     }
     Ok(limits)

@@ -29,6 +29,8 @@ pub struct Walk {
     program: Program,
     /// The number of mutations until the walk starts again.
     left: u32,
+    /// An allocation of every program fails.
+    fails: bool,
 }
 
 impl Walk {
@@ -42,11 +44,28 @@ impl Walk {
             mutator: ProgramMutator(Mix::ALL),
             program: Program::default(),
             left: 0,
+            fails: false,
         }
+    }
+
+    /// Lets an allocation of every program fail: mostly one of the first few, rarely a late one.
+    pub fn failing(mut self) -> Walk {
+        self.fails = true;
+        self
     }
 
     /// Returns the next program.
     pub fn step(&mut self) -> &Program {
+        self.advance();
+        if self.fails {
+            let random = self.rng.next_u32();
+            let most = 1 << (random % 7);
+            self.program.limits.fail = Some(1 + (random >> 8) as u8 % (2 * most));
+        }
+        &self.program
+    }
+
+    fn advance(&mut self) {
         if self.left == 0 {
             let random = self.rng.next_u32();
             self.left = random % (MOST_MUTATIONS + 1);
@@ -56,13 +75,12 @@ impl Walk {
             self.mutator.0 =
                 fresh::program_into(&mut self.program, self.seed, self.number, operations as usize);
             self.number += 1;
-            return &self.program;
+            return;
         }
         self.left -= 1;
         // The mutator fails only if no mutation applies. The program then stays unchanged.
         let _ = self.session.mutate_with(&mut self.mutator, &mut self.program);
         layout::keep_to_living(&mut self.program.ops);
-        &self.program
     }
 }
 
@@ -79,5 +97,10 @@ mod tests {
         assert_eq!(walk(1), walk(1));
         assert_ne!(walk(1), walk(2));
         assert!(walk(1).iter().any(|program| program.ops.len() >= MAX_OPS / 2));
+
+        let mut failing = Walk::new(1).failing();
+        let fails = (0..1_000).map(|_| failing.step().limits.fail).collect::<Vec<_>>();
+        assert!(fails.iter().all(|nth| nth.is_some_and(|nth| nth > 0)));
+        assert!([1, 2, 100].into_iter().all(|nth| fails.iter().any(|fail| *fail >= Some(nth))));
     }
 }

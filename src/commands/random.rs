@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Make no copies between address spaces
     #[arg(long)]
     no_copies: bool,
+    /// Let an allocation of every program fail (the limit `fail`)
+    #[arg(long)]
+    fail: bool,
     /// Recount hidden state and end every process after each so many programs
     #[arg(long, value_name = "PROGRAMS", default_value_t = EVERY)]
     recount_every: NonZeroU32,
@@ -66,7 +69,8 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     let findings = args.findings.prepare(|| args.machines.known())?;
     watch()?;
     lockstep.recount_every(args.recount_every);
-    let mut walk = Walk::new(args.seed);
+    let walk = Walk::new(args.seed);
+    let mut walk = if args.fail { walk.failing() } else { walk };
     let (mut run, mut programs, mut diverged) = (0, 0u64, 0u64);
     let mut stats = Stats::default();
     let mut first: BTreeMap<Signature, Program> = BTreeMap::new();

@@ -67,6 +67,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::Resizes => "a call with MREMAP_DONTUNMAP may not resize".into(),
         Rule::NotAnonymous(vma) => format!("{vma} {of} is not private anonymous memory"),
         Rule::NoHugePages => "the kernel has no transparent huge pages".into(),
+        Rule::NoMemory => "there is no memory for what the call needs".into(),
         Rule::Unwatchable(vma) => {
             format!("{vma} {of} is of the device or of SysV shared memory")
         }
