@@ -8,6 +8,7 @@ pub(crate) mod conform;
 pub(crate) mod counts;
 pub(crate) mod exhaust;
 pub(crate) mod export;
+pub(crate) mod fail_all;
 pub(crate) mod faults;
 pub(crate) mod files;
 pub(crate) mod findings;

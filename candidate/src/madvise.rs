@@ -8,7 +8,8 @@ use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::locks::{Lock, Mode};
 use crate::objects::Vma;
-use crate::stop::Stop;
+use crate::split_vma::New;
+use crate::stop::{Caught, Stop};
 use crate::vma_list::Walk;
 use crate::vma_merge::Attributes;
 
@@ -34,8 +35,7 @@ fn madvise_behavior_valid(advice: Advice) -> bool {
     )
 }
 
-/// `ksm_madvise()`: returns the flags that KSM leaves. It cannot fail, because memory never runs
-/// out.
+/// `ksm_madvise()`: returns the flags that KSM leaves. Its own allocations are left out.
 fn ksm_madvise(flags: VmFlags, advice: Advice) -> VmFlags {
     let never_merged = VmFlags::VM_MERGEABLE
         | VmFlags::VM_SHARED
@@ -91,7 +91,7 @@ impl Kernel {
     ///
     /// # Errors
     /// `EINVAL` for advice that the kernel or a mapping does not take. `ENOMEM` for a hole, or past
-    /// the limit on mappings.
+    /// the limit on mappings. `EAGAIN` where there is no memory.
     pub(crate) fn madvise(
         &mut self,
         mm: MmKey,
@@ -219,9 +219,36 @@ impl Kernel {
         let new = Attributes { vm_flags: new_flags, ..self.attributes(vma, start)? };
         match self.vma_merge(mm, prev, start, end, &new)? {
             Some(merged) => vma = merged,
-            None => self.split_at_both_ends(mm, vma, start, end)?,
+            None => {
+                if start != read!(self, F, vma.vm_start) {
+                    self.madvise_split(mm, vma, start, New::Below)?;
+                }
+                if end != read!(self, F, vma.vm_end) {
+                    self.madvise_split(mm, vma, end, New::Above)?;
+                }
+            }
         }
         *edit!(self, F, vma.vm_flags) = new_flags;
         Ok(vma)
+    }
+
+    /// A cut of `madvise_behavior()`.
+    ///
+    /// # Errors
+    /// `ENOMEM` past the limit on mappings. `EAGAIN` where there is no memory: the caller may try again.
+    fn madvise_split(
+        &mut self,
+        mm: MmKey,
+        vma: VmaKey,
+        addr: Addr,
+        half: New,
+    ) -> Result<(), Stop> {
+        if self.map_count_reached(mm)? {
+            return Err(Errno::ENOMEM.into());
+        }
+        match self.split_vma_unlimited(vma, addr, half).errno()? {
+            Err(Errno::ENOMEM) => Err(Errno::EAGAIN.into()),
+            other => Ok(other?),
+        }
     }
 }

@@ -36,7 +36,10 @@ pub fn results(run: &Run) -> Vec<String> {
             (true, true) => "does not survive".into(),
             (true, false) => format!("does not survive | {r}"),
             (false, true) => format!("{l} | does not survive"),
-            (false, false) if l == r => l,
+            (false, false) if l == r => match step.right.failed.or(step.left.failed) {
+                Some(failed) => format!("{l} (no memory: {failed})"),
+                None => l,
+            },
             (false, false) => format!("{l} | {r}"),
         };
     }

@@ -12,6 +12,7 @@ mod assertion;
 mod contents;
 mod copied;
 mod deadlock;
+mod failing;
 mod flags;
 mod layout;
 mod merge;
@@ -82,6 +83,9 @@ pub fn why(run: &Run) -> Option<String> {
     }
     let class = divergence.class;
     let case = Case::of(run)?;
+    if divergence.is_half_way() {
+        return Some(format!("{}{}", case.half_way(divergence), case.judge()));
+    }
     let sentence = match class {
         Class::Merge => case.merge(),
         Class::Flags => case.flags(),
@@ -173,6 +177,7 @@ impl<'a> Case<'a> {
             } else {
                 machine.step(run.op(step), &mut reference);
             }
+            failing::follow(&mut machine, run.op(step), (&run.before(n).0, step), &mut reference);
             agrees.0 &= comparers[0].same_in_full(&reference, &step.left);
             agrees.1 &= comparers[1].same_in_full(&reference, &step.right);
         }

@@ -92,6 +92,19 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         if size(&program) >= size(&self.best) {
             return false;
         }
+        let fails = program.limits.fail;
+        if fails.is_none() {
+            return self.keeps(program);
+        }
+        // Operations that were removed made allocations, too: an earlier one has to fail.
+        (1..=fails.unwrap_or(0)).rev().any(|nth| {
+            program.limits.fail = Some(nth);
+            self.keeps(program.clone())
+        })
+    }
+
+    /// Keeps `program` if it has the same signature.
+    fn keeps(&mut self, mut program: Program) -> bool {
         match (self.run)(&program) {
             Some(divergence) if divergence.signature == self.signature => {
                 program.ops.truncate(divergence.step + 1);

@@ -37,6 +37,9 @@ pub enum Missing {
     /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
     /// programs too.
     MapCount,
+    /// The limit `fail`: a kernel makes other allocations than the models do. `ci/tree --fail` lets each
+    /// allocation of each operation fail.
+    Fail,
 }
 
 impl Missing {
@@ -54,6 +57,7 @@ impl Missing {
         Missing::Placement,
         Missing::SharedMemory,
         Missing::MapCount,
+        Missing::Fail,
     ];
 
     /// Returns the name of the reason in tables.
@@ -71,6 +75,7 @@ impl Missing {
             Missing::WriteOnly => "write-only",
             Missing::SharedMemory => "shared_memory",
             Missing::MapCount => "map_count",
+            Missing::Fail => "fail",
         }
     }
 }
@@ -184,7 +189,9 @@ impl Facilities {
     /// Returns the facility that a program under `limits` needs and the kernel lacks.
     /// `whole_machine` permits setting `vm.max_map_count`.
     pub fn lacks_limit(&self, limits: &Limits, whole_machine: bool) -> Option<Missing> {
-        (limits.map_count.is_some() && !whole_machine).then_some(Missing::MapCount)
+        let fails = limits.fail.is_some_and(|nth| nth > 0).then_some(Missing::Fail);
+        let map_count = limits.map_count.is_some() && !whole_machine;
+        map_count.then_some(Missing::MapCount).or(fails)
     }
 }
 

@@ -5,9 +5,12 @@
 //! in which the operation can end without this memory ([`Machine::step_failing`]), and goes on with the
 //! first one that the right machine shows:
 //!
-//! 1. The operation ends as ever: the kernel tolerates the failure.
-//! 2. The operation ends in one of the left machine's own ways, which may have done a part of it.
+//! 1. The operation ends in one of the left machine's own ways, which may have done a part of it.
+//! 2. The operation ends as ever: the kernel tolerates the failure.
 //! 3. The call answers `ENOMEM` and has changed nothing.
+//!
+//! The own ways come first, because they can differ from the others in what is not shown: the page cache,
+//! and whether a userfaultfd context was opened.
 //!
 //! If the right machine shows something else, that is the finding.
 
@@ -57,15 +60,19 @@ impl<L: Machine> Failed<'_, L> {
     /// The finding that the left machine has no such way.
     #[cold]
     pub(crate) fn settle(mut self, shown: Option<&mut Shown>) -> Result<(), Divergence> {
-        if self.same() {
-            return Ok(());
-        }
         let ordinary = self.seen.0.clone();
         for n in 0.. {
             self.restore();
             if !self.left.step_failing(self.op, self.failed, n, self.seen.0) {
                 break;
             }
+            if self.same() {
+                return Ok(());
+            }
+        }
+        self.restore();
+        if self.left.take_back() {
+            self.left.step(self.op, self.seen.0);
             if self.same() {
                 return Ok(());
             }
@@ -94,7 +101,9 @@ impl<L: Machine> Failed<'_, L> {
         let (step, op) = (self.step, self.op);
         let right = self.seen.1;
         let history = Some(self.before.comparer.pages());
-        if right.is_fatal() || right.result.is_ok() || right.result == ordinary.result {
+        // A call that is to be refused for another reason needs no memory.
+        let refused = ordinary.result.is_err_and(|errno| errno != Errno::ENOMEM);
+        if right.is_fatal() || right.result.is_ok() || right.result == ordinary.result || refused {
             *self.seen.0 = ordinary;
             return Divergence::with_history(step, op, self.seen.0, right, history);
         }

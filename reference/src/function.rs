@@ -50,6 +50,7 @@ functions! {
     ShmctlDown "shmctl_down",
     ShmemFault "shmem_fault",
     SplitVma "split_vma",
+    Userfaultfd "userfaultfd",
     UserfaultfdRegister "userfaultfd_register",
     UserfaultfdUnregister "userfaultfd_unregister",
     ValidateRange "validate_range",

@@ -176,6 +176,9 @@ impl Reference {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn step_explained(&mut self, op: &Op, seen: &mut Observation) -> Why {
+        if self.world.limits.fail.is_some() {
+            self.remember();
+        }
         self.world.why = Some(Box::default());
         let refusal = self.perform(op, seen).err();
         let why = self.world.why.take().map_or_else(Why::default, |why| *why);

@@ -5,7 +5,7 @@
 //! and shared VMAs, but not the device.
 
 use vmadiff_machine::operand::{Ctx, Domain};
-use vmadiff_machine::{Errno, UffdId, VmFlags};
+use vmadiff_machine::{Allocation, Errno, UffdId, VmFlags};
 
 use crate::change::Hole;
 use crate::function::Function;
@@ -22,8 +22,11 @@ impl Syscall<'_> {
     /// # Errors
     /// Before any change: `EINVAL` for no pages or no mapping; then for the first VMA that does not
     /// fit: `EINVAL` for the device, `EPERM` where it may not be written, `EBUSY` where another
-    /// context watches it. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk.
+    /// context watches it. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk. `ENOMEM`
+    /// without memory: the context is not opened, or the walk ends at a cut.
     pub(crate) fn uffd_register(&mut self, range: Range, ctx: Ctx) -> Result<u8, Refusal> {
+        let opens = self.mm.uffd[usize::from(ctx.index())].is_none();
+        self.get_memory(Function::Userfaultfd, |what| opens && what == Allocation::Context)?;
         // The attempt opens the context, even if the call fails.
         let id = *self.mm.uffd[usize::from(ctx.index())]
             .get_or_insert_with(|| self.references.open_context());

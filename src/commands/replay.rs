@@ -7,6 +7,7 @@ use vmadiff::finding::Finding;
 use vmadiff::run::Run;
 use vmadiff::text::{self, Look};
 
+use super::fail_all::FailAll;
 use super::files::{load, name};
 use super::machines::Machines;
 use crate::out::stdout;
@@ -16,17 +17,22 @@ use crate::status::Status;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vmadiff replay bug.txt
+  vmadiff replay bug.txt --fail-all
   vmadiff replay crash-0123 --left candidate:original --right candidate:v2")]
 pub(crate) struct Args {
     /// Corpus files, crash artifacts or text programs; - is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// Run each program once for each of its allocations, which fails then, and show each distinct
+    /// divergence
+    #[arg(long)]
+    fail_all: bool,
     #[command(flatten)]
     machines: Machines,
 }
 
 /// Runs the command.
-pub(crate) fn run(Args { files, machines }: &Args, look: Look) -> anyhow::Result<Status> {
+pub(crate) fn run(Args { files, fail_all, machines }: &Args, look: Look) -> anyhow::Result<Status> {
     let mut lockstep = machines.lockstep();
     let programs: Vec<_> =
         files.iter().map(|file| Ok((file, load(file)?))).collect::<anyhow::Result<_>>()?;
@@ -36,12 +42,22 @@ pub(crate) fn run(Args { files, machines }: &Args, look: Look) -> anyhow::Result
         if n > 0 {
             writeln!(out)?;
         }
-        let finding = Finding::of(Run::of(&mut lockstep, &loaded.program));
-        write!(out, "{}\n\n{}", name(file), text::finding(&finding, look))?;
+        let found = if *fail_all {
+            let all = FailAll::of(&mut lockstep, &loaded.program);
+            write!(out, "{}\n\n", name(file))?;
+            for finding in &all.findings {
+                writeln!(out, "{}", text::finding(finding, look))?;
+            }
+            writeln!(out, "{all}")?;
+            Status::found(!all.findings.is_empty())
+        } else {
+            let finding = Finding::of(Run::of(&mut lockstep, &loaded.program));
+            write!(out, "{}\n\n{}", name(file), text::finding(&finding, look))?;
+            Status::found(finding.run.divergence.is_some())
+        };
         if let Some(cut) = loaded.cut() {
             writeln!(out, "{cut}")?;
         }
-        let found = Status::found(finding.run.divergence.is_some());
         status = status.max(found).max(Status::cut(loaded.is_cut));
     }
     Ok(status)
