@@ -236,13 +236,7 @@ impl Kernel {
     ///
     /// # Errors
     /// `ENOMEM` past the limit on mappings. `EAGAIN` where there is no memory: the caller may try again.
-    fn madvise_split(
-        &mut self,
-        mm: MmKey,
-        vma: VmaKey,
-        addr: Addr,
-        half: New,
-    ) -> Result<(), Stop> {
+    fn madvise_split(&mut self, mm: MmKey, vma: VmaKey, addr: Addr, half: New) -> Result<(), Stop> {
         if self.map_count_reached(mm)? {
             return Err(Errno::ENOMEM.into());
         }

@@ -1,7 +1,7 @@
 //! SysV shared memory (`ipc/shm.c`): the segment of a program. Its pages are those of a shmem file.
 
-use vmadiff_machine::{Allocation, Errno};
 use vmadiff_machine::operand::{FilePage, MmapFlags, Prot, SHM_PAGES, ShmFlags};
+use vmadiff_machine::{Allocation, Errno};
 
 use crate::addr::Addr;
 use crate::handle::{FileKey, MmKey, VmaKey, read};

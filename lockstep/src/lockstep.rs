@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::MAX_PROCESSES;
-use vmadiff_machine::{Allocation, Hidden, Limits, Machine, Observation, Op, Opcode, Program, State};
+use vmadiff_machine::{
+    Allocation, Hidden, Limits, Machine, Observation, Op, Opcode, Program, State,
+};
 
 use crate::compare::{Comparer, Scope};
 use crate::contents;

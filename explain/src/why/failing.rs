@@ -18,8 +18,7 @@ pub(super) fn follow(
     reference: &mut Observation,
 ) {
     let Some(failed) = step.right.failed.or(step.left.failed) else { return };
-    let agrees =
-        |seen: &Observation| Comparer::new(Scope::Models).same_in_full(seen, &step.left);
+    let agrees = |seen: &Observation| Comparer::new(Scope::Models).same_in_full(seen, &step.left);
     for n in 0.. {
         reference.clone_from(before);
         if !machine.step_failing(op, failed, n, reference) {
