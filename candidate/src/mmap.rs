@@ -195,11 +195,8 @@ impl Kernel {
             Some(vma) => vma,
             None => {
                 let made = self.new_vma(mm, (addr, end), pgoff, file, &mut vm_flags).errno()?;
-                let vma = made.map_err(|errno| {
-                    // `unacct_error`.
-                    self.vm_unacct_memory(charged);
-                    errno
-                })?;
+                // `unacct_error`.
+                let vma = made.inspect_err(|_| self.vm_unacct_memory(charged))?;
                 self.vma_link(mm, vma, prev)?;
                 vma
             }

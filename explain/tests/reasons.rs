@@ -86,7 +86,13 @@ fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
             program.limits = match n / 4 % 3 {
                 0 => Limits { map_count, ..Limits::default() },
                 1 => Limits { lock, ..Limits::default() },
-                _ => Limits { map_count, lock, address_space: limit(40), processes: limit(4) },
+                _ => Limits {
+                    map_count,
+                    lock,
+                    address_space: limit(40),
+                    processes: limit(4),
+                    fail: None,
+                },
             };
         }
         let (mut machine, mut plain) = (Reference::new(), Reference::new());
