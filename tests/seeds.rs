@@ -143,6 +143,8 @@ fn bugs_show_at_v2_with_their_signature() {
         ("bug-d", "rmap-locks/copy/not-taken"),
         ("bug-e", "anon-vma/unreachable-page"),
         ("bug-f", "deadlock/copy_pte_range/ptl"),
+        ("fail-copy-charge", "accounting/invariant/committed"),
+        ("fail-copy-total_vm", "accounting/invariant/total_vm"),
         ("mask-locked-copy", "flags/copy/VM_LOCKED-kept"),
         ("mask-lockonfault-copy", "flags/copy/VM_LOCKED-kept"),
         ("mask-dontcopy-copy", "flags/copy/VM_DONTCOPY-kept"),

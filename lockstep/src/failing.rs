@@ -14,7 +14,7 @@
 //!
 //! If the right machine shows something else, that is the finding.
 
-use vmadiff_machine::{Allocation, Errno, Machine, Observation, Op};
+use vmadiff_machine::{AddressSpace, Allocation, Errno, Machine, Observation, Op, Vma};
 
 use crate::compare::Comparer;
 use crate::divergence::Divergence;
@@ -60,7 +60,7 @@ impl<L: Machine> Failed<'_, L> {
     /// The finding that the left machine has no such way.
     #[cold]
     pub(crate) fn settle(mut self, shown: Option<&mut Shown>) -> Result<(), Divergence> {
-        let ordinary = self.seen.0.clone();
+        let mut ways = vec![self.seen.0.clone()];
         for n in 0.. {
             self.restore();
             if !self.left.step_failing(self.op, self.failed, n, self.seen.0) {
@@ -69,6 +69,7 @@ impl<L: Machine> Failed<'_, L> {
             if self.same() {
                 return Ok(());
             }
+            ways.push(self.seen.0.clone());
         }
         self.restore();
         if self.left.take_back() {
@@ -83,7 +84,7 @@ impl<L: Machine> Failed<'_, L> {
         if self.left.take_back() && self.same() {
             return Ok(());
         }
-        Err(self.finding(ordinary, shown))
+        Err(self.finding(ways, shown))
     }
 
     fn same(&mut self) -> bool {
@@ -96,27 +97,52 @@ impl<L: Machine> Failed<'_, L> {
     }
 
     /// Returns the finding that the left machine has no way to end the operation as the right one does.
-    /// A call that fails is compared with the state before it, any other with `ordinary`.
-    fn finding(&mut self, ordinary: Observation, shown: Option<&mut Shown>) -> Divergence {
+    /// It is the difference from the way that comes closest; from no change, if the call fails and no way
+    /// comes closer. The first of `ways` is that of an operation
+    /// which gets its memory. The left machine now shows a call that has changed nothing.
+    fn finding(&mut self, ways: Vec<Observation>, shown: Option<&mut Shown>) -> Divergence {
         let (step, op) = (self.step, self.op);
         let right = self.seen.1;
         let history = Some(self.before.comparer.pages());
+        let ordinary = ways.first().map_or(Ok(0), |seen| seen.result);
         // A call that is to be refused for another reason needs no memory.
-        let refused = ordinary.result.is_err_and(|errno| errno != Errno::ENOMEM);
-        if right.is_fatal() || right.result.is_ok() || right.result == ordinary.result || refused {
-            *self.seen.0 = ordinary;
-            return Divergence::with_history(step, op, self.seen.0, right, history);
-        }
-        if let Some(violation) = shown.and_then(|shown| shown.check(op, right)) {
+        let refused = ordinary.is_err_and(|errno| errno != Errno::ENOMEM);
+        if !right.is_fatal()
+            && !refused
+            && let Some(violation) = shown.and_then(|shown| shown.check(op, right))
+        {
             return Divergence::broken(step, violation, Side::Right);
         }
-        self.seen.0.result = right.result;
-        self.comparer.clone_from(&self.before.comparer);
-        if self.comparer.same(self.seen.0, right) {
-            // Nothing has changed, so the error is the wrong one.
-            self.seen.0.result = Err(Errno::ENOMEM);
-            return Divergence::with_history(step, op, self.seen.0, right, history);
+        let unchanged = closeness(self.seen.0, right);
+        let fails = right.result.is_err();
+        let ways = ways.into_iter().take(if refused { 1 } else { usize::MAX });
+        let like = |seen: &Observation| refused || !fails || seen.result.is_err();
+        let closest = ways.rev().filter(like).max_by_key(|seen| closeness(seen, right));
+        let is_closer = |seen: &Observation| closeness(seen, right) >= unchanged + u8::from(fails);
+        match closest {
+            Some(closest) if refused || right.is_fatal() || is_closer(&closest) => {
+                *self.seen.0 = closest;
+                Divergence::with_history(step, op, self.seen.0, right, history)
+            }
+            _ if self.seen.0.result == right.result => {
+                Divergence::half_way(step, op, self.seen.0, right, history)
+            }
+            _ => Divergence::with_history(step, op, self.seen.0, right, history),
         }
-        Divergence::half_way(step, op, self.seen.0, right, history)
     }
+}
+
+/// Returns how much of two observations agrees: the edges of VMAs and the anonymous memory, and then the
+/// result.
+fn closeness(left: &Observation, right: &Observation) -> u8 {
+    let all = |same: fn(&AddressSpace, &AddressSpace) -> bool| {
+        left.spaces.iter().zip(&right.spaces).all(|(l, r)| same(l, r))
+    };
+    let edges = all(|l, r| l.vmas().iter().map(Vma::range).eq(r.vmas().iter().map(Vma::range)));
+    let anonymous = all(|l, r| {
+        let has =
+            |space: &AddressSpace| space.vmas().iter().filter(|v| v.anon_vma.is_some()).count();
+        (l.anon_pages, l.zero_pages, has(l)) == (r.anon_pages, r.zero_pages, has(r))
+    });
+    2 * u8::from(edges) + 2 * u8::from(anonymous) + u8::from(left.result == right.result)
 }

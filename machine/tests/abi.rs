@@ -5,7 +5,8 @@ use vmadiff_machine::failure::{Nonsense, Place};
 use vmadiff_machine::observation::{Assertion, CopyReport, Event, Object, Observation};
 use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AddressSpace, AnonVmaId, Counters, DriverCalls, Errno, FileId, PageId, UffdId, VmFlags,
+    AddressSpace, Allocation, AnonVmaId, Counters, DriverCalls, Errno, FileId, PageId, UffdId,
+    VmFlags,
 };
 
 /// Returns an observation in which every field is set.
@@ -32,6 +33,7 @@ fn example() -> Observation {
     seen.driver = DriverCalls { opens: 2, closes: 1 };
     seen.attached = Some(3);
     seen.read = Some(255);
+    seen.failed = Some(Allocation::File);
     for process in [0, 5] {
         let space = seen.rewrite(Process(process));
         space.alive = true;
@@ -94,7 +96,8 @@ fn shown(space: &AddressSpace) -> impl PartialEq + std::fmt::Debug {
 
 fn assert_same(read: &Observation, written: &Observation) {
     assert_eq!(read.result, written.result);
-    assert_eq!((read.read, read.copy), (written.read, written.copy));
+    assert_eq!((read.read, read.failed), (written.read, written.failed));
+    assert_eq!(read.copy, written.copy);
     assert_eq!(read.events, written.events);
     assert_eq!(read.committed, written.committed);
     assert_eq!((read.driver, read.attached), (written.driver, written.attached));
@@ -166,6 +169,9 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("read", HEAD, |raw| raw.read = 1),
         ("read", HEAD, |raw| raw.read = 512),
         ("read", HEAD, |raw| raw.read = u32::MAX),
+        ("failed", HEAD, |raw| raw.failed = 10),
+        ("failed", HEAD, |raw| raw.failed = u32::MAX),
+        ("reserved", HEAD, |raw| raw.reserved = 1),
         ("event_count", HEAD, |raw| raw.event_count = 1089),
         ("kind", Place::Event(0), |raw| raw.events[0].kind = 6),
         ("process", Place::Event(0), |raw| raw.events[0].process = 8),
@@ -237,7 +243,9 @@ fn a_field_that_a_library_leaves_alone_is_found() {
         ("opens", |raw| raw.attached = 0),
         ("closes", |raw| raw.opens = 0),
         ("read", |raw| raw.closes = 0),
-        ("event_count", |raw| raw.read = 0),
+        ("failed", |raw| raw.read = 0),
+        ("reserved", |raw| raw.failed = 0),
+        ("event_count", |raw| raw.reserved = 0),
         ("alive", |raw| raw.event_count = 0),
         ("vma_count", |raw| raw.spaces[0].alive = 1),
         ("chain_count", |raw| raw.spaces[0].vma_count = 0),
