@@ -44,7 +44,7 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 12] = [
+    pub const ALL: [Missing; 13] = [
         Missing::WriteOnly,
         Missing::Copies,
         Missing::CopyVma,
