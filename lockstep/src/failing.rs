@@ -74,17 +74,21 @@ impl<L: Machine> Failed<'_, L> {
         self.restore();
         if self.left.take_back() {
             self.left.step(self.op, self.seen.0);
-            if self.same() {
-                return Ok(());
-            }
+        } else {
+            // The left machine lets the allocation fail itself, or does not know of it.
+            self.seen.0.clone_from(&ways[0]);
+        }
+        if self.same() {
+            return Ok(());
         }
         self.restore();
         self.seen.0.begin_step();
         self.seen.0.result = Err(Errno::ENOMEM);
-        if self.left.take_back() && self.same() {
+        let is_back = self.left.take_back();
+        if is_back && self.same() {
             return Ok(());
         }
-        Err(self.finding(ways, shown))
+        Err(self.finding(ways, is_back, shown))
     }
 
     fn same(&mut self) -> bool {
@@ -100,13 +104,19 @@ impl<L: Machine> Failed<'_, L> {
     /// It is the difference from the way that comes closest; from no change, if the call fails and no way
     /// comes closer. The first of `ways` is that of an operation
     /// which gets its memory. The left machine now shows a call that has changed nothing.
-    fn finding(&mut self, ways: Vec<Observation>, shown: Option<&mut Shown>) -> Divergence {
+    fn finding(
+        &mut self,
+        ways: Vec<Observation>,
+        is_back: bool,
+        shown: Option<&mut Shown>,
+    ) -> Divergence {
         let (step, op) = (self.step, self.op);
         let right = self.seen.1;
         let history = Some(self.before.comparer.pages());
         let ordinary = ways.first().map_or(Ok(0), |seen| seen.result);
-        // A call that is to be refused for another reason needs no memory.
-        let refused = ordinary.is_err_and(|errno| errno != Errno::ENOMEM);
+        // A call that is to be refused for another reason needs no memory. A machine that cannot take the
+        // call back has one way.
+        let refused = !is_back || ordinary.is_err_and(|errno| errno != Errno::ENOMEM);
         if !right.is_fatal()
             && !refused
             && let Some(violation) = shown.and_then(|shown| shown.check(op, right))
