@@ -367,7 +367,7 @@ fn what_is_of_no_use_is_counted_by_name() {
     let text = format!(
         "{THREE}write(1, \"mmap(\\\") = 0\\n\", 12) = 12\nread(0, \"\", 1) = 0\nread(0, \"\", 1) = 0\n\
          mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = -1 ENOMEM (Cannot \
-         allocate memory)\nmprotect(0x1000, what) = 0\nmadvise(0x3000, 4096, MADV_COLD) = 0\n\
+         allocate memory)\nmprotect(0x1000, what) = 0\nmadvise(0x3000, 4096, MADV_REMOVE) = 0\n\
          --- SIGSEGV {{si_signo=SIGSEGV}} ---\nhello from the program\n<... munmap resumed>) = 0\n\
          munmap(0x3000, 4096 <unfinished ...>\n"
     );

@@ -273,8 +273,8 @@ fn what_is_left_out_is_counted_by_name_and_reason() {
         munmap(&(0x7f0000003000/0x1000)=nil, 0xffffffffffffffff)\n\
         munmap(r5, 0x1000)\n\
         mremap(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x1000, 0x2, &(0x7f0000003000/0x1000)=nil)\n\
-        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x15)\n\
-        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, MADV_COLD)\n\
+        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x9)\n\
+        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, MADV_REMOVE)\n\
         mbind(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x2, &(0x7f0000000000)=0x2, 0x40, 0x0)\n\
         ioctl$UFFDIO_REGISTER(0xffffffffffffffff, 0xc020aa00, \
         &AUTO={{&(0x7f0000003000/0x1000)=nil, 0x1000}, 0x1})\n\
@@ -293,7 +293,7 @@ fn what_is_left_out_is_counted_by_name_and_reason() {
         [
             "1 getrandom (memory that no call changes)",
             "1 ioctl$UFFDIO_REGISTER (no userfaultfd of the program)",
-            "1 madvise (advice 21)",
+            "1 madvise (advice 9)",
             "1 madvise (not understood)",
             "1 mbind (nodes other than node 0)",
             "1 mmap (MAP_HUGETLB or MAP_GROWSDOWN)",

@@ -59,7 +59,7 @@ fn mlockall_locks_what_is_there_and_what_comes() {
         (
             "mmap 0 1 1 rw anon_private\nmmap 0 5 1 r special\nmlockall 0 CURRENT\n\
              mmap 0 7 1 rw anon_private",
-            "1..2 rw- @1 LOCKED, 5..6 r-- 0 shared file special, 7..8 rw- @7",
+            "1..2 rw- @1 LOCKED A[A], 5..6 r-- 0 PFNMAP IO DONTEXPAND file3, 7..8 rw- @7",
         ),
         (
             "mmap 0 1 1 rw anon_private\nmlockall 0 FUTURE|ONFAULT\nmmap 0 2 1 rw anon_private",
@@ -69,11 +69,11 @@ fn mlockall_locks_what_is_there_and_what_comes() {
         (
             "mlockall 0 FUTURE|ONFAULT\nmmap 0 1 1 rw anon_private\nmlockall 0 CURRENT\n\
              mmap 0 2 1 rw anon_private",
-            "1..2 rw- @1 LOCKED, 2..3 rw- @2",
+            "1..2 rw- @1 LOCKED A[A], 2..3 rw- @2",
         ),
         (
             "mlockall 0 FUTURE\nmmap 0 1 1 rw anon_private\nmunlockall 0\nmmap 0 2 1 rw anon_private",
-            "1..3 rw- @1",
+            "1..3 rw- @1 A[A]",
         ),
     ]);
 }
