@@ -43,7 +43,11 @@ fn the_document_has_the_shortest_program_of_each_finding() {
     // A finding that two worlds have is shown with its shorter program.
     rows.dedup_by(|later, first| later.1 == first.1);
     let signatures: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
-    assert!(known.signatures().all(|known| signatures.contains(&known)), "{signatures:?}");
+    // In the named worlds no allocation fails.
+    let needs_memory =
+        |signature| known.why(signature).is_some_and(|why| why.contains("no memory"));
+    let mut expected = known.signatures().filter(|signature| !needs_memory(signature));
+    assert!(expected.all(|signature| signatures.contains(&signature)), "{signatures:?}");
     let mut table =
         "| bug | signature | world | operations | program |\n|---|---|---|---|---|\n".to_owned();
     for (bug, signature, world, length, ops) in rows {
