@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use rustix::system::uname;
 use rustix::thread::{CapabilitySet, capabilities};
 use vmadiff_machine::operand::Page;
 use vmadiff_machine::{Machine as _, Observation, Program, VmFlags};
@@ -58,7 +59,8 @@ impl Kernel {
             locking: works(self.attempt(
                 "mmap 0 0 63 r anon_private LOCKED\nmmap 0 63 63 r anon_private\nmlock 0 63 63 0\n",
             )?),
-            locking_all: works(self.attempt("mlockall 0 CURRENT\n")?),
+            locking_all: unlocks_at_once(&uname().release().to_string_lossy())
+                && works(self.attempt("mlockall 0 CURRENT\n")?),
             raising: capabilities(None)
                 .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE)),
             noreserve: !overcommit.is_ok_and(|mode| mode.trim() == "2"),
@@ -114,6 +116,37 @@ impl Kernel {
         match self.ended.take() {
             Some(Ended::Failed(error)) => Err(error),
             _ => Ok(seen),
+        }
+    }
+}
+
+/// Returns whether a kernel of this release unlocks a mapping without pages at once. Up to 5.17,
+/// `munlock_vma_pages_range()` visits each address of it, which takes days for the memory outside the
+/// arena. The call cannot be interrupted, so it is not tried.
+fn unlocks_at_once(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 18),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_before_5_18_unlock_address_by_address() {
+        for (release, expected) in [
+            ("5.2.1", false),
+            ("5.10.0-32-cloud-amd64", false),
+            ("5.17.15", false),
+            ("5.18.0", true),
+            ("6.1.192", true),
+            ("6.18.44-fc", true),
+            ("unknown", true),
+        ] {
+            assert_eq!(unlocks_at_once(release), expected, "{release}");
         }
     }
 }
