@@ -866,8 +866,16 @@ static long lock_all(const struct program *program, int process, const long *cal
 {
 	rlim_t bytes = PAGES(base[VM_SIZE] + program->lock);
 	struct rlimit whole = { bytes, bytes }, before;
+	struct utsname name;
+	int major, minor;
 	long result;
 
+	/* It unlocks address by address, which takes days for the memory outside the arena. */
+	if (!uname(&name) && sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+	    (major < 5 || (major == 5 && minor < 18))) {
+		lacking = "before 5.18, mlockall() is not for an address space as large as this one";
+		return LACKING;
+	}
 	if (program->lock > 0 && prlimit(pids[process], RLIMIT_MEMLOCK, &whole, &before)) {
 		lacking = "RLIMIT_MEMLOCK cannot be set";
 		return LACKING;
