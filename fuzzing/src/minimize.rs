@@ -92,12 +92,9 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
         if size(&program) >= size(&self.best) {
             return false;
         }
-        let fails = program.limits.fail;
-        if fails.is_none() {
-            return self.keeps(program);
-        }
+        let Some(fails) = program.limits.fail else { return self.keeps(program) };
         // Operations that were removed made allocations, too: an earlier one has to fail.
-        (1..=fails.unwrap_or(0)).rev().any(|nth| {
+        (1..=fails).rev().any(|nth| {
             program.limits.fail = Some(nth);
             self.keeps(program.clone())
         })

@@ -162,18 +162,13 @@ impl Divergence {
         history: Option<&Pages>,
     ) -> Divergence {
         let Finding { class, detail, of_operation } = find(op, left, right, history);
-        let part = part(op.opcode(), class);
-        let detail = match (class, part) {
-            // The flags depend on the operands, so they do not tell bugs apart.
-            (Class::Flags, _) if changes_in_place(op.opcode()) => "other".into(),
-            _ => detail,
-        };
-        let signature = if of_operation {
-            format!("{class}/{part}/{detail}")
-        } else {
-            format!("{class}/{detail}")
-        };
-        Divergence { step, class, signature: Signature(signature), broken: None }
+        if !of_operation {
+            let signature = Signature(format!("{class}/{detail}"));
+            return Divergence { step, class, signature, broken: None };
+        }
+        // The flags depend on the operands, so they do not tell bugs apart.
+        let is_other = class == Class::Flags && changes_in_place(op.opcode());
+        Divergence::in_part(step, op, class, if is_other { "other" } else { &detail })
     }
 
     /// The finding that a call in which an allocation failed has left a change that the other machine
@@ -186,8 +181,13 @@ impl Divergence {
         history: Option<&Pages>,
     ) -> Divergence {
         let Finding { class, detail, .. } = find(op, left, right, history);
-        let part = part(op.opcode(), class);
-        let signature = Signature(format!("{class}/{part}/{HALF_WAY}{detail}"));
+        let detail = format!("{HALF_WAY}{detail}");
+        Divergence::in_part(step, op, class, &detail)
+    }
+
+    /// The finding that is of the operation, in the part of the kernel that the operation uses.
+    fn in_part(step: usize, op: &Op, class: Class, detail: &str) -> Divergence {
+        let signature = Signature(format!("{class}/{}/{detail}", part(op.opcode(), class)));
         Divergence { step, class, signature, broken: None }
     }
 
