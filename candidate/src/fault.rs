@@ -2,7 +2,7 @@
 
 use vmadiff_machine::{Errno, VmFlags, written};
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Pgoff};
 use crate::handle::{MmKey, VmaKey, read};
 use crate::kernel::Kernel;
 use crate::locks::{Lock, Mode};
@@ -76,11 +76,18 @@ impl Kernel {
             Pte::Anon(page, _) => self.pages.get(page).map_or(0, |page| page.data),
             Pte::Zero => 0,
             Pte::NoneOrFile => {
-                let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
-                let file = read!(self, F, vma.vm_file).and_then(|file| self.files.get(file));
-                file.map_or(0, |file| self.inodes.read(file.f_inode, index))
+                let (inode, index) = self.page_of_file(vma, addr)?;
+                inode.map_or(0, |inode| self.inodes.read(inode, index))
             }
         })
+    }
+
+    /// Returns the inode that a VMA maps, if it maps one, and the page of it at `addr`.
+    fn page_of_file(&self, vma: VmaKey, addr: Addr) -> Result<(Option<u8>, Pgoff), Stop> {
+        const F: &str = "handle_pte_fault";
+        let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
+        let file = read!(self, F, vma.vm_file).and_then(|file| self.files.get(file));
+        Ok((file.map(|file| file.f_inode), index))
     }
 
     /// The instruction that writes, after the fault.
@@ -98,9 +105,7 @@ impl Kernel {
             // The fault has replaced the zero page.
             Pte::Zero => {}
             Pte::NoneOrFile => {
-                let index = read!(self, F, vma.vm_pgoff).at(addr, read!(self, F, vma.vm_start));
-                let file = read!(self, F, vma.vm_file).and_then(|file| self.files.get(file));
-                if let Some(inode) = file.map(|file| file.f_inode) {
+                if let (Some(inode), index) = self.page_of_file(vma, addr)? {
                     self.inodes.write(inode, index, value);
                 }
             }
