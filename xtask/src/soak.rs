@@ -6,12 +6,13 @@ mod rounds;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use duct::{Expression, cmd};
+use duct::cmd;
 
 use self::rounds::{History, Rounds};
 use crate::project::{self, absolute, files, tail};
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     /// The file for the lines; by default FOLDER.log. Several runs on one corpus need a file each
     #[arg(long, value_name = "FILE", requires = "corpus")]
     log: Option<PathBuf>,
-    /// The seconds of a round, after which the engine starts again
+    /// The least seconds of a round, after which the engine starts again
     #[arg(long, value_name = "N", default_value_t = 3600,
           value_parser = clap::value_parser!(u64).range(10..=9_999_999))]
     round: u64,
@@ -77,10 +78,7 @@ impl Revision {
 
 /// A run and its failed checks.
 struct Soak {
-    revision: &'static str,
-    binary: PathBuf,
-    flags: Vec<String>,
-    corpus: PathBuf,
+    rounds: Rounds,
     scratch: Scratch,
     status: Status,
 }
@@ -90,9 +88,6 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let corpus = args.corpus.as_deref().map(absolute).transpose()?;
     let log = args.log.as_deref().map(absolute).transpose()?;
     let root = project::enter()?;
-    let target = Target::CrossMm;
-    let binary = target.build(&root)?;
-    let vmadiff = project::build_vmadiff(&root)?;
     let scratch = Scratch::new()?;
     let log = match (log, &corpus) {
         (Some(log), _) => log,
@@ -103,16 +98,24 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     fs::create_dir_all(&corpus)
         .and_then(|()| corpus.canonicalize())
         .with_context(|| corpus.display().to_string())?;
-    let mut soak = Soak {
-        revision: args.revision.name(),
-        binary,
-        flags: target.flags(&root)?,
-        corpus,
-        scratch,
-        status: Status::Clean,
-    };
     let mut history = History::open(log)?;
-    soak.rounds(args, &root, &mut history)?;
+    let revision = args.revision.name();
+    let findings = root.join(project::FINDINGS).join(format!("soak-{revision}"));
+    fs::create_dir_all(&findings).with_context(|| findings.display().to_string())?;
+    let target = Target::CrossMm;
+    let rounds = Rounds {
+        binary: target.build(&root)?,
+        flags: target.flags(&root)?,
+        revision,
+        corpus,
+        findings,
+        seconds: args.seconds,
+        round: args.round,
+        sync: args.sync.clone(),
+    };
+    let vmadiff = project::build_vmadiff(&root)?;
+    let mut soak = Soak { rounds, scratch, status: Status::Clean };
+    soak.fuzz(&mut history)?;
     soak.kill(&vmadiff)?;
     soak.disk(&root)?;
     Ok(soak.status)
@@ -132,35 +135,17 @@ impl Soak {
         self.status = Status::Found;
     }
 
-    /// Returns the command that runs the engine on the corpus, with `flags` beside the target's
-    /// own.
-    fn engine(&self, flags: &[String]) -> Expression {
-        let mut arguments = vec![self.corpus.display().to_string()];
-        arguments.extend(self.flags.iter().chain(flags).cloned());
-        cmd(&self.binary, arguments).env("VMADIFF_REVISION", self.revision)
-    }
-
     /// Fuzzes, and checks that nothing is found and that memory does not grow.
-    fn rounds(&mut self, args: &Args, root: &Path, history: &mut History) -> Result<()> {
-        let findings = root.join(project::FINDINGS).join(format!("soak-{}", self.revision));
-        fs::create_dir_all(&findings).with_context(|| findings.display().to_string())?;
-        let before = files(&findings, None)?.len();
-        let rounds = Rounds {
-            binary: self.binary.clone(),
-            flags: self.flags.clone(),
-            revision: self.revision,
-            corpus: self.corpus.clone(),
-            findings: findings.clone(),
-            seconds: args.seconds,
-            round: args.round,
-            sync: args.sync.clone(),
-        };
-        for wrong in rounds.run(history)? {
+    fn fuzz(&mut self, history: &mut History) -> Result<()> {
+        let found = |rounds: &Rounds| anyhow::Ok(files(&rounds.findings, None)?.len());
+        let before = found(&self.rounds)?;
+        for wrong in self.rounds.run(history)? {
             self.fail(&wrong);
         }
-        let found = files(&findings, None)?.len().saturating_sub(before);
-        if found > 0 {
-            self.fail(&format!("{found} programs with a divergence in {}", findings.display()));
+        let new = found(&self.rounds)?.saturating_sub(before);
+        if new > 0 {
+            let folder = self.rounds.findings.display().to_string();
+            self.fail(&format!("{new} programs with a divergence in {folder}"));
         }
         Ok(())
     }
@@ -168,20 +153,22 @@ impl Soak {
     /// Kills a run in the middle, and checks that all earlier files exist and all files can be
     /// read.
     fn kill(&mut self, vmadiff: &Path) -> Result<()> {
-        let before: BTreeSet<_> = files(&self.corpus, None)?.into_iter().collect();
-        let engine = self.engine(&["-max_total_time=60".to_owned()]).stderr_null();
-        let engine = engine.unchecked().start().context("cross_mm does not start")?;
+        let corpus = &self.rounds.corpus;
+        let before: BTreeSet<_> = files(corpus, None)?.into_iter().collect();
+        let mut engine = self.rounds.engine();
+        engine.arg("-max_total_time=60").stderr(Stdio::null());
+        let mut engine = engine.spawn().context("cross_mm does not start")?;
         sleep(Duration::from_secs(6));
         engine.kill().context("kill -9")?;
-        engine.wait()?;
-        let after: BTreeSet<_> = files(&self.corpus, None)?.into_iter().collect();
+        engine.wait().context("cross_mm")?;
+        let after: BTreeSet<_> = files(corpus, None)?.into_iter().collect();
         let lost = before.difference(&after).count();
         println!("kill -9: {} files before, {} after, {lost} lost", before.len(), after.len());
         if lost > 0 {
             self.fail("kill -9 lost corpus files");
         }
-        let right = format!("candidate:{}", self.revision);
-        let output = cmd!(vmadiff, "triage", &self.corpus, "--right", right)
+        let right = format!("candidate:{}", self.rounds.revision);
+        let output = cmd!(vmadiff, "triage", &self.rounds.corpus, "--right", right)
             .stderr_to_stdout()
             .stdout_capture()
             .unchecked()
@@ -220,7 +207,7 @@ impl Soak {
             "--seconds",
             "5",
             "--revision",
-            self.revision,
+            self.rounds.revision,
             "--corpus",
             corpus
         )

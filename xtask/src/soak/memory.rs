@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use super::rounds::Shown;
+
 /// The memory, in KiB, below which a job has only begun. Such jobs are left out.
 const STARTED: u64 = 20_000;
 /// The memory, in KiB, that a job may gain beside the known tables of the engine.
@@ -47,17 +49,9 @@ fn resident(status: &str) -> Option<u64> {
 /// Returns the memory, in KiB, that the tables of the engine may use: for each input, the engine
 /// keeps how often the input met each rare feature, in eight bytes.
 pub(crate) fn tables(logs: &[String]) -> u64 {
-    let most = logs.iter().flat_map(|log| log.lines()).filter_map(features_and_inputs);
-    let most = most.map(|(features, inputs)| features.saturating_mul(inputs)).max();
+    let shown = logs.iter().flat_map(|log| log.lines()).filter_map(Shown::parse);
+    let most = shown.map(|shown| shown.features.saturating_mul(shown.inputs)).max();
     most.unwrap_or(0).saturating_mul(8) / 1024
-}
-
-/// Returns the numbers of features and inputs in a line of libFuzzer with “ft: 2295 corp:
-/// 310/12Kb”.
-fn features_and_inputs(line: &str) -> Option<(u64, u64)> {
-    let (features, rest) = line.split_once("ft: ")?.1.split_once(" corp: ")?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    Some((features.parse().ok()?, rest[..end].parse().ok()?))
 }
 
 /// The comparison of the second quarter of a run's samples with the last quarter.

@@ -141,7 +141,7 @@ pub(crate) struct Rounds {
     pub(crate) corpus: PathBuf,
     /// The folder for programs with a divergence.
     pub(crate) findings: PathBuf,
-    /// The seconds of all rounds, and of one.
+    /// The seconds of all rounds, and the least of one.
     pub(crate) seconds: u64,
     pub(crate) round: u64,
     /// A command of the shell that runs before and after each round, to share the corpus.
@@ -152,11 +152,11 @@ impl Rounds {
     /// Runs the rounds, and returns what is wrong, if anything.
     pub(crate) fn run(&self, history: &mut History) -> Result<Vec<String>> {
         let mut wrong = Vec::new();
-        let mut left = self.seconds;
+        // No round is shorter than asked for: a short one says nothing of the memory.
+        let count = (self.seconds / self.round).max(1);
         self.synchronize(&mut wrong)?;
-        while left > 0 {
-            let seconds = self.round.min(left);
-            left -= seconds;
+        for n in 0..count {
+            let seconds = self.seconds * (n + 1) / count - self.seconds * n / count;
             self.round(seconds, history, &mut wrong)?;
             self.synchronize(&mut wrong)?;
         }
@@ -179,23 +179,30 @@ impl Rounds {
         Ok(())
     }
 
+    /// Returns the command that runs the engine on the corpus.
+    pub(crate) fn engine(&self) -> Command {
+        let mut engine = Command::new(&self.binary);
+        engine
+            .arg(&self.corpus)
+            .args(&self.flags)
+            .env("VMADIFF_REVISION", self.revision)
+            .env("VMADIFF_FINDINGS", &self.findings)
+            .env("VMADIFF_KNOWN", "")
+            .env_remove("VMADIFF_CANDIDATE");
+        engine
+    }
+
     /// Runs a job of the engine on each core.
     fn round(&self, seconds: u64, history: &mut History, wrong: &mut Vec<String>) -> Result<()> {
         let scratch = Scratch::new()?;
         let cores = shell::cores();
         let log = scratch.path().join("log");
         let output = File::create(&log).with_context(|| log.display().to_string())?;
-        let mut engine = Command::new(&self.binary);
+        let mut engine = self.engine();
         engine
-            .arg(&self.corpus)
-            .args(&self.flags)
             .args([format!("-jobs={cores}"), format!("-workers={cores}")])
             .arg(format!("-max_total_time={seconds}"))
             .current_dir(scratch.path())
-            .env("VMADIFF_REVISION", self.revision)
-            .env("VMADIFF_FINDINGS", &self.findings)
-            .env("VMADIFF_KNOWN", "")
-            .env_remove("VMADIFF_CANDIDATE")
             .stdout(output.try_clone().context("log")?)
             .stderr(output)
             .process_group(0);
@@ -280,16 +287,16 @@ fn logs(folder: &Path) -> Result<Vec<String>> {
 
 /// The numbers of a line of the engine, such as “#9 NEW cov: 90 ft: 2048 corp: 3/1Kb exec/s: 512”.
 #[derive(Debug, PartialEq, Eq)]
-struct Shown {
+pub(crate) struct Shown {
     edges: u64,
-    features: u64,
-    inputs: u64,
-    /// The programs a second since the start of the job.
+    pub(crate) features: u64,
+    pub(crate) inputs: u64,
+    /// The programs a second since the start of the job; 0 where the line does not show it.
     speed: u64,
 }
 
 impl Shown {
-    fn parse(line: &str) -> Option<Shown> {
+    pub(crate) fn parse(line: &str) -> Option<Shown> {
         let number = |name: &str| {
             let rest = line.split_once(name)?.1.trim_start();
             let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -300,7 +307,7 @@ impl Shown {
             edges: number(" cov: ")?,
             features: number(" ft: ")?,
             inputs: number(" corp: ")?,
-            speed: number(" exec/s: ")?,
+            speed: number(" exec/s: ").unwrap_or_default(),
         })
     }
 }
