@@ -41,11 +41,16 @@ pub(crate) enum System {
 }
 
 impl System {
-    /// Returns [`System::Kvm`] if a kernel boots with it, otherwise [`System::Qemu`]. The file
+    /// Returns [`System::Kvm`] in place of [`System::Qemu`] if the kernel boots with it. The file
     /// /dev/kvm may exist and not work.
-    pub(crate) fn emulator(program: &Path, initramfs: &Path, scratch: &Path) -> Result<System> {
-        if OpenOptions::new().write(true).open("/dev/kvm").is_err() {
-            return Ok(System::Qemu);
+    pub(crate) fn accelerated(
+        self,
+        program: &Path,
+        initramfs: &Path,
+        scratch: &Path,
+    ) -> Result<System> {
+        if self != System::Qemu || OpenOptions::new().write(true).open("/dev/kvm").is_err() {
+            return Ok(self);
         }
         let kernel = Guest {
             system: System::Kvm,
@@ -56,7 +61,7 @@ impl System {
         };
         let text = kernel.console(None, &["--version".to_owned()], Duration::from_secs(10))?;
         let works = text.lines().any(|line| line.starts_with("vmadiff-init: status 0"));
-        Ok(if works { System::Kvm } else { System::Qemu })
+        Ok(if works { System::Kvm } else { self })
     }
 
     /// Returns the program of an emulator.

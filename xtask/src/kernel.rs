@@ -106,7 +106,7 @@ pub(crate) fn run(args: Args) -> Result<Status> {
         None => Vec::new(),
         Some((version, _)) => {
             let (program, initramfs) = (boot::kernel_file(&cache, version), initramfs_file(&cache));
-            let system = System::emulator(&program, &initramfs, &cache)?;
+            let system = System::Qemu.accelerated(&program, &initramfs, &cache)?;
             let command = [&arguments[..], &all].concat();
             let boot = |(version, _): &(Version, String)| {
                 boot::in_emulator(&cache, version, system, seconds, &command)

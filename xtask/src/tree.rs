@@ -148,10 +148,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         Kind::Kmemleak => options.push("--leaks".to_owned()),
         Kind::Plain | Kind::Lockdep => {}
     }
-    let system = match args.machine {
-        System::Uml => System::Uml,
-        System::Qemu | System::Kvm => System::emulator(&program, &initramfs, &cache)?,
-    };
+    let system = args.machine.accelerated(&program, &initramfs, &cache)?;
     let plan = Plan {
         kernel: Guest { system, program, initramfs, scratch: cache, options: kernel_options },
         options,
@@ -207,10 +204,7 @@ fn kernel_of(
     lock.lock().context("no lock")?;
     let farm = Farm::of(&source.folder, &folder)?;
     farm.apply(&patched)?;
-    let out = folder.join(match machine {
-        System::Uml => format!("build-{}", kind.name()),
-        System::Qemu | System::Kvm => format!("build-x86_64-{}", kind.name()),
-    });
+    let out = folder.join(format!("build-{}-{}", build::architecture(machine).name, kind.name()));
     let linux = build::build(farm.tree(), &out, kind, machine)?;
     let part = kept.with_extension("part");
     fs::copy(&linux, &part)

@@ -12,28 +12,35 @@ use crate::guest::System;
 use crate::project::{files, tail};
 use crate::shell;
 
-/// The configuration of both machines, and what each adds.
+/// The configuration of every architecture.
 const FRAGMENT: &str = include_str!("common.config");
-const UML: &str = include_str!("uml.config");
-const X86_64: &str = include_str!("x86_64.config");
 
-/// The name of a machine's architecture, the folder of its source, and the kernel: its target of
-/// `make` and its file.
-struct Architecture {
-    name: &'static str,
+/// The architecture of a machine.
+pub(crate) struct Architecture {
+    /// The name for `make`.
+    pub(crate) name: &'static str,
+    /// The folder of its source.
     folder: &'static str,
+    /// What it adds to the configuration.
+    fragment: &'static str,
+    /// The kernel: its target of `make`, and its file.
     target: &'static str,
     file: &'static str,
 }
 
-fn architecture(machine: System) -> Architecture {
+pub(crate) fn architecture(machine: System) -> Architecture {
     match machine {
-        System::Uml => {
-            Architecture { name: "um", folder: "arch/um", target: "linux", file: "linux" }
-        }
+        System::Uml => Architecture {
+            name: "um",
+            folder: "arch/um",
+            fragment: include_str!("uml.config"),
+            target: "linux",
+            file: "linux",
+        },
         System::Qemu | System::Kvm => Architecture {
             name: "x86_64",
             folder: "arch/x86",
+            fragment: include_str!("x86_64.config"),
             target: "bzImage",
             file: "arch/x86/boot/bzImage",
         },
@@ -75,11 +82,7 @@ impl Kind {
                 "CONFIG_DEBUG_KMEMLEAK=y\n# CONFIG_DEBUG_KMEMLEAK_AUTO_SCAN is not set\n"
             }
         };
-        let own = match machine {
-            System::Uml => UML,
-            System::Qemu | System::Kvm => X86_64,
-        };
-        format!("{FRAGMENT}\n{own}\n{more}")
+        format!("{FRAGMENT}\n{}\n{more}", architecture(machine).fragment)
     }
 }
 
