@@ -47,9 +47,9 @@ impl Kernel {
     ///
     /// # Errors
     /// `EINVAL` for an empty range. `ENOMEM` past a limit, or where there is no memory: mappings in the
-    /// range may be unmapped then. `EEXIST` over a mapping that may not be
-    /// replaced. `EPERM` or `EAGAIN` where memory may not be locked. `EACCES` for a writable
-    /// mapping of a file that is open for reading only.
+    /// range may be unmapped then. `EEXIST` over a mapping that may not be replaced. `EPERM` or `EAGAIN`
+    /// where memory may not be locked. `EACCES` for a writable mapping of a file that is open for reading
+    /// only.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn mmap(
         &mut self,

@@ -296,8 +296,7 @@ impl Kernel {
     }
 
     /// Returns the limits on locked pages that hold during `op` and after it; `None` where they are the
-    /// same. `mlockall` compares the whole address space with the limit,
-    /// which is one of the arena.
+    /// same. `mlockall` compares the whole address space with the limit, which is one of the arena.
     fn lock_limits(&self, op: &Op) -> Option<(u64, u64)> {
         let current = |flags: MlockallFlags| flags.contains(MlockallFlags::CURRENT);
         match (op, self.limits.lock) {

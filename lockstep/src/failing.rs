@@ -102,8 +102,8 @@ impl<L: Machine> Failed<'_, L> {
 
     /// Returns the finding that the left machine has no way to end the operation as the right one does.
     /// It is the difference from the way that comes closest; from no change, if the call fails and no way
-    /// comes closer. The first of `ways` is that of an operation
-    /// which gets its memory. The left machine now shows a call that has changed nothing.
+    /// comes closer. The first of `ways` is that of an operation which gets its memory. The left machine
+    /// now shows a call that has changed nothing.
     fn finding(
         &mut self,
         ways: Vec<Observation>,

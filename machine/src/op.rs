@@ -270,10 +270,10 @@ operations! {
         /// The policy.
         mode: Mode as Role::Policy,
     }
-    /// Reads or writes the value of a page, one byte. Each write writes a new value. The result is `EFAULT`
-    /// if the access raises `SIGSEGV`,
-    /// `SIGBUS` if the page is beyond the end of the file, and `EAGAIN` if userfaultfd watches the
-    /// VMA. In the last case the access is not made, because it might block.
+    /// Reads or writes the value of a page, one byte. Each write writes a new value. The result is
+    /// `EFAULT` if the access raises `SIGSEGV`, `SIGBUS` if the page is beyond the end of the file, and
+    /// `EAGAIN` if userfaultfd watches the VMA. In the last case the access is not made, because it might
+    /// block.
     8 Touch "touch" {
         /// The caller.
         process: Process as Role::Caller,
