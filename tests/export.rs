@@ -187,7 +187,7 @@ fn the_c_program_and_vmadiff_kernel_judge_random_programs_alike() {
 fn the_c_program_and_vmadiff_kernel_see_the_same_wrong_expectations() {
     // The last operation shows the state that the comparison of mapped pages alone does not show.
     let text = "mmap 0 0 2 rw anon_private\nmmap 0 2 2 rw file0_private - 1\nshmat 0 8\n\
-                touch 0 0 1\nmprotect 0 1 1 r\nfork 0\n";
+                touch 0 0 1\nmprotect 0 1 1 r\nfork 0\ntouch 1 0 1\ntouch 0 0 0\n";
     let c = export_c(&program(text), "planted");
     let folder = folder();
     let right = run(&compile("cc", folder.path(), "right", &c));
@@ -208,6 +208,16 @@ fn the_c_program_and_vmadiff_kernel_see_the_same_wrong_expectations() {
         ("anonymous 0-1", "anonymous 0-2", "> anonymous 0-1"),
         (".result = PAGE(8)", ".result = PAGE(9)", "differs: expected 9"),
         (".result = 1,", ".result = -ENOMEM,", "differs: expected -ENOMEM"),
+        (
+            "{ TOUCH, PAGE(0), 0 },\n\t\t.expected = {\n\t\t\t.result = 1,",
+            "{ TOUCH, PAGE(0), 0 },\n\t\t.expected = {\n\t\t\t.result = 2,",
+            "differs: expected 2",
+        ),
+        (
+            ".contents[1] = \"0-1=2",
+            ".contents[1] = \"0-1=1",
+            "at the end page 0 of process 1 reads as 2, expected 1",
+        ),
     ]
     .into_iter()
     .enumerate()

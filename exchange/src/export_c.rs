@@ -159,9 +159,10 @@ fn head(program: &Program, name: &str) -> String {
          *     cc -Wall -Wextra -o program {name}.c && ./program\n \
          *\n \
          * It prints each operation with its result, and compares the results, the VMAs with their\n \
-         * flags, the counters and the anonymous pages of each process with the expectation. That\n \
-         * is Linux 5.2.1 with the original copy_vma() and, where the program depends on changes of\n \
-         * later kernels, with those changes that this kernel has. It stops at the first difference.\n \
+         * flags, the counters and the anonymous pages of each process with the expectation. At the\n \
+         * end it compares the contents of the pages. The expectation is Linux 5.2.1 with the\n \
+         * original copy_vma() and, where the program depends on changes of later kernels, with\n \
+         * those changes that this kernel has. It stops at the first difference.\n \
          * Exit status: 0 the kernel agrees, 1 it differs, 2 not all could be run here. The program,\n \
          * each operation with its process and with pages counted from the arena's start:\n \
          *\n"
@@ -259,12 +260,28 @@ fn rule_table(text: &mut String, rules: impl Iterator<Item = Rule>) {
 /// comment after the operations.
 fn table(text: &mut String, name: &str, part: &Expected, parts: &Parts, left_out: &str) {
     let _ = writeln!(text, "static const struct operation {name}_operations[] = {{");
+    let segment = parts.has("SEGMENT");
     for (op, step) in part.ops.iter().zip(&part.behaviours.steps) {
-        entry(text, op, step, parts.has("SEGMENT"));
+        let Process(process) = op.process();
+        let _ = writeln!(text, "\t{{\n\t\t.text = \"{op}\",\n\t\t.process = {process},");
+        let _ = writeln!(text, "\t\t.call = {{ {} }},", call(op));
+        expected(text, step, segment);
+        text.push_str("\t},\n");
+    }
+    text.push_str(left_out);
+    match part.behaviours.steps.last() {
+        Some(end) if end.later.is_empty() && end.original.contents.is_empty() => {
+            text.push_str("\t{ .text = NULL },\n");
+        }
+        end => {
+            text.push_str("\t{\n\t\t.text = NULL,\n");
+            end.inspect(|end| expected(text, end, false));
+            text.push_str("\t},\n");
+        }
     }
     let _ = write!(
         text,
-        "{left_out}\t{{ .text = NULL }},\n}};\n\n\
+        "}};\n\n\
          static const struct program {name} = {{\n\t.operations = {name}_operations,\n"
     );
     if parts.has("FORK") {
@@ -283,15 +300,9 @@ fn table(text: &mut String, name: &str, part: &Expected, parts: &Parts, left_out
     text.push_str("};\n");
 }
 
-/// Writes an entry of a table of operations.
-fn entry(text: &mut String, op: &Op, step: &Step<Expectation>, segment: bool) {
-    let Process(process) = op.process();
-    let _ = write!(
-        text,
-        "\t{{\n\t\t.text = \"{op}\",\n\t\t.process = {process},\n\
-         \t\t.call = {{ {} }},\n\t\t.expected = {{\n",
-        call(op)
-    );
+/// Writes the expectations of an operation, or of the end of a program.
+fn expected(text: &mut String, step: &Step<Expectation>, segment: bool) {
+    text.push_str("\t\t.expected = {\n");
     members(text, &step.original, segment, "\t\t\t");
     text.push_str("\t\t},\n");
     if !step.later.is_empty() {
@@ -308,12 +319,13 @@ fn entry(text: &mut String, op: &Op, step: &Step<Expectation>, segment: bool) {
         }
         text.push_str("\t\t\t{ .with = 0 },\n\t\t},\n");
     }
-    text.push_str("\t},\n");
 }
 
 /// Writes the members of an expectation.
 fn members(text: &mut String, expected: &Expectation, segment: bool, indent: &str) {
-    let _ = writeln!(text, "{indent}.result = {},", expected.result);
+    if !expected.result.is_empty() {
+        let _ = writeln!(text, "{indent}.result = {},", expected.result);
+    }
     if segment {
         let _ = writeln!(text, "{indent}.attached = {},", expected.attached);
     }
@@ -321,5 +333,8 @@ fn members(text: &mut String, expected: &Expectation, segment: bool, indent: &st
         let lines: Vec<_> = memory.lines().collect();
         let lines = lines.join(&format!("\\n\"\n{indent}\t\""));
         let _ = writeln!(text, "{indent}.memory[{process}] =\n{indent}\t\"{lines}\",");
+    }
+    for (process, contents) in &expected.contents {
+        let _ = writeln!(text, "{indent}.contents[{process}] = \"{contents}\",");
     }
 }

@@ -84,10 +84,14 @@ struct expected {
 	long attached;              /* shm_nattch of the segment; -1: it is destroyed */
 #endif
 	const char *memory[PROCESSES];
+#if USES_CONTENTS
+	/* At the end: the value that each page has, as runs of pages: 0-2=7 is the pages 0 and 1. */
+	const char *contents[PROCESSES];
+#endif
 };
 
 struct operation {
-	const char *text;             /* the text form */
+	const char *text;             /* the text form; NULL: the end of the program */
 	int process;                  /* the process that makes the call */
 	long call[7];                 /* the number and the arguments */
 	struct expected expected;     /* what Linux 5.2.1 does */
@@ -227,16 +231,16 @@ static void faulted(int signal)
 	siglongjmp(fault, signal);
 }
 
-static long touch(volatile char *page, int write)
+/* Returns the value of the page, or 0 if `write` is the value to be written. */
+static long touch(volatile unsigned char *page, int write)
 {
 	int signal = sigsetjmp(fault, 1);
 
 	if (signal)
 		return signal == SIGBUS ? BUS_ERROR : -EFAULT;
-	if (write)
-		*page = 1;
-	else
-		(void)*page;
+	if (!write)
+		return *page;
+	*page = write;
 	return 0;
 }
 
@@ -293,7 +297,7 @@ static long perform(const long *call)
 
 #if USES_TOUCH
 	if (call[0] == TOUCH)
-		return touch((volatile char *)call[1], call[2]);
+		return touch((volatile unsigned char *)call[1], call[2]);
 #endif
 #if USES_UFFD
 	if (call[0] == UFFD_REGISTER)
@@ -891,6 +895,10 @@ static long lock_all(const struct program *program, int process, const long *cal
 }
 
 #endif
+#if USES_CONTENTS
+static unsigned int writes; /* the writes of the program that have succeeded */
+
+#endif
 static long run(const struct program *program, const struct operation *op)
 {
 	long call[7];
@@ -945,6 +953,17 @@ static long run(const struct program *program, const struct operation *op)
 #if USES_MLOCKALL
 	if (call[0] == SYS_mlockall && call[1] & MCL_CURRENT)
 		return lock_all(program, op->process, call);
+#endif
+#if USES_CONTENTS
+	if (call[0] == TOUCH && call[2]) {
+		/* Each write that succeeds writes another value: 1 to 255, then 1 again. */
+		long result;
+
+		call[2] = writes % 255 + 1;
+		result = ask(op->process, call);
+		writes += !result;
+		return result;
+	}
 #endif
 	return ask(op->process, call);
 }
@@ -1040,6 +1059,34 @@ static int is_expected(const struct operation *op, long result, const struct ker
 	return same;
 }
 
+#if USES_CONTENTS
+/* Reads the pages of each process, and returns whether they have the values that a kernel expects. */
+static int has_contents(const struct operation *end, const struct kernel *kernel, int print)
+{
+	const struct expected *expected = expectation(end, kernel->rules);
+	int same = 1;
+
+	for (int i = 0; i < PROCESSES; i++) {
+		const char *run = expected->contents[i];
+		int page, past, value, length;
+
+		for (; run && sscanf(run, "%d-%d=%d%n", &page, &past, &value, &length) == 3; run += length)
+			for (; page < past; page++) {
+				long call[7] = { TOUCH, PAGE(page), 0 };
+				long result = ask(i, call);
+
+				if (result == value)
+					continue;
+				same = 0;
+				if (print)
+					printf("differs: at the end page %d of process %d reads as %s, expected %d\n",
+					       page, i, result_text(result), value);
+			}
+	}
+	return same;
+}
+
+#endif
 static void print_rules(const char *before, unsigned int rules)
 {
 #if USES_RULES
@@ -1095,6 +1142,9 @@ static int start(const struct program *program)
 			return 0;
 		}
 	}
+#endif
+#if USES_CONTENTS
+	writes = 0;
 #endif
 	memset(files, 0, sizeof(files));
 	observe();
@@ -1180,6 +1230,19 @@ static int run_all(const struct program *program, struct kernel *kernels, int co
 		if (blocks)
 			return AGREES;
 	}
+#if USES_CONTENTS
+	int agree = 0;
+
+	for (int k = 0; k < count; k++) {
+		kernels[k].agrees &= has_contents(&program->operations[operations], &kernels[k], 0);
+		agree += kernels[k].agrees;
+	}
+	if (!agree || (is_shown && !kernels[0].agrees)) {
+		if (is_shown)
+			has_contents(&program->operations[operations], &kernels[0], 1);
+		return DIFFERS;
+	}
+#endif
 	if (is_shown) {
 		printf("agrees: %d operations", operations);
 		print_rules(", with the rules ", applied);

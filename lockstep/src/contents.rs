@@ -1,7 +1,7 @@
 //! The differences in the contents of memory: the value that a process reads, the anonymous page that
 //! an entry maps, and the entries that permit writes without a fault.
 
-use vmadiff_machine::operand::{ARENA_PAGES, MAX_PROCESSES, Process};
+use vmadiff_machine::operand::{MAX_PROCESSES, Process};
 use vmadiff_machine::{AddressSpace, Observation, PageId, PageSet};
 
 use crate::compare::Bijection;
@@ -73,13 +73,4 @@ fn reads(left: &Observation, right: &Observation) -> Option<&'static str> {
         (_, Some(0)) => Some("read-zero"),
         _ => Some("read-other"),
     }
-}
-
-/// Returns the pages of an address space that are read at the end of a program: its anonymous pages and
-/// its pages of files, as far as an operand can name them. A read of any of them changes nothing that
-/// is shown.
-pub(crate) fn readable(space: &AddressSpace) -> PageSet {
-    let files = space.vmas().iter().filter(|vma| vma.file.is_some());
-    let pages = files.fold(space.anon_pages, |set, vma| set | vma.range().set());
-    pages & ((1 << ARENA_PAGES) - 1)
 }

@@ -10,12 +10,12 @@ use vmadiff_machine::{
 };
 
 use crate::compare::{Comparer, Scope};
-use crate::contents;
 use crate::divergence::{Class, Divergence};
 use crate::failing::{Before, Failed};
 use crate::invariants::hidden::Recounter;
 use crate::invariants::shown::Shown;
 use crate::invariants::{Broken, Side, Violation, lost_page};
+use crate::visible;
 
 /// Two machines that are driven together, or one alone, and what they showed last.
 ///
@@ -431,7 +431,7 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         }
         for process in 0..MAX_PROCESSES as u8 {
             let space = &self.seen.1.spaces[usize::from(process)];
-            let mut set = contents::readable(space);
+            let mut set = visible::readable(space);
             while set != 0 {
                 let page = set.trailing_zeros() as u8;
                 set &= set - 1;

@@ -4,8 +4,8 @@
 //! out anon_vmas and their chains, userfaultfd contexts (the VMA flags stay), page offsets of anonymous
 //! memory, policies of files, zero pages, calls of drivers, and committed memory.
 
-use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Process};
-use vmadiff_machine::{Observation, VmFlags, Vma};
+use vmadiff_machine::operand::{ARENA_PAGES, MAX_PROCESSES, Mode, Process};
+use vmadiff_machine::{AddressSpace, Observation, PageSet, VmFlags, Vma};
 
 /// The facilities of a kernel on which the visible part depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,4 +48,13 @@ impl Visible {
             }
         }
     }
+}
+
+/// Returns the pages of an address space that are read at the end of a program: its anonymous pages and
+/// its pages of files, as far as an operand can name them. A read of any of them changes nothing that
+/// is shown.
+pub fn readable(space: &AddressSpace) -> PageSet {
+    let files = space.vmas().iter().filter(|vma| vma.file.is_some());
+    let pages = files.fold(space.anon_pages, |set, vma| set | vma.range().set());
+    pages & ((1 << ARENA_PAGES) - 1)
 }

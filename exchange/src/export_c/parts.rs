@@ -4,6 +4,7 @@ use vmadiff_machine::operand::{Advice, MmapFlags, Mode};
 use vmadiff_machine::{Limits, Op, Placement};
 
 use super::call::file;
+use super::expectation::is_write;
 
 /// The C that is the same for all programs. The lines between `#if USES_…` and `#endif` are left
 /// out if the program does not need them.
@@ -39,6 +40,7 @@ impl Parts<'_> {
         };
         match name {
             "TOUCH" => any(|op| matches!(op, Op::Touch { .. })),
+            "CONTENTS" => any(is_write),
             "WATCHED_TOUCH" => uffd && self.has("TOUCH"),
             "UFFD" => uffd,
             "FORK" => any(|op| matches!(op, Op::Fork { .. })),
