@@ -3,6 +3,7 @@
 use arbitrary::Unstructured;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng as _;
+use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program};
 
 use crate::generate::{Mix, limits, operation};
@@ -10,6 +11,24 @@ use crate::layout::Layout;
 
 /// The number of random bytes from which one operation is made.
 const BYTES: usize = 64;
+
+fn bytes(rng: &mut Pcg64) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+/// Returns a random mix: half of the operations in most cases, else all of them or families.
+pub(crate) fn mix(rng: &mut Pcg64) -> Mix {
+    Mix::swarm(&mut Unstructured::new(&bytes(rng))).unwrap_or(Mix::ALL)
+}
+
+/// Returns the number of operations of a fresh program, from 16 random bits or more. Half of the
+/// programs are short: a bug that needs few operations is found sooner.
+pub(crate) fn length(random: u32) -> usize {
+    let most = if random & 1 == 0 { MAX_OPS } else { MAX_OPS / 4 };
+    1 + (random >> 1) as usize % most
+}
 
 /// Returns program number `number` of the seed `seed`. The same arguments make the same program on
 /// every machine. An operation that is not `wanted` is drawn again. The program is shorter where its
@@ -37,18 +56,13 @@ fn make(
     wanted: impl Fn(&Op) -> bool,
 ) -> Mix {
     let mut rng = Pcg64::new(u128::from(seed) << 64 | u128::from(number), 0);
-    let mut fill = || {
-        let mut bytes = [0u8; BYTES];
-        rng.fill_bytes(&mut bytes);
-        bytes
-    };
     program.ops.clear();
-    program.limits = limits(&mut Unstructured::new(&fill())).unwrap_or_default();
-    let mix = Mix::swarm(&mut Unstructured::new(&fill())).unwrap_or(Mix::ALL);
+    program.limits = limits(&mut Unstructured::new(&bytes(&mut rng))).unwrap_or_default();
+    let mix = mix(&mut rng);
     let mut layout = Layout::of(&[]);
     while program.ops.len() < operations && layout.processes() > 0 {
         // `Unstructured` reads zeros after its last byte, so this does not fail.
-        if let Ok(op) = operation(&layout, &mix, &mut Unstructured::new(&fill()))
+        if let Ok(op) = operation(&layout, &mix, &mut Unstructured::new(&bytes(&mut rng)))
             && wanted(&op)
         {
             layout.add(&op);

@@ -6,6 +6,8 @@
 
 use arbitrary::Unstructured;
 use mutatis::{Candidates, Context, Mutate, Session};
+use rand_pcg::Pcg64;
+use rand_pcg::rand_core::Rng as _;
 use vmadiff_machine::operand::{Access, Arg, CopyFlags, FilePage};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program, Role, corpus};
@@ -336,17 +338,12 @@ fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
 /// The limit of rounds in which a mutation is repeated until the program changes.
 const MOST_ROUNDS: u32 = 12;
 
-/// One mutation in so many takes a fresh random program in place of the corpus file.
-const FRESH: u32 = 4;
+/// One mutation in so many takes a fresh random program in place of the corpus file. Guided fuzzing
+/// then needs about twice the executions of random programs where coverage leads nowhere.
+const FRESH: u32 = 2;
 
-/// Returns the mix of a mutation: the usual one in half of the cases, else a swarm.
-fn mix(seed: u32) -> Mix {
-    if seed >> 31 == 0 {
-        return Mix::ALL;
-    }
-    let bytes = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
-    Mix::swarm(&mut Unstructured::new(&bytes)).unwrap_or(Mix::ALL)
-}
+/// The largest number of mutations of a fresh program before it runs.
+const MOST_OF_FRESH: u32 = 8;
 
 /// Mutates the corpus file in the first `size` bytes of `data` in place, up to `max_size` bytes,
 /// and returns the new length. Bytes that are not a program are replaced by a new program.
@@ -362,22 +359,29 @@ pub fn mutate_what_is_run(
     seed: u32,
     run: fn(Program) -> Program,
 ) -> usize {
-    let mut program = run(corpus::decode(&data[..size]).unwrap_or_default());
-    if seed.is_multiple_of(FRESH) {
-        let operations = 1 + (seed / FRESH) as usize % (MAX_OPS / 2);
-        let fresh = fresh::program(seed.into(), 0, operations, |_| true);
-        program = run(fresh);
-    }
-    let mut session = Session::new().seed(seed.into());
-    // Several small changes in a row reach programs that one change cannot reach. A short program
-    // needs more changes.
-    let mut mutator = ProgramMutator(mix(seed));
-    let rounds =
-        1 + ((seed >> 8).trailing_ones().min(3)) + if program.ops.len() < 2 { 3 } else { 0 };
+    // The seeds of libFuzzer have 31 bits, so each decision takes bits of a generator of its own.
+    let mut rng = Pcg64::new(seed.into(), 0);
+    let mut program = Program::default();
+    let is_fresh = rng.next_u32().is_multiple_of(FRESH);
+    let (mix, rounds) = if is_fresh {
+        let operations = fresh::length(rng.next_u32());
+        let mix = fresh::program_into(&mut program, rng.next_u64(), 0, operations);
+        (mix, rng.next_u32() % (MOST_OF_FRESH + 1))
+    } else {
+        program = corpus::decode(&data[..size]).unwrap_or_default();
+        let mix = if rng.next_u32() & 1 == 0 { Mix::ALL } else { fresh::mix(&mut rng) };
+        // Several small changes in a row reach programs that one change cannot reach. A short
+        // program needs more changes.
+        let more = if program.ops.len() < 2 { 3 } else { 0 };
+        (mix, 1 + rng.next_u32().trailing_ones().min(3) + more)
+    };
+    program = run(program);
+    let mut session = Session::new().seed(rng.next_u64());
+    let mut mutator = ProgramMutator(mix);
     let before = program.clone();
     for round in 0..MOST_ROUNDS {
         // One mutation in ten changes nothing. Running the same program again shows nothing new.
-        if round >= rounds && program != before {
+        if round >= rounds && (is_fresh || program != before) {
             break;
         }
         if session.mutate_with(&mut mutator, &mut program).is_err() {

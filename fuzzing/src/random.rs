@@ -7,7 +7,6 @@ use mutatis::Session;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng as _;
 use vmadiff_machine::Program;
-use vmadiff_machine::program::MAX_OPS;
 
 use crate::fresh;
 use crate::generate::Mix;
@@ -69,11 +68,9 @@ impl Walk {
         if self.left == 0 {
             let random = self.rng.next_u32();
             self.left = random % (MOST_MUTATIONS + 1);
-            // Half of the programs are short: a bug that needs few operations is found sooner.
-            let most = if random >> 16 & 1 == 0 { MAX_OPS } else { MAX_OPS / 4 } as u32;
-            let operations = 1 + (random >> 17) % most;
+            let operations = fresh::length(random >> 16);
             self.mutator.0 =
-                fresh::program_into(&mut self.program, self.seed, self.number, operations as usize);
+                fresh::program_into(&mut self.program, self.seed, self.number, operations);
             self.number += 1;
             return;
         }
@@ -86,6 +83,8 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
+    use vmadiff_machine::program::MAX_OPS;
+
     use super::*;
 
     #[test]
