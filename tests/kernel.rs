@@ -254,6 +254,60 @@ fn the_command_shows_a_program_and_runs_the_same_random_ones_for_a_seed() {
     assert_eq!(first, vmadiff(&args));
 }
 
+/// Without rules every kernel after 5.2.1 differs from the reference in some program, so the test needs
+/// no kernel with a bug.
+#[test]
+fn a_known_difference_is_marked_and_does_not_count() {
+    if beside().is_none() {
+        return;
+    }
+    let run = |number: usize, more: &[&str]| {
+        let number = number.to_string();
+        let args =
+            ["kernel", "--no-rules", "--random", "1", "--color", "never", "--first", &number];
+        vmadiff(&[&args[..], more].concat())
+    };
+    let differs = (0..60).map(|number| (number, run(number, &[])));
+    let found = differs.into_iter().find(|(_, (status, ..))| *status == Some(1));
+    let Some((number, (_, text, _))) = found else { panic!("no program differs from 5.2.1") };
+    let signature = text
+        .lines()
+        .find_map(|line| line.strip_suffix(" (1 programs)"))
+        .unwrap_or_else(|| panic!("no signature in {text}"));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = folder.path().join("known.txt").display().to_string();
+    let run_with = |known: &str| {
+        fs::write(&list, known).expect("a file");
+        run(number, &["--known", &list])
+    };
+    let (status, text, error) = run_with(&format!("{signature} seen before\n"));
+    assert_eq!(status, Some(0), "{text}{error}");
+    let line = format!("known: {signature} (1 programs): seen before\n");
+    assert!(text.ends_with(&line), "{text}");
+
+    let (status, text, error) = run_with("leak/invariant/nothing-of-this seen before\n");
+    assert_eq!(status, Some(1), "{text}{error}");
+    assert!(text.contains(&format!("\n{signature} (1 programs)\n")), "{text}");
+
+    let (status, _, error) = run_with("nonsense\n");
+    assert_eq!(status, Some(2), "{error}");
+    assert!(error.contains("known.txt") && error.contains("line 1"), "{error}");
+}
+
+/// A kernel since 5.16 has the rule `mremap-unmapped`, so it differs from 5.2.
+#[test]
+fn a_release_is_expected_instead_of_what_the_kernel_shows() {
+    if beside().is_none() {
+        return;
+    }
+    let args = ["kernel", "--random", "60", "--color", "never"];
+    let (_, probed, _) = vmadiff(&args);
+    let newer = probed.lines().next().is_some_and(|line| line.contains(" rule-mremap-unmapped="));
+    let (status, text, error) = vmadiff(&[&args[..], &["--expect", "5.2"]].concat());
+    assert_eq!(status, Some(i32::from(newer)), "{text}{error}");
+}
+
 #[test]
 fn ctrl_c_prints_the_counts_of_the_programs_so_far() {
     if beside().is_none() {
@@ -275,6 +329,10 @@ fn bad_use_of_the_command_is_refused() {
         (&["kernel", "/nowhere.txt"], "/nowhere.txt"),
         (&["kernel", "--random", "1", "--operations", "65"], "65"),
         (&["kernel", "--probe", "--random", "1"], "--probe"),
+        (&["kernel", "/nowhere.txt", "--known", "a"], "--known"),
+        (&["kernel", "--random", "1", "--known", "/nowhere.txt"], "/nowhere.txt"),
+        (&["kernel", "--random", "1", "--expect", "6"], "6"),
+        (&["kernel", "--random", "1", "--expect", "6.1", "--no-rules"], "--no-rules"),
     ] {
         let (status, _, error) = vmadiff(args);
         assert_eq!(status, Some(2), "{args:?}: {error}");

@@ -32,6 +32,9 @@ pub enum KernelError {
         /// The behaviour of the system call.
         found: String,
     },
+    /// A process gave no answer within the time limit.
+    #[error("process {0} gave no answer within the time limit")]
+    Late(u8),
     /// The kernel returned a value that no operation returns.
     #[error("the kernel answered {0}, which no operation returns")]
     Answer(i64),

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
-use rustix::process::{Pid, Resource, Rlimit, Signal, pidfd_send_signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use vmadiff_kernel_log::Report;
 use vmadiff_machine::operand::{Access, FILE_PAGES, MAX_PROCESSES, MlockallFlags, Page};
 use vmadiff_machine::{
@@ -88,6 +88,8 @@ pub struct Kernel {
     memfds: [OwnedFd; 3],
     /// The empty memfd that is mapped outside the arena.
     outside: OwnedFd,
+    /// The memory outside the arena is mapped. An emulator that notes every page takes hours for that.
+    fills: bool,
     /// The segment of SysV shared memory of the program; `None` where the kernel makes none.
     segment: Option<Segment>,
     channels: [Channel; MAX_PROCESSES],
@@ -138,6 +140,7 @@ impl Kernel {
             memfds: memfds()?,
             outside: memfd_create("vmadiff-outside", MemfdFlags::CLOEXEC)
                 .map_err(doing("making a memfd"))?,
+            fills: true,
             segment: None,
             channels,
             processes: Default::default(),
@@ -243,6 +246,7 @@ impl Kernel {
             }),
             memfds: std::array::from_fn(|at| self.memfds[at].as_raw_fd()),
             outside: self.outside.as_raw_fd(),
+            fills: self.fills,
             segment: self.segment.as_ref().map_or(-1, Segment::id),
             locks_limited: limits.lock.is_some(),
             process_vm_mmap: self.options.process_vm_mmap,
@@ -257,7 +261,8 @@ impl Kernel {
                 let error = io::Error::from_raw_os_error(-errno as i32);
                 return Err(KernelError::Start(error));
             }
-            Reply::Ended | Reply::Late => return Err(KernelError::Died(0)),
+            Reply::Ended => return Err(KernelError::Died(0)),
+            Reply::Late => return Err(KernelError::Late(0)),
         }
         let status = process.proc.status()?;
         let maps = if self.map_count.is_some() { process.proc.map_count()? } else { 0 };
@@ -325,11 +330,11 @@ impl Kernel {
         // All processes are killed before any is waited for: the last one to end frees the memory
         // that they share.
         for process in self.processes.iter().flatten() {
-            let _ = pidfd_send_signal(&process.handle, Signal::KILL);
+            process.kill();
         }
         for process in &mut self.processes {
             if let Some(process) = process.take() {
-                process.kill();
+                process.bury();
             }
         }
     }

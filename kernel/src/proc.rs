@@ -149,7 +149,8 @@ pub(crate) struct Proc {
     pid: i32,
     smaps: File,
     status: File,
-    pagemap: File,
+    /// `None` on a system that has no such file.
+    pagemap: Option<File>,
 }
 
 /// The error of a file in `/proc` that could not be read or not be understood.
@@ -174,7 +175,11 @@ impl Proc {
     pub(crate) fn open(pid: i32) -> Result<Proc, ProcError> {
         let open =
             |file: &'static str| File::open(format!("/proc/{pid}/{file}")).map_err(in_file(file));
-        Ok(Proc { pid, smaps: open("smaps")?, status: open("status")?, pagemap: open("pagemap")? })
+        let pagemap = match open("pagemap") {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
+            pagemap => Some(pagemap?),
+        };
+        Ok(Proc { pid, smaps: open("smaps")?, status: open("status")?, pagemap })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -270,7 +275,9 @@ impl Proc {
     /// Reads the page table entries of the arena from `pagemap`.
     pub(crate) fn pagemap(&self) -> Result<[PageEntry; END_PAGES], ProcError> {
         let mut bytes = [0; 8 * END_PAGES];
-        self.pagemap.read_exact_at(&mut bytes, 8 * ARENA_START).map_err(in_file("pagemap"))?;
+        let lacks = || in_file("pagemap")(io::ErrorKind::NotFound.into());
+        let file = self.pagemap.as_ref().ok_or_else(lacks)?;
+        file.read_exact_at(&mut bytes, 8 * ARENA_START).map_err(in_file("pagemap"))?;
         let mut entries = [PageEntry(0); END_PAGES];
         for (entry, bytes) in entries.iter_mut().zip(bytes.as_chunks().0) {
             *entry = PageEntry(u64::from_ne_bytes(*bytes));

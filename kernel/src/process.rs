@@ -34,15 +34,23 @@ impl Channel {
 /// A running process of the program.
 #[derive(Debug)]
 pub(crate) struct Living {
-    pub(crate) handle: OwnedFd,
+    /// The pid. The process is a child of the controller, so the pid is its own until
+    /// [`Living::bury`].
+    process: Pid,
+    /// The handle of the process; `None` on a system without `pidfd_open()`.
+    handle: Option<OwnedFd>,
     pub(crate) proc: Proc,
 }
 
 impl Living {
     pub(crate) fn of(pid: i32) -> Result<Living, KernelError> {
         let process = Pid::from_raw(pid).ok_or(KernelError::Answer(pid.into()))?;
-        let handle = pidfd_open(process, PidfdFlags::empty()).map_err(doing("opening a process"));
-        let living = handle.and_then(|handle| Ok(Living { handle, proc: Proc::open(pid)? }));
+        let handle = match pidfd_open(process, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::NOSYS) => Ok(None),
+            handle => handle.map(Some).map_err(doing("opening a process")),
+        };
+        let living =
+            handle.and_then(|handle| Ok(Living { process, handle, proc: Proc::open(pid)? }));
         if living.is_err() {
             // The process is not recorded anywhere yet, so it is ended here.
             let _ = kill_process(process, Signal::KILL);
@@ -53,12 +61,29 @@ impl Living {
 
     /// Waits until the process has ended, so that nothing of it is left.
     pub(crate) fn bury(self) {
-        let _ = waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
+        let _ = waitid(self.id(), WaitIdOptions::EXITED);
     }
 
-    pub(crate) fn kill(self) {
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
-        self.bury();
+    fn id(&self) -> WaitId<'_> {
+        match &self.handle {
+            Some(handle) => WaitId::PidFd(handle.as_fd()),
+            None => WaitId::Pid(self.process),
+        }
+    }
+
+    /// Returns whether the process has ended, without waiting for it. Only a process without a handle
+    /// is asked.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.handle.is_none() && !matches!(waitid(self.id(), options), Ok(None))
+    }
+
+    /// Kills the process, which may end later.
+    pub(crate) fn kill(&self) {
+        let _ = match &self.handle {
+            Some(handle) => pidfd_send_signal(handle, Signal::KILL),
+            None => kill_process(self.process, Signal::KILL),
+        };
     }
 }
 
@@ -78,7 +103,8 @@ pub(crate) fn waits_for_userfaultfd(process: &Living) -> bool {
 /// Returns whether a userfaultfd context of a process has a fault that nobody has handled.
 fn has_fault(process: &Living) -> bool {
     CONTEXT_FDS.into_iter().any(|fd| {
-        let Ok(context) = pidfd_getfd(&process.handle, fd, PidfdGetfdFlags::empty()) else {
+        let Some(handle) = &process.handle else { return false };
+        let Ok(context) = pidfd_getfd(handle, fd, PidfdGetfdFlags::empty()) else {
             return false;
         };
         let mut fds = [PollFd::new(&context, PollFlags::IN)];
@@ -96,10 +122,8 @@ pub(crate) fn await_reply(
 ) -> Result<(Reply, bool), KernelError> {
     let began = Instant::now();
     loop {
-        let mut fds = [
-            PollFd::new(&channel.replies.0, PollFlags::IN),
-            PollFd::new(&process.handle, PollFlags::IN),
-        ];
+        let mut fds = vec![PollFd::new(&channel.replies.0, PollFlags::IN)];
+        fds.extend(process.handle.as_ref().map(|handle| PollFd::new(handle, PollFlags::IN)));
         let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.as_nanos() as i64 };
         match poll(&mut fds, Some(&patience)) {
             Err(rustix::io::Errno::INTR) => continue,
@@ -116,7 +140,7 @@ pub(crate) fn await_reply(
             }
             return Ok((Reply::Ended, false));
         }
-        if !fds[1].revents().is_empty() {
+        if fds[1..].iter().any(|fd| !fd.revents().is_empty()) || process.has_ended() {
             return Ok((Reply::Ended, false));
         }
         if waits_for_userfaultfd(process) || began.elapsed() > timeout {

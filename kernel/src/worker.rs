@@ -85,6 +85,8 @@ pub(crate) struct Inheritance {
     pub(crate) memfds: [RawFd; 3],
     /// The empty memfd that is mapped outside the arena.
     pub(crate) outside: RawFd,
+    /// The memory outside the arena is mapped.
+    pub(crate) fills: bool,
     /// The id of the segment of SysV shared memory; -1 without one.
     pub(crate) segment: i32,
     /// The worker gives up `CAP_IPC_LOCK`.
@@ -219,7 +221,9 @@ fn prepare(inheritance: &Inheritance) -> Result<(), i32> {
         checked(libc::syscall(SYS_mmap, start, length, PROT_NONE, flags, -1, 0))?;
         rustix::mm::munmap(start, length as usize).map_err(number)?;
         // If this fails, the kernel may choose addresses outside the arena: the controller notices.
-        let _ = crate::outside::fill(inheritance.outside);
+        if inheritance.fills {
+            let _ = crate::outside::fill(inheritance.outside);
+        }
 
         if inheritance.locks_limited { drop_ipc_lock() } else { Ok(()) }
     }

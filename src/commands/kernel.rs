@@ -9,14 +9,15 @@ use anyhow::{Context as _, anyhow};
 use vmadiff::divergence::Signature;
 use vmadiff::fresh;
 use vmadiff::input::Loaded;
-use vmadiff::kernel::{Beside, End, Holds, Run};
+use vmadiff::kernel::{Beside, End, Holds, Profile, Release, Run};
+use vmadiff::known::Known;
 use vmadiff::text::Look;
 use vmadiff_kernel::{Kernel, Missing, Options};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Machine as _, Program};
 use vmadiff_reference::later::{About, Version};
 
-use super::files::{load, name};
+use super::files::{known, load, name};
 use super::progress::progress;
 use crate::interrupt::{interrupted, watch};
 use crate::out::stdout;
@@ -48,6 +49,13 @@ pub(crate) struct Args {
     /// The seed of the random programs: the same seed makes the same programs
     #[arg(long, default_value_t = 0, requires = "random")]
     seed: u64,
+    /// A list of known differences (SIGNATURE WHY, one a line), which are shown and marked but do not
+    /// count as found
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "probe"])]
+    known: Option<PathBuf>,
+    /// Expect the rules of this release of Linux, instead of those that the kernel shows
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["probe", "no_rules"])]
+    expect: Option<Release>,
     /// Show which rules of later kernels hold on this kernel
     #[arg(long, conflicts_with_all = ["files", "random"])]
     probe: bool,
@@ -129,6 +137,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
         .iter()
         .map(|file| Ok((file.as_path(), load(file)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let known = args.known.as_deref().map(known).transpose()?.unwrap_or_default();
     let options = Options {
         timeout: Duration::from_millis(args.timeout),
         whole_machine: args.whole_machine,
@@ -143,8 +152,12 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     if !args.no_rules {
         beside.probe();
     }
+    if let Some(release) = args.expect {
+        let probed = beside.profile();
+        beside.expect(Profile::of_release(release, probed));
+    }
     match args.random {
-        Some(programs) => random(&mut beside, args, programs, look),
+        Some(programs) => random(&mut beside, args, programs, &known, look),
         None => files(&mut beside, &programs, look),
     }
 }
@@ -203,7 +216,13 @@ fn files(beside: &mut Beside, programs: &[(&Path, Loaded)], look: Look) -> anyho
     Ok(status)
 }
 
-fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow::Result<Status> {
+fn random(
+    beside: &mut Beside,
+    args: &Args,
+    programs: u64,
+    known: &Known,
+    look: Look,
+) -> anyhow::Result<Status> {
     let bar = progress(programs as usize, "kernel");
     let mut tally = Tally::default();
     let facilities = *beside.kernel().facilities();
@@ -226,7 +245,8 @@ fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow
     }
     bar.finish_and_clear();
     let mut out = stdout();
-    let found = !tally.differs.is_empty() || tally.timed_out > 0;
+    let is_new = |signature: &Signature| known.why(&signature.to_string()).is_none();
+    let found = tally.differs.keys().any(is_new) || tally.timed_out > 0;
     let Tally { programs, operations, agree, whole, blocked, timed_out, .. } = tally;
     let count = |counts: Vec<(String, u64)>| -> String {
         counts.into_iter().map(|(name, count)| format!(" {name}={count}")).collect()
@@ -248,6 +268,10 @@ fn random(beside: &mut Beside, args: &Args, programs: u64, look: Look) -> anyhow
         beside.kernel().withheld()
     )?;
     for (signature, (count, program)) in &tally.differs {
+        if let Some(why) = known.why(&signature.to_string()) {
+            writeln!(out, "\nknown: {signature} ({count} programs): {why}")?;
+            continue;
+        }
         // The number of runs is limited, because a run in an emulator is slow.
         let mut runs = 0;
         let small = vmadiff::minimize::minimize(program, |p| {

@@ -34,10 +34,17 @@ impl Kernel {
             shared_memory: true,
         };
         self.facilities = all;
+        // The start of a program alone.
+        if matches!(self.attempt(""), Err(KernelError::Late(0))) {
+            // The process may have answered in the meantime: the pipes are made anew.
+            self.ended = Some(Ended::Over);
+            self.fills = false;
+        }
         self.check_copies()?;
         let zero = self.attempt("mmap 0 0 1 rw anon_private\ntouch 0 0 0\n")?;
-        let entry = match &self.processes[0] {
-            Some(process) => process.proc.pagemap()?[0],
+        let frame = match &self.processes[0] {
+            // A system without pagemap shows no frame numbers.
+            Some(process) => process.proc.pagemap().map_or(0, |entries| entries[0].frame()),
             None => return Err(KernelError::Died(0)),
         };
         let first = zero.spaces[0].vmas().first().map(|vma| vma.flags);
@@ -66,7 +73,7 @@ impl Kernel {
             noreserve: !overcommit.is_ok_and(|mode| mode.trim() == "2"),
             huge_pages: advised(self, "HUGEPAGE")? && !self.options.huge_pages,
             soft_dirty: first.is_some_and(|flags| flags.contains(VmFlags::VM_SOFTDIRTY)),
-            frames: entry.frame() != 0,
+            frames: frame != 0,
             write_only: works(self.attempt("mmap 0 0 1 w anon_private\ntouch 0 0 0\n")?),
             // Moved to the end of the arena, because it cannot grow in place.
             placement: works(self.attempt(
@@ -75,7 +82,7 @@ impl Kernel {
             shared_memory: works(self.attempt("shmat 0 0\n")?),
         };
         self.facilities = facilities;
-        self.zero_page = entry.frame();
+        self.zero_page = frame;
         self.end_all();
         Ok(())
     }
