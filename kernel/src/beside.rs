@@ -279,6 +279,7 @@ impl Beside {
                 Some(Ended::Failed(error)) => return Run { agree: at, end: End::Failed(error) },
                 blocked => {
                     self.kernel.visible(&self.model, &mut self.expected);
+                    self.kernel.complete(&self.expected, &mut self.shown);
                     let (expected, shown) = (&self.expected, &self.shown);
                     let applied = self.reference.applied();
                     for rule in watch(Step { at, expected, shown, applied }).iter() {

@@ -269,7 +269,7 @@ impl Kernel {
         self.baseline = (status, maps);
         for (resource, limit, used) in [
             (Resource::As, limits.address_space, status.total_vm),
-            (Resource::Memlock, limits.lock, status.locked_vm),
+            (Resource::Memlock, limits.lock, status.locked_vm.unwrap_or(0)),
         ] {
             if let Some(limit) = limit {
                 set_limit(pid, resource, used as u64 + u64::from(limit))?;
@@ -309,7 +309,7 @@ impl Kernel {
             (Op::Mlockall { flags, .. }, Some(limit @ 1..)) if current(flags.get()) => {
                 let (Status { total_vm, locked_vm, .. }, limit) =
                     (self.baseline.0, u64::from(limit));
-                Some((total_vm as u64 + limit, locked_vm as u64 + limit))
+                Some((total_vm as u64 + limit, locked_vm.unwrap_or(0) as u64 + limit))
             }
             _ => None,
         }

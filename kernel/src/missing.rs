@@ -120,6 +120,10 @@ pub struct Facilities {
     pub write_only: bool,
     /// SysV shared memory.
     pub shared_memory: bool,
+    /// `status` has the line `VmLck`.
+    pub locked_vm: bool,
+    /// `status` has the line `VmData`.
+    pub data_vm: bool,
 }
 
 impl Facilities {
@@ -216,6 +220,8 @@ impl fmt::Display for Facilities {
             ("placement in the arena", self.placement),
             ("reading of write-only memory", self.write_only),
             ("SysV shared memory", self.shared_memory),
+            ("the counter VmLck", self.locked_vm),
+            ("the counter VmData", self.data_vm),
         ];
         for (word, wanted) in [("has", true), ("; lacks", false)] {
             let names = all.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name);

@@ -26,12 +26,29 @@ pub(crate) struct Mapping {
     pub(crate) policy: Mode,
 }
 
-/// The counters of a process, in pages.
+/// The counters of a process, in pages. A counter is `None` on a system whose `status` has no line for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Status {
     pub(crate) total_vm: i64,
-    pub(crate) locked_vm: i64,
-    pub(crate) data_vm: i64,
+    pub(crate) locked_vm: Option<i64>,
+    pub(crate) data_vm: Option<i64>,
+}
+
+impl Status {
+    /// Reads the counters from the text of `status`.
+    fn of(text: &[u8]) -> Result<Status, ProcError> {
+        let text = String::from_utf8_lossy(text);
+        let value = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            line.and_then(kilobytes).map(|pages| pages as i64)
+        };
+        let without = || not_understood("status", "there is no line VmSize".to_owned());
+        Ok(Status {
+            total_vm: value("VmSize").ok_or_else(without)?,
+            locked_vm: value("VmLck"),
+            data_vm: value("VmData"),
+        })
+    }
 }
 
 /// Returns the flags that a line such as `VmFlags: rd wr mr` names.
@@ -240,17 +257,7 @@ impl Proc {
     pub(crate) fn status(&self) -> Result<Status, ProcError> {
         let mut text = [0; PAGE as usize];
         let read = self.status.read_at(&mut text, 0).map_err(in_file("status"))?;
-        let text = String::from_utf8_lossy(&text[..read]);
-        let value = |key: &'static str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-            let pages = line.and_then(kilobytes).map(|pages| pages as i64);
-            pages.ok_or_else(|| not_understood("status", format!("there is no line {key}")))
-        };
-        Ok(Status {
-            total_vm: value("VmSize")?,
-            locked_vm: value("VmLck")?,
-            data_vm: value("VmData")?,
-        })
+        Status::of(&text[..read])
     }
 
     /// Reads the number of locked pages outside the arena.
@@ -373,6 +380,17 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.contains('`'), "{error}");
         }
+    }
+
+    #[test]
+    fn counters_that_a_system_does_not_show_are_left_out() {
+        let status = |text: &str| Status::of(text.as_bytes()).ok();
+        let all = "Name: a\nVmSize:\t  8 kB\nVmLck:\t 4 kB\nVmData: 16 kB\n";
+        let expected = Status { total_vm: 2, locked_vm: Some(1), data_vm: Some(4) };
+        assert_eq!(status(all), Some(expected));
+        let few = Status { total_vm: 2, ..Status::default() };
+        assert_eq!(status("VmSize: 8 kB\nVmLock: 4 kB\n"), Some(few));
+        assert_eq!(status("Name: a\n"), None);
     }
 
     #[test]

@@ -32,6 +32,8 @@ impl Kernel {
             placement: true,
             write_only: true,
             shared_memory: true,
+            locked_vm: true,
+            data_vm: true,
         };
         self.facilities = all;
         // The start of a program alone.
@@ -80,6 +82,8 @@ impl Kernel {
                 "mmap 0 0 1 rw anon_private\nmmap 0 1 1 r anon_private\nmremap 0 0 1 2 MAYMOVE\n",
             )?),
             shared_memory: works(self.attempt("shmat 0 0\n")?),
+            locked_vm: self.baseline.0.locked_vm.is_some(),
+            data_vm: self.baseline.0.data_vm.is_some(),
         };
         self.facilities = facilities;
         self.zero_page = frame;

@@ -29,12 +29,17 @@ impl Kernel {
                 // `mlock_fixup()` counts the pages of a VMA in an `int`, which the large mappings there
                 // overflow.
                 let outside = process.proc.locked_outside()?;
-                status.locked_vm = i64::from((status.locked_vm - outside) as i32);
+                let inside = |locked: i64| i64::from((locked - outside) as i32);
+                status.locked_vm = status.locked_vm.map(inside);
             }
+            let baseline = self.baseline.0;
+            // A counter that the system does not show comes from the reference: `Kernel::complete`.
+            let since =
+                |now: Option<i64>, then| now.zip(then).map_or(0, |(now, then)| now - then);
             space.counters = Counters {
-                total_vm: status.total_vm - self.baseline.0.total_vm,
-                locked_vm: status.locked_vm - self.baseline.0.locked_vm,
-                data_vm: status.data_vm - self.baseline.0.data_vm,
+                total_vm: status.total_vm - baseline.total_vm,
+                locked_vm: since(status.locked_vm, baseline.locked_vm),
+                data_vm: since(status.data_vm, baseline.data_vm),
                 map_count: mappings.len() as i64,
             };
             self.frames.forget(at);
@@ -81,5 +86,18 @@ impl Kernel {
     /// written to `reduced`, which has to hold the reduction of the step before.
     pub fn visible(&self, model: &Observation, reduced: &mut Observation) {
         self.shows().reduce(model, reduced);
+    }
+
+    /// Sets the counters that this system does not show to those that are expected.
+    pub(crate) fn complete(&self, expected: &Observation, shown: &mut Observation) {
+        for at in (0..MAX_PROCESSES).filter(|at| shown.changed >> at & 1 == 1) {
+            let (from, to) = (expected.spaces[at].counters, &mut shown.spaces[at].counters);
+            if !self.facilities.locked_vm {
+                to.locked_vm = from.locked_vm;
+            }
+            if !self.facilities.data_vm {
+                to.data_vm = from.data_vm;
+            }
+        }
     }
 }
