@@ -142,12 +142,12 @@ pub(crate) fn run(args: Args) -> Result<Status> {
     Ok(Status::Clean)
 }
 
-/// Builds the initramfs: `vmadiff-init` is /init, with `vmadiff` beside it.
-pub(crate) fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
+/// Builds `vmadiff` and `vmadiff-init` as static programs, which run on a system without libraries. Returns
+/// their folder.
+pub(crate) fn build_static(root: &Path) -> Result<PathBuf> {
     let target = "x86_64-unknown-linux-gnu";
     let folder = project::target_folder(root).join("static");
-    // The programs are static, because the initramfs has no libraries. They have no debug
-    // information, because the initramfs is kept in memory.
+    // They have no debug information, because the initramfs is kept in memory.
     cmd!(
         "cargo",
         "build",
@@ -164,8 +164,14 @@ pub(crate) fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
     .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
     .run()
     .context("vmadiff does not build")?;
+    Ok(folder.join(target).join("release"))
+}
+
+/// Builds the initramfs: `vmadiff-init` is /init, with `vmadiff` beside it.
+pub(crate) fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
+    let folder = build_static(root)?;
     let read = |name: &str| -> Result<Vec<u8>> {
-        let file = folder.join(target).join("release").join(name);
+        let file = folder.join(name);
         fs::read(&file).with_context(|| file.display().to_string())
     };
     let archive = initramfs::archive(&read("vmadiff-init")?, &read("vmadiff")?)?;

@@ -11,6 +11,7 @@ mod faults;
 mod fuzz;
 mod guest;
 mod kernel;
+mod linux;
 mod oss_fuzz;
 mod project;
 mod scratch;
@@ -42,6 +43,7 @@ enum Command {
     Faults(faults::Args),
     Fuzz(fuzz::Args),
     Kernel(kernel::Args),
+    Linux(linux::Args),
     OssFuzz(oss_fuzz::Args),
     Soak(soak::Args),
     Target(targets::Args),
@@ -93,6 +95,7 @@ fn run(command: Command) -> (&'static str, Result<Status>) {
         Command::Faults(args) => ("ci/faults", faults::run(&args)),
         Command::Fuzz(args) => ("ci/fuzz", fuzz::run(args)),
         Command::Kernel(args) => ("ci/kernel", kernel::run(args)),
+        Command::Linux(args) => ("ci/linux", linux::run(&args)),
         Command::OssFuzz(args) => ("ci/oss-fuzz/check", oss_fuzz::run(&args)),
         Command::Soak(args) => ("ci/soak", soak::run(&args)),
         Command::Target(args) => ("cargo xtask target", targets::run(&args)),
@@ -142,6 +145,9 @@ mod tests {
             ("kernel 5", "expected such as 5.10, or uml"),
             ("kernel 5.10 --programs 0", "0 is not in 1..=999999999"),
             ("kernel 5.10 --operations 65", "65 is not in 1..=64"),
+            ("linux", "<SYSTEM>..."),
+            ("linux bsd", "[possible values: qemu-user, gvisor]"),
+            ("linux gvisor --expect 6", "expected such as 6.12"),
             ("tree", "--source <SOURCE>"),
             ("tree --source x --expect 6", "expected such as 6.12"),
             ("tree --source x --seconds 0", "0 is not in 1..=9999999"),
@@ -172,6 +178,7 @@ mod tests {
             "fuzz cross_mm --candidate libmine.so",
             "kernel uml",
             "kernel 5.10 6.1 --programs 20 --operations 24 --seed 0",
+            "linux qemu-user gvisor --programs 20 --expect 6.12 --all",
             "tree --source . --patch a.patch --patch b.cocci --kasan --seconds 60 --seed 1",
             "tree --source linux-source-6.12 --expect 6.12 --programs 9 --first",
             "tree --source . --process-vm-mmap 470",

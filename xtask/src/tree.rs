@@ -80,7 +80,7 @@ pub(crate) struct Args {
 }
 
 /// Returns the release that a text names.
-fn release(text: &str) -> Result<String, String> {
+pub(crate) fn release(text: &str) -> Result<String, String> {
     let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
     let parts: Vec<&str> = text.split('.').collect();
     let is_release = matches!(parts.len(), 2 | 3) && parts.iter().all(|part| is_number(part));
