@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::kernel::packages::Packages;
 use crate::scratch::Group;
-use crate::{Status, kernel, project, shell, uml};
+use crate::{Status, guest, kernel, project, shell};
 
 /// The release whose rules are expected: the newest one that the rules were checked on.
 const NEWEST: &str = "6.18";
@@ -215,7 +215,7 @@ fn fetch(system: System, target: &Path) -> Result<(PathBuf, String)> {
     fs::copy(work.path().join("x").join(file), &part)
         .and_then(|_| fs::rename(&part, &program))
         .with_context(|| program.display().to_string())?;
-    uml::make_executable(&program)?;
+    guest::make_executable(&program)?;
     Ok((program, full))
 }
 
@@ -263,7 +263,7 @@ mod tests {
             ("sleep 100", 0, Status::Skipped),
         ] {
             fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
-            uml::make_executable(&program)?;
+            guest::make_executable(&program)?;
             let command = std::process::Command::new(&program);
             let status = finish(command, System::Gvisor, Duration::from_secs(limit))?;
             assert_eq!(status, expected, "{script}");
