@@ -24,6 +24,9 @@ pub enum Missing {
     /// Locking without a limit: the caller has neither `CAP_IPC_LOCK` nor a sufficient
     /// `RLIMIT_MEMLOCK`.
     Locking,
+    /// `fork`: the system refuses the call that makes the child a child of the controller
+    /// (`CLONE_PARENT`).
+    Forking,
     /// `MAP_NORESERVE`: `vm.overcommit_memory` is 2, so the kernel ignores the flag.
     Noreserve,
     /// `mremap` that lets the kernel choose the address: the memory outside the arena could not be
@@ -44,7 +47,7 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 13] = [
+    pub const ALL: [Missing; 14] = [
         Missing::WriteOnly,
         Missing::Copies,
         Missing::CopyVma,
@@ -53,6 +56,7 @@ impl Missing {
         Missing::Ksm,
         Missing::Numa,
         Missing::Locking,
+        Missing::Forking,
         Missing::Noreserve,
         Missing::Placement,
         Missing::SharedMemory,
@@ -70,6 +74,7 @@ impl Missing {
             Missing::Ksm => "ksm",
             Missing::Numa => "numa",
             Missing::Locking => "locking",
+            Missing::Forking => "forking",
             Missing::Noreserve => "noreserve",
             Missing::Placement => "placement",
             Missing::WriteOnly => "write-only",
@@ -104,6 +109,8 @@ pub struct Facilities {
     /// A limit of a process can be raised. `mlockall` compares the whole address space with the limit on
     /// locked pages, which is therefore raised during the call.
     pub raising: bool,
+    /// A process can make another child of its parent.
+    pub forking: bool,
     /// `MAP_NORESERVE` is honoured.
     pub noreserve: bool,
     /// The kernel has transparent huge pages, and the option `huge_pages` is off: advice on them is
@@ -149,6 +156,7 @@ impl Facilities {
             Op::Shmat { .. } | Op::Shmdt { .. } | Op::ShmRmid { .. } if !self.shared_memory => {
                 Some(Missing::SharedMemory)
             }
+            Op::Fork { .. } if !self.forking => Some(Missing::Forking),
             Op::Mlock { .. } if !self.locking => Some(Missing::Locking),
             Op::Mlockall { .. } if !self.locking_all => Some(Missing::Locking),
             Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
@@ -210,6 +218,7 @@ impl fmt::Display for Facilities {
             ("locking", self.locking),
             ("locking of all memory", self.locking_all),
             ("raising of limits", self.raising),
+            ("forking", self.forking),
             ("noreserve", self.noreserve),
             ("huge pages (their advice is withheld)", self.huge_pages),
             ("soft-dirty flags", self.soft_dirty),

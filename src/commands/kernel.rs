@@ -277,7 +277,11 @@ fn random(
         let small = vmadiff::minimize::minimize(program, |p| {
             runs += 1;
             match (runs <= MINIMIZE_RUNS).then(|| beside.run(p).end)? {
-                End::Differs(divergence) if divergence.signature == *signature => Some(divergence),
+                End::Differs(divergence) | End::Reported(divergence, _)
+                    if divergence.signature == *signature =>
+                {
+                    Some(divergence)
+                }
                 _ => None,
             }
         });

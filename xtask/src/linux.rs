@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -148,8 +150,8 @@ fn arguments(args: &Args, system: System, root: &Path) -> Vec<String> {
         ("--operations", args.operations.to_string()),
         ("--seed", args.seed.to_string()),
         ("--expect", args.expect.clone()),
-        // Process 0 is not ready in time where mapping much memory takes hours.
-        ("--timeout", "2000".to_owned()),
+        // The processes of a system start slowly.
+        ("--timeout", "5000".to_owned()),
         ("--color", "never".to_owned()),
     ] {
         words.extend([name.to_owned(), value]);
@@ -163,11 +165,18 @@ fn arguments(args: &Args, system: System, root: &Path) -> Vec<String> {
 /// Runs a system to its end, at most for `limit`.
 fn finish(mut command: Command, system: System, limit: Duration) -> Result<Status> {
     let began = Instant::now();
+    // gVisor writes to an inherited file from its beginning, so the output comes through a pipe.
     let mut child = command
         .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .with_context(|| command.get_program().display().to_string())?;
-    let _group = Group::new(&child);
+    let group = Group::new(&child);
+    let passed_on = [
+        child.stdout.take().map(|from| pass_on(from, io::stdout())),
+        child.stderr.take().map(|from| pass_on(from, io::stderr())),
+    ];
     let ended = loop {
         match child.try_wait()? {
             Some(ended) => break ended,
@@ -178,6 +187,12 @@ fn finish(mut command: Command, system: System, limit: Duration) -> Result<Statu
             None => std::thread::sleep(LOOK),
         }
     };
+    // Nothing of the system writes any more.
+    drop(group);
+    for thread in passed_on.into_iter().flatten() {
+        // The thread panics only if this process can write no more.
+        let _ = thread.join();
+    }
     match ended.code() {
         Some(0) => Ok(Status::Clean),
         Some(1) => Ok(Status::Found),
@@ -186,6 +201,14 @@ fn finish(mut command: Command, system: System, limit: Duration) -> Result<Statu
             Ok(Status::Skipped)
         }
     }
+}
+
+/// Copies the output of a system to that of this process.
+fn pass_on(
+    mut from: impl io::Read + Send + 'static,
+    mut to: impl io::Write + Send + 'static,
+) -> JoinHandle<io::Result<u64>> {
+    std::thread::spawn(move || io::copy(&mut from, &mut to))
 }
 
 /// Fetches a system's package, unless it was fetched before. Returns the system's program, and the name
@@ -242,7 +265,7 @@ mod tests {
             let args = args(text);
             arguments(&args, args.systems[0], Path::new("/root")).join(" ")
         };
-        let usual = "kernel --random 500 --operations 24 --seed 0 --expect 6.18 --timeout 2000 \
+        let usual = "kernel --random 500 --operations 24 --seed 0 --expect 6.18 --timeout 5000 \
                      --color never --known /root/corpus/known-gvisor.txt";
         assert_eq!(words("gvisor"), usual);
         let all = words("qemu-user --programs 9 --seed 3 --expect 6.1 --all");

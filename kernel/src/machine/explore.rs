@@ -2,16 +2,20 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use rustix::system::uname;
 use rustix::thread::{CapabilitySet, capabilities};
 use vmadiff_machine::operand::Page;
-use vmadiff_machine::{Machine as _, Observation, Program, VmFlags};
+use vmadiff_machine::{Counters, Machine as _, Observation, Program, VmFlags};
 
 use super::{Ended, Kernel};
 use crate::error::KernelError;
 use crate::missing::Facilities;
 use crate::worker;
+
+/// The time limit of mapping the memory outside the arena, which takes milliseconds on a kernel.
+const FILLING: Duration = Duration::from_secs(2);
 
 impl Kernel {
     /// Runs small programs and records the facilities that the kernel has.
@@ -25,6 +29,7 @@ impl Kernel {
             locking: true,
             locking_all: true,
             raising: true,
+            forking: true,
             noreserve: true,
             huge_pages: false,
             soft_dirty: true,
@@ -36,8 +41,13 @@ impl Kernel {
             data_vm: true,
         };
         self.facilities = all;
-        // The start of a program alone.
-        if matches!(self.attempt(""), Err(KernelError::Late(0))) {
+        // The start of a program alone. The limit is short: an emulator that notes every page takes much
+        // memory in longer time, which then has to be freed.
+        let limit = self.options.timeout;
+        self.options.timeout = limit.min(FILLING);
+        let started = self.attempt("");
+        self.options.timeout = limit;
+        if matches!(started, Err(KernelError::Late(0))) {
             // The process may have answered in the meantime: the pipes are made anew.
             self.ended = Some(Ended::Over);
             self.fills = false;
@@ -69,9 +79,11 @@ impl Kernel {
                 "mmap 0 0 63 r anon_private LOCKED\nmmap 0 63 63 r anon_private\nmlock 0 63 63 0\n",
             )?),
             locking_all: unlocks_at_once(&uname().release().to_string_lossy())
-                && works(self.attempt("mlockall 0 CURRENT\n")?),
+                && locks_the_arena_only(&self.attempt("mlockall 0 CURRENT\n")?),
             raising: capabilities(None)
                 .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE)),
+            // A child that is not a child of the controller ends at once.
+            forking: self.attempt("fork 0\n").is_ok_and(works),
             noreserve: !overcommit.is_ok_and(|mode| mode.trim() == "2"),
             huge_pages: advised(self, "HUGEPAGE")? && !self.options.huge_pages,
             soft_dirty: first.is_some_and(|flags| flags.contains(VmFlags::VM_SOFTDIRTY)),
@@ -129,6 +141,12 @@ impl Kernel {
             _ => Ok(seen),
         }
     }
+}
+
+/// Returns whether the call succeeded in an empty arena and counted nothing. Under an emulator of system calls
+/// the counters are those of the emulator, whose own memory the call locks too.
+fn locks_the_arena_only(seen: &Observation) -> bool {
+    seen.result.is_ok() && seen.spaces[0].counters == Counters::default()
 }
 
 /// Returns whether a kernel of this release unlocks a mapping without pages at once. Up to 5.17,

@@ -34,8 +34,7 @@ impl Kernel {
             }
             let baseline = self.baseline.0;
             // A counter that the system does not show comes from the reference: `Kernel::complete`.
-            let since =
-                |now: Option<i64>, then| now.zip(then).map_or(0, |(now, then)| now - then);
+            let since = |now: Option<i64>, then| now.zip(then).map_or(0, |(now, then)| now - then);
             space.counters = Counters {
                 total_vm: status.total_vm - baseline.total_vm,
                 locked_vm: since(status.locked_vm, baseline.locked_vm),
