@@ -64,8 +64,8 @@ pub use vmadiff_explain::{
     self as explain, contract_points, finding, merge_cases, picture, results, row, sarif, text,
 };
 pub use vmadiff_fuzzing::{
-    crash, feedback, fresh, generate, input, layout, machines, minimize, mutate, output, random,
-    settings, stats, triage,
+    crash, feedback, fresh, generate, guided, input, layout, machines, minimize, mutate, output,
+    random, settings, stats, triage,
 };
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 pub use vmadiff_kernel as kernel;

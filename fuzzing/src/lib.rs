@@ -9,6 +9,7 @@ pub mod engine;
 pub mod feedback;
 pub mod fresh;
 pub mod generate;
+pub mod guided;
 pub mod input;
 pub mod layout;
 pub mod machines;

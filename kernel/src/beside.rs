@@ -63,6 +63,9 @@ pub struct Step<'a> {
     pub shown: &'a Observation,
     /// The rules that the reference applied.
     pub applied: Rules,
+    /// The program counters that the operation covered in the kernel, in their order, if coverage is
+    /// collected.
+    pub covered: &'a [u64],
 }
 
 /// Returns the tolerance that explains a difference from the reference after failing allocations.
@@ -71,6 +74,17 @@ fn tolerance(injection: &Injection, op: &Op, difference: &Divergence) -> Option<
     let succeeded = last.failed.then(|| Tolerance::of_succeeded(op, difference)).flatten();
     // The call was repeated in the state that the failed call left.
     succeeded.or(last.left).or(silent.then_some(Tolerance::Populate))
+}
+
+/// Returns the name of an error that the system under test alone can cause; `None` if the driving may have
+/// failed for another reason.
+fn misbehaviour(error: &KernelError, op: &Op) -> Option<String> {
+    let name = op.opcode().name();
+    match error {
+        KernelError::Died(_) => Some(format!("process-died/{name}")),
+        KernelError::Answer(_) => Some(format!("strange-answer/{name}")),
+        _ => None,
+    }
 }
 
 /// Returns the kernel function that decides a rule, its commit, and the side that has the bug:
@@ -276,13 +290,23 @@ impl Beside {
             }
             match self.kernel.take_ended() {
                 Some(Ended::TimedOut) => return Run { agree: at, end: End::TimedOut },
-                Some(Ended::Failed(error)) => return Run { agree: at, end: End::Failed(error) },
+                Some(Ended::Failed(error)) => {
+                    let end = match misbehaviour(&error, op) {
+                        Some(name) => {
+                            let finding = Divergence::reported(at, &name);
+                            End::Reported(finding, format!("{error}\n"))
+                        }
+                        None => End::Failed(error),
+                    };
+                    return Run { agree: at, end };
+                }
                 blocked => {
                     self.kernel.visible(&self.model, &mut self.expected);
                     self.kernel.complete(&self.expected, &mut self.shown);
                     let (expected, shown) = (&self.expected, &self.shown);
                     let applied = self.reference.applied();
-                    for rule in watch(Step { at, expected, shown, applied }).iter() {
+                    let covered = &self.kernel.take_covered();
+                    for rule in watch(Step { at, expected, shown, applied, covered }).iter() {
                         *self.applied.entry(rule).or_default() += 1;
                     }
                     if !self.comparer.same(expected, shown) {
@@ -327,7 +351,7 @@ impl Beside {
         let mut painter = Painter::new(Scope::Models).without(unseen);
         let (mut results, mut last) = (Vec::new(), None);
         let mut met = Rules::NONE;
-        let run = self.run_with(program, |Step { at, expected, shown, applied }| {
+        let run = self.run_with(program, |Step { at, expected, shown, applied, .. }| {
             last = Some(painter.picture(&program.ops[at], expected, shown));
             met = met.union(applied);
             let (l, r) = (answer_text(expected), answer_text(shown));

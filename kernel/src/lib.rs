@@ -23,6 +23,7 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod beside;
+mod coverage;
 mod error;
 mod inject;
 mod log;

@@ -20,6 +20,7 @@ use vmadiff_machine::{
     AddressSpace, Errno, Limits, Machine, Observation, Op, Opcode, VmFlags, written,
 };
 
+use crate::coverage::Coverage;
 use crate::error::{KernelError, doing};
 use crate::inject::{self, Effect, Injection};
 use crate::log::Log;
@@ -64,6 +65,8 @@ pub struct Options {
     pub walk: bool,
     /// The number of the system call `process_vm_mmap()`, for a kernel that has it.
     pub process_vm_mmap: Option<u32>,
+    /// The coverage of the kernel's own code is collected, for a kernel with KCOV.
+    pub coverage: bool,
 }
 
 impl Default for Options {
@@ -75,6 +78,7 @@ impl Default for Options {
             log: false,
             walk: false,
             process_vm_mmap: None,
+            coverage: false,
         }
     }
 }
@@ -113,6 +117,9 @@ pub struct Kernel {
     failing: u8,
     /// The last call made an allocation fail.
     failed: bool,
+    coverage: Option<Coverage>,
+    /// The program counters of the operations since [`Kernel::take_covered`].
+    covered: Vec<u64>,
     /// The value that the last `touch` has read.
     read: Option<u8>,
     /// The `touch`es of the program that have written.
@@ -157,6 +164,8 @@ impl Kernel {
             injection: None,
             failing: 0,
             failed: false,
+            coverage: options.coverage.then(Coverage::new).transpose()?,
+            covered: Vec::new(),
             read: None,
             writes: 0,
             written: Vec::new(),
@@ -198,6 +207,12 @@ impl Kernel {
         self.log.as_mut()?.read()
     }
 
+    /// Takes the program counters that the operations since the last call covered in the kernel, in their
+    /// order, if coverage is collected. The code by which a process ends is not among them.
+    pub fn take_covered(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.covered)
+    }
+
     /// Walks the reverse map of the anonymous pages of every process, or not, from now on.
     ///
     /// # Errors
@@ -221,6 +236,7 @@ impl Kernel {
     /// Begins a program.
     fn begin(&mut self, limits: &Limits) -> Result<(), KernelError> {
         self.end_all();
+        self.covered.clear();
         // Bytes that the last program left in the pipes are dropped with the pipes.
         if self.ended.take().is_some() {
             for channel in &mut self.channels {
@@ -248,6 +264,7 @@ impl Kernel {
             outside: self.outside.as_raw_fd(),
             fills: self.fills,
             segment: self.segment.as_ref().map_or(-1, Segment::id),
+            areas: self.coverage.as_ref().map(Coverage::areas),
             locks_limited: limits.lock.is_some(),
             process_vm_mmap: self.options.process_vm_mmap,
         };
@@ -459,8 +476,11 @@ impl Kernel {
         if let Some((_, after)) = locks {
             set_limit(process.proc.pid(), Resource::Memlock, after)?;
         }
-        let (reply, failed) = reply?;
-        self.failed = failed;
+        let (reply, marks) = reply?;
+        self.failed = marks.failed;
+        if let Some(coverage) = &self.coverage {
+            self.covered.extend(coverage.counters(at as u8, marks.covered));
+        }
         Ok(reply)
     }
 }

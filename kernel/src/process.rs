@@ -12,7 +12,7 @@ use rustix::process::{
 
 use crate::error::{KernelError, doing};
 use crate::proc::Proc;
-use crate::worker::{CONTEXT_FDS, REPLY};
+use crate::worker::{CONTEXT_FDS, Marks, REPLY};
 
 /// The time before the controller first asks whether a process waits for userfaultfd.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -114,12 +114,12 @@ fn has_fault(process: &Living) -> bool {
 }
 
 /// Waits until the process answers, ends, or certainly waits for userfaultfd, for at most
-/// `timeout`. Returns the answer, and whether an allocation was made to fail.
+/// `timeout`. Returns the answer with its marks.
 pub(crate) fn await_reply(
     process: &Living,
     channel: &Channel,
     timeout: Duration,
-) -> Result<(Reply, bool), KernelError> {
+) -> Result<(Reply, Marks), KernelError> {
     let began = Instant::now();
     loop {
         let mut fds = vec![PollFd::new(&channel.replies.0, PollFlags::IN)];
@@ -134,17 +134,16 @@ pub(crate) fn await_reply(
             let read = rustix::io::read(&channel.replies.0, &mut reply)
                 .map_err(doing("reading from a process"))?;
             if read == REPLY {
-                let [result @ .., failed] = reply;
-                let result = i64::from_ne_bytes(result);
-                return Ok((Reply::Answer(result), failed != 0));
+                let (result, marks) = Marks::of(reply);
+                return Ok((Reply::Answer(result), marks));
             }
-            return Ok((Reply::Ended, false));
+            return Ok((Reply::Ended, Marks::default()));
         }
         if fds[1..].iter().any(|fd| !fd.revents().is_empty()) || process.has_ended() {
-            return Ok((Reply::Ended, false));
+            return Ok((Reply::Ended, Marks::default()));
         }
         if waits_for_userfaultfd(process) || began.elapsed() > timeout {
-            return Ok((Reply::Late, false));
+            return Ok((Reply::Late, Marks::default()));
         }
     }
 }

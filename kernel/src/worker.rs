@@ -36,6 +36,7 @@ use vmadiff_machine::operand::{
 };
 use vmadiff_machine::{Op, Opcode};
 
+use crate::coverage::Areas;
 use crate::error::KernelError;
 use crate::inject;
 use crate::outside::ARENA;
@@ -51,9 +52,9 @@ const SIGBUS_ANSWER: i64 = -1000;
 /// the allocation that is to fail, which is 0 for none, for `touch` the value that it writes, and for
 /// `copy` the pid of the source.
 pub(crate) const REQUEST: usize = 4 + MAX_OPERANDS + size_of::<i32>();
-/// The length of an answer in bytes: the result of the system call or the negative error, and whether
-/// the allocation failed.
-pub(crate) const REPLY: usize = 9;
+/// The length of an answer in bytes: the result of the system call or the negative error, whether the
+/// allocation failed, and the number of program counters that the operation covered.
+pub(crate) const REPLY: usize = 13;
 
 /// The descriptors of a worker's userfaultfd contexts, by which the controller finds them.
 pub(crate) const CONTEXT_FDS: [RawFd; 2] = [250, 251];
@@ -89,6 +90,8 @@ pub(crate) struct Inheritance {
     pub(crate) fills: bool,
     /// The id of the segment of SysV shared memory; -1 without one.
     pub(crate) segment: i32,
+    /// The areas of KCOV, if coverage is collected.
+    pub(crate) areas: Option<Areas>,
     /// The worker gives up `CAP_IPC_LOCK`.
     pub(crate) locks_limited: bool,
     /// The number of the system call `process_vm_mmap()`.
@@ -108,7 +111,12 @@ pub(crate) fn spawn(inheritance: &Inheritance) -> io::Result<i32> {
     match unsafe { fork(0) } {
         0 => {
             let ready = follow(parent).and_then(|()| prepare(inheritance));
-            answer(inheritance, 0, ready.map_or_else(|errno| -i64::from(errno), |()| 0), false);
+            answer(
+                inheritance,
+                0,
+                ready.map_or_else(|errno| -i64::from(errno), |()| 0),
+                Marks::default(),
+            );
             match ready {
                 Ok(()) => serve(inheritance, parent),
                 Err(_) => end(),
@@ -247,9 +255,17 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     let mut me = 0;
     let mut contexts: [Option<OwnedFd>; 2] = [None, None];
     let mut fail_nth: Option<OwnedFd> = None;
-    let mut failed = false;
+    let mut covers = false;
     loop {
         let Request { op, child, failing, value, source } = next(inheritance, me);
+        let mut failed = false;
+        if let Some(areas) = inheritance.areas {
+            if !covers {
+                areas.enable(me);
+                covers = true;
+            }
+            areas.clear(me);
+        }
         let result = match op {
             Op::Exit { .. } => end(),
             Op::Fork { .. } => {
@@ -264,8 +280,9 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
                     // The contexts belong to the parent: a child has none.
                     contexts = [None, None];
                     fail_nth = None;
+                    covers = false;
                     me = child;
-                    answer(inheritance, me, 0, false);
+                    answer(inheritance, me, 0, Marks::default());
                     continue;
                 }
                 checked(pid)
@@ -277,8 +294,9 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
                 result
             }
         };
-        answer(inheritance, me, result.unwrap_or_else(|errno| -i64::from(errno)), failed);
-        failed = false;
+        let covered = inheritance.areas.map_or(0, |areas| areas.count(me));
+        let result = result.unwrap_or_else(|errno| -i64::from(errno));
+        answer(inheritance, me, result, Marks { failed, covered });
     }
 }
 
@@ -314,12 +332,30 @@ fn next(inheritance: &Inheritance, me: u8) -> Request {
     }
 }
 
-fn answer(inheritance: &Inheritance, me: u8, result: i64, failed: bool) {
+/// The effects of an operation that a worker reports beside the result.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    /// An allocation was made to fail.
+    pub(crate) failed: bool,
+    /// The number of program counters that the operation covered in the kernel.
+    pub(crate) covered: u32,
+}
+
+impl Marks {
+    /// Reads the result and the marks of a reply.
+    pub(crate) fn of(reply: [u8; REPLY]) -> (i64, Marks) {
+        let [r0, r1, r2, r3, r4, r5, r6, r7, failed, covered @ ..] = reply;
+        let result = i64::from_ne_bytes([r0, r1, r2, r3, r4, r5, r6, r7]);
+        (result, Marks { failed: failed != 0, covered: u32::from_ne_bytes(covered) })
+    }
+}
+
+fn answer(inheritance: &Inheritance, me: u8, result: i64, marks: Marks) {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
     let mut reply = [0; REPLY];
-    let [result_bytes @ .., failed_byte] = &mut reply;
-    *result_bytes = result.to_ne_bytes();
-    *failed_byte = u8::from(failed);
+    reply[..8].copy_from_slice(&result.to_ne_bytes());
+    reply[8] = u8::from(marks.failed);
+    reply[9..].copy_from_slice(&marks.covered.to_ne_bytes());
     if rustix::io::write(inherited(ends.replies), &reply) != Ok(REPLY) {
         end();
     }

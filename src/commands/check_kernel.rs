@@ -7,6 +7,7 @@
 //! @minimize SIGNATURE                                before that program is minimized
 //! @try OPERATION; OPERATION                          before a smaller program runs
 //! @found SIGNATURE SECTION NUMBER                    a finding; its report follows, up to @end
+//! @covered SECTION POINT…                            program counters that were not covered before
 //! @done SECTION COUNT=N …                            the end of a section
 //! ```
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use vmadiff::divergence::Divergence;
 use vmadiff::fresh;
+use vmadiff::guided::Guided;
 use vmadiff::kernel::{Beside, End, Profile, Release, Run, Tolerance};
 use vmadiff::text::Look;
 use vmadiff_kernel::{Kernel, Options};
@@ -70,9 +72,22 @@ pub(crate) struct Args {
     /// A signature that was found before, which is only counted; may be given several times
     #[arg(long, value_name = "SIGNATURE")]
     known: Vec<String>,
+    /// Collect the coverage of the kernel's own code, and guide the programs of the last section by it,
+    /// or run random programs there
+    #[arg(long, value_name = "HOW")]
+    coverage: Option<How>,
     /// The time limit of an operation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     timeout: u64,
+}
+
+/// The programs that run while coverage is collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum How {
+    /// Mutations of programs that covered something new
+    Guided,
+    /// Random programs
+    Random,
 }
 
 /// A section of the check. The order is that of the run: the cheap and telling sections come first.
@@ -128,17 +143,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         whole_machine: true,
         log: true,
         process_vm_mmap: args.process_vm_mmap,
+        coverage: args.coverage.is_some(),
         ..Options::default()
     };
     let kernel = Kernel::new(options).context("the running kernel cannot be driven")?;
     let found = args.known.iter().map(|signature| (signature.clone(), 0)).collect();
-    let mut check = Check { args, beside: Beside::new(kernel), began: Instant::now(), found };
+    let (k, n) = args.part;
+    let mut check = Check {
+        args,
+        beside: Beside::new(kernel),
+        began: Instant::now(),
+        found,
+        // Each part has programs of its own.
+        guided: Guided::new(args.seed ^ k << 32),
+    };
     if args.leaks {
         // What was allocated before is not reported.
         fs::write(KMEMLEAK, "clear").context(KMEMLEAK)?;
     }
     check.probe()?;
-    let (k, n) = args.part;
     let own = |number: &u64| number % n == k;
     let of_corpus = |section| {
         let numbers = (check.first(section)..corpus.len() as u64).filter(own);
@@ -160,6 +183,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         check.section(Section::Walk, walked)?;
     }
     let facilities = *check.beside.kernel().facilities();
+    if args.coverage == Some(How::Guided) {
+        check.guided()?;
+        return Ok(check.status());
+    }
     let random = (check.first(Section::Random)..args.random).filter(own).map(|number| {
         let wanted = |op: &Op| facilities.lacks(op).is_none();
         let program = fresh::program(args.seed, number, args.operations.into(), wanted);
@@ -169,7 +196,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     if args.leaks {
         check.leaks()?;
     }
-    Ok(Status::found(check.found.values().any(|count| *count > 0)))
+    Ok(check.status())
 }
 
 /// The file of kmemleak.
@@ -183,6 +210,18 @@ struct Check<'a> {
     began: Instant,
     /// The findings by signature, with their counts.
     found: BTreeMap<String, u64>,
+    /// The coverage, and the programs that covered something new.
+    guided: Guided,
+}
+
+/// The counts of a section.
+#[derive(Default)]
+struct Tally {
+    programs: u64,
+    operations: usize,
+    agree: usize,
+    found: u64,
+    tolerated: BTreeMap<Tolerance, u64>,
 }
 
 impl Check<'_> {
@@ -242,31 +281,77 @@ impl Check<'_> {
         section: Section,
         programs: impl IntoIterator<Item = (u64, String, Program)>,
     ) -> anyhow::Result<()> {
-        let began = Instant::now();
-        let (mut count, mut operations, mut agree, mut found) = (0, 0, 0, 0);
-        let mut tolerated: BTreeMap<Tolerance, u64> = BTreeMap::new();
+        let (began, mut tally) = (Instant::now(), Tally::default());
         self.beside.forget_applied();
-        let limit = Duration::from_secs(self.args.seconds);
         for (number, name, program) in programs {
-            if self.began.elapsed() >= limit {
+            if self.is_over() {
                 break;
             }
-            let on_a_line = on_a_line(&program);
-            writeln!(stdout(), "@run {} {number} {name} | {on_a_line}", section.name())?;
             if section == Section::Random && self.args.walk {
                 // The walk takes as long as the rest.
                 self.beside.walk(number / self.args.part.1 % 2 == 1)?;
             }
-            let run = self.beside.run(&program);
-            count += 1;
-            agree += run.agree;
-            if let End::Tolerated(tolerance, _) = run.end {
-                *tolerated.entry(tolerance).or_default() += 1;
-            }
-            let is_found = self.judge(section, number, &program, &run)?;
-            found += u64::from(is_found);
-            operations += run.agree + usize::from(is_found);
+            self.program(section, (number, &name), &program, &mut tally)?;
         }
+        self.done(section, began, &tally)
+    }
+
+    /// Returns the exit status: whether a signature was found that is not known.
+    fn status(&self) -> Status {
+        Status::found(self.found.values().any(|count| *count > 0))
+    }
+
+    fn is_over(&self) -> bool {
+        self.began.elapsed() >= Duration::from_secs(self.args.seconds)
+    }
+
+    /// Runs the programs that the coverage guides, until the time is over.
+    fn guided(&mut self) -> anyhow::Result<()> {
+        let (began, mut tally) = (Instant::now(), Tally::default());
+        self.beside.forget_applied();
+        let facilities = *self.beside.kernel().facilities();
+        let ((k, n), first) = (self.args.part, self.first(Section::Random));
+        let mut number = first.next_multiple_of(n) + k;
+        while !self.is_over() && number < self.args.random {
+            let mut program = self.guided.propose();
+            program.ops.retain(|op| facilities.lacks(op).is_none());
+            self.program(Section::Random, (number, "guided"), &program, &mut tally)?;
+            number += n;
+        }
+        self.done(Section::Random, began, &tally)
+    }
+
+    /// Runs a program, judges it and learns from its coverage.
+    fn program(
+        &mut self,
+        section: Section,
+        (number, name): (u64, &str),
+        program: &Program,
+        tally: &mut Tally,
+    ) -> anyhow::Result<()> {
+        writeln!(stdout(), "@run {} {number} {name} | {}", section.name(), on_a_line(program))?;
+        let mut covered = Vec::new();
+        let run = self.beside.run_with(program, |step| covered.push(step.covered.to_vec()));
+        let points = self.guided.learn(program, &covered).points;
+        // A line of the console is not long.
+        for points in points.chunks(100) {
+            let points: String = points.iter().map(|point| format!(" {point:x}")).collect();
+            writeln!(stdout(), "@covered {}{points}", section.name())?;
+        }
+        tally.programs += 1;
+        tally.agree += run.agree;
+        if let End::Tolerated(tolerance, _) = run.end {
+            *tally.tolerated.entry(tolerance).or_default() += 1;
+        }
+        let is_found = self.judge(section, number, program, &run)?;
+        tally.found += u64::from(is_found);
+        tally.operations += run.agree + usize::from(is_found);
+        Ok(())
+    }
+
+    /// Shows the counts of a section.
+    fn done(&mut self, section: Section, began: Instant, tally: &Tally) -> anyhow::Result<()> {
+        let Tally { programs, operations, agree, found, tolerated } = tally;
         let applied = self.beside.applied().iter();
         let mut rules: String =
             applied.map(|(rule, count)| format!(" rule-{}={count}", rule.name())).collect();
@@ -278,7 +363,7 @@ impl Check<'_> {
         }
         writeln!(
             stdout(),
-            "@done {} programs={count} operations={operations} agree={agree} found={found} ms={}{rules}",
+            "@done {} programs={programs} operations={operations} agree={agree} found={found} ms={}{rules}",
             section.name(),
             began.elapsed().as_millis()
         )?;

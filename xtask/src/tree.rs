@@ -2,6 +2,7 @@
 
 mod build;
 mod console;
+mod coverage;
 mod farm;
 mod patches;
 mod session;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use sha1::{Digest as _, Sha1};
 
 use self::build::Kind;
+use self::coverage::Coverage;
 use self::farm::Farm;
 use self::session::{Outcome, Plan};
 use self::source::{Source, hex};
@@ -60,6 +62,17 @@ pub(crate) struct Args {
     /// Run copies by this number of the system call process_vm_mmap, which the kernel has
     #[arg(long, value_name = "NR")]
     process_vm_mmap: Option<u32>,
+    /// Build with KCOV, and show the lines that the programs reached. The last programs are mutations,
+    /// guided by the kernel's coverage, or random programs
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "guided",
+          value_parser = ["guided", "random"], conflicts_with_all = ["kasan", "lockdep", "kmemleak"])]
+    kcov: Option<String>,
+    /// Write the source of the mm files into this new folder, with a mark at each line that was reached
+    #[arg(long, value_name = "DIR", requires = "kcov")]
+    annotate: Option<PathBuf>,
+    /// Leave out the corpus
+    #[arg(long)]
+    no_corpus: bool,
     /// Expect the rules of this release of Linux, such as 6.12 or 6.12.117 [default: the release of
     /// the source's Makefile]
     #[arg(long, value_name = "RELEASE", value_parser = release)]
@@ -106,7 +119,15 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             "there is no {emulator}: Debian has it in the package qemu-system-x86"
         );
     }
+    ensure!(
+        args.kcov.is_none() || args.machine == System::Uml,
+        "--kcov is for User Mode Linux, not for --machine qemu"
+    );
+    let annotated = args.annotate.as_deref().map(coverage::folder).transpose()?;
     let root = project::enter()?;
+    if let Some(folder) = &annotated {
+        coverage::check_folder(folder, &root)?;
+    }
     let cache = project::target_folder(&root).join("trees");
     fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
     let cache = cache.canonicalize().with_context(|| cache.display().to_string())?;
@@ -115,6 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         Args { kasan: true, .. } => Kind::Kasan,
         Args { lockdep: true, .. } => Kind::Lockdep,
         Args { kmemleak: true, .. } => Kind::Kmemleak,
+        Args { kcov: Some(_), .. } => Kind::Kcov,
         _ => Kind::Plain,
     };
     // An -rc has the rules of the release that it becomes.
@@ -146,18 +168,29 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             kernel_options.push("kasan_multi_shot".to_owned());
         }
         Kind::Kmemleak => options.push("--leaks".to_owned()),
-        Kind::Plain | Kind::Lockdep => {}
+        Kind::Plain | Kind::Lockdep | Kind::Kcov => {}
+    }
+    if let Some(how) = &args.kcov {
+        options.extend(["--coverage".to_owned(), how.clone()]);
     }
     let system = args.machine.accelerated(&program, &initramfs, &cache)?;
     let plan = Plan {
-        kernel: Guest { system, program, initramfs, scratch: cache, options: kernel_options },
+        kernel: Guest {
+            system,
+            program: program.clone(),
+            initramfs,
+            scratch: cache,
+            options: kernel_options,
+        },
         options,
         random: args.programs.unwrap_or(u64::from(u32::MAX)),
         seconds: args.seconds,
         first: args.first,
+        corpus: !args.no_corpus,
     };
     let began = Instant::now();
     let outcome = plan.run()?;
+    let files = patches;
     let patches: Vec<_> = args.patch.iter().map(|path| path.display().to_string()).collect();
     let title = format!(
         "{} {}{}, {}{}: {}, checked in {} s",
@@ -170,6 +203,14 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         began.elapsed().as_secs()
     );
     print!("{}", report(&title, &outcome));
+    if args.kcov.is_some() {
+        let coverage = Coverage::of(&program, &outcome.covered)?;
+        print!("\n{}", coverage.table());
+        if let Some(folder) = &annotated {
+            coverage.annotate(folder, &source.folder, &patches::apply(&source.folder, &files)?)?;
+            println!("annotated source: {}", folder.display());
+        }
+    }
     Ok(if outcome.findings.is_empty() { Status::Clean } else { Status::Found })
 }
 

@@ -58,7 +58,25 @@ pub(crate) enum Kind {
     Lockdep,
     /// Plain, with the search for memory that nothing points to.
     Kmemleak,
+    /// Plain, with coverage of the files of [`COVERED`], and debug information for their lines.
+    Kcov,
 }
+
+/// The objects whose coverage KCOV collects. KCOV for all objects ends the kernel at its start: code that
+/// runs before there is a current task is among them.
+const COVERED: [&str; 11] = [
+    "fork",
+    "ksm",
+    "madvise",
+    "memory",
+    "mlock",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "rmap",
+    "userfaultfd",
+    "vma",
+];
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
@@ -67,6 +85,7 @@ impl Kind {
             Kind::Kasan => "kasan",
             Kind::Lockdep => "lockdep",
             Kind::Kmemleak => "kmemleak",
+            Kind::Kcov => "kcov",
         }
     }
 
@@ -81,6 +100,10 @@ impl Kind {
             Kind::Kmemleak => {
                 "CONFIG_DEBUG_KMEMLEAK=y\n# CONFIG_DEBUG_KMEMLEAK_AUTO_SCAN is not set\n"
             }
+            Kind::Kcov => {
+                "CONFIG_SLUB_DEBUG_ON=y\nCONFIG_KCOV=y\n# CONFIG_KCOV_INSTRUMENT_ALL is not set\n\
+                 CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y\nCONFIG_DEBUG_INFO_REDUCED=y\n"
+            }
         };
         format!("{FRAGMENT}\n{}\n{more}", architecture(machine).fragment)
     }
@@ -89,7 +112,7 @@ impl Kind {
 /// Returns the arguments of every `make`.
 fn arguments(tree: &Path, out: &Path, machine: System) -> Vec<String> {
     let text = |name: &str, path: &Path| format!("{name}{}", path.display());
-    vec![
+    let mut words = vec![
         "-C".into(),
         tree.display().to_string(),
         format!("ARCH={}", architecture(machine).name),
@@ -97,7 +120,10 @@ fn arguments(tree: &Path, out: &Path, machine: System) -> Vec<String> {
         format!("-j{}", shell::cores()),
         // `__get_wchan()` reads the stack of another task, which KASAN reports.
         "KASAN_SANITIZE_process.o=n".into(),
-    ]
+    ];
+    // They count only for a kernel with KCOV.
+    words.extend(COVERED.map(|object| format!("KCOV_INSTRUMENT_{object}.o=y")));
+    words
 }
 
 /// Builds a kernel and returns its path.
@@ -293,7 +319,7 @@ mod tests {
 
     #[test]
     fn every_kind_asks_for_options_once_each() {
-        let kinds = [Kind::Plain, Kind::Kasan, Kind::Lockdep, Kind::Kmemleak];
+        let kinds = [Kind::Plain, Kind::Kasan, Kind::Lockdep, Kind::Kmemleak, Kind::Kcov];
         let machines = [System::Uml, System::Qemu];
         for (kind, machine) in kinds.iter().flat_map(|kind| machines.map(|machine| (kind, machine)))
         {

@@ -29,6 +29,8 @@ pub(crate) enum News {
     Found(Found),
     /// A finding with this signature was met again.
     Again(String),
+    /// A section covered points of the kernel's code that were not covered before.
+    Covered(String, Vec<u64>),
     /// A section ended: its name, and its counts.
     Done(String, Vec<(String, u64)>),
     /// The kernel, its facilities and its rules.
@@ -95,6 +97,12 @@ impl Console {
             }
             "@again" => return Some(News::Again(rest.to_owned())),
             "@kernel" => return Some(News::Kernel(rest.to_owned())),
+            "@covered" => {
+                let mut words = rest.split(' ');
+                let section = words.next().unwrap_or_default().to_owned();
+                let points = words.filter_map(|point| u64::from_str_radix(point, 16).ok());
+                return Some(News::Covered(section, points.collect()));
+            }
             "@done" => {
                 let mut words = rest.split(' ');
                 let section = words.next().unwrap_or_default().to_owned();
@@ -187,6 +195,8 @@ Call Trace:
         let report = console.report().expect("a report");
         assert_eq!(report.name, "KASAN-use-after-free/copy_vma");
         assert_eq!(console.read("vmadiff-init: status 1"), Some(News::Status(1)));
+        let covered = console.read("@covered corpus 600a 600b");
+        assert_eq!(covered, Some(News::Covered("corpus".into(), vec![0x600a, 0x600b])));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::console::{Console, News, Running};
+use super::coverage::Covered;
 use crate::guest::{self, Ended, Guest, Next};
 use crate::kernel::initramfs;
 use crate::project::tail;
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) seconds: u64,
     /// The session ends at the first finding.
     pub(crate) first: bool,
+    /// The corpus runs.
+    pub(crate) corpus: bool,
 }
 
 /// A finding.
@@ -60,6 +63,8 @@ pub(crate) struct Outcome {
     pub(crate) kernel: String,
     /// The number of times that a kernel died.
     pub(crate) deaths: u32,
+    /// The points of the kernel's code that were covered.
+    pub(crate) covered: Covered,
 }
 
 impl Outcome {
@@ -118,7 +123,8 @@ impl Plan {
             if (deaths > 0 && left == 0) || deaths > MAX_DEATHS {
                 return Ok(());
             }
-            let mut command = vec!["check-kernel".to_owned(), "/programs".to_owned()];
+            let mut command = vec!["check-kernel".to_owned()];
+            command.extend(self.corpus.then(|| "/programs".to_owned()));
             command.extend(self.options.iter().cloned());
             for (name, value) in [
                 ("--random", self.random.to_string()),
@@ -150,6 +156,9 @@ impl Plan {
                     }
                     News::Again(signature) => {
                         outcome.found(signature, String::new(), String::new(), began.elapsed());
+                    }
+                    News::Covered(section, points) => {
+                        outcome.covered.entry(section).or_default().extend(points);
                     }
                     News::Done(section, counts) => outcome.done(section, counts),
                     News::Kernel(text) => outcome.kernel = text,
@@ -325,6 +334,7 @@ mod tests {
             },
             options: Vec::new(),
             random: 9,
+            corpus: true,
             seconds: 30,
             first: false,
         })
