@@ -330,6 +330,17 @@ fn what_blocks_is_met_as_expected_and_ends_the_run() {
 }
 
 #[test]
+fn sealed_memory_is_expected_with_the_rule() {
+    let text = "mmap 0 0 4 r anon_private\nmseal 0 1 2\nmunmap 0 0 3\nmadvise 0 1 1 DONTNEED\n\
+                fork 0\nmprotect 1 0 4 rw\n";
+    let c = export_c(&program(text), "sealed");
+    assert!(c.contains("SYS_mseal, PAGE(1), PAGES(2), 0"), "{c}");
+    let folder = folder();
+    let (status, text) = run(&compile("cc", folder.path(), "sealed", &c));
+    assert_ne!(status, 1, "{text}");
+}
+
+#[test]
 fn mlockall_locks_the_arena_only() {
     for text in [
         "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\

@@ -224,6 +224,9 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         Rule::MadviseDontneedLocked => {
             vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
         }
+        Rule::Mseal => {
+            vec![(true, Flags(0, 0, VmFlags::VM_SEALED)), (false, Answers(Err(Errno::EPERM)))]
+        }
         Rule::MlockOnfault => {
             vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
         }

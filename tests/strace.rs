@@ -154,6 +154,28 @@ mlockall(MCL_ONFAULT) = -1 EINVAL (Invalid argument)
 }
 
 #[test]
+fn memory_is_sealed_and_a_later_window_begins_with_sealed_memory() {
+    let mut text = "\
+mmap(NULL, 8192, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000
+mseal(0x11000, 4096, 0) = 0
+mseal(0x11000, 4096, 1) = -1 EINVAL (Invalid argument)
+"
+    .to_owned();
+    let sealed = "mmap 0 1 2 r anon_private\nmseal 0 2 1\n";
+    assert_eq!(program(&text), sealed);
+    for n in 1..200 {
+        let change = if n % 2 == 0 { "MADV_DODUMP" } else { "MADV_DONTDUMP" };
+        text += &format!("madvise(0x10000, 8192, {change}) = 0\n");
+    }
+    let import = programs_with(&text, false);
+    assert!(import.programs.len() > 2);
+    for imported in &import.programs[1..] {
+        let text = imported.program.to_string();
+        assert!(text.lines().any(|line| line.starts_with("mseal 0 ")), "{text}");
+    }
+}
+
+#[test]
 fn a_window_after_mcl_future_begins_with_it() {
     let mut text = "mlockall(MCL_CURRENT|MCL_FUTURE|MCL_ONFAULT) = 0\n".to_owned();
     for n in 1..200 {

@@ -195,6 +195,7 @@ fn each_call_on_memory_becomes_its_operation() {
         ("munlock(&(0x7f0000003000/0x1000)=nil, 0x1000)", "munlock 0 3 1"),
         ("mlockall(0x5)", "mlockall 0 CURRENT|ONFAULT"),
         ("munlockall()", "munlockall 0"),
+        ("mseal(&(0x7f0000003000/0x2000)=nil, 0x2000, 0x0)", "mseal 0 3 2"),
         (
             "mbind(&(0x7f0000003000/0x1000)=nil, 0x1000, MPOL_BIND, &(0x7f0000100000)=0x1, 0x40, 0x0)",
             "mbind 0 3 1 BIND",

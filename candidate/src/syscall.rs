@@ -143,6 +143,8 @@ impl Kernel {
             Op::ShmRmid { .. } => self.shm_rmid().map(none),
             Op::Mlockall { flags, .. } => self.mlockall(mm, flags.get()).map(none),
             Op::Munlockall { .. } => self.munlockall(mm).map(none),
+            // The call is of 6.10 (`sys_ni_syscall()`).
+            Op::Mseal { .. } => Err(Errno::ENOSYS.into()),
         }
     }
 }

@@ -45,6 +45,12 @@
 #endif
 
 #endif
+#if USES_MSEAL
+#ifndef SYS_mseal
+#define SYS_mseal 462 /* since Linux 6.10 */
+#endif
+
+#endif
 #if USES_DONTUNMAP
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4 /* since Linux 5.7 */

@@ -283,6 +283,9 @@ impl Calls {
                 self.call(format!("mlockall(0x{:x})", flags.get().bits()));
             }
             Op::Munlockall { .. } => self.call("munlockall()"),
+            Op::Mseal { page, len, .. } => {
+                self.call(format!("mseal({}, 0x0)", range(page.get(), len.get())));
+            }
             Op::Fork { .. } => self.call("syz_clone(0x11, 0x0, 0x0, 0x0, 0x0, 0x0)"),
             Op::Exit { .. } => self.comment(op, "the program would end"),
             Op::Copy { .. } => self.comment(op, "process_vm_mmap() was never merged"),

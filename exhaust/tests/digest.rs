@@ -36,6 +36,7 @@ shmdt {0,1} {0,4}
 shm_rmid 0
 mlockall 0 {CURRENT,FUTURE,FUTURE|ONFAULT}
 munlockall 0
+mseal 0 0 1
 ";
 
 /// Few operations, so that programs get long: pages that processes share, and chains of anon_vmas.

@@ -80,6 +80,7 @@ macro_rules! parts {
             shm_rmid "shm_rmid"
             mlockall "mlockall"
             munlockall "munlockall"
+            mseal "mseal"
             map "map"
             change "change"
             invariant "invariant"

@@ -52,6 +52,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::ShmRmid, 1),
     (Opcode::Mlockall, 1),
     (Opcode::Munlockall, 1),
+    (Opcode::Mseal, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -186,6 +187,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         Opcode::Fork if layout.processes() == MAX_PROCESSES && !u.ratio(1, 8)? => {
             if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
         }
+        // Linux 5.2.1 does not have the call.
+        Opcode::Mseal if !u.ratio(1, 4)? => Opcode::Mmap,
         // A destroyed segment stays destroyed.
         Opcode::Shmat | Opcode::ShmRmid if layout.is_destroyed() && !u.ratio(1, 8)? => Opcode::Mmap,
         // Removed at once, the segment would be destroyed before it is attached.
@@ -356,6 +359,7 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             Op::Mlockall { process: process.into(), flags: flags.into() }
         }
         Opcode::Munlockall => Op::Munlockall { process: process.into() },
+        Opcode::Mseal => Op::Mseal { process: process.into(), page: page.into(), len: len.into() },
     };
     Ok(operation)
 }

@@ -190,6 +190,7 @@ impl Layout {
             | Op::Mlock { .. }
             | Op::Munlock { .. }
             | Op::Mbind { .. }
+            | Op::Mseal { .. }
             | Op::UffdRegister { .. }
             | Op::UffdUnregister { .. } => {
                 space.split(target);

@@ -51,7 +51,8 @@ impl Tolerance {
     /// state before the call.
     pub(crate) fn of_failed(op: &Op, difference: &Divergence) -> Option<Tolerance> {
         use Opcode::{
-            Copy, Madvise, Mbind, Mlock, Mmap, Mprotect, Mremap, Munlock, Munmap, UffdRegister,
+            Copy, Madvise, Mbind, Mlock, Mmap, Mprotect, Mremap, Mseal, Munlock, Munmap,
+            UffdRegister,
         };
         let detail = difference.signature.as_str();
         match (op.opcode(), difference.class) {
@@ -60,7 +61,7 @@ impl Tolerance {
                 Some(Tolerance::Unmaps)
             }
             (Munmap, Class::Layout) => Some(Tolerance::Part),
-            (Madvise | Mbind | Mlock | Mprotect | Munlock | UffdRegister, Class::Flags) => {
+            (Madvise | Mbind | Mlock | Mprotect | Mseal | Munlock | UffdRegister, Class::Flags) => {
                 Some(Tolerance::Part)
             }
             // Locked pages stay there.

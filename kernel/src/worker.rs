@@ -535,9 +535,16 @@ fn perform(
             Ok(locked)
         }
         Op::Munlockall { .. } => checked(unsafe { libc::syscall(SYS_munlockall) }),
+        Op::Mseal { page, len, .. } => {
+            let (start, length) = (address(page.get()), bytes(len.get()));
+            checked(unsafe { libc::syscall(SYS_MSEAL, start, length, 0u64) })
+        }
         Op::Fork { .. } | Op::Exit { .. } | Op::CopyVma { .. } => Err(libc::ENOSYS),
     }
 }
+
+/// The number of `mseal()`, which is the same on every architecture.
+const SYS_MSEAL: c_long = 462;
 
 /// Returns the page of an address that the kernel chose for `length` bytes. The range is unmapped if
 /// it lies outside the arena: this is not the world of a program.

@@ -237,7 +237,7 @@ const HALF_WAY: &str = "half-way-";
 /// and `split_vma()`.
 fn changes_in_place(opcode: Opcode) -> bool {
     use Opcode::{
-        Madvise, Mbind, Mlock, Mlockall, Mprotect, Munlock, Munlockall, UffdRegister,
+        Madvise, Mbind, Mlock, Mlockall, Mprotect, Mseal, Munlock, Munlockall, UffdRegister,
         UffdUnregister,
     };
     matches!(
@@ -248,6 +248,7 @@ fn changes_in_place(opcode: Opcode) -> bool {
             | Munlock
             | Mlockall
             | Munlockall
+            | Mseal
             | Mbind
             | UffdRegister
             | UffdUnregister

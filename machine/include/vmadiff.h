@@ -73,7 +73,8 @@ enum vmadiff_opcode {
 	VMADIFF_SHMDT = 16,
 	VMADIFF_SHM_RMID = 17, /* shmctl(IPC_RMID) of the segment */
 	VMADIFF_MLOCKALL = 18,
-	VMADIFF_MUNLOCKALL = 19
+	VMADIFF_MUNLOCKALL = 19,
+	VMADIFF_MSEAL = 20 /* Linux 5.2.1 answers ENOSYS */
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -182,6 +183,7 @@ struct vmadiff_shmdt { uint8_t process, page; };
 struct vmadiff_shm_rmid { uint8_t process; };
 struct vmadiff_mlockall { uint8_t process, flags; };
 struct vmadiff_munlockall { uint8_t process; };
+struct vmadiff_mseal { uint8_t process, page, len; };
 
 /* One operation. */
 struct vmadiff_op {
@@ -209,6 +211,7 @@ struct vmadiff_op {
 		struct vmadiff_shm_rmid shm_rmid;
 		struct vmadiff_mlockall mlockall;
 		struct vmadiff_munlockall munlockall;
+		struct vmadiff_mseal mseal;
 	} u;
 };
 
@@ -251,6 +254,7 @@ struct vmadiff_limits {
 #define VMADIFF_VM_WIPEONFORK 0x02000000u
 #define VMADIFF_VM_DONTDUMP 0x04000000u
 #define VMADIFF_VM_SOFTDIRTY 0x08000000u
+#define VMADIFF_VM_SEALED 0x10000000u /* mseal(); not in 5.2 */
 #define VMADIFF_VM_MERGEABLE 0x80000000u
 
 /* The number of an object (anon_vma, file or userfaultfd context): 0 is no object; an

@@ -55,6 +55,9 @@ bitflags! {
         /// The VMA is new or changed since soft-dirty was last cleared. The merge rule ignores this
         /// flag.
         const VM_SOFTDIRTY = 0x0800_0000;
+        /// `mseal()`: the VMA stays as it is. Linux 5.2.1 has no such flag, and later kernels have it above
+        /// bit 31. The value here is that of `VM_MIXEDMAP`, which no mapping of a program has.
+        const VM_SEALED = 0x1000_0000;
         /// `MADV_MERGEABLE`: KSM may merge the pages.
         const VM_MERGEABLE = 0x8000_0000;
     }
@@ -72,9 +75,9 @@ impl VmFlags {
     pub const LOCK: VmFlags = VmFlags::VM_LOCKED.union(VmFlags::VM_LOCKONFAULT);
 
     /// The names of the flags in the line `VmFlags:` of `/proc/PID/smaps`, each with its bit, in the order
-    /// of the bits. Flags that no mapping of a program can have are left out. Kernels before 6.12 show `??`
+    /// of the kernel's bits. Flags that no mapping of a program can have are left out. Kernels before 6.12 show `??`
     /// for `VM_LOCKONFAULT`.
-    pub const SMAPS_NAMES: [(&'static str, u32); 27] = [
+    pub const SMAPS_NAMES: [(&'static str, u32); 28] = [
         ("rd", 0),
         ("wr", 1),
         ("ex", 2),
@@ -104,5 +107,7 @@ impl VmFlags {
         ("hg", 29),
         ("nh", 30),
         ("mg", 31),
+        // The kernel's bit is above 31.
+        ("sl", 28),
     ];
 }

@@ -384,6 +384,15 @@ operations! {
         /// The caller.
         process: Process as Role::Caller,
     }
+    /// `mseal(page, len, 0)`. Linux 5.2.1 does not have it; since 6.10.
+    20 Mseal "mseal" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
+    }
 }
 
 impl Opcode {

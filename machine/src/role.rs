@@ -143,7 +143,8 @@ impl Op {
             | Op::Shmdt { .. }
             | Op::ShmRmid { .. }
             | Op::Mlockall { .. }
-            | Op::Munlockall { .. } => None,
+            | Op::Munlockall { .. }
+            | Op::Mseal { .. } => None,
         }
     }
 

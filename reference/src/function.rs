@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! functions {
     ($($variant:ident $name:literal,)*) => {
-        /// A function of the kernel (Linux 5.2.1) that checks something and can refuse a call.
+        /// A function of the kernel that checks something and can refuse a call.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Function { $(#[doc = concat!("`", $name, "()`.")] $variant,)* }
 
@@ -27,8 +27,10 @@ functions! {
     DoMlock "do_mlock",
     DoMmap "do_mmap",
     DoMprotectPkey "do_mprotect_pkey",
+    DoMseal "do_mseal",
     DoMunmap "__do_munmap",
     DoShmat "do_shmat",
+    DoSyscall64 "do_syscall_64",
     DoPageFault "__do_page_fault",
     HandleUserfault "handle_userfault",
     KsysIoctl "ksys_ioctl",
@@ -43,6 +45,7 @@ functions! {
     MlockFutureCheck "mlock_future_check",
     Mlockall "mlockall",
     MoveVma "move_vma",
+    MprotectFixup "mprotect_fixup",
     Mremap "mremap",
     MremapTo "mremap_to",
     ProcessVmMmap "process_vm_mmap",

@@ -187,6 +187,9 @@ rules! {
     MprotectUncharge "mprotect-uncharge" since (6 7) until (-) bug Neither:
         "anonymous memory without an anon_vma loses VM_ACCOUNT when mprotect makes it read-only";
         "mprotect_fixup" (unverified "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()");
+    Mseal "mseal" since (6 10) until (-) bug Neither:
+        "mseal seals mappings: munmap, mmap, mremap and mprotect answer EPERM at a sealed VMA, and so does advice that discards anonymous memory which cannot be written";
+        "do_mseal" (unverified "mseal: add mseal syscall");
     MmapCutsFirst "mmap-cuts-first" since (6 12) until (-) bug Neither:
         "an mmap that fails at the limit on pages leaves the cuts at both ends of its range";
         "mmap_region" ("224c1c702c08" "mm: move may_expand_vm() check in mmap_region()");
@@ -263,7 +266,7 @@ pub const BACKPORTED: [(Rule, [(Version, u16); 2]); 3] = [
 
 /// A set of rules.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rules(u32);
+pub struct Rules(u64);
 
 impl Rules {
     /// No rule: Linux 5.2.1.

@@ -52,6 +52,7 @@ mod mm;
 mod mmap;
 mod mprotect;
 mod mremap;
+mod mseal;
 mod pages;
 mod perform;
 mod range;

@@ -94,13 +94,15 @@ impl Syscall<'_> {
     /// `EINVAL` for an advice that the kernel was built without, even for no pages; `EINVAL` for a
     /// VMA that the advice does not suit and `ENOMEM` where a cut passes the limit on VMAs, both of
     /// which end the walk (`EAGAIN` with [`MadviseCutEagain`](later::Rule::MadviseCutEagain)); `EAGAIN`
-    /// without memory for a cut, which ends the walk, too; `ENOMEM` for holes, after all the rest is done.
+    /// without memory for a cut, which ends the walk, too; `ENOMEM` for holes, after all the rest is done. With
+    /// [`Mseal`](later::Rule::Mseal), `EPERM` for a sealed VMA that keeps its pages.
     fn advise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
         if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
             return self.refuse(Errno::EINVAL, Function::MadviseBehaviorValid, Rule::NoHugePages);
         }
         self.walk(range, Hole::Remembered, |this, at, part| {
             let vma = this.mm.vmas()[at];
+            this.may_advise(&vma, advice)?;
             let drops = matches!(advice, Advice::Dontneed | Advice::DontneedLocked);
             let reclaims = matches!(advice, Advice::Free | Advice::Cold | Advice::Pageout);
             if drops || reclaims {

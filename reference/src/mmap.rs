@@ -49,7 +49,7 @@ impl Syscall<'_> {
     /// the replaced mappings are unmapped; `EAGAIN` where populating waits for userfaultfd.
     ///
     /// With [`MmapCutsFirst`](later::Rule::MmapCutsFirst) a call that fails at the limit on pages has
-    /// cut the replaced mappings.
+    /// cut the replaced mappings. With [`Mseal`](later::Rule::Mseal), `EPERM` where a replaced VMA is sealed.
     pub(crate) fn mmap(
         &mut self,
         (page, len): (Page, Len),
@@ -137,7 +137,8 @@ impl Syscall<'_> {
     pub(crate) fn replace(&mut self, range: Range) -> Result<(), Refusal> {
         if let Err(refusal) = self.may_expand(range.len().into(), self.mm.mapped_in(range)) {
             let cuts = || [range.start, range.end].into_iter().any(|page| self.mm.is_within(page));
-            if self.later.applies(later::Rule::MmapCutsFirst, cuts) {
+            let sealed = self.mm.all_in(range).iter().any(Vma::is_sealed);
+            if self.later.applies(later::Rule::MmapCutsFirst, || sealed || cuts()) {
                 self.cut_out(range)?;
             }
             return Err(refusal);
@@ -153,7 +154,8 @@ impl Syscall<'_> {
     /// # Errors
     /// `EINVAL` for no pages; `ENOMEM` where the range lies inside one VMA, which would become two,
     /// past the limit on VMAs. Any other cut is made under any limit: it removes as many VMAs as it
-    /// makes. `ENOMEM` without memory for a cut.
+    /// makes. `ENOMEM` without memory for a cut. With [`Mseal`](later::Rule::Mseal), `EPERM` where a VMA is
+    /// sealed.
     pub(crate) fn munmap(&mut self, range: Range) -> Result<(), Refusal> {
         if range.is_empty() {
             return self.refuse(Errno::EINVAL, Function::DoMunmap, Rule::NoPages);
@@ -173,13 +175,19 @@ impl Syscall<'_> {
     /// `ENOMEM` for the same reasons as in [`Syscall::munmap`]. A first cut stays.
     fn cut_out(&mut self, range: Range) -> Result<usize, Refusal> {
         let mut at = self.mm.first_ending_after(range.start);
-        let first = self.mm.vmas()[at].range;
-        if first.start < range.start {
-            if range.end < first.end {
+        let first = self.mm.vmas()[at];
+        let mut progress = Progress::Nothing;
+        if first.range.start < range.start {
+            if range.end < first.range.end {
                 self.may_map(1, Function::DoMunmap)?;
             }
+            self.may_modify(&first, Function::DoMunmap)?;
             self.try_cut(at, range.start)?;
             at += 1;
+            progress = Progress::UpTo(range.start);
+        }
+        for vma in self.mm.all_in(range) {
+            self.may_modify(vma, Function::DoMunmap).map_err(|refusal| refusal.after(progress))?;
         }
         if self.mm.is_within(range.end) {
             self.try_cut(self.mm.first_ending_after(range.end), range.end)?;

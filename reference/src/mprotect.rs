@@ -24,7 +24,8 @@ impl Syscall<'_> {
     ///
     /// # Errors
     /// `ENOMEM` for a hole; `EACCES` where the file was not opened for the access; `ENOMEM` where a
-    /// cut passes the limit on VMAs; `ENOMEM` without memory. Earlier VMAs keep their new protection.
+    /// cut passes the limit on VMAs; `ENOMEM` without memory. With [`Mseal`](later::Rule::Mseal), `EPERM`
+    /// where a VMA is sealed, even if it has the protection. Earlier VMAs keep their new protection.
     pub(crate) fn mprotect(&mut self, range: Range, prot: Prot) -> Result<u8, Refusal> {
         use VmFlags as F;
         self.walk(range, Hole::Stops(Function::DoMprotectPkey), |this, at, part| {
@@ -36,6 +37,7 @@ impl Syscall<'_> {
                 let rule = Rule::LacksFlags { vma, flags: lacks };
                 return this.refuse(Errno::EACCES, Function::DoMprotectPkey, rule);
             }
+            this.may_modify(&this.mm.vmas()[at], Function::MprotectFixup)?;
             if new == old {
                 return Ok(at);
             }

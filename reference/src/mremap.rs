@@ -41,7 +41,12 @@ impl Syscall<'_> {
             return self.refuse(Errno::EINVAL, Function::Mremap, Rule::NoPages);
         }
         self.is_mapped_first(page, (old_len, new_len), flags, new_page)?;
-        if flags.is_fixed() || flags.keeps_source() {
+        let is_moved = flags.is_fixed() || flags.keeps_source();
+        // Kernels since 6.17 look for the VMA after the checks of `mremap_to()`.
+        if !is_moved || self.later.hold.has(later::Rule::MremapUnmappedFirst) {
+            self.may_remap(page)?;
+        }
+        if is_moved {
             return self.mremap_to(page, (old_len, new_len), flags, new_page, report);
         }
         if new_len < old_len {
@@ -164,6 +169,7 @@ impl Syscall<'_> {
             *report = self.remap_move(Range::new(page, old_len), flags, new_page)?;
             return Ok(new_page.0);
         }
+        self.may_remap(page)?;
         let tail =
             Range::new(page.plus(new_len.min(old_len)), Len(old_len.0 - new_len.0.min(old_len.0)));
         let early = self.may_move_to(page, old_len.min(new_len), new_len, flags);
@@ -259,6 +265,7 @@ impl Syscall<'_> {
                 start: new_page.plus(Len(part.start.0 - old.start.0)),
                 end: new_page.plus(Len(part.end.0 - old.start.0)),
             };
+            self.may_modify(&vma, Function::Mremap)?;
             self.munmap(new)?;
             let len = Len(part.len());
             let at = self.may_move_to(part.start, len, len, flags)?;
@@ -301,6 +308,17 @@ impl Syscall<'_> {
         match applies {
             true => self.refuse(Errno::EFAULT, Function::Mremap, Rule::NotMapped(page)),
             false => Ok(()),
+        }
+    }
+
+    /// Checks that the VMA that maps `page`, if there is one, is not sealed.
+    ///
+    /// # Errors
+    /// `EPERM` where it is sealed.
+    fn may_remap(&self, page: Page) -> Result<(), Refusal> {
+        match self.mm.vma_at(page) {
+            Some(at) => self.may_modify(&self.mm.vmas()[at], Function::Mremap),
+            None => Ok(()),
         }
     }
 

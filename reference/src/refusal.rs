@@ -137,6 +137,8 @@ pub enum Rule {
     UnknownFlag,
     /// The kernel does not know the advice.
     UnknownAdvice(Advice),
+    /// The kernel does not have the call.
+    UnknownCall,
     /// `mlockall` has neither `MCL_CURRENT` nor `MCL_FUTURE`.
     NothingToLock,
     /// A call with `MREMAP_DONTUNMAP` may not resize.

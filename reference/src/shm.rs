@@ -125,12 +125,15 @@ impl Syscall<'_> {
         let Some(&lowest) = self.mm.vmas().iter().find(fits) else {
             return self.refuse(Errno::EINVAL, Function::KsysShmdt, Rule::NotAttached(page));
         };
-        self.munmap(lowest.range)?;
         let end = page.plus(Len(SHM_PAGES));
         let is_part =
             |vma: &&Vma| fits(vma) && vma.attachment == lowest.attachment && vma.range.end <= end;
-        while let Some(&part) = self.mm.vmas().iter().find(is_part) {
-            self.munmap(part.range)?;
+        let parts: Vec<Range> =
+            self.mm.vmas().iter().filter(is_part).map(|vma| vma.range).collect();
+        // Whole VMAs are unmapped, which only a seal forbids. The kernel ignores it.
+        let _ = self.munmap(lowest.range);
+        for part in parts {
+            let _ = self.munmap(part);
         }
         Ok(0)
     }

@@ -31,6 +31,11 @@ impl Vma {
         self.file.is_none()
     }
 
+    /// Returns whether the VMA is sealed (`vma_is_sealed()`).
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.flags.contains(VmFlags::VM_SEALED)
+    }
+
     /// Returns whether the VMA is of the device.
     pub(crate) fn is_of_device(&self) -> bool {
         self.file == Some(shmem::DEVICE)

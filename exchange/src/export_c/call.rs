@@ -136,6 +136,7 @@ pub(super) fn call(op: &Op) -> String {
             format!("SYS_mlockall, {flags}")
         }
         Op::Munlockall { .. } => "SYS_munlockall".into(),
+        Op::Mseal { page, len, .. } => format!("SYS_mseal, PAGE({page}), PAGES({len}), 0"),
         Op::CopyVma { .. } => unreachable!("the program ends before it"),
     }
 }

@@ -59,6 +59,7 @@ impl Parts<'_> {
                 any(|op| matches!(op, Op::Shmat { .. } | Op::Shmdt { .. } | Op::ShmRmid { .. }))
             }
             "MLOCKALL" => any(|op| matches!(op, Op::Mlockall { .. })),
+            "MSEAL" => any(|op| matches!(op, Op::Mseal { .. })),
             "HUGE" => self.ops().any(|op| advises(op, [Advice::Hugepage, Advice::Nohugepage])),
             "LATER_ADVICE" => any(|op| match op {
                 Op::Madvise { advice, .. } => advice.get().number() >= Advice::Cold.number(),

@@ -43,6 +43,8 @@ pub(super) struct Attributes {
     /// `DONTFORK`, `DONTDUMP`, `WIPEONFORK`, `MERGEABLE`, and one of `RANDOM`, `SEQUENTIAL`.
     pub(super) advice: [Option<Advice>; 5],
     pub(super) policy: Mode,
+    /// The mapping is sealed (`mseal`).
+    pub(super) sealed: bool,
 }
 
 impl Attributes {
@@ -54,6 +56,7 @@ impl Attributes {
             locked: None,
             advice: [None; 5],
             policy: Mode::Default,
+            sealed: false,
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) enum Change {
     Lock(Pages, Option<bool>),
     /// `mlockall`; without flags `munlockall`.
     LockAll(MlockallFlags),
+    /// `mseal`.
+    Seal(Pages),
     Bind(Pages, Mode),
     Move {
         old: Pages,
@@ -58,6 +60,7 @@ impl Change {
             | Change::Protect(range, _)
             | Change::Advise(range, _)
             | Change::Lock(range, _)
+            | Change::Seal(range)
             | Change::Bind(range, _) => vec![range],
             Change::Move { old, new, .. } => vec![old, new],
             Change::LockAll(_) | Change::Remove(_) | Change::Fork { .. } | Change::Exit => {

@@ -139,6 +139,7 @@ impl Space {
                     self.change(WHOLE, |a| a.locked = locked);
                 }
             }
+            Change::Seal(range) => self.change(range, |a| a.sealed = true),
             Change::Bind(range, mode) => self.change(range, |a| a.policy = mode),
             Change::Move { old, new, keeps_source } => {
                 let shift = new.start.wrapping_sub(old.start);

@@ -247,6 +247,7 @@ impl Tracker {
             Call::Munlock(range) => self.change(line, space, range, Change::Lock(range, None)),
             Call::Mlockall(flags) => self.step(line, space, Change::LockAll(flags)),
             Call::Munlockall => self.step(line, space, Change::LockAll(MlockallFlags::empty())),
+            Call::Mseal(range) => self.change(line, space, range, Change::Seal(range)),
             Call::Mbind(range, mode) => {
                 self.change(line, space, range, Change::Bind(range, mode));
             }

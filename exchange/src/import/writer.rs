@@ -119,6 +119,9 @@ impl Writer {
             if attributes.locked.is_some() {
                 self.lock(process, *range, attributes.locked);
             }
+            if attributes.sealed {
+                self.seal(process, *range);
+            }
         }
         if !lock_future.is_empty() {
             self.lock_all(process, lock_future);
@@ -218,6 +221,11 @@ impl Writer {
         });
     }
 
+    fn seal(&mut self, process: Process, range: Pages) {
+        let (page, len) = self.layout.range(range);
+        self.ops.push(Op::Mseal { process: process.into(), page: page.into(), len: len.into() });
+    }
+
     fn lock_all(&mut self, process: Process, flags: MlockallFlags) {
         let process = process.into();
         self.ops.push(match flags.is_empty() {
@@ -252,6 +260,7 @@ impl Writer {
         match step.change {
             Change::Map(range, attributes) => self.map(process, range, attributes),
             Change::Unmap(range) => self.unmap(process, range),
+            Change::Seal(range) => self.seal(process, range),
             Change::Attach(range, ref attributes, remap) => {
                 if step.change.segment() != self.segment {
                     return None;

@@ -167,6 +167,13 @@ impl Calls {
                 self.steps.push(step(at, Op::Mlockall { process, flags }, &[]));
             }
             "munlockall" => self.steps.push(step(at, Op::Munlockall { process }, &[])),
+            "mseal" => {
+                if args.number(2)? != 0 {
+                    return Err("flags that are refused".into());
+                }
+                let op = Op::Mseal { process, page, len };
+                self.steps.push(step(at, op, &target(args.range(0)?)));
+            }
             "mbind" => self.mbind(at, args)?,
             "shmget" | "shmat" | "shmdt" | "shmctl" => return self.segment(at, call),
             "userfaultfd" => {

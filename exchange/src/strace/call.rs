@@ -10,7 +10,7 @@ use crate::flags as f;
 const MAX_PAGE: u64 = 1 << 52;
 
 /// The names of the calls that are read.
-pub(super) const CALLS: [&str; 23] = [
+pub(super) const CALLS: [&str; 24] = [
     "brk",
     "clone",
     "clone3",
@@ -27,6 +27,7 @@ pub(super) const CALLS: [&str; 23] = [
     "mmap",
     "mprotect",
     "mremap",
+    "mseal",
     "munlock",
     "munlockall",
     "munmap",
@@ -90,6 +91,7 @@ pub(super) fn call(
         "mlock" => Call::Mlock(range()?, false),
         "mlock2" => Call::Mlock(range()?, flags(arg(2)?, f::MLOCK)? & f::MLOCK_ONFAULT != 0),
         "munlock" => Call::Munlock(range()?),
+        "mseal" => Call::Mseal(range()?),
         "mlockall" => Call::Mlockall(mlockall_flags(flags(arg(0)?, f::MCL)?)?),
         "munlockall" => Call::Munlockall,
         "mbind" => {

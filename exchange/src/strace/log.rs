@@ -72,6 +72,8 @@ pub enum Call {
     Mlockall(MlockallFlags),
     /// `munlockall`.
     Munlockall,
+    /// `mseal`.
+    Mseal(Pages),
     /// `mbind`.
     Mbind(Pages, Mode),
     /// `shmat`, at the address that it returned.
