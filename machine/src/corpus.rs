@@ -246,8 +246,9 @@ mod tests {
     #[test]
     fn what_is_not_a_program_is_refused_with_the_offset() {
         let good = encode(&example());
+        let no_opcode = Opcode::ALL.len() as u8;
         for (offset, byte) in
-            [(0, b'v'), (3, b'd'), (4, 3), (5, 2), (7, 7), (10, 9), (11, 20), (19, 255)]
+            [(0, b'v'), (3, b'd'), (4, 3), (5, 2), (7, 7), (10, 9), (11, no_opcode), (19, 255)]
         {
             let mut bytes = good.clone();
             bytes[offset] = byte;
