@@ -157,11 +157,12 @@ mlockall(MCL_ONFAULT) = -1 EINVAL (Invalid argument)
 fn memory_is_sealed_and_a_later_window_begins_with_sealed_memory() {
     let mut text = "\
 mmap(NULL, 8192, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000
+madvise(0x10000, 8192, MADV_DONTDUMP) = 0
 mseal(0x11000, 4096, 0) = 0
 mseal(0x11000, 4096, 1) = -1 EINVAL (Invalid argument)
 "
     .to_owned();
-    let sealed = "mmap 0 1 2 r anon_private\nmseal 0 2 1\n";
+    let sealed = "mmap 0 1 2 r anon_private\nmadvise 0 1 2 DONTDUMP\nmseal 0 2 1\n";
     assert_eq!(program(&text), sealed);
     for n in 1..200 {
         let change = if n % 2 == 0 { "MADV_DODUMP" } else { "MADV_DONTDUMP" };

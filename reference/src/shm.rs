@@ -128,12 +128,13 @@ impl Syscall<'_> {
         let end = page.plus(Len(SHM_PAGES));
         let is_part =
             |vma: &&Vma| fits(vma) && vma.attachment == lowest.attachment && vma.range.end <= end;
-        let parts: Vec<Range> =
-            self.mm.vmas().iter().filter(is_part).map(|vma| vma.range).collect();
         // Whole VMAs are unmapped, which only a seal forbids. The kernel ignores it.
         let _ = self.munmap(lowest.range);
-        for part in parts {
+        let mut from = page;
+        let next = |vma: &&Vma, from| vma.range.start >= from && is_part(vma);
+        while let Some(part) = self.mm.vmas().iter().find(|vma| next(vma, from)).map(|v| v.range) {
             let _ = self.munmap(part);
+            from = part.end;
         }
         Ok(0)
     }
