@@ -3,7 +3,7 @@
 mod common;
 use common::{ends_with, returns, run};
 use vmadiff_machine::operand::Page;
-use vmadiff_machine::{Errno, Observation, Program};
+use vmadiff_machine::{Errno, Observation, Program, VmFlags};
 use vmadiff_reference::Reference;
 use vmadiff_reference::refusal::Progress;
 
@@ -195,6 +195,42 @@ fn madvise_by_advice() {
             "1..2 rw- @1 SEQ_READ",
         ),
         ("mmap 0 1 1 rw anon_private\nmadvise 0 1 1 RANDOM\nmadvise 0 1 1 NORMAL", "1..2 rw- @1"),
+    ]);
+}
+
+#[test]
+fn advice_sets_a_flag_once_and_its_opposite_takes_it_back() {
+    let flags = |advice: &[&str]| {
+        let calls = advice.iter().map(|advice| format!("madvise 0 1 1 {advice}\n"));
+        let text = format!("mmap 0 1 1 rw anon_private\n{}", calls.collect::<String>());
+        let outcome = run(&text);
+        assert!(outcome.results.iter().all(Result::is_ok), "{text}");
+        outcome.flags(0, 1)
+    };
+    let none = flags(&[]);
+    for (advice, opposite, flag) in [
+        ("RANDOM", "NORMAL", VmFlags::VM_RAND_READ),
+        ("SEQUENTIAL", "NORMAL", VmFlags::VM_SEQ_READ),
+        ("DONTFORK", "DOFORK", VmFlags::VM_DONTCOPY),
+        ("DONTDUMP", "DODUMP", VmFlags::VM_DONTDUMP),
+        ("WIPEONFORK", "KEEPONFORK", VmFlags::VM_WIPEONFORK),
+        ("MERGEABLE", "UNMERGEABLE", VmFlags::VM_MERGEABLE),
+    ] {
+        assert_eq!(flags(&[advice]), none | flag, "{advice}");
+        assert_eq!(flags(&[advice, advice]), none | flag, "{advice} twice");
+        assert_eq!(flags(&[advice, opposite]), none, "{advice} {opposite}");
+        assert_eq!(flags(&[opposite]), none, "{opposite}");
+    }
+}
+
+#[test]
+fn mbind_takes_adjacent_vmas_and_refuses_a_hole_at_the_start() {
+    let both = "mmap 0 1 1 rw anon_private\nmmap 0 2 1 r anon_private\n";
+    returns(&[
+        (&format!("{both}mbind 0 1 2 BIND"), Ok(0)),
+        (&format!("{both}mbind 0 0 2 BIND"), Err(Errno::EFAULT)),
+        ("mbind 0 0 2 BIND", Err(Errno::EFAULT)),
+        ("mbind 0 0 2 DEFAULT", Err(Errno::EFAULT)),
     ]);
 }
 

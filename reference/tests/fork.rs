@@ -47,6 +47,13 @@ fn wiped_memory_may_share_the_anon_vma_of_its_parents_neighbour() {
         "1..3 rw- @1 WIPEONFORK A[A], 3..5 r-- @3 WIPEONFORK\n\
          1..3 rw- @1 WIPEONFORK B[B], 3..5 r-- @3 WIPEONFORK A[A]",
     )]);
+    // The neighbour above is asked, too.
+    ends_with(&[(
+        "mmap 0 3 2 rw anon_private\ntouch 0 3 1\nmprotect 0 3 2 r\nmmap 0 1 2 rw anon_private\n\
+         madvise 0 1 4 WIPEONFORK\nfork 0",
+        "1..3 rw- @1 WIPEONFORK, 3..5 r-- @3 WIPEONFORK A[A]\n\
+         1..3 rw- @1 WIPEONFORK A[A], 3..5 r-- @3 WIPEONFORK B[B]",
+    )]);
     // The child's VMA is compared with the neighbour while both still have the lock flags.
     ends_with(&[(
         "mmap 0 1 4 rw anon_private\nmadvise 0 1 4 WIPEONFORK\nmprotect 0 3 2 r\nmlock 0 1 4\nfork 0",
@@ -71,6 +78,20 @@ fn a_child_is_not_watched_and_owns_no_context() {
 fn pages_are_shared_where_the_parent_has_an_anon_vma() {
     let outcome = run("mmap 0 1 3 rw anon_private\ntouch 0 2 1\nfork 0\ntouch 0 1 1\ntouch 1 3 1");
     assert_eq!((outcome.anon_pages(0), outcome.anon_pages(1)), ("1 2".into(), "2 3".into()));
+}
+
+#[test]
+fn zero_pages_are_shared_where_the_parent_has_an_anon_vma() {
+    let zero_pages = |text: &str| run(text).seen.spaces.map(|space| space.zero_pages)[1];
+    assert_eq!(zero_pages("mmap 0 1 3 rw anon_private\ntouch 0 1\nfork 0"), 0);
+    assert_eq!(zero_pages("mmap 0 1 3 rw anon_private\ntouch 0 1\ntouch 0 2 1\nfork 0"), 1 << 1);
+}
+
+#[test]
+fn the_driver_is_told_of_each_vma_of_the_child() {
+    let opens = |text: &str| run(text).seen.driver.opens;
+    assert_eq!(opens("mmap 0 1 1 r special\nfork 0"), 1);
+    assert_eq!(opens("mmap 0 1 1 r special\nmmap 0 3 2 r special\nfork 0"), 2);
 }
 
 #[test]

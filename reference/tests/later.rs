@@ -2,7 +2,8 @@
 
 use vmadiff_machine::{Errno, Machine as _, Observation, Program};
 use vmadiff_reference::Reference;
-use vmadiff_reference::later::{About, Rule, Rules, Version};
+use vmadiff_reference::function::Function;
+use vmadiff_reference::later::{About, Bug, Commit, Rule, Rules, Version};
 
 /// Runs a program, and returns what the last operation showed and the rules that each operation
 /// applied.
@@ -268,4 +269,32 @@ fn a_release_has_the_rules_of_its_version() {
         let last = until.unwrap_or(Version(9, 0));
         assert_eq!(Rules::of_version(last).has(rule), until.is_none(), "{}", rule.name());
     }
+}
+
+#[test]
+fn sets_of_rules_are_made_and_named_in_the_order_of_all_rules() {
+    let [first, second, third] = [Rule::ALL[0], Rule::ALL[1], Rule::ALL[2]];
+    let both = Rules::NONE.with(second).with(first);
+    assert_eq!(both.iter().collect::<Vec<_>>(), [first, second]);
+    assert_eq!(both.with(first), both);
+    assert_eq!(both.without(third), both);
+    assert_eq!(both.without(second), Rules::NONE.with(first));
+    assert_eq!(both.union(both), both);
+    assert_eq!(both.union(Rules::NONE.with(third)).iter().count(), 3);
+    assert_eq!(both.to_string(), format!("{}, {}", first.name(), second.name()));
+    assert_eq!(format!("{both:?}"), format!("Rules({both})"));
+    assert_eq!(Rules::NONE.to_string(), "");
+}
+
+#[test]
+fn what_documents_print_has_its_words() {
+    assert_eq!(Version(6, 1).to_string(), "6.1");
+    assert_eq!(
+        [Bug::Original, Bug::Later].map(|bug| bug.to_string()),
+        ["5.2.1", "the later kernel"]
+    );
+    let commit = |id| Commit { id, title: "mm: a title" }.to_string();
+    assert_eq!(commit(Some("0123456789ab")), "0123456789ab (\"mm: a title\")");
+    assert_eq!(commit(None), "unverified (\"mm: a title\")");
+    assert_eq!(Function::SplitVma.to_string(), "split_vma");
 }

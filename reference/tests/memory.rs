@@ -75,6 +75,16 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         (format!("{mapped}mmap 0 7 1 r anon_shared\nfork 0"), Vma, &["ENOMEM [1,5)[7,8)"; 2]),
         (format!("{mapped}mmap 0 7 1 r anon_shared\nfork 0"), Charge, &["ENOMEM [1,5)[7,8)"]),
         (format!("{mapped}fork 0"), Mm, &[]),
+        (format!("{mapped}touch 0 1 1\nfork 0"), Vma, &["ENOMEM [1,5)"]),
+        // An entry of a chain, where the parent has an anon_vma or the memory is wiped.
+        (format!("{mapped}fork 0"), ChainEntry, &[]),
+        (format!("{mapped}touch 0 1 1\nfork 0"), ChainEntry, &["ENOMEM [1,5)"]),
+        (format!("{mapped}madvise 0 1 4 WIPEONFORK\nfork 0"), AnonVma, &["ENOMEM [1,5)"]),
+        // A page table, where the entries are copied.
+        (format!("{mapped}fork 0"), PageTable, &[]),
+        (format!("{mapped}touch 0 1 1\nfork 0"), PageTable, &["ENOMEM [1,5)"]),
+        ("mmap 0 1 1 r special\nfork 0".into(), PageTable, &["ENOMEM [1,2)"]),
+        (format!("{mapped}touch 0 1 1\nmadvise 0 1 4 WIPEONFORK\nfork 0"), PageTable, &[]),
         ("uffd_register 0 1 1".into(), Context, &["ENOMEM "]),
     ] {
         assert_eq!(ways(&program, failed), expected, "{failed}: {program}");
