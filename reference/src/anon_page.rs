@@ -125,9 +125,10 @@ impl AnonPages {
         let AnonPages { pages, free: _, freed: _ } = self;
         for n in 0.. {
             let Some(number) = state.visited(Objects::AnonPage, n) else { break };
-            let AnonPage { anon_vma, index, mapped, value } = pages[number as usize];
+            // The address spaces have added each entry, and so the number of entries.
+            let AnonPage { anon_vma, index, mapped: _, value } = pages[number as usize];
             let anon_vma = state.number(Objects::AnonVma, Some(anon_vma.index()));
-            state.word(anon_vma | u64::from(mapped) << 32);
+            state.word(anon_vma);
             state.word(index.0);
             let value = state.value(value);
             state.word(value);

@@ -46,6 +46,9 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         // The policy of a VMA that is cut out already.
         (format!("{mapped}mbind 0 2 3 BIND"), Policy, &["ENOMEM [1,2)[2,5)"]),
         (format!("{mapped}mbind 0 2 3 DEFAULT"), Policy, &[]),
+        (format!("{mapped}mbind 0 1 4 BIND\nmbind 0 1 4 DEFAULT"), Policy, &[]),
+        (format!("{mapped}mbind 0 1 4 BIND\nmadvise 0 1 4 RANDOM"), Policy, &[]),
+        (format!("{mapped}mbind 0 1 4 BIND"), Vma, &[]),
         // A charge.
         (format!("{mapped}mmap 0 2 1 rw anon_private"), Charge, &["ENOMEM [1,2)[3,5)"]),
         (format!("{private}mmap 0 2 1 rw anon_private NORESERVE"), Charge, &[]),
