@@ -298,3 +298,15 @@ fn what_documents_print_has_its_words() {
     assert_eq!(commit(None), "unverified (\"mm: a title\")");
     assert_eq!(Function::SplitVma.to_string(), "split_vma");
 }
+
+#[test]
+fn with_mmap_merges_next_the_left_neighbour_is_asked_with_the_anon_vma_of_the_right_one() {
+    let text = "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nmmap 0 2 1 rw anon_private\n\
+                touch 0 2 1\nmmap 0 1 1 rw anon_private";
+    let ranges = |rules| {
+        let vmas = run(text, rules).0.spaces[0].vmas().to_vec();
+        vmas.iter().map(|vma| vma.range().to_string()).collect::<Vec<_>>().concat()
+    };
+    assert_eq!(ranges(Rules::NONE), "[0,2)[2,3)");
+    assert_eq!(ranges(Rules::NONE.with(Rule::MmapMergesNext)), "[0,1)[1,3)");
+}
