@@ -91,6 +91,30 @@ fn munmap_takes_any_range_that_is_not_empty() {
 }
 
 #[test]
+fn munmap_needs_room_for_a_vma_only_where_it_cuts_a_hole() {
+    let full = "limits map_count=2\nmmap 0 0 3 rw anon_private\nmmap 0 4 1 r anon_private\n";
+    returns(&[
+        (&format!("{full}munmap 0 1 2"), Ok(0)),
+        (&format!("{full}munmap 0 0 2"), Ok(0)),
+        (&format!("{full}munmap 0 1 1"), Err(Errno::ENOMEM)),
+    ]);
+}
+
+#[test]
+fn the_driver_is_told_of_each_vma_that_is_cut_or_goes() {
+    let calls = |text: &str| run(&format!("mmap 0 1 3 r special\n{text}")).seen.driver;
+    for (text, opens, closes) in [
+        ("munmap 0 2 1", 2, 1),
+        ("munmap 0 1 3", 0, 1),
+        ("mmap 0 5 1 r special\nmunmap 0 1 5", 0, 2),
+        ("fork 0\nexit 1", 0, 1),
+    ] {
+        let driver = calls(text);
+        assert_eq!((driver.opens, driver.closes), (opens, closes), "{text}");
+    }
+}
+
+#[test]
 fn holes_stop_some_walks_and_not_others() {
     let torn = "mmap 0 1 2 rw anon_private\nmmap 0 5 2 rw anon_private\n";
     let after = |op: &str| run(&format!("{torn}{op}"));

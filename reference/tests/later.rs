@@ -310,3 +310,18 @@ fn with_mmap_merges_next_the_left_neighbour_is_asked_with_the_anon_vma_of_the_ri
     assert_eq!(ranges(Rules::NONE), "[0,2)[2,3)");
     assert_eq!(ranges(Rules::NONE.with(Rule::MmapMergesNext)), "[0,1)[1,3)");
 }
+
+#[test]
+fn with_mremap_several_each_vma_of_the_range_moves_and_the_holes_stay() {
+    let text =
+        "mmap 0 4 2 rw anon_private\nmmap 0 7 1 r anon_private\nmremap 0 5 3 3 MAYMOVE|FIXED 20";
+    let moved = |rules| {
+        let seen = run(text, rules).0;
+        let ranges: Vec<_> =
+            seen.spaces[0].vmas().iter().map(|vma| vma.range().to_string()).collect();
+        (seen.result, ranges.concat())
+    };
+    assert_eq!(moved(Rules::NONE).0, Err(Errno::EFAULT));
+    let several = Rules::NONE.with(Rule::MremapSeveral);
+    assert_eq!(moved(several), (Ok(20), "[4,5)[20,21)[22,23)".into()));
+}

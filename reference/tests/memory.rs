@@ -29,7 +29,7 @@ fn ways(program: &str, failed: Allocation) -> Vec<String> {
     found
 }
 
-use Allocation::{AnonVma, ChainEntry, Charge, Context, Mm, PageTable, Policy, Vma};
+use Allocation::{AnonVma, ChainEntry, Charge, Context, File, Mm, PageTable, Policy, Vma};
 
 #[test]
 fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
@@ -49,7 +49,14 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         (format!("{mapped}mbind 0 1 4 BIND\nmbind 0 1 4 DEFAULT"), Policy, &[]),
         (format!("{mapped}mbind 0 1 4 BIND\nmadvise 0 1 4 RANDOM"), Policy, &[]),
         (format!("{mapped}mbind 0 1 4 BIND"), Vma, &[]),
-        // A charge.
+        // The VMA of a mapping, the file of shared memory, the page tables of the device.
+        ("mmap 0 1 1 r anon_private".into(), Vma, &["ENOMEM "]),
+        ("mmap 0 1 1 r anon_private".into(), File, &[]),
+        ("mmap 0 1 1 r anon_private".into(), PageTable, &[]),
+        ("mmap 0 1 1 r anon_shared".into(), File, &["ENOMEM "]),
+        ("mmap 0 1 1 r special".into(), PageTable, &["ENOMEM "]),
+        // A charge. What is charged already is not charged again.
+        ("mmap 0 1 4 rw anon_private\nmprotect 0 1 4 r\nmprotect 0 1 4 rw".into(), Charge, &[]),
         (format!("{mapped}mmap 0 2 1 rw anon_private"), Charge, &["ENOMEM [1,2)[3,5)"]),
         (format!("{private}mmap 0 2 1 rw anon_private NORESERVE"), Charge, &[]),
         ("mmap 0 1 4 r anon_private\nmprotect 0 1 4 rw".into(), Charge, &["ENOMEM [1,5)"]),

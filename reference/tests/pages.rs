@@ -91,3 +91,12 @@ fn mlock_says_where_populating_fails_and_mmap_does_not() {
     // The range is locked although populating failed.
     ends_with(&[("mmap 0 1 2 - anon_private\nmlock 0 1 2", "1..3 --- @1 LOCKED")]);
 }
+
+#[test]
+fn zero_pages_that_go_are_shown_to_be_gone() {
+    let zero_pages = |text: &str| run(text).seen.spaces[0].zero_pages;
+    let read = "mmap 0 1 2 rw anon_private\ntouch 0 1\n";
+    assert_eq!(zero_pages(read), 1 << 1);
+    assert_eq!(zero_pages(&format!("{read}madvise 0 1 1 DONTNEED")), 0);
+    assert_eq!(zero_pages(&format!("{read}madvise 0 2 1 DONTNEED")), 1 << 1);
+}
