@@ -27,4 +27,6 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod shells;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) mod show_kernel;
 pub(crate) mod triage;

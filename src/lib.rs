@@ -69,7 +69,9 @@ pub use vmadiff_fuzzing::{
 };
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 pub use vmadiff_kernel as kernel;
-pub use vmadiff_lockstep::{compare, divergence, golden, invariants, known, lockstep, run};
+pub use vmadiff_lockstep::{
+    compare, divergence, golden, invariants, known, lockstep, run, visible,
+};
 /// The interface of machines: operations, programs, observations.
 pub use vmadiff_machine as machine;
 /// The reference.

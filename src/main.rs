@@ -78,6 +78,9 @@ enum Command {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     #[command(hide = true)]
     CheckKernel(commands::check_kernel::Args),
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[command(hide = true)]
+    ShowKernel(commands::show_kernel::Args),
     Faults(commands::faults::Args),
     Export(commands::export::Args),
     ImportStrace(commands::import_strace::Args),
@@ -133,6 +136,8 @@ fn run(command: Command, look: Look) -> anyhow::Result<Status> {
         Command::Kernel(args) => commands::kernel::run(&args, look),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Command::CheckKernel(args) => commands::check_kernel::run(&args),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Command::ShowKernel(args) => commands::show_kernel::run(&args),
         Command::Faults(args) => commands::faults::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::ImportStrace(args) => commands::import_strace::run(&args),

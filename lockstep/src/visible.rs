@@ -5,7 +5,7 @@
 //! memory, policies of files, zero pages, calls of drivers, and committed memory.
 
 use vmadiff_machine::operand::{ARENA_PAGES, MAX_PROCESSES, Mode, Process};
-use vmadiff_machine::{AddressSpace, Observation, PageSet, VmFlags, Vma};
+use vmadiff_machine::{AddressSpace, FileId, Observation, PageSet, VmFlags, Vma};
 
 /// The facilities of a kernel on which the visible part depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,4 +57,53 @@ pub fn readable(space: &AddressSpace) -> PageSet {
     let files = space.vmas().iter().filter(|vma| vma.file.is_some());
     let pages = files.fold(space.anon_pages, |set, vma| set | vma.range().set());
     pages & ((1 << ARENA_PAGES) - 1)
+}
+
+/// The files of a program, numbered in the order in which the memory of processes shows them.
+#[derive(Debug, Default)]
+pub struct Files(Vec<FileId>);
+
+impl Files {
+    fn number(&mut self, file: FileId) -> usize {
+        self.0.iter().position(|known| *known == file).unwrap_or_else(|| {
+            self.0.push(file);
+            self.0.len() - 1
+        })
+    }
+}
+
+/// Returns the visible memory of a process as lines: the counters in pages; each VMA with its first page,
+/// one past its last page, its flags as in `smaps`, its file or policy; the anonymous pages.
+pub fn memory(space: &AddressSpace, files: &mut Files) -> String {
+    let counters = space.counters;
+    let mut text = format!(
+        "VmSize {}, VmLck {}, VmData {}",
+        counters.total_vm, counters.locked_vm, counters.data_vm
+    );
+    for vma in space.vmas() {
+        text.push_str(&format!("\n{}-{}", vma.start, vma.end));
+        for (name, bit) in VmFlags::SMAPS_NAMES {
+            if vma.flags.bits() >> bit & 1 == 1 {
+                text.push(' ');
+                text.push_str(name);
+            }
+        }
+        if let Some(file) = vma.file {
+            text.push_str(&format!(", file {}, page {}", files.number(file), vma.pgoff.0));
+        } else if vma.policy != Mode::Default {
+            text.push_str(&format!(", policy {}", vma.policy.numa_maps_name()));
+        }
+    }
+    if space.anon_pages != 0 {
+        text.push_str("\nanonymous");
+        let (mut from, mut rest) = (0, space.anon_pages);
+        while rest != 0 {
+            let gap = rest.trailing_zeros();
+            (from, rest) = (from + gap, rest >> gap);
+            let run = rest.trailing_ones();
+            text.push_str(&format!(" {from}-{}", from + run));
+            (from, rest) = (from + run, rest.checked_shr(run).unwrap_or(0));
+        }
+    }
+    text
 }

@@ -329,7 +329,12 @@ impl Check<'_> {
         program: &Program,
         tally: &mut Tally,
     ) -> anyhow::Result<()> {
-        writeln!(stdout(), "@run {} {number} {name} | {}", section.name(), on_a_line(program))?;
+        writeln!(
+            stdout(),
+            "@run {} {number} {name} | {}",
+            section.name(),
+            files::on_a_line(program)
+        )?;
         let mut covered = Vec::new();
         let run = self.beside.run_with(program, |step| covered.push(step.covered.to_vec()));
         let points = self.guided.learn(program, &covered).points;
@@ -450,7 +455,7 @@ impl Check<'_> {
             }
             // The kernel may die in a smaller program. If the output has failed, the next write of
             // the caller fails, too.
-            let _ = writeln!(stdout(), "@try {}", on_a_line(program));
+            let _ = writeln!(stdout(), "@try {}", files::on_a_line(program));
             // A warning that is given once can be given again after this.
             let _ = fs::write("/sys/kernel/debug/clear_warn_once", "1");
             match self.beside.run(program).end {
@@ -479,11 +484,6 @@ impl Check<'_> {
         writeln!(out, "@found {signature} {} {number}\n{}\n@end", section.name(), text.trim_end())?;
         Ok(())
     }
-}
-
-/// Returns a program as one line.
-fn on_a_line(program: &Program) -> String {
-    program.to_string().trim_end().replace('\n', "; ")
 }
 
 /// Returns the kernel's report of a run.

@@ -190,3 +190,9 @@ fn is_twin(file: &Path, program: &Program) -> bool {
     file.extension().is_some_and(|extension| extension == "txt")
         && input::load(&file.with_extension("vmad")).is_ok_and(|other| other.program == *program)
 }
+
+/// Returns a program as one line.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub(crate) fn on_a_line(program: &Program) -> String {
+    program.to_string().trim_end().replace('\n', "; ")
+}

@@ -1,6 +1,7 @@
 //! `ci/tree`: builds a kernel's source as an ordinary program, or for an emulator, and checks it.
 
 mod build;
+mod compare;
 mod console;
 mod coverage;
 mod farm;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use sha1::{Digest as _, Sha1};
 
 use self::build::Kind;
+use self::compare::Comparison;
 use self::coverage::Coverage;
 use self::farm::Farm;
 use self::session::{Outcome, Plan};
@@ -44,6 +46,10 @@ pub(crate) struct Args {
     /// may be given several times
     #[arg(long, value_name = "FILE")]
     patch: Vec<PathBuf>,
+    /// Run the same programs on the kernel of this source without patches, and report where the two
+    /// kernels differ; the reference is asked which of them it agrees with
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["fail", "kmemleak", "first", "kcov"])]
+    base: Option<String>,
     /// Run the kernel as this machine
     #[arg(long, value_name = "MACHINE", default_value = "uml")]
     machine: System,
@@ -109,10 +115,12 @@ const KEPT: usize = 40;
 pub(crate) fn run(args: &Args) -> Result<Status> {
     let patches =
         args.patch.iter().map(|path| project::absolute(path)).collect::<Result<Vec<_>>>()?;
-    let source = match Path::new(&args.source).is_dir() {
-        true => project::absolute(Path::new(&args.source))?.display().to_string(),
-        false => args.source.clone(),
+    // A folder is named from the folder of the caller.
+    let absolute = |source: &String| match Path::new(source).is_dir() {
+        true => Ok(project::absolute(Path::new(source))?.display().to_string()),
+        false => Ok::<_, anyhow::Error>(source.clone()),
     };
+    let (source, base) = (absolute(&args.source)?, args.base.as_ref().map(absolute).transpose()?);
     if let Some(emulator) = args.machine.emulator_program() {
         ensure!(
             shell::find(emulator).is_some(),
@@ -132,6 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
     let cache = cache.canonicalize().with_context(|| cache.display().to_string())?;
     let source = Source::find(&source, &cache)?;
+    let base = base.map(|base| Source::find(&base, &cache)).transpose()?;
     let kind = match args {
         Args { kasan: true, .. } => Kind::Kasan,
         Args { lockdep: true, .. } => Kind::Lockdep,
@@ -144,6 +153,10 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let expected = args.expect.clone().unwrap_or_else(|| of_source.to_owned());
     let began = Instant::now();
     let (program, is_new) = kernel_of(&source, &patches, (kind, args.machine), &cache)?;
+    let base = match &base {
+        Some(base) => Some((base, kernel_of(base, &[], (kind, args.machine), &cache)?.0)),
+        None => None,
+    };
     let built = began.elapsed().as_secs();
 
     let kernels = project::target_folder(&root).join("kernels");
@@ -174,29 +187,41 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         options.extend(["--coverage".to_owned(), how.clone()]);
     }
     let system = args.machine.accelerated(&program, &initramfs, &cache)?;
-    let plan = Plan {
-        kernel: Guest {
-            system,
-            program: program.clone(),
-            initramfs,
-            scratch: cache,
-            options: kernel_options,
-        },
-        options,
-        random: args.programs.unwrap_or(u64::from(u32::MAX)),
-        seconds: args.seconds,
-        first: args.first,
-        corpus: !args.no_corpus,
+    let kernel = Guest {
+        system,
+        program: program.clone(),
+        initramfs,
+        scratch: cache,
+        options: kernel_options,
     };
+    let random = args.programs.unwrap_or(u64::from(u32::MAX));
     let began = Instant::now();
-    let outcome = plan.run()?;
+    let outcome = match &base {
+        None => {
+            let (seconds, first, corpus) = (args.seconds, args.first, !args.no_corpus);
+            Plan { kernel, options, random, seconds, first, corpus }.run()?
+        }
+        Some((_, program)) => {
+            let mut words = vec!["--random".to_owned(), random.to_string()];
+            words.extend(["--seed".to_owned(), args.seed.to_string()]);
+            if let Some(number) = args.process_vm_mmap {
+                words.extend(["--process-vm-mmap".to_owned(), number.to_string()]);
+            }
+            let base = Guest { program: program.clone(), ..kernel.clone() };
+            let kernels = [base, kernel];
+            Comparison { kernels, options, random: words, seconds: args.seconds }.run()?
+        }
+    };
     let files = patches;
     let patches: Vec<_> = args.patch.iter().map(|path| path.display().to_string()).collect();
     let title = format!(
-        "{} {}{}, {}{}: {}, checked in {} s",
+        "{} {}{}{}, {}{}: {}, checked in {} s",
         source.name,
         source.release,
         if patches.is_empty() { String::new() } else { format!(" with {}", patches.join(" ")) },
+        base.as_ref().map_or_else(String::new, |(base, _)| {
+            format!(" beside {} {}", base.name, base.release)
+        }),
         kind.name(),
         if system == System::Uml { "" } else { ", x86_64" },
         if is_new { format!("built in {built} s") } else { "built before".to_owned() },

@@ -1,9 +1,9 @@
 //! The expectation of an operation in a C program: the part of the reference's observation that a
 //! running kernel shows.
 
-use vmadiff_lockstep::visible::{Visible, readable};
-use vmadiff_machine::operand::{Access, MAX_PROCESSES, Mode, Page, Process};
-use vmadiff_machine::{AddressSpace, FileId, Limits, Machine as _, Observation, Op, VmFlags};
+use vmadiff_lockstep::visible::{Files, Visible, memory, readable};
+use vmadiff_machine::operand::{Access, MAX_PROCESSES, Page, Process};
+use vmadiff_machine::{Limits, Machine as _, Observation, Op};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::Rules;
 
@@ -24,54 +24,6 @@ pub(super) struct Expectation {
     /// At the end of a program that writes: the values of the pages of each process, in the form of the
     /// runtime's `contents`.
     pub(super) contents: Vec<(usize, String)>,
-}
-
-/// The files of a program, in the order in which they appear in the processes.
-#[derive(Default)]
-struct Files(Vec<FileId>);
-
-impl Files {
-    fn number(&mut self, file: FileId) -> usize {
-        self.0.iter().position(|known| *known == file).unwrap_or_else(|| {
-            self.0.push(file);
-            self.0.len() - 1
-        })
-    }
-}
-
-/// Returns the memory of a process in the form of the runtime's `memory`.
-fn memory(space: &AddressSpace, files: &mut Files) -> String {
-    let counters = space.counters;
-    let mut text = format!(
-        "VmSize {}, VmLck {}, VmData {}",
-        counters.total_vm, counters.locked_vm, counters.data_vm
-    );
-    for vma in space.vmas() {
-        text.push_str(&format!("\n{}-{}", vma.start, vma.end));
-        for (name, bit) in VmFlags::SMAPS_NAMES {
-            if vma.flags.bits() >> bit & 1 == 1 {
-                text.push(' ');
-                text.push_str(name);
-            }
-        }
-        if let Some(file) = vma.file {
-            text.push_str(&format!(", file {}, page {}", files.number(file), vma.pgoff.0));
-        } else if vma.policy != Mode::Default {
-            text.push_str(&format!(", policy {}", vma.policy.numa_maps_name()));
-        }
-    }
-    if space.anon_pages != 0 {
-        text.push_str("\nanonymous");
-        let (mut from, mut rest) = (0, space.anon_pages);
-        while rest != 0 {
-            let gap = rest.trailing_zeros();
-            (from, rest) = (from + gap, rest >> gap);
-            let run = rest.trailing_ones();
-            text.push_str(&format!(" {from}-{}", from + run));
-            (from, rest) = (from + run, rest.checked_shr(run).unwrap_or(0));
-        }
-    }
-    text
 }
 
 /// Reads every page that a process has, and returns the values in the form of the runtime's `contents`:

@@ -1,5 +1,6 @@
-//! The console of a kernel that runs `vmadiff check-kernel`: the protocol of
-//! `src/commands/check_kernel.rs`, mixed with the messages of the kernel.
+//! The console of a kernel that runs `vmadiff check-kernel` or `vmadiff show-kernel`: the protocols of
+//! `src/commands/check_kernel.rs` and `src/commands/show_kernel.rs`, mixed with the messages of the
+//! kernel.
 
 use vmadiff_kernel_log::{MAX_LINES, Report, begins, report};
 
@@ -35,6 +36,10 @@ pub(crate) enum News {
     Done(String, Vec<(String, u64)>),
     /// The kernel, its facilities and its rules.
     Kernel(String),
+    /// With `show-kernel --text`: what the kernel shows after an operation.
+    Step(String),
+    /// What the kernel has shown after each operation of the program, as digests.
+    Shown(Vec<String>),
     /// `vmadiff-init` printed the exit status of `vmadiff`.
     Status(i32),
 }
@@ -94,6 +99,10 @@ impl Console {
                 if let (Some(signature), Some(section)) = (words.next(), words.next()) {
                     self.found = Some(Found { signature, section, text: String::new() });
                 }
+            }
+            "@step" => return Some(News::Step(rest.to_owned())),
+            "@shown" => {
+                return Some(News::Shown(rest.split_whitespace().map(str::to_owned).collect()));
             }
             "@again" => return Some(News::Again(rest.to_owned())),
             "@kernel" => return Some(News::Kernel(rest.to_owned())),

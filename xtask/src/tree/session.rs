@@ -18,7 +18,7 @@ use crate::shell;
 
 /// The time without a line after which a kernel is killed. It is longer than the time in which a
 /// program is minimized, and than the time limit of an operation.
-const SILENCE: Duration = Duration::from_secs(30);
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 /// The most deaths of the kernel of a core. A kernel that dies more often is not worth the time.
 const MAX_DEATHS: u32 = 8;
 /// The most signatures that a kernel is told: its command line is short.
@@ -68,7 +68,13 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn found(&mut self, signature: String, section: String, text: String, after: Duration) {
+    pub(crate) fn found(
+        &mut self,
+        signature: String,
+        section: String,
+        text: String,
+        after: Duration,
+    ) {
         match self.findings.iter_mut().find(|finding| finding.signature == signature) {
             Some(finding) => finding.count += 1,
             None => {
@@ -77,7 +83,7 @@ impl Outcome {
         }
     }
 
-    fn done(&mut self, section: String, counts: Vec<(String, u64)>) {
+    pub(crate) fn done(&mut self, section: String, counts: Vec<(String, u64)>) {
         let at = self.sections.iter().position(|(name, _)| *name == section);
         let at = at.unwrap_or_else(|| {
             self.sections.push((section, BTreeMap::new()));
@@ -163,6 +169,8 @@ impl Plan {
                     News::Done(section, counts) => outcome.done(section, counts),
                     News::Kernel(text) => outcome.kernel = text,
                     News::Status(number) => status = Some(number),
+                    // These are of `show-kernel`.
+                    News::Step(_) | News::Shown(_) => {}
                 }
                 Next::Read
             })?;
@@ -261,13 +269,13 @@ impl Plan {
 }
 
 /// The death of a kernel.
-struct Death {
-    signature: String,
-    text: String,
+pub(crate) struct Death {
+    pub(crate) signature: String,
+    pub(crate) text: String,
 }
 
 impl Death {
-    fn of(console: &Console, ended: Ended) -> Death {
+    pub(crate) fn of(console: &Console, ended: Ended) -> Death {
         let how = if ended == Ended::Silent { "hangs" } else { "dies" };
         match console.report() {
             Some(report) => {
