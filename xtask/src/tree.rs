@@ -48,7 +48,7 @@ pub(crate) struct Args {
     patch: Vec<PathBuf>,
     /// Run the same programs on the kernel of this source without patches, and report where the two
     /// kernels differ; the reference is asked which of them it agrees with
-    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["fail", "kmemleak", "first", "kcov"])]
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["fail", "kmemleak", "first", "kcov", "no_corpus"])]
     base: Option<String>,
     /// Run the kernel as this machine
     #[arg(long, value_name = "MACHINE", default_value = "uml")]
