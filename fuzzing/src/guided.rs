@@ -175,14 +175,19 @@ mod tests {
             }
             (guided.points.len(), programs)
         };
-        let (reached, programs) = run(1);
-        assert_eq!((reached, &programs), (run(1).0, &run(1).1));
-        let mut fresh = Guided::new(1);
-        for number in 0..3_000 {
-            let program = fresh::program(1, number, MAX_OPS / 4, |_| true);
-            fresh.learn(&program, &covered(&program));
-        }
-        assert!(reached > fresh.points.len(), "{reached} against {}", fresh.points.len());
+        assert_eq!(run(1), run(1));
+        let fresh = |seed| {
+            let mut fresh = Guided::new(seed);
+            for number in 0..3_000 {
+                let program = fresh::program(seed, number, MAX_OPS / 4, |_| true);
+                fresh.learn(&program, &covered(&program));
+            }
+            fresh.points.len()
+        };
+        // One seed may have luck.
+        let guided: usize = (1..=8).map(|seed| run(seed).0).sum();
+        let fresh: usize = (1..=8).map(fresh).sum();
+        assert!(guided > fresh, "{guided} against {fresh}");
     }
 
     #[test]
