@@ -8,6 +8,7 @@
 //! @run SECTION NUMBER NAME | OPERATION; OPERATION    before a program runs
 //! @step RESULT VALUE | LINE; LINE                    with --text: after an operation
 //! @shown DIGEST DIGEST                               after a program: a number for each operation
+//! @done SECTION ms=N                                 the end of a section
 //! ```
 //!
 //! Two kernels have shown the same after an operation exactly if the digests are the same, up to
@@ -70,21 +71,36 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     writeln!(stdout(), "@kernel {}; {facilities}", kernel.name())?;
     let given = (0..)
         .zip(programs)
-        .map(|(number, (path, program))| ("corpus", number, path.display().to_string(), program));
+        .map(|(number, (path, program))| (number, path.display().to_string(), program));
     let random = (0..args.random).map(|number| {
         let wanted = |op: &Op| facilities.lacks(op).is_none();
         let program = fresh::program(args.seed, number, args.operations.into(), wanted);
-        ("random", number, "random".to_owned(), program)
+        (number, "random".to_owned(), program)
     });
-    let (began, limit) = (Instant::now(), Duration::from_secs(args.seconds));
-    for (section, number, name, program) in given.chain(random) {
-        if began.elapsed() >= limit {
+    let began = Instant::now();
+    section(&mut kernel, args, "corpus", began, given)?;
+    section(&mut kernel, args, "random", began, random)?;
+    Ok(Status::Clean)
+}
+
+/// Runs the programs of a section, up to the time limit.
+fn section(
+    kernel: &mut Kernel,
+    args: &Args,
+    section: &str,
+    began: Instant,
+    programs: impl Iterator<Item = (u64, String, Program)>,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    for (number, name, program) in programs {
+        if began.elapsed() >= Duration::from_secs(args.seconds) {
             break;
         }
         writeln!(stdout(), "@run {section} {number} {name} | {}", files::on_a_line(&program))?;
-        show(&mut kernel, &program, args.text)?;
+        show(kernel, &program, args.text)?;
     }
-    Ok(Status::Clean)
+    writeln!(stdout(), "@done {section} ms={}", start.elapsed().as_millis())?;
+    Ok(())
 }
 
 /// Runs a program, up to an operation that blocks or that the kernel lacks, and prints what it shows.

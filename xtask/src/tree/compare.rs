@@ -49,6 +49,8 @@ struct Side {
     shown: Vec<Shown>,
     /// With `--text`, what was shown after each operation of the last program.
     steps: Vec<String>,
+    /// The times of the sections.
+    done: Vec<(String, Vec<(String, u64)>)>,
     /// The program in which the kernel died, and how.
     death: Option<(Running, Death)>,
 }
@@ -118,15 +120,23 @@ impl Comparison {
             }
             let counts: &mut Counts = counts.entry(base.running.section.clone()).or_default();
             counts.programs += 1;
-            counts.operations += base.digests.len() as u64;
-            if let Some(difference) = Difference::of(base, source) {
-                counts.found += 1;
-                differ.push(difference);
-            }
+            let difference = Difference::of(base, source);
+            let agree = difference.as_ref().map_or(base.digests.len(), |found| found.at);
+            counts.agree += agree as u64;
+            counts.found += u64::from(difference.is_some());
+            differ.extend(difference);
         }
-        for (section, Counts { programs, operations, found }) in counts {
-            let counts = [("programs", programs), ("operations", operations), ("found", found)];
+        for (section, Counts { programs, agree, found }) in counts {
+            let counts = [
+                ("programs", programs),
+                ("operations", agree + found),
+                ("agree", agree),
+                ("found", found),
+            ];
             outcome.done(section, counts.map(|(name, count)| (name.to_owned(), count)).to_vec());
+        }
+        for (section, counts) in sides.into_iter().flat_map(|side| side.done) {
+            outcome.done(section, counts);
         }
         self.minimize_all(differ, began, &mut outcome)?;
         Ok(outcome)
@@ -252,7 +262,7 @@ impl Comparison {
 #[derive(Default)]
 struct Counts {
     programs: u64,
-    operations: u64,
+    agree: u64,
     found: u64,
 }
 
@@ -265,6 +275,7 @@ fn show(kernel: &Guest, core: usize, arguments: &[String]) -> Result<Side> {
         match console.read(line) {
             Some(News::Kernel(text)) => side.kernel = text,
             Some(News::Status(number)) => status = Some(number),
+            Some(News::Done(section, counts)) => side.done.push((section, counts)),
             Some(News::Step(text)) => side.steps.push(text),
             Some(News::Shown(digests)) => {
                 if let Some(running) = console.running() {
