@@ -5,6 +5,7 @@ use common::{ends_with, returns, run};
 use vmadiff_machine::operand::Page;
 use vmadiff_machine::{Errno, Observation, Program, VmFlags};
 use vmadiff_reference::Reference;
+use vmadiff_reference::later::{self, Rules};
 use vmadiff_reference::refusal::Progress;
 
 #[test]
@@ -301,4 +302,19 @@ fn a_refusal_says_how_far_the_walk_came() {
     ] {
         assert_eq!(progress(&format!("{two}{op}")), expected, "{op}");
     }
+}
+
+#[test]
+fn an_advice_to_populate_says_how_far_it_came() {
+    let progress = |op: &str| {
+        let program: Program =
+            format!("mmap 0 1 2 r anon_private\n{op}").parse().expect("a program");
+        let rules = Rules::NONE.with(later::Rule::MadvisePopulate);
+        let (mut reference, mut seen) = (Reference::with_rules(rules), Observation::default());
+        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
+        reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
+    };
+    assert_eq!(progress("madvise 0 1 2 POPULATE_READ"), None);
+    assert_eq!(progress("madvise 0 1 4 POPULATE_READ"), Some(Progress::UpTo(Page(3))));
+    assert_eq!(progress("madvise 0 4 2 POPULATE_READ"), Some(Progress::Nothing));
 }

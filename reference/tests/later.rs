@@ -1,6 +1,6 @@
 //! A rule of later kernels changes the behaviour that it names, and no other.
 
-use vmadiff_machine::{Errno, Machine as _, Observation, Program};
+use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags};
 use vmadiff_reference::Reference;
 use vmadiff_reference::function::Function;
 use vmadiff_reference::later::{About, Bug, Commit, Rule, Rules, Version};
@@ -324,4 +324,75 @@ fn with_mremap_several_each_vma_of_the_range_moves_and_the_holes_stay() {
     assert_eq!(moved(Rules::NONE).0, Err(Errno::EFAULT));
     let several = Rules::NONE.with(Rule::MremapSeveral);
     assert_eq!(moved(several), (Ok(20), "[4,5)[20,21)[22,23)".into()));
+}
+
+/// Returns the result, the VMAs with `L` for a locked one, and the rules that the last operation applied.
+fn moved(text: &str, rules: &[Rule]) -> (Result<u8, Errno>, String, Vec<Rule>) {
+    let (seen, applied) = run(text, rules.iter().copied().collect());
+    let vmas = seen.spaces[0].vmas().iter().map(|vma| {
+        let locked = if vma.flags.contains(VmFlags::VM_LOCKED) { "L" } else { "" };
+        format!("{}{locked}", vma.range())
+    });
+    let applied = applied.last().map(|rules| rules.iter().collect()).unwrap_or_default();
+    (seen.result, vmas.collect::<Vec<_>>().concat(), applied)
+}
+
+#[test]
+fn dontunmap_leaves_a_source_that_is_locked_as_its_rules_say() {
+    use Rule::{MremapDontunmap, MremapDontunmapCuts, MremapDontunmapLocked};
+    let text = "mmap 0 0 4 rw anon_private LOCKED\nmremap 0 1 2 2 MAYMOVE|FIXED|DONTUNMAP 20";
+    // The kernel unlocks all of the source VMA, and does not take that off locked_vm.
+    let locked =
+        |rules: &[Rule]| run(text, rules.iter().copied().collect()).0.spaces[0].counters.locked_vm;
+    assert_eq!(locked(&[MremapDontunmap]), 4);
+    assert_eq!(locked(&[MremapDontunmap, MremapDontunmapLocked]), 6);
+    assert_eq!(moved(text, &[MremapDontunmap]).1, "[0,4)[20,22)L");
+    let cuts = [MremapDontunmap, MremapDontunmapCuts];
+    assert_eq!(moved(text, &cuts).1, "[0,1)L[1,3)[3,4)L[20,22)L");
+    let first = text.replace("mremap 0 1 2", "mremap 0 0 2");
+    assert_eq!(moved(&first, &cuts).1, "[0,2)[2,4)L[20,22)L");
+    let last = text.replace("mremap 0 1 2", "mremap 0 2 2");
+    assert_eq!(moved(&last, &cuts).1, "[0,2)L[2,4)[20,22)L");
+}
+
+#[test]
+fn dontunmap_refuses_files_after_the_destination_is_unmapped_and_devices_always() {
+    use Rule::{MremapDontunmap, MremapDontunmapFiles};
+    // The destination begins where the source ends: they do not overlap.
+    let text = "mmap 0 0 1 rw file0_private\nmmap 0 1 1 rw anon_private\n\
+                mremap 0 0 1 1 MAYMOVE|FIXED|DONTUNMAP 1";
+    assert_eq!(moved(text, &[]), (Err(Errno::EINVAL), "[0,1)[1,2)".into(), vec![]));
+    let later = moved(text, &[MremapDontunmap]);
+    assert_eq!(later, (Err(Errno::EINVAL), "[0,1)".into(), vec![MremapDontunmap]));
+    let device = "mmap 0 0 1 r special\nmremap 0 0 1 1 MAYMOVE|FIXED|DONTUNMAP 4";
+    let all = [MremapDontunmap, MremapDontunmapFiles];
+    assert_eq!(moved(device, &all).0, Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_page_that_is_not_mapped_is_found_first_by_the_rule_that_changes_something() {
+    use Rule::{MremapUnmapped, MremapUnmappedFirst};
+    let both = [MremapUnmapped, MremapUnmappedFirst];
+    for (text, expected) in [
+        ("mremap 0 0 2 1", vec![MremapUnmapped]),
+        ("mremap 0 0 1 2", vec![]),
+        // The ranges are adjacent, and then they overlap.
+        ("mmap 0 1 1 rw anon_private\nmremap 0 0 1 1 MAYMOVE|FIXED 1", vec![MremapUnmapped]),
+        ("mmap 0 1 1 rw anon_private\nmremap 0 0 2 2 MAYMOVE|FIXED 1", vec![MremapUnmappedFirst]),
+        ("mmap 0 1 1 rw anon_private\nmremap 0 2 1 1 MAYMOVE|FIXED 1", vec![MremapUnmapped]),
+        ("mremap 0 0 1 1 MAYMOVE|FIXED 9", vec![]),
+    ] {
+        assert_eq!(moved(text, &both).2, expected, "{text}");
+    }
+}
+
+#[test]
+fn mremap_checks_first_changes_nothing_where_nothing_would_have_been_unmapped() {
+    // The range passes the end of its VMA. Nothing is mapped at the destination, and no tail is cut off.
+    let text = "mmap 0 0 1 rw anon_private\nmmap 0 1 1 r anon_private\nmmap 0 4 1 r anon_private\n\
+                mremap 0 0 2 2 MAYMOVE|FIXED 10";
+    let rules = [Rule::MremapChecksFirst];
+    assert_eq!(moved(text, &rules).2, []);
+    let over = text.replace("mmap 0 4 1", "mmap 0 10 1");
+    assert_eq!(moved(&over, &rules).2, rules);
 }

@@ -1,6 +1,6 @@
 //! The ends of calls that find no memory.
 
-use vmadiff_machine::{Allocation, Errno, Machine, Observation, Program};
+use vmadiff_machine::{Allocation, Errno, Machine, Observation, Program, VmFlags};
 use vmadiff_reference::Reference;
 
 /// Returns each way in which the last operation of a program ends without memory of a kind: the result, and
@@ -62,6 +62,9 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         ("mmap 0 1 4 r anon_private\nmprotect 0 1 4 rw".into(), Charge, &["ENOMEM [1,5)"]),
         (format!("{mapped}mremap 0 1 4 5"), Charge, &["ENOMEM [1,5)"]),
         (format!("{mapped}mremap 0 1 4 3"), Charge, &[]),
+        (format!("{mapped}mremap 0 1 4 4 MAYMOVE|FIXED 9"), Charge, &[]),
+        ("mmap 0 1 4 r anon_private\nmremap 0 1 4 5".into(), Charge, &[]),
+        (format!("{mapped}mremap 0 1 4 5"), Vma, &[]),
         // The VMA of a move, and then a cut of its source, which stays.
         (
             format!("{mapped}touch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED 9"),
@@ -80,6 +83,7 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         (format!("{mapped}touch 0 1 1"), PageTable, &["ENOMEM [1,5)"]),
         (format!("{mapped}touch 0 1 1"), AnonVma, &["ENOMEM [1,5)"]),
         (format!("{mapped}touch 0 1"), AnonVma, &[]),
+        (format!("{mapped}touch 0 1 1"), ChainEntry, &["ENOMEM [1,5)"]),
         (format!("{mapped}mlock 0 1 4"), AnonVma, &["EAGAIN [1,5)"]),
         // A child, of which nothing stays.
         (format!("{mapped}mmap 0 7 1 r anon_shared\nfork 0"), Vma, &["ENOMEM [1,5)[7,8)"; 2]),
@@ -99,6 +103,26 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
     ] {
         assert_eq!(ways(&program, failed), expected, "{failed}: {program}");
     }
+}
+
+#[test]
+fn a_source_that_cannot_be_unmapped_stays_and_is_not_charged_any_more() {
+    // move_vma() takes VM_ACCOUNT from the source before do_munmap(), which cuts it.
+    let program: Program = "limits fail=1\nmmap 0 0 4 rw anon_private\ntouch 0 0 1\n\
+                            mremap 0 0 2 2 MAYMOVE|FIXED 9"
+        .parse()
+        .expect("a program");
+    let (mut reference, mut seen) = (Reference::new(), Observation::default());
+    reference.reset(&program.limits);
+    program.ops.iter().for_each(|op| reference.step(op, &mut seen));
+    // The first VMA that is made is that of the copy, the second one is a half of the source.
+    assert!(reference.step_failing(&program.ops[2], Vma, 1, &mut seen));
+    let charged: Vec<_> = seen.spaces[0]
+        .vmas()
+        .iter()
+        .map(|vma| (vma.range().to_string(), vma.flags.contains(VmFlags::VM_ACCOUNT)))
+        .collect();
+    assert_eq!(charged, [("[0,4)".to_owned(), false), ("[9,11)".to_owned(), true)]);
 }
 
 #[test]

@@ -100,3 +100,17 @@ fn zero_pages_that_go_are_shown_to_be_gone() {
     assert_eq!(zero_pages(&format!("{read}madvise 0 1 1 DONTNEED")), 0);
     assert_eq!(zero_pages(&format!("{read}madvise 0 2 1 DONTNEED")), 1 << 1);
 }
+
+#[test]
+fn mprotect_populates_locked_memory_only_where_it_was_private_and_not_writable() {
+    // mlock has waited for userfaultfd, so the pages are missing although the VMA is locked.
+    let pages = |prot: &str, new: &str| {
+        run(&format!(
+            "mmap 0 0 2 {prot} anon_private\nuffd_register 0 0 2 0\nmlock 0 0 2 0\n\
+             uffd_unregister 0 0 2 0\nmprotect 0 0 2 {new}"
+        ))
+        .anon_pages(0)
+    };
+    assert_eq!(pages("r", "rw"), "0 1");
+    assert_eq!(pages("rw", "rwx"), "");
+}

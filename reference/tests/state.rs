@@ -203,6 +203,15 @@ fn the_hidden_state_has_each_page_with_its_entries_and_its_anon_vma() {
 }
 
 #[test]
+fn a_merge_leaves_one_vma_on_the_anon_vma() {
+    // Both neighbours have the anon_vma, and the new range joins them.
+    let text =
+        "mmap 0 0 3 rw anon_private\ntouch 0 0 1\nmunmap 0 1 1\nmmap 0 1 1 rw anon_private\n";
+    let vmas: Vec<_> = hidden(&mut after(text)).anon_vmas.iter().map(|one| one.vmas).collect();
+    assert_eq!(vmas, [1]);
+}
+
+#[test]
 fn a_reference_has_the_rules_of_its_name() {
     for rule in Rule::ALL {
         let reference = Reference::named(&format!("reference+{}", rule.name()));
