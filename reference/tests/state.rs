@@ -1,7 +1,8 @@
 //! The state that the exhaustive search remembers, saved states, and the hidden state.
 
-use vmadiff_machine::hidden::Hidden;
-use vmadiff_machine::{Machine, Observation, Op, Program, State};
+use vmadiff_machine::hidden::{Counted, Hidden};
+use vmadiff_machine::operand::Mode;
+use vmadiff_machine::{FileId, Machine, Observation, Op, Program, State, UffdId};
 use vmadiff_reference::later::{Rule, Rules};
 use vmadiff_reference::{MENDED, Reference};
 
@@ -209,6 +210,46 @@ fn a_merge_leaves_one_vma_on_the_anon_vma() {
         "mmap 0 0 3 rw anon_private\ntouch 0 0 1\nmunmap 0 1 1\nmmap 0 1 1 rw anon_private\n";
     let vmas: Vec<_> = hidden(&mut after(text)).anon_vmas.iter().map(|one| one.vmas).collect();
     assert_eq!(vmas, [1]);
+}
+
+#[test]
+fn the_hidden_state_counts_the_references_to_files_policies_and_contexts() {
+    // The memfds and the device always have a descriptor, and the segment has one until it is destroyed.
+    let count = |text: &str, to: Counted| {
+        let references = hidden(&mut after(text)).references;
+        references.iter().find(|one| one.to == to).map(|one| (one.counter, one.others))
+    };
+    let file = |number| Counted::File(FileId::new(number));
+    let context = Counted::Context(UffdId::new(0));
+    let (segment, first_object) = (file(4), file(5));
+    let watched = "mmap 0 0 1 rw anon_private\nuffd_register 0 0 1 0\n";
+    for (text, to, expected) in [
+        ("", file(0), Some((1, 1))),
+        ("mmap 0 0 3 rw file0_shared\nmunmap 0 1 1\n", file(0), Some((3, 1))),
+        ("mmap 0 0 3 rw special\nfork 0\n", file(3), Some((3, 1))),
+        ("", segment, Some((1, 1))),
+        ("shmat 0 0\nshmat 0 8\n", segment, Some((3, 1))),
+        ("shm_rmid 0\n", segment, None),
+        ("mmap 0 0 1 rw anon_shared\n", first_object, Some((1, 0))),
+        ("mmap 0 0 1 rw anon_shared\nmunmap 0 0 1\n", first_object, None),
+        ("mmap 0 0 2 rw anon_private\n", Counted::Policy(Mode::Default), None),
+        ("mmap 0 0 2 rw anon_private\n", Counted::Policy(Mode::Bind), None),
+        (
+            "mmap 0 0 2 rw anon_private\nmbind 0 0 1 BIND\n",
+            Counted::Policy(Mode::Bind),
+            Some((1, 0)),
+        ),
+        (
+            "mmap 0 0 2 rw anon_private\nmbind 0 0 2 BIND\nfork 0\n",
+            Counted::Policy(Mode::Bind),
+            Some((2, 0)),
+        ),
+        ("", context, None),
+        (watched, context, Some((1, 1))),
+        (&format!("{watched}fork 0\nexit 0\n"), context, None),
+    ] {
+        assert_eq!(count(text, to), expected, "{to:?}: {text}");
+    }
 }
 
 #[test]
