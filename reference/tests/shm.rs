@@ -50,3 +50,28 @@ fn the_flags_of_an_attachment_follow_from_those_of_the_call() {
         assert_eq!(run(&format!("shmat 0 0 {flags}")).flags(0, 0), expected, "{flags}");
     }
 }
+
+#[test]
+fn shmdt_unmaps_the_parts_of_one_attachment_at_their_places() {
+    let after = |text: &str| {
+        let outcome = run(text);
+        let vmas = outcome.seen.spaces[0].vmas().iter().map(|vma| vma.range().to_string());
+        (outcome.last(), vmas.collect::<Vec<_>>().concat())
+    };
+    let parts = "shmat 0 0\nmunmap 0 1 1\n";
+    // The second half of another attachment lies where that of the first one was.
+    let two = "shmat 0 0\nshmat 0 8\nmunmap 0 2 2\nmremap 0 10 2 2 MAYMOVE|FIXED 2\n";
+    for (text, expected) in [
+        (format!("{parts}shmdt 0 0"), (Ok(0), "")),
+        (format!("{parts}shmdt 0 2"), (Err(Errno::EINVAL), "[0,1)[2,4)")),
+        (format!("{parts}shmdt 0 8"), (Err(Errno::EINVAL), "[0,1)[2,4)")),
+        (format!("{two}shmdt 0 0"), (Ok(0), "[2,4)[8,10)")),
+        ("mmap 0 0 4 rw file0_shared\nshmdt 0 0".into(), (Err(Errno::EINVAL), "[0,4)")),
+        // A part that was moved away is where an attachment at page 18 would have it.
+        ("shmat 0 0\nmremap 0 2 2 2 MAYMOVE|FIXED 20\nshmdt 0 18".into(), (Ok(0), "[0,2)")),
+        ("shmat 0 0\nmremap 0 2 2 2 MAYMOVE|FIXED 20\nshmdt 0 0".into(), (Ok(0), "[20,22)")),
+    ] {
+        let (result, vmas) = after(&text);
+        assert_eq!((result, vmas.as_str()), expected, "{text}");
+    }
+}
