@@ -55,6 +55,8 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         ("mmap 0 1 1 r anon_private".into(), PageTable, &[]),
         ("mmap 0 1 1 r anon_shared".into(), File, &["ENOMEM "]),
         ("mmap 0 1 1 r special".into(), PageTable, &["ENOMEM "]),
+        ("shmat 0 0".into(), Vma, &["ENOMEM "]),
+        ("shmat 0 0".into(), Charge, &[]),
         // A charge. What is charged already is not charged again.
         ("mmap 0 1 4 rw anon_private\nmprotect 0 1 4 r\nmprotect 0 1 4 rw".into(), Charge, &[]),
         (format!("{mapped}mmap 0 2 1 rw anon_private"), Charge, &["ENOMEM [1,2)[3,5)"]),
