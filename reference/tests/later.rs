@@ -396,3 +396,14 @@ fn mremap_checks_first_changes_nothing_where_nothing_would_have_been_unmapped() 
     let over = text.replace("mmap 0 4 1", "mmap 0 10 1");
     assert_eq!(moved(&over, &rules).2, rules);
 }
+
+#[test]
+fn advice_to_populate_reads_or_writes_as_it_says() {
+    let after = |advice: &str| {
+        let text = format!("mmap 0 0 2 rw anon_private\nmadvise 0 0 1 {advice}");
+        let (seen, _) = run(&text, Rules::NONE.with(Rule::MadvisePopulate));
+        (seen.spaces[0].anon_pages, seen.spaces[0].zero_pages)
+    };
+    assert_eq!(after("POPULATE_READ"), (0, 1));
+    assert_eq!(after("POPULATE_WRITE"), (1, 0));
+}

@@ -102,6 +102,8 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         ("mmap 0 1 1 r special\nfork 0".into(), PageTable, &["ENOMEM [1,2)"]),
         (format!("{mapped}touch 0 1 1\nmadvise 0 1 4 WIPEONFORK\nfork 0"), PageTable, &[]),
         ("uffd_register 0 1 1".into(), Context, &["ENOMEM "]),
+        (format!("{mapped}uffd_register 0 1 4"), ChainEntry, &[]),
+        (format!("{mapped}uffd_register 0 1 4\nuffd_register 0 1 4"), Context, &[]),
     ] {
         assert_eq!(ways(&program, failed), expected, "{failed}: {program}");
     }

@@ -2,6 +2,8 @@
 
 mod common;
 use common::{ends_with, run};
+use vmadiff_machine::{Machine, Observation, Program};
+use vmadiff_reference::Reference;
 
 const TWO: &str = "mmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private";
 
@@ -160,4 +162,39 @@ fn what_is_as_wanted_already_is_left_alone_and_does_not_merge() {
         (&format!("{grown}mbind 0 1 6 DEFAULT"), two),
         (&format!("{grown}mlock 0 1 6 1\nmunlock 0 1 6"), "1..7 rw- @1"),
     ]);
+}
+
+#[test]
+fn a_decision_to_merge_names_the_neighbours_that_joined_and_the_vma_that_it_made() {
+    // The last operation of each program maps [3,5).
+    let decision = |text: &str| {
+        let program: Program = text.parse().expect("a program");
+        let (mut reference, mut seen) = (Reference::new(), Observation::default());
+        reference.reset(&program.limits);
+        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
+        let why = reasons.last().expect("an operation");
+        let merge = why.merges.first().expect("a decision");
+        let joined = merge.neighbours().map(|near| (near.range.to_string(), near.joined()));
+        (joined.collect::<Vec<_>>(), merge.merged().map(|range| range.to_string()))
+    };
+    let near = |range: &str, joined: bool| (range.to_owned(), joined);
+    let (left, right) = ("mmap 0 1 2 rw anon_private\n", "mmap 0 5 2 rw anon_private\n");
+    let new = "mmap 0 3 2 rw anon_private";
+    for (text, neighbours, merged) in [
+        (new.into(), vec![], None),
+        (format!("{left}{new}"), vec![near("[1,3)", true)], Some("[1,5)")),
+        (format!("{right}{new}"), vec![near("[5,7)", true)], Some("[3,7)")),
+        (
+            format!("{left}{right}{new}"),
+            vec![near("[1,3)", true), near("[5,7)", true)],
+            Some("[1,7)"),
+        ),
+        (
+            format!("{left}{right}mmap 0 3 2 r anon_private"),
+            vec![near("[1,3)", false), near("[5,7)", false)],
+            None,
+        ),
+    ] {
+        assert_eq!(decision(&text), (neighbours, merged.map(str::to_owned)), "\n{text}");
+    }
 }

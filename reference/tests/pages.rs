@@ -26,6 +26,10 @@ fn an_access_needs_permission_and_a_page_of_the_file() {
         // The mapping grew beyond its shmem object.
         ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\ntouch 0 2", Err(Errno::SIGBUS)),
         ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\ntouch 0 1", Ok(0)),
+        // A memfd is longer than the segment of SysV shared memory, which ends after four pages.
+        ("mmap 0 0 8 r file0_shared\ntouch 0 7", Ok(0)),
+        ("shmat 0 0\nmremap 0 0 4 5\ntouch 0 4", Err(Errno::SIGBUS)),
+        ("shmat 0 0\nmremap 0 0 4 5\ntouch 0 3", Ok(0)),
     ]);
 }
 
@@ -87,6 +91,8 @@ fn mlock_says_where_populating_fails_and_mmap_does_not() {
         ("mmap 0 1 1 rw anon_shared\nmremap 0 1 1 2 -\nmlock 0 1 2", Err(Errno::ENOMEM)),
         ("mmap 0 1 1 rw anon_shared LOCKED\nmremap 0 1 1 2 -", Ok(1)),
         ("mmap 0 1 2 rw special\nmlock 0 1 2", Ok(0)),
+        // Populating leaves the device out, and so never asks for its permissions.
+        ("mmap 0 1 2 - special\nmlock 0 1 2", Ok(0)),
     ]);
     // The range is locked although populating failed.
     ends_with(&[("mmap 0 1 2 - anon_private\nmlock 0 1 2", "1..3 --- @1 LOCKED")]);
@@ -113,4 +119,19 @@ fn mprotect_populates_locked_memory_only_where_it_was_private_and_not_writable()
     };
     assert_eq!(pages("r", "rw"), "0 1");
     assert_eq!(pages("rw", "rwx"), "");
+}
+
+#[test]
+fn userfaultfd_watches_shared_memory_for_pages_that_are_missing_in_the_file() {
+    // mlock() populates a page; touch() is refused wherever userfaultfd watches.
+    let shared = |made: &str, page: u8| {
+        format!("mmap 0 0 2 rw anon_shared\n{made}uffd_register 0 0 2 0\nmlock 0 {page} 1 0")
+    };
+    returns(&[
+        (&shared("touch 0 1\n", 1), Ok(0)),
+        (&shared("touch 0 1\n", 0), Err(Errno::EAGAIN)),
+        (&shared("", 1), Err(Errno::EAGAIN)),
+        ("mmap 0 0 2 rw file0_shared\nuffd_register 0 0 2 0\nmlock 0 1 1 0", Ok(0)),
+        ("shmat 0 0\nuffd_register 0 0 4 0\nmlock 0 1 1 0", Ok(0)),
+    ]);
 }

@@ -71,6 +71,40 @@ fn states_that_differ_in_one_thing_have_different_words() {
             "shmat 0 0\nshmat 0 4\nmunmap 0 1 6\n",
             "shmat 0 0\nmunmap 0 1 3\nmremap 0 0 0 1 MAYMOVE|FIXED 7\n",
         ),
+        // Four VMAs of two objects each: A, B, A, B and A, B, B, A. Every counter is the same.
+        (
+            "object of each VMA",
+            "mmap 0 0 1 rw anon_shared\nmmap 0 2 1 rw anon_shared\n\
+             mremap 0 0 0 1 MAYMOVE|FIXED 4\nmremap 0 2 0 1 MAYMOVE|FIXED 6\n",
+            "mmap 0 0 1 rw anon_shared\nmmap 0 2 1 rw anon_shared\n\
+             mremap 0 0 0 1 MAYMOVE|FIXED 6\nmremap 0 2 0 1 MAYMOVE|FIXED 4\n",
+        ),
+        (
+            "file of each VMA",
+            "mmap 0 0 1 r file0_shared\nmmap 0 2 1 r file1_shared\n\
+             mmap 0 4 1 r file0_shared\nmmap 0 6 1 r file1_shared\n",
+            "mmap 0 0 1 r file0_shared\nmmap 0 2 1 r file1_shared\n\
+             mmap 0 4 1 r file1_shared\nmmap 0 6 1 r file0_shared\n",
+        ),
+        (
+            "attachment of each VMA",
+            "shmat 0 0\nmunmap 0 1 3\nshmat 0 4\nmunmap 0 5 3\n\
+             mremap 0 0 0 1 MAYMOVE|FIXED 8\nmremap 0 4 0 1 MAYMOVE|FIXED 10\n",
+            "shmat 0 0\nmunmap 0 1 3\nshmat 0 4\nmunmap 0 5 3\n\
+             mremap 0 0 0 1 MAYMOVE|FIXED 10\nmremap 0 4 0 1 MAYMOVE|FIXED 8\n",
+        ),
+        (
+            "context of each VMA",
+            "mmap 0 0 7 rw anon_private\nuffd_register 0 0 1 0\nuffd_register 0 2 1 1\n\
+             uffd_register 0 4 1 0\nuffd_register 0 6 1 1\n",
+            "mmap 0 0 7 rw anon_private\nuffd_register 0 0 1 0\nuffd_register 0 2 1 1\n\
+             uffd_register 0 4 1 1\nuffd_register 0 6 1 0\n",
+        ),
+        (
+            "policy of each VMA",
+            "mmap 0 0 3 rw anon_private\nmbind 0 0 1 BIND\nmbind 0 2 1 INTERLEAVE\n",
+            "mmap 0 0 3 rw anon_private\nmbind 0 0 1 INTERLEAVE\nmbind 0 2 1 BIND\n",
+        ),
         (
             "context of a VMA",
             "mmap 0 0 1 rw anon_private\nmmap 0 2 1 rw anon_private\nuffd_register 0 0 1 0\nuffd_register 0 2 1 0\n",
@@ -114,6 +148,13 @@ fn states_that_differ_in_one_thing_have_different_words() {
             "page of a memfd with a value",
             "mmap 0 0 1 rw file0_shared\ntouch 0 0 1\nmunmap 0 0 1\n",
             "mmap 0 0 1 rw file0_shared - 1\ntouch 0 0 1\nmunmap 0 0 1\n",
+        ),
+        (
+            "page of the second memfd with a value",
+            "mmap 0 0 1 rw file0_shared\ntouch 0 0 1\nmunmap 0 0 1\n\
+             mmap 0 0 1 rw file1_shared\ntouch 0 0 1\nmunmap 0 0 1\n",
+            "mmap 0 0 1 rw file0_shared\ntouch 0 0 1\nmunmap 0 0 1\n\
+             mmap 0 0 1 rw file1_shared - 1\ntouch 0 0 1\nmunmap 0 0 1\n",
         ),
         (
             "pages of an object",
