@@ -98,3 +98,47 @@ fn an_operation_that_the_kernel_does_not_survive_is_a_bug_of_its_step() {
     let conformity = golden::conform(&trace(TRACE), &mut machine);
     assert!(matches!(conformity, Conformity::Bug { step: 1, .. }), "{conformity:?}");
 }
+
+#[test]
+fn a_file_that_is_no_trace_is_refused_with_the_place() {
+    let no_operation = TRACE.replacen(r#""op":"fork""#, r#""op":"spoon""#, 1);
+    let no_result = TRACE.replacen(r#""ret":2"#, r#""ret":-5000"#, 1);
+    let no_process = TRACE.replacen(r#"{"2":{"#, r#"{"8":{"#, 1);
+    let no_number = TRACE.replacen(r#""anon_vma":5"#, r#""anon_vma":65536"#, 1);
+    let no_place = "the file has no trace: expected a JSON object on each line";
+    // A line of the largest length is read, and is no JSON; a longer one is not read.
+    let (longest, longer) = (vec![b'x'; 1 << 20], vec![b'x'; (1 << 20) + 1]);
+    for (bytes, expected) in [
+        (&b""[..], format!("line 1, column 1: {no_place}")),
+        (b"\n \r\n", format!("line 1, column 1: {no_place}")),
+        (b"\n{", "line 2, column 1: EOF while parsing an object".into()),
+        (b"{\"id\":\xff}", "line 1, column 7: the line is not UTF-8".into()),
+        (&longest, "line 1, column 1: expected value".into()),
+        (&longer, "line 1, column 1048576: the line is longer than 1048576 bytes".into()),
+        (no_operation.as_bytes(), "line 1, operation 1: no operation is called `spoon`".into()),
+        (no_result.as_bytes(), "line 1, operation 2: no operation returns -5000".into()),
+        (no_process.as_bytes(), "line 1, operation 2: there is no process `8`".into()),
+        (no_number.as_bytes(), "line 1, operation 2: 65536 is no object's number".into()),
+    ] {
+        let error = golden::read(bytes).expect_err("no trace").to_string();
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn a_file_has_one_trace_a_line_after_a_byte_order_mark_and_between_empty_lines() {
+    let file = format!("\u{feff}{TRACE}\r\n\n{TRACE}\n");
+    let traces = golden::read(file.as_bytes()).expect("two traces");
+    assert_eq!(traces.iter().map(|trace| trace.id.as_str()).collect::<Vec<_>>(), ["x", "x"]);
+    // Only the first line may begin with the mark.
+    let error = golden::read(format!("\n\u{feff}{TRACE}").as_bytes()).expect_err("a mark");
+    assert_eq!(error.to_string(), "line 2, column 1: expected value");
+}
+
+#[test]
+fn a_trace_has_the_operands_of_each_operation_and_the_limits_of_the_recording() {
+    let touch = r#"{"id":"x","kernel":"k","steps":[{"op":{"op":"touch","pid":2,"page":3,"write":1},"ret":-14,"mms":{},"copy_vma":null}]}"#;
+    let program = trace(touch).program;
+    assert_eq!(program.ops.iter().map(Op::to_string).collect::<Vec<_>>(), ["touch 2 3 1"]);
+    assert_eq!(program.limits.processes, Some(4));
+}
