@@ -1,7 +1,10 @@
 //! A trace is compared with a machine: in every step, every recorded field.
 
 use vmadiff_lockstep::golden::{self, Conformity, Trace};
+use vmadiff_lockstep::lockstep::Lockstep;
+use vmadiff_lockstep::run::Run;
 use vmadiff_machine::observation::Event;
+use vmadiff_machine::operand::Mode;
 use vmadiff_machine::{Limits, Machine, Object, Observation, Op};
 
 /// A trace of two operations. The second operation has every field that a trace can record.
@@ -141,4 +144,41 @@ fn a_trace_has_the_operands_of_each_operation_and_the_limits_of_the_recording() 
     let program = trace(touch).program;
     assert_eq!(program.ops.iter().map(Op::to_string).collect::<Vec<_>>(), ["touch 2 3 1"]);
     assert_eq!(program.limits.processes, Some(4));
+}
+
+#[test]
+fn the_fields_of_a_trace_have_their_values() {
+    let trace = trace(TRACE);
+    let vmas = trace.observations[1].spaces[2].vmas();
+    let fields: Vec<_> = vmas.iter().map(|vma| (vma.policy, vma.close)).collect();
+    assert_eq!(fields, [(Mode::Default, false); 2]);
+    // Two names are two files, and a name is one file in the whole trace.
+    assert_ne!(vmas[0].file, vmas[1].file);
+    let same = self::trace(&TRACE.replacen(r#""file":"b""#, r#""file":"a""#, 1));
+    let vmas = same.observations[1].spaces[2].vmas();
+    assert_eq!(vmas[0].file, vmas[1].file);
+}
+
+#[test]
+fn what_a_recorded_kernel_does_not_show_is_no_bug_of_the_machine() {
+    for event in
+        [Event::Deadlock { function: "f", lock: "l" }, Event::LockHeld { function: "f", lock: "l" }]
+    {
+        let mut machine = Recorded(trace(TRACE), 0);
+        machine.0.observations[1].events.push(event);
+        let conformity = golden::conform(&trace(TRACE), &mut machine);
+        assert!(matches!(conformity, Conformity::Agrees), "{event}: {conformity:?}");
+    }
+}
+
+#[test]
+fn a_run_has_every_operation_up_to_the_divergence_and_what_was_before_each() {
+    let other = TRACE.replacen(r#""ret":2"#, r#""ret":3"#, 1);
+    let (left, right) = (Recorded(trace(TRACE), 0), Recorded(trace(&other), 0));
+    let run = Run::of(&mut Lockstep::new(left, right), &trace(TRACE).program);
+    assert_eq!(run.divergence.as_ref().map(|divergence| divergence.step), Some(1));
+    assert_eq!(run.steps.iter().map(|step| step.at).collect::<Vec<_>>(), [0, 1]);
+    assert!(!run.before(0).0.spaces[1].alive);
+    assert!(run.before(1).0.spaces[1].alive && run.before(1).1.spaces[1].alive);
+    assert!(!run.before(1).0.spaces[2].alive);
 }
