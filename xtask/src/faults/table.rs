@@ -115,11 +115,37 @@ fn summary(out: &mut String, faults: &[Fault], runs: &[Runs]) {
             said(random.last().copied()),
         );
     }
+    ratios(out, faults, runs);
     let missed =
         faults.iter().zip(runs).filter(|(_, runs)| runs[PROGRAMS].iter().any(|r| !r.found));
     let missed: Vec<&str> = missed.map(|(fault, _)| fault.name.as_str()).collect();
     let missed = if missed.is_empty() { "none".to_owned() } else { missed.join(", ") };
     let _ = writeln!(out, "\nMissed by guided fuzzing in some run: {missed}");
+}
+
+/// Writes for each tier how many executions guided fuzzing needs for one of random programs. Only
+/// faults that the median run of both ways finds have a ratio.
+fn ratios(out: &mut String, faults: &[Fault], runs: &[Runs]) {
+    let executions = |runs: &[Run]| match median(runs, |run| run.executions as f64) {
+        Some((executions, true)) => Some(executions),
+        _ => None,
+    };
+    let ratio = |runs: &Runs| Some(executions(&runs[PROGRAMS])? / executions(&runs[RANDOM])?);
+    for tier in Tier::ALL {
+        let of_tier = faults.iter().zip(runs).filter(|(fault, _)| fault.tier == tier);
+        let mut all: Vec<f64> = of_tier.filter_map(|(_, runs)| ratio(runs)).collect();
+        all.sort_by(f64::total_cmp);
+        let (Some(middle), Some(worst)) = (all.get(all.len() / 2), all.last()) else { continue };
+        let _ = writeln!(
+            out,
+            "\nGuided executions for one of random programs, {}, {} faults: \
+             {middle:.2} in the\nmedian, below 1 for {}, above 2 for {}, {worst:.1} at most",
+            tier.name(),
+            all.len(),
+            all.iter().filter(|ratio| **ratio < 1.0).count(),
+            all.iter().filter(|ratio| **ratio > 2.0).count(),
+        );
+    }
 }
 
 /// Returns the value of the median run, and whether it found the fault; `None` without runs.
@@ -185,6 +211,10 @@ mod tests {
         assert_eq!(row("plain"), ["plain", "1", "1", "1", "10", "10", "0.10", "0.10", "20", "20"]);
         let two = ["two", "situations", "1", "1", "0", "400", "400", "4.00", "4.00", ">50", ">50"];
         assert_eq!(row("two situations"), two);
+        let ratio = "Guided executions for one of random programs, plain, 1 faults: \
+                     0.50 in the\nmedian, below 1 for 1, above 2 for 0, 0.5 at most\n";
+        assert!(text.contains(ratio), "{text}");
+        assert!(!text.contains("programs, two situations"), "{text}");
         assert!(text.ends_with("Missed by guided fuzzing in some run: hard\n"), "{text}");
     }
 }
