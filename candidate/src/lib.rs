@@ -49,6 +49,7 @@
 
 mod addr;
 mod anon_vma;
+mod clear_refs;
 mod copy_vma;
 mod fault;
 mod file;

@@ -225,6 +225,27 @@ impl Kernel {
         Ok(())
     }
 
+    /// `clear_soft_dirty()` for the ptes of a range, with the page-table lock held: a write faults again,
+    /// and is seen.
+    pub(crate) fn clear_soft_dirty(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        end: Addr,
+    ) -> Result<(), Stop> {
+        const F: &str = "clear_refs_pte_range";
+        if !read!(self, F, mm.page_table).allocated {
+            return Ok(());
+        }
+        self.pte_locked(mm, F, |kernel| {
+            let range = pages(start, end);
+            if read!(kernel, F, mm.page_table).write & range != 0 {
+                edit!(kernel, F, mm.page_table).write &= !range;
+            }
+            Ok(())
+        })
+    }
+
     /// `copy_page_range()`: makes private pages shared copy-on-write.
     ///
     /// It copies the ptes of `len` pages from `src_addr`, in `src_vma`, to `dst_addr`. Nothing is

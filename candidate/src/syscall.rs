@@ -143,6 +143,7 @@ impl Kernel {
             Op::ShmRmid { .. } => self.shm_rmid().map(none),
             Op::Mlockall { flags, .. } => self.mlockall(mm, flags.get()).map(none),
             Op::Munlockall { .. } => self.munlockall(mm).map(none),
+            Op::ClearRefs { .. } => self.clear_refs(mm).map(none),
             // `do_syscall_64()`: Linux 5.2.1 has no call of this number.
             Op::Mseal { .. } => Err(Errno::ENOSYS.into()),
         }

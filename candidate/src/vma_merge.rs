@@ -33,7 +33,7 @@ pub(crate) struct Attributes {
 impl Kernel {
     /// `is_mergeable_vma()`.
     fn is_mergeable_vma(&self, vma: &Vma, new: &Attributes) -> bool {
-        // VM_SOFTDIRTY does not prevent a merge: the merged VMA becomes soft-dirty as a whole.
+        // VM_SOFTDIRTY does not prevent a merge.
         VmFlags::VM_SOFTDIRTY.contains(vma.vm_flags ^ new.vm_flags)
             && vma.vm_file == new.file
             && !vma.vm_ops.has_close()

@@ -65,7 +65,7 @@
 #define PROCESSES 8
 
 /* Operations that are not one system call. They stand in place of the call's number. */
-enum { TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, COPY };
+enum { TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, COPY, CLEAR_REFS };
 
 /* Results that no system call returns. */
 enum {
@@ -297,6 +297,19 @@ static void unlock_outside(void)
 }
 
 #endif
+#if USES_CLEAR_REFS
+/* Makes all memory of the process clean: no VMA is soft-dirty. */
+static long clear_refs(void)
+{
+	int file = open("/proc/self/clear_refs", O_WRONLY);
+	long result = file < 0 || write(file, "4", 1) != 1 ? -errno : 0;
+
+	if (file >= 0)
+		close(file);
+	return result;
+}
+
+#endif
 static long perform(const long *call)
 {
 	long result;
@@ -310,6 +323,10 @@ static long perform(const long *call)
 		return uffd_register(call[1], call[2], &contexts[call[3]]);
 	if (call[0] == UFFD_UNREGISTER)
 		return uffd_unregister(call[1], call[2], contexts[call[3]]);
+#endif
+#if USES_CLEAR_REFS
+	if (call[0] == CLEAR_REFS)
+		return clear_refs();
 #endif
 	result = syscall(call[0], call[1], call[2], call[3], call[4], call[5], call[6]);
 	result = result == -1 ? -errno : result;

@@ -37,6 +37,7 @@ shm_rmid 0
 mlockall 0 {CURRENT,FUTURE,FUTURE|ONFAULT}
 munlockall 0
 mseal 0 0 1
+clear_refs 0
 ";
 
 /// Few operations, so that programs get long: pages that processes share, and chains of anon_vmas.

@@ -53,6 +53,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::Mlockall, 1),
     (Opcode::Munlockall, 1),
     (Opcode::Mseal, 1),
+    (Opcode::ClearRefs, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -219,9 +220,12 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
     let (page, mut len) = match opcode {
         Opcode::Mmap => layout.fresh(process, u)?,
         Opcode::Touch => (layout.untouched(process, u)?, Len(1)),
-        Opcode::Fork | Opcode::Exit | Opcode::ShmRmid | Opcode::Mlockall | Opcode::Munlockall => {
-            (Page(0), Len(0))
-        }
+        Opcode::Fork
+        | Opcode::Exit
+        | Opcode::ShmRmid
+        | Opcode::Mlockall
+        | Opcode::Munlockall
+        | Opcode::ClearRefs => (Page(0), Len(0)),
         Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
         Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
         _ => layout.range(src, u)?,
@@ -359,6 +363,7 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             Op::Mlockall { process: process.into(), flags: flags.into() }
         }
         Opcode::Munlockall => Op::Munlockall { process: process.into() },
+        Opcode::ClearRefs => Op::ClearRefs { process: process.into() },
         Opcode::Mseal => Op::Mseal { process: process.into(), page: page.into(), len: len.into() },
     };
     Ok(operation)

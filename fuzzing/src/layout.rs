@@ -206,7 +206,7 @@ impl Layout {
                     space.written |= space.writable;
                 }
             }
-            Op::Munlockall { .. } => {}
+            Op::Munlockall { .. } | Op::ClearRefs { .. } => {}
             Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
                     space.written |= target.set() & space.writable;

@@ -37,6 +37,8 @@ pub enum Missing {
     WriteOnly,
     /// `shmat`: the kernel was built without SysV shared memory, or a limit on it is reached.
     SharedMemory,
+    /// `clear_refs`: the kernel was built without soft-dirty flags.
+    SoftDirty,
     /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
     /// programs too.
     MapCount,
@@ -47,7 +49,7 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 14] = [
+    pub const ALL: [Missing; 15] = [
         Missing::WriteOnly,
         Missing::Copies,
         Missing::CopyVma,
@@ -60,6 +62,7 @@ impl Missing {
         Missing::Noreserve,
         Missing::Placement,
         Missing::SharedMemory,
+        Missing::SoftDirty,
         Missing::MapCount,
         Missing::Fail,
     ];
@@ -79,6 +82,7 @@ impl Missing {
             Missing::Placement => "placement",
             Missing::WriteOnly => "write-only",
             Missing::SharedMemory => "shared_memory",
+            Missing::SoftDirty => "soft-dirty",
             Missing::MapCount => "map_count",
             Missing::Fail => "fail",
         }
@@ -159,6 +163,7 @@ impl Facilities {
             Op::Fork { .. } if !self.forking => Some(Missing::Forking),
             Op::Mlock { .. } if !self.locking => Some(Missing::Locking),
             Op::Mlockall { .. } if !self.locking_all => Some(Missing::Locking),
+            Op::ClearRefs { .. } if !self.soft_dirty => Some(Missing::SoftDirty),
             Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
             Op::UffdRegister { .. } if !self.userfaultfd => Some(Missing::Userfaultfd),
             Op::Madvise { advice, .. }

@@ -539,8 +539,18 @@ fn perform(
             let (start, length) = (address(page.get()), bytes(len.get()));
             checked(unsafe { libc::syscall(SYS_MSEAL, start, length, 0u64) })
         }
+        Op::ClearRefs { .. } => clear_refs(),
         Op::Fork { .. } | Op::Exit { .. } | Op::CopyVma { .. } => Err(libc::ENOSYS),
     }
+}
+
+/// Makes all memory of the process clean: no VMA is soft-dirty.
+fn clear_refs() -> Result<i64, i32> {
+    use rustix::fs::{CWD, Mode, OFlags};
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, c"/proc/self/clear_refs", flags, Mode::empty());
+    let written = rustix::io::write(file.map_err(number)?, b"4");
+    written.map(|_| 0).map_err(number)
 }
 
 /// The number of `mseal()`, which is the same on every architecture.

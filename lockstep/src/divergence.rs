@@ -430,7 +430,14 @@ fn pages(left: &Observation, right: &Observation) -> Option<Finding> {
     let offset = |page: u8, vma: &Vma| {
         vma.pgoff.0.wrapping_sub(vma.start.0.into()).wrapping_add(page.into())
     };
-    each(&mut |_, l, r| finding(Class::Flags, flag_difference(l.flags, r.flags)?))
+    // VM_SOFTDIRTY goes with a merge, and a merge with other flags: those of any page are graver.
+    let but = |ignored: VmFlags| {
+        each(&mut |_, l, r| {
+            finding(Class::Flags, flag_difference(l.flags - ignored, r.flags - ignored)?)
+        })
+    };
+    but(VmFlags::VM_SOFTDIRTY)
+        .or_else(|| but(VmFlags::empty()))
         .or_else(|| {
             each(&mut |_, l, r| {
                 if uffds.pairs(l.uffd.map(|u| u.index()), r.uffd.map(|u| u.index())) {

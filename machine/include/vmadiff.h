@@ -74,7 +74,8 @@ enum vmadiff_opcode {
 	VMADIFF_SHM_RMID = 17, /* shmctl(IPC_RMID) of the segment */
 	VMADIFF_MLOCKALL = 18,
 	VMADIFF_MUNLOCKALL = 19,
-	VMADIFF_MSEAL = 20 /* Linux 5.2.1 answers ENOSYS */
+	VMADIFF_MSEAL = 20, /* Linux 5.2.1 answers ENOSYS */
+	VMADIFF_CLEAR_REFS = 21 /* 4 is written to /proc/PID/clear_refs */
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -184,6 +185,7 @@ struct vmadiff_shm_rmid { uint8_t process; };
 struct vmadiff_mlockall { uint8_t process, flags; };
 struct vmadiff_munlockall { uint8_t process; };
 struct vmadiff_mseal { uint8_t process, page, len; };
+struct vmadiff_clear_refs { uint8_t process; };
 
 /* One operation. */
 struct vmadiff_op {
@@ -212,6 +214,7 @@ struct vmadiff_op {
 		struct vmadiff_mlockall mlockall;
 		struct vmadiff_munlockall munlockall;
 		struct vmadiff_mseal mseal;
+		struct vmadiff_clear_refs clear_refs;
 	} u;
 };
 

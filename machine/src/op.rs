@@ -393,6 +393,12 @@ operations! {
         /// The length.
         len: Len as Role::Length(Part::Target),
     }
+    /// A write of `4` to `/proc/PID/clear_refs`: no VMA is soft-dirty any more, and the entries of private
+    /// memory are read-only until the next write.
+    21 ClearRefs "clear_refs" {
+        /// The process.
+        process: Process as Role::Caller,
+    }
 }
 
 impl Opcode {

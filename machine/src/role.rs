@@ -144,7 +144,8 @@ impl Op {
             | Op::ShmRmid { .. }
             | Op::Mlockall { .. }
             | Op::Munlockall { .. }
-            | Op::Mseal { .. } => None,
+            | Op::Mseal { .. }
+            | Op::ClearRefs { .. } => None,
         }
     }
 

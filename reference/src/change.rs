@@ -3,6 +3,7 @@
 use vmadiff_machine::operand::{Mode, Page};
 use vmadiff_machine::{Allocation, Errno, VmFlags};
 
+use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::merge::Origin;
 use crate::mm::Syscall;
@@ -77,13 +78,20 @@ impl Syscall<'_> {
     /// Gives `new.range`, which is part of the VMA at `at`, the attributes of `new`, and returns the
     /// index of the VMA that maps the range afterwards: a neighbour where the merge rule allows it,
     /// else a VMA of its own, cut out at both ends. `new` differs from the part that it replaces in
-    /// flags, userfaultfd context or policy.
+    /// flags, userfaultfd context or policy. `joined` says what becomes of the neighbour's
+    /// `VM_SOFTDIRTY`.
     ///
     /// # Errors
     /// `ENOMEM` where the limit on VMAs forbids a cut, and without memory for a cut or for the policy.
     /// A first cut stays.
-    pub(crate) fn change(&mut self, at: usize, new: &Vma) -> Result<usize, Refusal> {
+    pub(crate) fn change(
+        &mut self,
+        at: usize,
+        new: &Vma,
+        joined: Joined,
+    ) -> Result<usize, Refusal> {
         if let Some(at) = self.join(new, Origin::Here) {
+            self.mark_joined(at, new, joined);
             return Ok(at);
         }
         let mut at = at;
@@ -115,12 +123,13 @@ impl Syscall<'_> {
         at: usize,
         part: Range,
         flags: VmFlags,
+        joined: Joined,
     ) -> Result<usize, Refusal> {
         let vma = &self.mm.vmas()[at];
         if flags == vma.flags {
             return Ok(at);
         }
         let new = Vma { flags, ..vma.part(part) };
-        self.change(at, &new)
+        self.change(at, &new, joined)
     }
 }

@@ -160,7 +160,8 @@ impl World {
     /// Makes a copy for a caller that is there, and returns its page.
     ///
     /// Page tables are copied as by `fork`, where the source has an anon_vma (`copy_page_range()`).
-    /// The source is the merged VMA where it was redirected.
+    /// The source is the merged VMA where it was redirected. The VMA of the copy is soft-dirty, as every
+    /// new mapping is.
     ///
     /// # Errors
     /// The errors of [`World::permitted`]. `ENOMEM` without memory. The destination is unmapped then, as
@@ -210,6 +211,7 @@ impl World {
         {
             call.references.keep_context(ctx);
         }
+        call.set_soft_dirty(at, true);
         if source.anon_vma.is_some() {
             call.mm.add_zero_pages(zero);
             if copy.src == copy.process {

@@ -72,7 +72,6 @@ fn check_mm(world: &World, mm: &Mm) {
         assert_ne!(locked, VmFlags::VM_LOCKONFAULT);
         assert!(locked.is_empty() || !vma.flags.intersects(VmFlags::VM_SPECIAL));
         assert_eq!(vma.uffd.is_some(), vma.flags.intersects(VmFlags::UFFD));
-        assert!(vma.flags.contains(VmFlags::VM_SOFTDIRTY));
     }
     assert_eq!((mm.anon_pages() | mm.zero_pages()) & !mapped, 0, "no page without a VMA");
     assert_eq!(mm.anon_pages() & mm.zero_pages(), 0);

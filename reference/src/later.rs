@@ -166,6 +166,9 @@ rules! {
     MlockOnfault "mlock-onfault" since (5 18) until (-) bug Neither:
         "populating skips memory that is locked on fault, even if no access to it is permitted";
         "populate_vma_page_range" ("b67bf49ce7aa" "mm/munlock: delete FOLL_MLOCK and FOLL_POPULATE");
+    MunlockSoftDirty "munlock-soft-dirty" since (5 18) until (-) bug Neither:
+        "where unlocked memory joins a neighbour, the neighbour takes its VM_SOFTDIRTY; before, it kept its own";
+        "mlock_vma_pages_range" (unverified "mm/munlock: mlock_pte_range() when mlocking or munlocking");
     MadviseDontneedLocked "madvise-dontneed-locked" since (5 18) until (-) bug Neither:
         "madvise knows MADV_DONTNEED_LOCKED, which drops the pages of locked memory as well";
         "madvise_dontneed_free_valid_vma" (unverified "mm: madvise: MADV_DONTNEED_LOCKED");

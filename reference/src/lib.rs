@@ -36,6 +36,7 @@ mod anon_page;
 mod anon_vma;
 mod chain;
 mod change;
+mod clear_refs;
 mod contract;
 mod copy_vma;
 mod fork;

@@ -4,6 +4,7 @@ use vmadiff_machine::operand::{Access, Advice};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::later;
 use crate::mm::Syscall;
@@ -124,7 +125,7 @@ impl Syscall<'_> {
                 return Ok(at);
             }
             match advised(&vma, advice) {
-                Ok(flags) => this.change_flags(at, part, flags).map_err(|refusal| {
+                Ok(flags) => this.change_flags(at, part, flags, Joined::Takes).map_err(|refusal| {
                     let cut = || refusal.errno == Errno::ENOMEM;
                     // `madvise_behavior()` has another error for a cut without memory.
                     let again = refusal.rule == Rule::NoMemory;

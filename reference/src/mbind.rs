@@ -4,6 +4,7 @@ use vmadiff_machine::operand::Mode;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::later;
 use crate::mm::Syscall;
@@ -55,7 +56,7 @@ impl Syscall<'_> {
                 return Ok(at);
             }
             let new = Vma { policy: mode, ..vma.part(part) };
-            this.change(at, &new)
+            this.change(at, &new, Joined::Keeps)
         })?;
         Ok(0)
     }

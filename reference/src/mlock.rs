@@ -4,13 +4,14 @@ use vmadiff_machine::operand::{END_PAGES, MlockallFlags, Onfault, Page};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
 
 /// All pages that can be mapped.
-const ALL: Range = Range { start: Page(0), end: Page(END_PAGES as u8) };
+pub(crate) const ALL: Range = Range { start: Page(0), end: Page(END_PAGES as u8) };
 
 impl Syscall<'_> {
     /// Locks `range` and populates it.
@@ -104,6 +105,7 @@ impl Syscall<'_> {
         if old.intersects(VmFlags::VM_SPECIAL) {
             return Ok(at);
         }
-        self.change_flags(at, part, (old - VmFlags::LOCK) | lock)
+        let joined = if lock.is_empty() { Joined::Unlocks } else { Joined::Takes };
+        self.change_flags(at, part, (old - VmFlags::LOCK) | lock, joined)
     }
 }

@@ -37,8 +37,8 @@ impl Syscall<'_> {
     /// Maps `len` pages at `page` and replaces the mappings there. Memory that is private, writable
     /// and not `VM_NORESERVE` is charged (`accountable_mapping()`). `MAP_LOCKED`, and `mlockall` with
     /// `MCL_FUTURE` before it, lock and populate the mapping, except for the device, which is never
-    /// locked. `MAP_POPULATE` only populates it. Every VMA has `VM_SOFTDIRTY` from the start, and no
-    /// operation clears it, so that a merge does not show whose flag was kept.
+    /// locked. `MAP_POPULATE` only populates it. The VMA is soft-dirty, a neighbour that the range joins,
+    /// too.
     ///
     /// # Errors
     /// In the order of the checks: `EINVAL` for no pages; `ENOMEM` where there are more VMAs than
@@ -111,7 +111,9 @@ impl Syscall<'_> {
             uffd: None,
             policy: Mode::Default,
         };
-        if self.join(&new, Origin::Mapped).is_none() {
+        if let Some(at) = self.join(&new, Origin::Mapped) {
+            self.set_soft_dirty(at, true);
+        } else {
             self.get_memory(Function::DoMmap, |what| match what {
                 Allocation::Vma => true,
                 Allocation::File => kind == Kind::AnonShared,

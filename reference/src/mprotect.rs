@@ -4,6 +4,7 @@ use vmadiff_machine::operand::Prot;
 use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::later;
 use crate::mm::Syscall;
@@ -55,7 +56,7 @@ impl Syscall<'_> {
             }) {
                 new -= F::VM_ACCOUNT;
             }
-            let at = this.change_flags(at, part, new)?;
+            let at = this.change_flags(at, part, new, Joined::Takes)?;
             this.mm.protect(part);
             let locked = old & (F::VM_WRITE | F::VM_SHARED | F::VM_LOCKED) == F::VM_LOCKED;
             if locked && new.contains(F::VM_WRITE) {

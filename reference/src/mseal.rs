@@ -7,6 +7,7 @@ use vmadiff_machine::operand::Advice;
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
+use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::later;
 use crate::mm::Syscall;
@@ -41,7 +42,7 @@ impl Syscall<'_> {
         }
         self.walk(range, Hole::Stops(Function::DoMseal), |this, at, part| {
             let flags = this.mm.vmas()[at].flags | VmFlags::VM_SEALED;
-            this.change_flags(at, part, flags)
+            this.change_flags(at, part, flags, Joined::Keeps)
         })?;
         Ok(0)
     }

@@ -103,6 +103,7 @@ impl World {
             Op::ShmRmid { process } => self.call(process.get())?.shm_rmid(),
             Op::Mlockall { process, flags } => self.call(process.get())?.mlockall(flags.get()),
             Op::Munlockall { process } => self.call(process.get())?.munlockall(),
+            Op::ClearRefs { process } => self.call(process.get())?.clear_refs(),
             Op::Mseal { process, page, len } => {
                 self.call(process.get())?.mseal(Range::new(page.get(), len.get()))
             }

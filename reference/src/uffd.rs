@@ -8,6 +8,7 @@ use vmadiff_machine::operand::{Ctx, Domain};
 use vmadiff_machine::{Allocation, Errno, UffdId, VmFlags};
 
 use crate::change::Hole;
+use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::later;
 use crate::merge::Origin;
@@ -118,7 +119,7 @@ impl Syscall<'_> {
             }) {
                 new = mended;
             }
-            this.change(at, &new)
+            this.change(at, &new, Joined::Takes)
         })?;
         Ok(0)
     }

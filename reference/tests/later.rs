@@ -97,6 +97,11 @@ const NEAR: &[(Rule, &str)] = &[
     (Rule::MadvisePopulate, "mmap 0 0 1 rw special\nmadvise 0 0 1 POPULATE_WRITE"),
     (Rule::MadviseDontneedLocked, "mmap 0 0 1 rw special\nmadvise 0 0 1 DONTNEED_LOCKED"),
     (Rule::Mseal, "mmap 0 0 1 rw anon_private\nmprotect 0 0 1 r"),
+    // What is locked brings its flag along on every kernel.
+    (
+        Rule::MunlockSoftDirty,
+        "mmap 0 0 1 r anon_private LOCKED\nclear_refs 0\nmmap 0 1 1 r anon_private\nmlock 0 1 1",
+    ),
     (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 1 0"),
     (Rule::MlockOnfault, "mmap 0 0 1 - anon_private\nmlock 0 0 2 1"),
     // The next mapping has other flags, or is not adjacent.

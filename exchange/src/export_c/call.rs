@@ -137,6 +137,7 @@ pub(super) fn call(op: &Op) -> String {
         }
         Op::Munlockall { .. } => "SYS_munlockall".into(),
         Op::Mseal { page, len, .. } => format!("SYS_mseal, PAGE({page}), PAGES({len}), 0"),
+        Op::ClearRefs { .. } => "CLEAR_REFS".into(),
         Op::CopyVma { .. } => unreachable!("the program ends before it"),
     }
 }

@@ -60,6 +60,7 @@ impl Parts<'_> {
             }
             "MLOCKALL" => any(|op| matches!(op, Op::Mlockall { .. })),
             "MSEAL" => any(|op| matches!(op, Op::Mseal { .. })),
+            "CLEAR_REFS" => any(|op| matches!(op, Op::ClearRefs { .. })),
             "HUGE" => self.ops().any(|op| advises(op, [Advice::Hugepage, Advice::Nohugepage])),
             "LATER_ADVICE" => any(|op| match op {
                 Op::Madvise { advice, .. } => advice.get().number() >= Advice::Cold.number(),
