@@ -282,3 +282,24 @@ fn userfaultfd_merges_by_the_wrong_offset() {
     assert_eq!(layout(&seen, 0), "0..2@0 2..4@2 4..6@2");
     assert!(events(&seen).is_empty());
 }
+
+#[test]
+fn a_merge_into_a_clean_vma_makes_it_soft_dirty_only_where_the_call_writes_its_flags() {
+    let dirty = |program: &str| {
+        let seen = both(program);
+        let vmas = seen.spaces[0].vmas().iter();
+        vmas.map(|vma| vma.flags.contains(VmFlags::VM_SOFTDIRTY)).collect::<Vec<_>>()
+    };
+    let clean = "mmap 0 0 1 r anon_private\nclear_refs 0\n";
+    assert_eq!(dirty(clean), [false]);
+    assert_eq!(dirty(&format!("{clean}mmap 0 1 1 r anon_private")), [true]);
+    assert_eq!(dirty(&format!("{clean}mmap 0 1 1 - anon_private\nmprotect 0 1 1 r")), [true]);
+    let locked = format!("{clean}mmap 0 1 1 r anon_private LOCKED\n");
+    assert_eq!(dirty(&locked), [false, true]);
+    assert_eq!(dirty(&format!("{locked}munlock 0 1 1")), [false]);
+    assert_eq!(dirty(&format!("{locked}mlock 0 0 1")), [false]);
+    // Nothing is soft-dirty, so the flags are not written; the entries are.
+    let written = "mmap 0 0 1 rw anon_private\nclear_refs 0\ntouch 0 0 1\n";
+    assert_eq!(both(written).spaces[0].writable_ptes, 1);
+    assert_eq!(both(&format!("{written}clear_refs 0")).spaces[0].writable_ptes, 0);
+}
