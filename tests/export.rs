@@ -341,6 +341,17 @@ fn sealed_memory_is_expected_with_the_rule() {
 }
 
 #[test]
+fn soft_dirty_memory_is_compared_where_the_kernel_shows_it() {
+    let text = "mmap 0 0 2 rw anon_private\ntouch 0 0 1\nclear_refs 0\nmmap 0 2 1 rw anon_private\n\
+                fork 0\ntouch 1 0 1\nclear_refs 1\nmmap 1 8 1 r anon_private LOCKED\nmunlock 1 8 1\n";
+    let c = export_c(&program(text), "soft-dirty");
+    assert!(c.contains("CLEAR_REFS") && c.contains("/proc/self/clear_refs"), "{c}");
+    let folder = folder();
+    let (status, text) = run(&compile("cc", folder.path(), "soft-dirty", &c));
+    assert_ne!(status, 1, "{text}");
+}
+
+#[test]
 fn mlockall_locks_the_arena_only() {
     for text in [
         "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\

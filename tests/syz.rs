@@ -35,7 +35,9 @@ fn kept(program: &Program) -> Program {
     let mut attached = Vec::new();
     let ops = program.ops.iter().filter(|op| op.process() == Process(0)).filter_map(|op| {
         Some(match *op {
-            Op::Copy { .. } | Op::CopyVma { .. } | Op::Exit { .. } => return None,
+            Op::Copy { .. } | Op::CopyVma { .. } | Op::Exit { .. } | Op::ClearRefs { .. } => {
+                return None;
+            }
             Op::Mmap { process, page, len, prot, kind, flags, pgoff } => {
                 let (file, is_shared) = match kind.get() {
                     Kind::Special => return None,
