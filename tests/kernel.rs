@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use common::rules::{folder, program, shown};
+use common::rules::{RECORDED_FLAGS, folder, program, shown};
 use vmadiff::fresh;
 use vmadiff::kernel::{Beside, End, Holds, Profile, Step};
 use vmadiff::text::Look;
@@ -146,12 +146,13 @@ fn a_kernel_with_a_rule_shows_what_is_recorded_of_the_rule() {
         if env::var_os("VMADIFF_RECORD").is_some() {
             let name = beside.kernel().name();
             let version = name.split('-').next().unwrap_or(name);
-            fs::write(&file, format!("# {version}\n{}", shown(&seen))).expect("a file");
+            fs::write(&file, format!("# {version}\n{}", shown(&seen, RECORDED_FLAGS)))
+                .expect("a file");
         }
         match fs::read_to_string(&file) {
             Ok(text) => {
                 let (_, recorded) = text.split_once('\n').expect("a line that names the kernel");
-                assert_eq!(shown(&seen), recorded, "{}", rule.name());
+                assert_eq!(shown(&seen, RECORDED_FLAGS), recorded, "{}", rule.name());
             }
             Err(error) => println!("{}: not recorded: {error}", rule.name()),
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::rules::{folder, program, shown};
+use common::rules::{RECORDED_FLAGS, folder, program, shown};
 use vmadiff::compare::{Comparer, Scope};
 use vmadiff_machine::operand::Process;
 use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags, Vma};
@@ -20,7 +20,8 @@ use vmadiff_reference::Reference;
 use vmadiff_reference::later::{About, Bug, Rule, Rules, Version};
 
 /// The rules without a recorded observation, because no available kernel has them. Kernels before
-/// 6.17 have the three after the newest ones; the others depend on the processor, the architecture or the configuration.
+/// 6.17 have the three after the newest ones; the others depend on the processor, the architecture or
+/// the configuration.
 const NOT_RECORDED: [Rule; 10] = [
     Rule::MremapDontunmapCuts,
     Rule::MremapDontunmapApart,
@@ -62,11 +63,8 @@ fn inside_a_rule_the_last_operation_alone_shows_a_difference_from_5_2_1() {
         let (later, original) = (run(&program, refined.with(rule)), run(&program, refined));
         let last = program.ops.len() - 1;
         for (at, ((later, _), (original, _))) in later.iter().zip(&original).enumerate() {
-            // What is recorded has no VM_SOFTDIRTY.
-            let same = match rule {
-                Rule::MunlockSoftDirty => are_same(later, original),
-                _ => shown(later) == shown(original),
-            };
+            let all = VmFlags::all();
+            let same = shown(later, all) == shown(original, all);
             assert_eq!(same, at != last, "{}: operation {at}", rule.name());
         }
         // A kernel does not show the anon_vma of a child, and no page offset of anonymous memory. The
@@ -109,7 +107,7 @@ fn a_rule_gives_what_a_running_kernel_showed() {
         let (_, observation) = text.split_once('\n').expect("a line that names the kernel");
         let steps = run(&program("", rule), rule.refines().with(rule));
         let (last, _) = steps.last().expect("an operation");
-        assert_eq!(shown(last), observation, "{name}");
+        assert_eq!(shown(last, RECORDED_FLAGS), observation, "{name}");
     }
 }
 

@@ -430,7 +430,7 @@ fn pages(left: &Observation, right: &Observation) -> Option<Finding> {
     let offset = |page: u8, vma: &Vma| {
         vma.pgoff.0.wrapping_sub(vma.start.0.into()).wrapping_add(page.into())
     };
-    // VM_SOFTDIRTY goes with a merge, and a merge with other flags: those of any page are graver.
+    // A merge decides about VM_SOFTDIRTY, and the other flags about the merge. So these come first.
     let but = |ignored: VmFlags| {
         each(&mut |_, l, r| {
             finding(Class::Flags, flag_difference(l.flags - ignored, r.flags - ignored)?)

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::observation::PageSet;
-use crate::operand::{Len, Page};
+use crate::operand::{END_PAGES, Len, Page};
 
 /// A range of pages of the arena: the pages from `start` up to `end`, without `end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,6 +15,9 @@ pub struct Range {
 }
 
 impl Range {
+    /// All pages that can be mapped.
+    pub const ALL: Range = Range { start: Page(0), end: Page(END_PAGES as u8) };
+
     /// Returns the range of `len` pages that begins at `start`.
     #[inline]
     pub const fn new(start: Page, len: Len) -> Range {

@@ -8,8 +8,8 @@
 use vmadiff_machine::VmFlags;
 
 use crate::later;
-use crate::mlock::ALL;
 use crate::mm::Syscall;
+use crate::range::Range;
 use crate::refusal::Refusal;
 use crate::vma::Vma;
 
@@ -29,7 +29,7 @@ impl Syscall<'_> {
     /// of private memory has its write bit, so that the next write to the page is noticed.
     pub(crate) fn clear_refs(&mut self) -> Result<u8, Refusal> {
         (0..self.mm.vmas().len()).for_each(|at| self.set_soft_dirty(at, false));
-        self.mm.protect(ALL);
+        self.mm.protect(Range::ALL);
         Ok(0)
     }
 

@@ -1,6 +1,6 @@
 //! `fork` (`dup_mmap()` of `kernel/fork.c`) and `exit` (`exit_mmap()` of `mm/mmap.c`).
 
-use vmadiff_machine::operand::{END_PAGES, Page, Process};
+use vmadiff_machine::operand::Process;
 use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::anon_page::AnonPages;
@@ -135,7 +135,7 @@ impl World {
 impl Syscall<'_> {
     /// Ends the process: unmaps everything that it had mapped, and closes its userfaultfd contexts.
     pub(crate) fn exit(&mut self) {
-        self.anon_pages.zap(self.mm, Range { start: Page(0), end: Page(END_PAGES as u8) });
+        self.anon_pages.zap(self.mm, Range::ALL);
         self.drop_vmas(0..self.mm.vmas().len());
         for ctx in self.mm.uffd.into_iter().flatten() {
             self.references.close_context(ctx);

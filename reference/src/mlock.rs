@@ -1,6 +1,6 @@
 //! `mlock2` and `munlock`, `mlockall` and `munlockall` (`mm/mlock.c`).
 
-use vmadiff_machine::operand::{END_PAGES, MlockallFlags, Onfault, Page};
+use vmadiff_machine::operand::{MlockallFlags, Onfault};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
@@ -9,9 +9,6 @@ use crate::function::Function;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
-
-/// All pages that can be mapped.
-pub(crate) const ALL: Range = Range { start: Page(0), end: Page(END_PAGES as u8) };
 
 impl Syscall<'_> {
     /// Locks `range` and populates it.
@@ -77,8 +74,8 @@ impl Syscall<'_> {
         };
         self.mm.lock_future = if how.contains(future) { lock } else { VmFlags::empty() };
         if how.contains(current) {
-            self.walk(ALL, Hole::Ignored, |this, at, part| this.set_lock(at, part, lock))?;
-            let populated = self.populate_quietly(ALL);
+            self.walk(Range::ALL, Hole::Ignored, |this, at, part| this.set_lock(at, part, lock))?;
+            let populated = self.populate_quietly(Range::ALL);
             populated.map_err(|refusal| refusal.after(Progress::NotPopulated))?;
         }
         Ok(0)
@@ -88,7 +85,7 @@ impl Syscall<'_> {
     pub(crate) fn munlockall(&mut self) -> Result<u8, Refusal> {
         self.mm.lock_future = VmFlags::empty();
         let none = VmFlags::empty();
-        self.walk(ALL, Hole::Ignored, |this, at, part| this.set_lock(at, part, none))?;
+        self.walk(Range::ALL, Hole::Ignored, |this, at, part| this.set_lock(at, part, none))?;
         Ok(0)
     }
 

@@ -1,16 +1,12 @@
 //! Soft-dirty memory: what makes a VMA clean, and what makes it soft-dirty again.
 
 mod common;
-use common::run;
+use common::{marked, run};
 use vmadiff_machine::VmFlags;
 
 /// Returns the VMAs of a process after a program: start, end, and `d` for a soft-dirty one.
 fn dirty(text: &str, process: usize) -> String {
-    let one = |vma: &vmadiff_machine::Vma| {
-        let dirty = if vma.flags.contains(VmFlags::VM_SOFTDIRTY) { "d" } else { "" };
-        format!("{}-{}{dirty}", vma.start.0, vma.end.0)
-    };
-    run(text).seen.spaces[process].vmas().iter().map(one).collect::<Vec<_>>().join(" ")
+    marked(&run(text).seen.spaces[process], VmFlags::VM_SOFTDIRTY, "d")
 }
 
 #[test]

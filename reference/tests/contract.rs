@@ -1,11 +1,11 @@
 //! The ten points of the contract of a copy between address spaces.
 
 mod common;
-use common::{ends_with, returns, run};
+use common::{ends_with, reasons, returns, run};
 use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags};
 use vmadiff_reference::refusal::Rule;
 use vmadiff_reference::why::{MergeBarrier, RmapLocks};
-use vmadiff_reference::{MENDED, Reference, Why};
+use vmadiff_reference::{MENDED, Reference};
 
 /// Process 0 with four faulted pages, and a child without any.
 const PAIR: &str = "fork 0\nmmap 0 1 4 rw anon_private\ntouch 0 2 1\n";
@@ -407,15 +407,6 @@ fn point_3_flags_set_on_a_copy_stay_its_own() {
         &format!("{COPIED}madvise 1 10 4 DONTFORK\nmlock 0 1 4\nmadvise 0 1 4 MERGEABLE"),
         "1..5 rw- @1 LOCKED MERGEABLE A[A]\n1..5 rw- @1 B[BA], 10..14 rw- @1 DONTCOPY A[A]",
     )]);
-}
-
-/// Runs a program and returns the reasons of its last operation.
-fn reasons(text: &str) -> Why {
-    let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-    let (mut reference, mut seen) = (Reference::new(), Observation::default());
-    reference.reset(&program.limits);
-    let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
-    reasons.last().expect("an operation")
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! The merge rule.
 
 mod common;
-use common::{ends_with, run};
-use vmadiff_machine::{Machine, Observation, Program};
-use vmadiff_reference::Reference;
+use common::{ends_with, reasons, run};
 
 const TWO: &str = "mmap 0 1 2 rw anon_private\nmmap 0 3 2 rw anon_private";
 
@@ -168,11 +166,7 @@ fn what_is_as_wanted_already_is_left_alone_and_does_not_merge() {
 fn a_decision_to_merge_names_the_neighbours_that_joined_and_the_vma_that_it_made() {
     // The last operation of each program maps [3,5).
     let decision = |text: &str| {
-        let program: Program = text.parse().expect("a program");
-        let (mut reference, mut seen) = (Reference::new(), Observation::default());
-        reference.reset(&program.limits);
-        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
-        let why = reasons.last().expect("an operation");
+        let why = reasons(text);
         let merge = why.merges.first().expect("a decision");
         let joined = merge.neighbours().map(|near| (near.range.to_string(), near.joined()));
         (joined.collect::<Vec<_>>(), merge.merged().map(|range| range.to_string()))

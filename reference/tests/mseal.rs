@@ -1,7 +1,7 @@
 //! `mseal` of later kernels, and the calls that a seal forbids.
 
 mod common;
-use common::returns;
+use common::{marked, returns};
 use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{Rule, Rules, Version};
@@ -18,11 +18,7 @@ fn run(text: &str) -> Observation {
 
 /// Returns the VMAs of process 0: start, end, and `s` for a sealed VMA.
 fn maps(seen: &Observation) -> String {
-    let one = |vma: &vmadiff_machine::Vma| {
-        let seal = if vma.flags.contains(VmFlags::VM_SEALED) { "s" } else { "" };
-        format!("{}-{}{seal}", vma.start.0, vma.end.0)
-    };
-    seen.spaces[0].vmas().iter().map(one).collect::<Vec<_>>().join(" ")
+    marked(&seen.spaces[0], VmFlags::VM_SEALED, "s")
 }
 
 #[test]

@@ -19,8 +19,12 @@ pub(crate) fn program(folder_name: &str, rule: Rule) -> Program {
     text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Renders the part of an observation that a running kernel can show, if it shows page frames.
-pub(crate) fn shown(seen: &Observation) -> String {
+/// The flags that a recorded observation has: those of a kernel without soft-dirty flags.
+pub(crate) const RECORDED_FLAGS: VmFlags = VmFlags::VM_SOFTDIRTY.complement();
+
+/// Renders the part of an observation that a running kernel can show, if it shows page frames and has
+/// these flags.
+pub(crate) fn shown(seen: &Observation, flags: VmFlags) -> String {
     let mut text = match seen.result {
         Ok(value) => format!("result {value}\n"),
         Err(errno) => format!("result -{}\n", errno.name()),
@@ -42,8 +46,7 @@ pub(crate) fn shown(seen: &Observation) -> String {
                 Some(_) => format!("file page {}", vma.pgoff.0),
                 None => format!("anonymous, policy {}", vma.policy.name()),
             };
-            let flags = vma.flags - VmFlags::VM_SOFTDIRTY;
-            let flags: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
+            let flags: Vec<_> = (vma.flags & flags).iter_names().map(|(name, _)| name).collect();
             let _ = writeln!(text, "  {}-{} {file}: {}", vma.start, vma.end, flags.join(" "));
         }
     }

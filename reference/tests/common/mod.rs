@@ -7,7 +7,7 @@ use vmadiff_machine::operand::{Mode, Page};
 use vmadiff_machine::{
     AddressSpace, AnonVmaId, CopyReport, Errno, Machine, Observation, Program, UffdId, VmFlags,
 };
-use vmadiff_reference::Reference;
+use vmadiff_reference::{Reference, Why};
 
 /// The results of a program, and the last observation.
 pub(crate) struct Outcome {
@@ -30,6 +30,25 @@ pub(crate) fn run(text: &str) -> Outcome {
         copies.extend(seen.copy);
     }
     Outcome { results, copies, seen }
+}
+
+/// Runs a program and returns the reasons of its last operation.
+pub(crate) fn reasons(text: &str) -> Why {
+    let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+    let (mut reference, mut seen) = (Reference::new(), Observation::default());
+    reference.reset(&program.limits);
+    let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
+    reasons.last().expect("an operation")
+}
+
+/// Returns the VMAs of an address space, separated by spaces: start, end, and `mark` for a VMA that has
+/// the flag.
+pub(crate) fn marked(space: &AddressSpace, flag: VmFlags, mark: &str) -> String {
+    let one = |vma: &vmadiff_machine::Vma| {
+        let mark = if vma.flags.contains(flag) { mark } else { "" };
+        format!("{}-{}{mark}", vma.start.0, vma.end.0)
+    };
+    space.vmas().iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 impl Outcome {
