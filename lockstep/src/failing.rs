@@ -12,7 +12,9 @@
 //! The own ways come first, because they can differ from the others in what is not shown: the page cache,
 //! and whether a userfaultfd context was opened.
 //!
-//! If the right machine shows something else, that is the finding.
+//! If the right machine shows something else, that is the finding. If more than one way shows the same,
+//! and the first one leads to a finding later, the program runs again with the next one: see
+//! [`Lockstep::run_with`](crate::Lockstep::run_with).
 
 use vmadiff_machine::{AddressSpace, Allocation, Errno, Machine, Observation, Op, Vma};
 
@@ -51,15 +53,17 @@ pub(crate) struct Failed<'a, L> {
     pub(crate) seen: (&'a mut Observation, &'a Observation),
     pub(crate) comparer: &'a mut Comparer,
     pub(crate) before: &'a Before,
+    /// How many of the ways that show the same are passed over.
+    pub(crate) passed_over: usize,
 }
 
 impl<L: Machine> Failed<'_, L> {
-    /// Lets the left machine end the operation as the right one does.
+    /// Lets the left machine end the operation as the right one does, after `passed_over` ways that do.
     ///
     /// # Errors
-    /// The finding that the left machine has no such way.
+    /// The finding that the left machine has no such way, or no further one.
     #[cold]
-    pub(crate) fn settle(mut self, shown: Option<&mut Shown>) -> Result<(), Divergence> {
+    pub(crate) fn settle(&mut self, shown: Option<&mut Shown>) -> Result<(), Divergence> {
         let mut ways = vec![self.seen.0.clone()];
         for n in 0.. {
             self.restore();
@@ -91,8 +95,12 @@ impl<L: Machine> Failed<'_, L> {
         Err(self.finding(ways, is_back, shown))
     }
 
+    /// Returns whether the machines show the same in a way that is not to be passed over.
     fn same(&mut self) -> bool {
-        self.comparer.same(self.seen.0, self.seen.1)
+        let same = self.comparer.same(self.seen.0, self.seen.1);
+        let passed_over = same && self.passed_over > 0;
+        self.passed_over -= usize::from(passed_over);
+        same && !passed_over
     }
 
     fn restore(&mut self) {

@@ -36,6 +36,10 @@ pub struct Lockstep<L: Machine, R: Machine> {
     fails: bool,
     /// The allocation that has failed on the right machine.
     failed: Option<Allocation>,
+    /// The left machine has ended that operation as the right one did.
+    settled: bool,
+    /// How many ways to end that operation are passed over ([`Failed::settle`]).
+    passed_over: usize,
     /// The state before the last operation of a program in which an allocation fails.
     before: Option<Box<Before>>,
 }
@@ -133,6 +137,8 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             saved: None,
             fails: false,
             failed: None,
+            settled: false,
+            passed_over: 0,
             before: None,
         }
     }
@@ -168,9 +174,44 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
     /// that was performed, by its position, with both observations: those of the one machine twice
     /// where it runs alone. The finding can be at an earlier operation than the last one shown.
     ///
+    /// Two ways to end an operation in which an allocation fails can show the same, and differ in what is
+    /// seen later. So there is a finding after such an operation only if every way leads to one. Where
+    /// another way does not, `watch` is shown that run, too, from the first operation on.
+    ///
     /// # Panics
     /// Panics if the [check](Lockstep::checked) by a full comparison finds the comparison wrong.
     pub fn run_with(
+        &mut self,
+        program: &Program,
+        mut watch: impl FnMut(usize, &Observation, &Observation),
+    ) -> Option<Divergence> {
+        let programs = self.invariants.as_ref().map_or(0, |invariants| invariants.programs);
+        let found = self.run_to_end(program, &mut watch)?;
+        if !self.settled {
+            return Some(found);
+        }
+        let again = |lockstep: &mut Self, passed_over, watch: &mut dyn FnMut(_, &_, &_)| {
+            if let Some(invariants) = &mut lockstep.invariants {
+                invariants.programs = programs;
+            }
+            lockstep.passed_over = passed_over;
+            let found = lockstep.run_to_end(program, watch);
+            lockstep.passed_over = 0;
+            found
+        };
+        let mut passed_over = 0;
+        loop {
+            passed_over += 1;
+            match again(self, passed_over, &mut |_, _, _| ()) {
+                Some(_) if self.settled => {}
+                Some(_) => return Some(found),
+                None => return again(self, passed_over, &mut watch),
+            }
+        }
+    }
+
+    /// Runs a program up to the first difference or broken invariant, and judges its end.
+    fn run_to_end(
         &mut self,
         program: &Program,
         watch: impl FnMut(usize, &Observation, &Observation),
@@ -219,6 +260,7 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         self.right.reset(limits);
         self.seen.1.reset();
         (self.fails, self.failed) = (limits.fail.is_some_and(|nth| nth > 0), None);
+        self.settled = false;
         if let Some(left) = &mut self.left {
             left.reset(limits);
             self.seen.0.reset();
@@ -388,7 +430,7 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
         self.fails = false;
         self.failed = self.seen.1.failed;
         let (left, before) = (self.left.as_mut()?, self.before.as_ref()?);
-        let failed = Failed {
+        let mut failed = Failed {
             step,
             op,
             failed: self.failed?,
@@ -396,9 +438,11 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             seen: (&mut self.seen.0, &self.seen.1),
             comparer: &mut self.comparer,
             before,
+            passed_over: self.passed_over,
         };
         let shown = self.invariants.as_mut().map(|invariants| &mut invariants.shown);
         let divergence = failed.settle(shown).err();
+        self.settled = divergence.is_none() && failed.passed_over == 0;
         if let Some(full) = &mut self.full {
             full.clone_from(&self.comparer);
         }

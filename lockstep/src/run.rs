@@ -37,13 +37,14 @@ impl Run {
     /// Runs a program and keeps all observations. They need little memory, because a program has
     /// few operations ([`MAX_OPS`](vmadiff_machine::program::MAX_OPS)).
     pub fn of<L: Machine, R: Machine>(lockstep: &mut Lockstep<L, R>, program: &Program) -> Run {
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = Vec::new();
         let divergence = lockstep.run_with(program, |at, left, right| {
+            steps.retain(|step| step.at < at);
             steps.push(Step { at, left: left.clone(), right: right.clone() });
         });
         // A recount at the end of the program can find that an earlier operation is to blame.
         let last = divergence.as_ref().map_or(usize::MAX, |divergence| divergence.step);
-        steps.retain(|step: &Step| step.at <= last);
+        steps.retain(|step| step.at <= last);
         let (left, right) = lockstep.names();
         let names = (left.to_owned(), right.to_owned());
         Run { program: program.clone(), names, alone: lockstep.is_alone(), steps, divergence }

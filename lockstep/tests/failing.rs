@@ -10,7 +10,8 @@ struct Shows(Vec<Observation>, usize);
 
 /// A machine with several ways to end its first operation without memory.
 struct Ways {
-    /// The first operation with memory, and then all other operations.
+    /// The first operation with memory, and then the other operation: after the nth way the nth one, if
+    /// there are so many.
     shows: Shows,
     ways: Vec<Observation>,
 }
@@ -45,7 +46,7 @@ impl Machine for Ways {
 
     fn step_failing(&mut self, _: &Op, what: Allocation, n: u32, seen: &mut Observation) -> bool {
         assert_eq!(what, Allocation::Vma);
-        self.shows.1 = 1;
+        self.shows.1 = (n as usize + 1).min(self.shows.0.len() - 1);
         let way = self.ways.get(n as usize);
         way.map(|way| seen.clone_from(way)).is_some()
     }
@@ -116,4 +117,26 @@ fn the_program_goes_on_after_the_failure() {
         let found = run(shows(result, total_vm), (4, 5));
         assert_eq!(found.as_deref(), Some("1 accounting/munmap/total_vm-high"), "{result:?}");
     }
+}
+
+#[test]
+fn a_finding_needs_that_every_way_that_shows_the_same_leads_to_one() {
+    let program: Program = "limits fail=1\nmunmap 0 1\nmunmap 0 1\n".parse().expect("a program");
+    let find = |ways: &[i64], then: i64| {
+        let mut right = vec![shows(NO_MEMORY, 1), shows(Ok(0), then)];
+        right[0].failed = Some(Allocation::Vma);
+        let later = ways.iter().map(|&total_vm| shows(Ok(0), total_vm));
+        let left = Ways {
+            shows: Shows([shows(Ok(0), 9)].into_iter().chain(later).collect(), 0),
+            ways: vec![shows(NO_MEMORY, 1); ways.len()],
+        };
+        let mut lockstep = Lockstep::new(left, Shows(right, 0)).without_invariants();
+        let mut steps = Vec::new();
+        let found = lockstep.run_with(&program, |at, _, _| steps.push(at));
+        (found.map(|found| (found.step, found.signature.to_string())), steps)
+    };
+    assert_eq!(find(&[4, 5, 6], 4), (None, vec![0, 1]));
+    assert_eq!(find(&[4, 5, 6], 6), (None, vec![0, 1, 0, 1]));
+    let high = Some((1, "accounting/munmap/total_vm-high".to_owned()));
+    assert_eq!(find(&[4, 5, 6], 7), (high, vec![0, 1]));
 }
