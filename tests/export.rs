@@ -352,6 +352,33 @@ fn soft_dirty_memory_is_compared_where_the_kernel_shows_it() {
 }
 
 #[test]
+fn removed_pages_are_expected_to_be_zero() {
+    let text = "mmap 0 0 3 rw file0_shared\nmmap 0 8 3 rw file0_private\ntouch 0 1 1\n\
+                touch 0 2 1\ntouch 0 9 1\nfork 0\nmadvise 1 0 2 REMOVE\ntouch 0 1\ntouch 0 2\n\
+                touch 0 9\nmprotect 0 2 1 r\nmadvise 0 2 1 REMOVE\ntouch 0 2\n";
+    let c = export_c(&program(text), "removed");
+    assert!(c.contains("SYS_madvise, PAGE(0), PAGES(2), MADV_REMOVE"), "{c}");
+    let folder = folder();
+    let (status, text) = run(&compile("cc", folder.path(), "removed", &c));
+    assert_ne!(status, 1, "{text}");
+}
+
+#[test]
+fn pages_past_the_end_of_a_truncated_file_are_expected_to_be_gone() {
+    let text = "mmap 0 0 3 rw file0_shared\nmmap 0 8 3 rw file0_private\ntouch 0 1 1\n\
+                touch 0 10 1\nfork 0\nftruncate 1 file0 1\ntouch 0 1\ntouch 0 10\n\
+                ftruncate 0 file0 3\ntouch 0 1\ntouch 0 10\nftruncate 0 readonly 1\n";
+    let c = export_c(&program(text), "truncated");
+    assert!(c.contains("SYS_ftruncate, FILE0, PAGES(1)"), "{c}");
+    assert!(c.contains("SYS_ftruncate, READONLY, PAGES(1)"), "{c}");
+    let folder = folder();
+    let (status, text) = run(&compile("cc", folder.path(), "truncated", &c));
+    assert_ne!(status, 1, "{text}");
+    let c = export_c(&program("ftruncate 0 special 1\nmmap 0 0 1 rw anon_private\n"), "device");
+    assert!(c.contains("no kernel has the device that is truncated here"), "{c}");
+}
+
+#[test]
 fn mlockall_locks_the_arena_only() {
     for text in [
         "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\

@@ -227,6 +227,9 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         Rule::MadviseDontneedLocked => {
             vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
         }
+        Rule::MadviseRemoveReadable => {
+            vec![(true, Answers(Err(Errno::EACCES))), (false, Answers(Ok(0)))]
+        }
         Rule::Mseal => {
             vec![(true, Flags(0, 0, VmFlags::VM_SEALED)), (false, Answers(Err(Errno::EPERM)))]
         }

@@ -177,6 +177,31 @@ mseal(0x11000, 4096, 1) = -1 EINVAL (Invalid argument)
 }
 
 #[test]
+fn a_file_that_is_cut_inside_a_mapping_is_cut_at_the_same_place() {
+    let open = "memfd_create(\"a\", 0) = 3\nmemfd_create(\"b\", 0) = 4\n\
+                ftruncate(3, 16384) = 0\n";
+    let map = "mmap(NULL, 16384, PROT_READ|PROT_WRITE, MAP_SHARED, 3, 0) = 0x10000\n";
+    for (calls, ops) in [
+        ("", ""),
+        ("ftruncate(3, 16384) = 0\n", ""),
+        ("ftruncate(4, 0) = 0\n", ""),
+        ("ftruncate(3, 8192) = 0\n", "ftruncate 0 file0 3\n"),
+        ("ftruncate(3, 5000) = 0\n", "ftruncate 0 file0 3\n"),
+        ("ftruncate(3, 0) = 0\n", "ftruncate 0 file0 1\n"),
+        (
+            "ftruncate(3, 0) = 0\nftruncate(3, 65536) = 0\n",
+            "ftruncate 0 file0 1\nftruncate 0 file0 255\n",
+        ),
+    ] {
+        // Each end of the file has to be an edge of another call.
+        let cut = "mprotect(0x12000, 8192, PROT_READ) = 0\nmlock(0x12000, 8192) = 0\n";
+        let text = program(&format!("{open}{map}{cut}{calls}"));
+        let mapped = "mmap 0 1 4 rw file0_shared - 1\nmprotect 0 3 2 r\nmlock 0 3 2\n";
+        assert_eq!(text, format!("{mapped}{ops}"), "{calls}");
+    }
+}
+
+#[test]
 fn a_window_after_mcl_future_begins_with_it() {
     let mut text = "mlockall(MCL_CURRENT|MCL_FUTURE|MCL_ONFAULT) = 0\n".to_owned();
     for n in 1..200 {
@@ -390,7 +415,7 @@ fn what_is_of_no_use_is_counted_by_name() {
     let text = format!(
         "{THREE}write(1, \"mmap(\\\") = 0\\n\", 12) = 12\nread(0, \"\", 1) = 0\nread(0, \"\", 1) = 0\n\
          mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = -1 ENOMEM (Cannot \
-         allocate memory)\nmprotect(0x1000, what) = 0\nmadvise(0x3000, 4096, MADV_REMOVE) = 0\n\
+         allocate memory)\nmprotect(0x1000, what) = 0\nmadvise(0x3000, 4096, MADV_HWPOISON) = 0\n\
          --- SIGSEGV {{si_signo=SIGSEGV}} ---\nhello from the program\n<... munmap resumed>) = 0\n\
          munmap(0x3000, 4096 <unfinished ...>\n"
     );

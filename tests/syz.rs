@@ -9,7 +9,7 @@ use std::path::Path;
 use vmadiff::export_syz::export_syz;
 use vmadiff::import_syz::{Import, import};
 use vmadiff::syz::{SyzError, parse};
-use vmadiff_machine::operand::{Ctx, FilePage, Kind, MAX_PROCESSES, Page, Process};
+use vmadiff_machine::operand::{Ctx, File, FilePage, Kind, MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Limits, Op, Placement, Program};
 
 fn imported(text: &str) -> Import {
@@ -71,6 +71,14 @@ fn kept(program: &Program) -> Program {
                 let known = contexts.iter().position(|other| *other == ctx.get().0);
                 let ctx = Ctx(known.unwrap_or(contexts.len()) as u8).into();
                 Op::UffdUnregister { process, page, len, ctx }
+            }
+            Op::Ftruncate { process, file, length } => {
+                let file = match file.get() {
+                    File::Special => return None,
+                    File::Readonly => File::Readonly,
+                    which => File::ALL[usize::from(number(&mut files, which as u8).min(1))],
+                };
+                Op::Ftruncate { process, file: file.into(), length }
             }
             // syzkaller names what an earlier call has attached.
             Op::Shmat { page, .. } => {
@@ -198,6 +206,7 @@ fn each_call_on_memory_becomes_its_operation() {
         ("mlockall(0x5)", "mlockall 0 CURRENT|ONFAULT"),
         ("munlockall()", "munlockall 0"),
         ("mseal(&(0x7f0000003000/0x2000)=nil, 0x2000, 0x0)", "mseal 0 3 2"),
+        ("madvise(&(0x7f0000003000/0x2000)=nil, 0x2000, 0x9)", "madvise 0 3 2 REMOVE"),
         (
             "mbind(&(0x7f0000003000/0x1000)=nil, 0x1000, MPOL_BIND, &(0x7f0000100000)=0x1, 0x40, 0x0)",
             "mbind 0 3 1 BIND",
@@ -276,8 +285,8 @@ fn what_is_left_out_is_counted_by_name_and_reason() {
         munmap(&(0x7f0000003000/0x1000)=nil, 0xffffffffffffffff)\n\
         munmap(r5, 0x1000)\n\
         mremap(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x1000, 0x2, &(0x7f0000003000/0x1000)=nil)\n\
-        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x9)\n\
-        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, MADV_REMOVE)\n\
+        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x64)\n\
+        madvise(&(0x7f0000003000/0x1000)=nil, 0x1000, MADV_HWPOISON)\n\
         mbind(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x2, &(0x7f0000000000)=0x2, 0x40, 0x0)\n\
         ioctl$UFFDIO_REGISTER(0xffffffffffffffff, 0xc020aa00, \
         &AUTO={{&(0x7f0000003000/0x1000)=nil, 0x1000}, 0x1})\n\
@@ -296,7 +305,7 @@ fn what_is_left_out_is_counted_by_name_and_reason() {
         [
             "1 getrandom (memory that no call changes)",
             "1 ioctl$UFFDIO_REGISTER (no userfaultfd of the program)",
-            "1 madvise (advice 9)",
+            "1 madvise (advice 100)",
             "1 madvise (not understood)",
             "1 mbind (nodes other than node 0)",
             "1 mmap (MAP_HUGETLB or MAP_GROWSDOWN)",

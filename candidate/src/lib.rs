@@ -18,6 +18,7 @@
 //! | `fault`, `page_table`, `populate`, `shmem` | mm/memory.c, mm/gup.c, mm/shmem.c |
 //! | `mprotect`, `mlock`, `madvise`, `mbind`, `userfaultfd`, `userfaultfd_ctx`, `fork` | the file of that name |
 //! | `file` | fs/file_table.c |
+//! | `fallocate`, `ftruncate` | fs/open.c, mm/shmem.c, mm/memory.c |
 //! | `shm` | ipc/shm.c |
 //! | `memory` | the allocations of all of these, one of which can fail |
 //! | `locks` | the locks of all of these, and the checks of lockdep |
@@ -51,9 +52,11 @@ mod addr;
 mod anon_vma;
 mod clear_refs;
 mod copy_vma;
+mod fallocate;
 mod fault;
 mod file;
 mod fork;
+mod ftruncate;
 mod handle;
 mod hidden;
 mod kernel;

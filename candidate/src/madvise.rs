@@ -16,7 +16,7 @@ use crate::vma_merge::Attributes;
 /// `madvise_need_mmap_write()`: the mode of `mmap_sem`. Advice that changes no VMA takes it for reading.
 fn mmap_sem_mode(advice: Advice) -> Mode {
     match advice {
-        Advice::Willneed | Advice::Dontneed | Advice::Free => Mode::Read,
+        Advice::Remove | Advice::Willneed | Advice::Dontneed | Advice::Free => Mode::Read,
         _ => Mode::Write,
     }
 }
@@ -82,7 +82,8 @@ fn advised_flags(flags: VmFlags, file: bool, advice: Advice) -> Result<VmFlags, 
         | Advice::Pageout
         | Advice::PopulateRead
         | Advice::PopulateWrite
-        | Advice::DontneedLocked => flags,
+        | Advice::DontneedLocked
+        | Advice::Remove => flags,
     })
 }
 
@@ -140,18 +141,24 @@ impl Kernel {
                 }
             }
             let tmp = read!(self, F, vma.vm_end).min(end);
-            let last = self.madvise_vma(vma, prev, start, tmp, advice)?;
-            prev = Some(last);
-            start = tmp.max(read!(self, F, last.vm_end));
+            prev = self.madvise_vma(vma, prev, start, tmp, advice)?;
+            start = match prev {
+                Some(last) => tmp.max(read!(self, F, last.vm_end)),
+                None => tmp,
+            };
             if start >= end {
                 return unmapped_error;
             }
-            next = read!(self, F, last.vm_next);
+            next = match prev {
+                Some(last) => read!(self, F, last.vm_next),
+                // `madvise_remove()` has released `mmap_sem`.
+                None => self.find_vma(mm, start)?,
+            };
         }
     }
 
     /// `madvise_vma()`: advises one VMA or part of it, and returns the VMA that the range is in
-    /// afterwards.
+    /// afterwards; `None` where `mmap_sem` was released in between.
     fn madvise_vma(
         &mut self,
         vma: VmaKey,
@@ -159,13 +166,36 @@ impl Kernel {
         start: Addr,
         end: Addr,
         advice: Advice,
-    ) -> Result<VmaKey, Stop> {
+    ) -> Result<Option<VmaKey>, Stop> {
         match advice {
+            Advice::Remove => return self.madvise_remove(vma, start, end).map(|()| None),
             // `madvise_willneed()` reads ahead.
             Advice::Willneed => Ok(vma),
             Advice::Free | Advice::Dontneed => self.madvise_dontneed_free(vma, start, end, advice),
             _ => self.madvise_behavior(vma, prev, start, end, advice),
         }
+        .map(Some)
+    }
+
+    /// `madvise_remove()`: punches a hole into the file. `mmap_sem` is not held meanwhile.
+    fn madvise_remove(&mut self, vma: VmaKey, start: Addr, end: Addr) -> Result<(), Stop> {
+        const F: &str = "madvise_remove";
+        let vm_flags = read!(self, F, vma.vm_flags);
+        if vm_flags.contains(VmFlags::VM_LOCKED) {
+            return Err(Errno::EINVAL.into());
+        }
+        let Some(f) = read!(self, F, vma.vm_file) else { return Err(Errno::EINVAL.into()) };
+        if !vm_flags.contains(VmFlags::VM_SHARED | VmFlags::VM_WRITE) {
+            return Err(Errno::EACCES.into());
+        }
+        let offset = read!(self, F, vma.vm_pgoff).at(start, read!(self, F, vma.vm_start));
+        let sem = Lock::MmapSem(read!(self, F, vma.vm_mm));
+        let f = self.get_file(f)?;
+        self.unlock(sem, F);
+        let error = self.vfs_fallocate(f, offset, end - start).errno()?;
+        self.fput(f)?;
+        self.acquire(sem, Mode::Read, F);
+        Ok(error?)
     }
 
     /// `madvise_dontneed_free()`.

@@ -12,7 +12,7 @@ use crate::addr::Pgoff;
 struct Inode {
     /// `i_size`, in pages.
     size: u64,
-    /// All its pages are in the page cache.
+    /// All its pages are in the page cache, and none was ever dropped.
     full: bool,
     /// The pages in the page cache, where not all are: bit `n % 64` of word `n / 64` for page `n`.
     cache: Vec<u64>,
@@ -23,8 +23,32 @@ struct Inode {
 vmadiff_machine::clone_by_field!(Inode { size, full, cache, data });
 
 impl Inode {
-    /// Adds the values of the pages. A value of 0 at the end is the same as none.
-    fn write_values(&self, state: &mut State) {
+    /// Lists the pages in the page cache, which may be fewer than all from now on.
+    fn count_pages(&mut self) {
+        if std::mem::take(&mut self.full) {
+            self.cache.clear();
+            self.cache.resize(self.size as usize / 64, u64::MAX);
+            self.cache.push((1 << (self.size % 64)) - 1);
+        }
+    }
+
+    /// Returns whether every page is in the page cache.
+    fn is_full(&self) -> bool {
+        let cached: u32 = self.cache.iter().map(|word| word.count_ones()).sum();
+        self.full || u64::from(cached) == self.size
+    }
+
+    /// Adds the length, the pages in the page cache, and their values. A value of 0 at the end is the same
+    /// as none.
+    fn write_state(&self, state: &mut State) {
+        let full = self.is_full();
+        state.word(self.size << 1 | u64::from(full));
+        if !full {
+            // A word without pages is the same as none.
+            let length = self.cache.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
+            state.word(length as u64);
+            self.cache[..length].iter().for_each(|&word| state.word(word));
+        }
         let length = self.data.iter().rposition(|&value| value != 0).map_or(0, |last| last + 1);
         state.word(length as u64);
         for &value in &self.data[..length] {
@@ -131,6 +155,32 @@ impl Inodes {
         inode.data[at] = value;
     }
 
+    /// `i_size_read()`.
+    pub(crate) fn i_size_read(&self, inode: u8) -> Pgoff {
+        Pgoff(self.inodes.get(usize::from(inode)).map_or(0, |inode| inode.size))
+    }
+
+    /// `i_size_write()`: the page cache stays as it is.
+    pub(crate) fn i_size_write(&mut self, inode: u8, size: Pgoff) {
+        let Some(inode) = self.inodes.get_mut(usize::from(inode)) else { return };
+        inode.count_pages();
+        inode.size = size.0;
+    }
+
+    /// `shmem_truncate_range()`: drops the pages from `start` up to `end`, with their values, from the
+    /// page cache.
+    pub(crate) fn truncate_range(&mut self, inode: u8, start: Pgoff, end: Pgoff) {
+        let Some(inode) = self.inodes.get_mut(usize::from(inode)) else { return };
+        inode.count_pages();
+        let end = end.0.min(64 * inode.cache.len() as u64);
+        for index in start.0..end {
+            inode.cache[index as usize / 64] &= !(1 << (index % 64));
+            if let Some(value) = inode.data.get_mut(index as usize) {
+                *value = 0;
+            }
+        }
+    }
+
     /// Puts a page that is [`Lookup::Missing`] into the page cache.
     pub(crate) fn fill(&mut self, inode: u8, index: Pgoff) {
         let Some(inode) = self.inodes.get_mut(usize::from(inode)) else { return };
@@ -154,18 +204,15 @@ impl Inodes {
         let Inodes { inodes, used: _ } = self;
         for n in 0.. {
             let Some(index) = state.visited(Objects::File, n) else { break };
-            let Some(inode) = inodes.get(index as usize) else { continue };
-            let Inode { size, full, cache, data: _ } = inode;
-            state.word(*size << 1 | u64::from(*full));
-            // A word without pages is the same as none.
-            let length = cache.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
-            state.word(length as u64);
-            cache[..length].iter().for_each(|&word| state.word(word));
-            inode.write_values(state);
+            if index > Inodes::SEGMENT.into()
+                && let Some(inode) = inodes.get(index as usize)
+            {
+                inode.write_state(state);
+            }
         }
         // The memfds and the segment. The device keeps no values.
         for inode in &inodes[..=usize::from(Inodes::SEGMENT)] {
-            inode.write_values(state);
+            inode.write_state(state);
         }
     }
 }

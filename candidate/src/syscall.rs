@@ -1,12 +1,13 @@
 //! The dispatch from operations to the kernel functions that perform them.
 
-use vmadiff_machine::operand::{Access, ClearFlagsCtx, Onfault, Process};
+use vmadiff_machine::operand::{Access, ClearFlagsCtx, File, MAX_PROCESSES, Onfault, Process};
 use vmadiff_machine::{Errno, Observation, Op, VmFlags};
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Pgoff};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::mremap::Remap;
+use crate::shmem::Inodes;
 use crate::stop::Stop;
 
 impl Kernel {
@@ -19,7 +20,7 @@ impl Kernel {
         self.begin();
         let result = self.system_call(op);
         // An operation may change the address space of its caller, fork that of the child as well, and
-        // a copy that of the source.
+        // a copy that of the source. Truncating a file may change all.
         let other = match (op, &result) {
             (Op::Fork { .. }, Ok(child)) => Process(*child),
             (Op::Copy { src, .. } | Op::CopyVma { src, .. }, _) => src.get(),
@@ -52,7 +53,15 @@ impl Kernel {
             }
         }
         if self.dirty {
-            touched.into_iter().flatten().for_each(|process| self.show(process, seen));
+            match op {
+                Op::Ftruncate { .. } => {
+                    let there = |process: &usize| self.processes[*process].is_some();
+                    for process in (0..MAX_PROCESSES).filter(there) {
+                        self.show(Process(process as u8), seen);
+                    }
+                }
+                _ => touched.into_iter().flatten().for_each(|process| self.show(process, seen)),
+            }
         }
     }
 
@@ -146,6 +155,15 @@ impl Kernel {
             Op::ClearRefs { .. } => self.clear_refs(mm).map(none),
             // `do_syscall_64()`: Linux 5.2.1 has no call of this number.
             Op::Mseal { .. } => Err(Errno::ENOSYS.into()),
+            Op::Ftruncate { file, length, .. } => {
+                let file = self.fds[match file.get() {
+                    File::File0 => Inodes::MEMFD_0,
+                    File::File1 => Inodes::MEMFD_1,
+                    File::Readonly => Inodes::READONLY,
+                    File::Special => Inodes::DEVICE,
+                }];
+                self.ftruncate(file, Pgoff(length.get().0.into())).map(none)
+            }
         }
     }
 }

@@ -71,6 +71,20 @@ fn the_order_of_refusals() {
         ("madvise 0 1 0 POPULATE_READ", "-EINVAL"),
         ("madvise 0 1 0 POPULATE_WRITE", "-EINVAL"),
         ("madvise 0 1 0 DONTNEED_LOCKED", "-EINVAL"),
+        ("madvise 0 1 0 REMOVE", "0"),
+        ("madvise 0 1 1 REMOVE", "-ENOMEM"),
+        ("mmap 0 1 1 rw anon_private\nmadvise 0 1 1 REMOVE", "-EINVAL"),
+        ("mmap 0 1 1 r anon_private LOCKED\nmadvise 0 1 1 REMOVE", "-EINVAL"),
+        ("mmap 0 1 1 r file0_shared LOCKED\nmadvise 0 1 1 REMOVE", "-EINVAL"),
+        ("mmap 0 1 1 r file0_shared\nmadvise 0 1 1 REMOVE", "-EACCES"),
+        ("mmap 0 1 1 rw file0_private\nmadvise 0 1 1 REMOVE", "-EACCES"),
+        ("mmap 0 1 1 r readonly_shared\nmadvise 0 1 1 REMOVE", "-EACCES"),
+        ("mmap 0 1 1 r special\nmadvise 0 1 1 REMOVE", "-EACCES"),
+        ("mmap 0 1 1 rw special\nmadvise 0 1 1 REMOVE", "-ENODEV"),
+        ("mmap 0 1 1 rw anon_shared\nmadvise 0 1 1 REMOVE", "0"),
+        ("shmat 0 1 RDONLY\nmadvise 0 1 1 REMOVE", "-EACCES"),
+        ("shmat 0 1\nmadvise 0 1 4 REMOVE", "0"),
+        ("shmat 0 1\nmadvise 0 1 5 REMOVE", "-ENOMEM"),
         ("madvise 0 1 0 NORMAL", "0"),
         ("madvise 0 1 1 WILLNEED", "-ENOMEM"),
         ("mmap 0 1 1 r special\nmadvise 0 1 1 WILLNEED", "0"),
@@ -302,4 +316,59 @@ fn a_merge_into_a_clean_vma_makes_it_soft_dirty_only_where_the_call_writes_its_f
     let written = "mmap 0 0 1 rw anon_private\nclear_refs 0\ntouch 0 0 1\n";
     assert_eq!(both(written).spaces[0].writable_ptes, 1);
     assert_eq!(both(&format!("{written}clear_refs 0")).spaces[0].writable_ptes, 0);
+}
+
+#[test]
+fn pages_that_are_removed_from_a_file_read_as_zero_and_private_copies_stay() {
+    // Page 1 was written, and page 9 is a private copy of page 1 of the file.
+    let maps = "mmap 0 0 4 rw file0_shared\nmmap 0 8 4 rw file0_private\ntouch 0 1 1\n\
+                touch 0 9 1\nfork 0\n";
+    for (program, read) in [
+        ("madvise 0 1 1 REMOVE\ntouch 1 1 0", 0),
+        ("madvise 0 0 1 REMOVE\ntouch 1 1 0", 1),
+        ("madvise 0 2 2 REMOVE\ntouch 1 1 0", 1),
+        ("madvise 0 0 4 REMOVE\ntouch 1 9 0", 2),
+        ("madvise 0 0 4 REMOVE\ntouch 0 1 1\ntouch 1 1 0", 3),
+        // A mapping of the file at another offset.
+        ("mmap 1 20 2 r file0_shared - 1\nmadvise 0 1 1 REMOVE\ntouch 1 20 0", 0),
+        // The other file keeps its page.
+        ("mmap 0 1 1 rw file1_shared - 1\ntouch 0 1 1\nmadvise 0 1 1 REMOVE\ntouch 1 1 0", 1),
+    ] {
+        let seen = both(&format!("{maps}{program}"));
+        assert_eq!(seen.read, Some(read), "{program}");
+    }
+    // userfaultfd watches for the page that is missing now.
+    let watched = "mmap 0 0 2 rw file0_shared\nmadvise 0 1 1 REMOVE\nuffd_register 0 0 2 0\n";
+    assert_eq!(result(&both(&format!("{watched}mlock 0 0 1"))), "0");
+    assert_eq!(result(&both(&format!("{watched}mlock 0 0 2"))), "-EAGAIN");
+}
+
+#[test]
+fn truncating_a_file_drops_every_page_past_the_end() {
+    // Page 1 of the file, and private copies of the pages 2 and 3, were written.
+    let maps = "mmap 0 0 4 rw file0_shared\nmmap 0 8 4 rw file0_private\ntouch 0 1 1\n\
+                touch 0 10 1\ntouch 0 11 1\nfork 0\n";
+    for (program, end, copies) in [
+        ("ftruncate 0 file0 2", "0", [0, 0]),
+        ("ftruncate 1 file0 3", "0", [1 << 10, 1 << 10]),
+        ("ftruncate 0 file0 4", "0", [3 << 10, 3 << 10]),
+        ("ftruncate 0 file1", "0", [3 << 10, 3 << 10]),
+        ("ftruncate 0 readonly", "-EINVAL", [3 << 10, 3 << 10]),
+        ("ftruncate 0 special", "-EINVAL", [3 << 10, 3 << 10]),
+        ("mremap 1 10 2 2 MAYMOVE|FIXED 20\nftruncate 0 file0 3", "0", [1 << 10, 1 << 20]),
+        ("ftruncate 0 file0 1\ntouch 1 1", "SIGBUS", [0, 0]),
+        ("ftruncate 0 file0 1\nftruncate 1 file0 2\ntouch 1 2", "SIGBUS", [0, 0]),
+    ] {
+        let seen = both(&format!("{maps}{program}"));
+        assert_eq!(result(&seen), end, "{program}");
+        assert_eq!([0, 1].map(|at| seen.spaces[at].anon_pages), copies, "{program}");
+    }
+    for (program, read) in [
+        ("ftruncate 0 file0 2\ntouch 0 1", 1),
+        ("ftruncate 0 file0 1\nftruncate 0 file0 2\ntouch 0 1", 0),
+        ("ftruncate 0 file0 2\nftruncate 0 file0 4\ntouch 1 10", 0),
+        ("ftruncate 0 file0 255\ntouch 1 1", 1),
+    ] {
+        assert_eq!(both(&format!("{maps}{program}")).read, Some(read), "{program}");
+    }
 }

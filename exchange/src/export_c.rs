@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_lockstep::divergence::Divergence;
 use vmadiff_lockstep::lockstep::Lockstep;
-use vmadiff_machine::operand::{Kind, Process};
+use vmadiff_machine::operand::{File, Kind, Process};
 use vmadiff_machine::{Errno, Limits, Machine as _, Observation, Op, Program};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{About, Rule, Rules};
@@ -36,6 +36,11 @@ fn end(op: &Op, result: Result<u8, Errno>) -> Option<&'static str> {
         // A call of a process that does not exist is not made at all.
         Op::Mmap { kind, .. } if kind.get() == Kind::Special && result != Err(Errno::ESRCH) => {
             Some("no kernel has the device that is mapped here")
+        }
+        Op::Ftruncate { file, .. }
+            if file.get() == File::Special && result != Err(Errno::ESRCH) =>
+        {
+            Some("no kernel has the device that is truncated here")
         }
         _ => None,
     }

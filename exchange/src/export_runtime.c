@@ -997,7 +997,7 @@ static const char *result_text(long result)
 		{ -EPERM, "-EPERM" }, { -ESRCH, "-ESRCH" }, { -EBADF, "-EBADF" },
 		{ -EAGAIN, "-EAGAIN" }, { -ENOMEM, "-ENOMEM" }, { -EACCES, "-EACCES" },
 		{ -EFAULT, "-EFAULT" }, { -EBUSY, "-EBUSY" }, { -EEXIST, "-EEXIST" },
-		{ -EINVAL, "-EINVAL" }, { -ENOSYS, "-ENOSYS" }, { -524, "-ENOTSUPP" },
+		{ -ENODEV, "-ENODEV" }, { -EINVAL, "-EINVAL" }, { -ENOSYS, "-ENOSYS" }, { -524, "-ENOTSUPP" },
 		{ BUS_ERROR, "SIGBUS" }, { BLOCKED, "blocked" }, { DIED, "died" },
 		{ NO_UFFD, "not run" }, { LACKING, "not run" },
 	};

@@ -16,8 +16,8 @@
 use std::fmt::Write as _;
 
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, END_PAGES, Kind, Len, MmapFlags, Mode, Onfault, Page, Process, SHM_PAGES,
-    ShmFlags,
+    ARENA_PAGES, Access, END_PAGES, File, Kind, Len, MmapFlags, Mode, Onfault, Page, Process,
+    SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Placement, Program};
 
@@ -285,6 +285,16 @@ impl Calls {
             Op::Munlockall { .. } => self.call("munlockall()"),
             Op::Mseal { page, len, .. } => {
                 self.call(format!("mseal({}, 0x0)", range(page.get(), len.get())));
+            }
+            Op::Ftruncate { file, length, .. } => {
+                let which = match file.get() {
+                    File::File0 => 0,
+                    File::File1 => 1,
+                    File::Readonly => 2,
+                    File::Special => return self.comment(op, "no kernel has the device"),
+                };
+                let (file, length) = (self.file(which), u64::from(length.get().0) * PAGE_SIZE);
+                self.call(format!("ftruncate(r{file}, 0x{length:x})"));
             }
             Op::Fork { .. } => self.call("syz_clone(0x11, 0x0, 0x0, 0x0, 0x0, 0x0)"),
             Op::Exit { .. } => self.comment(op, "the program would end"),

@@ -38,6 +38,8 @@ mlockall 0 {CURRENT,FUTURE,FUTURE|ONFAULT}
 munlockall 0
 mseal 0 0 1
 clear_refs 0
+madvise 0 {0,1} 1 REMOVE
+ftruncate {0,1} file0 {0,1,2}
 ";
 
 /// Few operations, so that programs get long: pages that processes share, and chains of anon_vmas.

@@ -169,6 +169,9 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
         }
         Rule::NoAccess(vma) => with(vma, &|vma| !vma.flags.intersects(VmFlags::ACCESS)),
         Rule::OfFile { vma, .. } => with(vma, &|vma| vma.file.is_some()),
+        Rule::NotOfFile(vma) => with(vma, &|vma| vma.file.is_none()),
+        Rule::OfDevice(vma) => with(vma, &|vma| vma.flags.contains(VmFlags::VM_PFNMAP)),
+        Rule::NoRegularFile => step.op.opcode() == Opcode::Ftruncate,
         Rule::NoHugePages => step.op.opcode() == Opcode::Madvise,
         // No program of these tests lets an allocation fail.
         Rule::NoMemory => false,
@@ -183,7 +186,7 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
         Rule::Unmovable(vma) => {
             with(vma, &|vma| vma.flags.intersects(VmFlags::VM_IO | VmFlags::VM_PFNMAP))
         }
-        Rule::FileReadOnly => step.op.opcode() == Opcode::Mmap,
+        Rule::FileReadOnly => matches!(step.op.opcode(), Opcode::Mmap | Opcode::Ftruncate),
         Rule::BeyondFile(page) => here.vma_at(page).is_some_and(|vma| vma.file.is_some()),
         Rule::Watched(vma) => with(vma, &|vma| vma.uffd.is_some()),
         Rule::WouldBlock { page, vma } => {
@@ -219,7 +222,7 @@ fn every_error_has_a_reason_that_is_true_and_no_success_has_one() {
         rules.insert(variant(&refusal.rule));
         functions.extend(refusal.function.map(|function| function.name()));
     });
-    assert_eq!(rules.len(), 34, "{rules:?}");
+    assert_eq!(rules.len(), 37, "{rules:?}");
     assert!(functions.len() >= 28, "{} functions: {functions:?}", functions.len());
 }
 
@@ -240,6 +243,13 @@ fn a_refused_call_has_done_as_much_as_it_says() {
         match refusal.progress {
             Progress::Nothing => {
                 assert_eq!(format!("{before:?}"), format!("{after:?}"), "{}", step.op);
+            }
+            Progress::Prepared => {
+                let page = Page(step.op.bytes()[1]);
+                let prepared = |spaces: &[AddressSpace]| {
+                    spaces[process].vma_at(page).is_some_and(|vma| vma.anon_vma.is_some())
+                };
+                assert!(!prepared(before) && prepared(after), "{}", step.op);
             }
             Progress::UpTo(page) => {
                 for page in page.0..END_PAGES as u8 {
@@ -281,7 +291,7 @@ fn a_refused_call_has_done_as_much_as_it_says() {
             Progress::Everything => assert_eq!(step.op.opcode(), Opcode::Madvise),
         }
     });
-    assert!(kinds.len() == 5, "{kinds:?}");
+    assert!(kinds.len() == 6, "{kinds:?}");
     assert!(shorter > 20, "{shorter}");
 }
 

@@ -54,6 +54,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::Munlockall, 1),
     (Opcode::Mseal, 1),
     (Opcode::ClearRefs, 1),
+    (Opcode::Ftruncate, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -196,6 +197,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         Opcode::Shmdt | Opcode::ShmRmid if !layout.is_attached() && !u.ratio(1, 8)? => {
             Opcode::Shmat
         }
+        // A file that nobody maps shows nothing.
+        Opcode::Ftruncate if !layout.has_file() && !u.ratio(1, 8)? => Opcode::Mmap,
         opcode @ (Opcode::Fork | Opcode::Exit | Opcode::Shmat) => opcode,
         // Without a mapping, nearly everything fails.
         _ if !layout.mapped() && !u.ratio(1, 8)? => Opcode::Mmap,
@@ -217,7 +220,13 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         Opcode::Copy | Opcode::CopyVma => layout.with_mapping(u)?,
         _ => process,
     };
+    // Pages can be removed from shared memory that may be written.
+    let removed = match opcode {
+        Opcode::Madvise if u.ratio(1, 4)? => layout.removable(process, u)?,
+        _ => None,
+    };
     let (page, mut len) = match opcode {
+        Opcode::Madvise if removed.is_some() => removed.unwrap_or_default(),
         Opcode::Mmap => layout.fresh(process, u)?,
         Opcode::Touch => (layout.untouched(process, u)?, Len(1)),
         Opcode::Fork
@@ -225,7 +234,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         | Opcode::ShmRmid
         | Opcode::Mlockall
         | Opcode::Munlockall
-        | Opcode::ClearRefs => (Page(0), Len(0)),
+        | Opcode::ClearRefs
+        | Opcode::Ftruncate => (Page(0), Len(0)),
         Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
         Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
         _ => layout.range(src, u)?,
@@ -293,10 +303,12 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             process: process.into(),
             page: page.into(),
             len: len.into(),
-            advice: mostly(
-                pick(u, &[Advice::Dontfork, Advice::Mergeable, Advice::Wipeonfork])?,
-                u,
-            )?
+            advice: match removed {
+                Some(_) => Advice::Remove,
+                None => {
+                    mostly(pick(u, &[Advice::Dontfork, Advice::Mergeable, Advice::Wipeonfork])?, u)?
+                }
+            }
             .into(),
         },
         Opcode::Mlock => Op::Mlock {
@@ -364,6 +376,19 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         }
         Opcode::Munlockall => Op::Munlockall { process: process.into() },
         Opcode::ClearRefs => Op::ClearRefs { process: process.into() },
+        Opcode::Ftruncate => {
+            // Mostly an end inside a mapping whose page offset is its page.
+            let length = match u.int_in_range(0..=7u8)? {
+                0..=3 => layout.page(u)?.0,
+                4..=6 => u.int_in_range(0..=40)?,
+                _ => u.arbitrary()?,
+            };
+            Op::Ftruncate {
+                process: process.into(),
+                file: layout.file(u)?.into(),
+                length: FilePage(length).into(),
+            }
+        }
         Opcode::Mseal => Op::Mseal { process: process.into(), page: page.into(), len: len.into() },
     };
     Ok(operation)

@@ -5,7 +5,7 @@
 
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, Ctx, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MlockallFlags,
+    ARENA_PAGES, Access, Ctx, Domain, END_PAGES, File, Kind, Len, MAX_PROCESSES, MlockallFlags,
     MmapFlags, Page, Process, Prot, ShmFlags,
 };
 use vmadiff_machine::{Op, PageSet, Part, Placement, Range, Role};
@@ -42,6 +42,8 @@ struct Space {
     writable: PageSet,
     /// The mapped pages that were written.
     written: PageSet,
+    /// The mapped pages that are shared and may be written: pages can be removed from the file.
+    shared: PageSet,
     /// The old and the new range of the last move within the process.
     moved: Option<(Range, Range)>,
     /// The pages at which the segment of SysV shared memory was attached.
@@ -59,6 +61,7 @@ impl Space {
         self.mapped &= !inside;
         self.writable &= !inside;
         self.written &= !inside;
+        self.shared &= !inside;
         self.attached &= !inside;
         self.edges &= !(inside & !bit(range.start));
         self.drop_loose_edges();
@@ -123,6 +126,8 @@ pub struct Layout {
     shift: i8,
     /// The segment of SysV shared memory was removed.
     removed: bool,
+    /// The memfds that were mapped: bit `n` stands for file `n`.
+    files: u8,
 }
 
 /// The bound of pages that are chosen at random. Random pages are low, because VMAs in a crowded
@@ -133,7 +138,8 @@ impl Layout {
     /// Returns the layout that `ops` have probably built.
     pub fn of(ops: &[Op]) -> Layout {
         let spaces = [Space::default(); MAX_PROCESSES];
-        let mut layout = Layout { spaces, alive: 1, contexts: 0, shift: 0, removed: false };
+        let mut layout =
+            Layout { spaces, alive: 1, contexts: 0, shift: 0, removed: false, files: 0 };
         for op in ops {
             layout.add(op);
         }
@@ -151,11 +157,22 @@ impl Layout {
             // The kernel refuses it: the file is open for reading only.
             Op::Mmap { kind, prot, .. }
                 if kind.get() == Kind::ReadonlyShared && prot.get().contains(Prot::W) => {}
-            Op::Mmap { flags, prot, .. } => {
+            Op::Mmap { flags, prot, kind, .. } => {
                 let range = op.range(Part::Destination).unwrap_or_default();
                 space.map(range);
+                match kind.get() {
+                    Kind::File0Private | Kind::File0Shared => self.files |= 1,
+                    Kind::File1Private | Kind::File1Shared => self.files |= 2,
+                    _ => {}
+                }
                 if prot.get().contains(Prot::W) {
                     space.writable |= range.set();
+                    if matches!(
+                        kind.get(),
+                        Kind::AnonShared | Kind::File0Shared | Kind::File1Shared
+                    ) {
+                        space.shared |= range.set();
+                    }
                     if flags.get().intersects(MmapFlags::LOCKED | MmapFlags::POPULATE) {
                         space.written |= range.set();
                     }
@@ -168,6 +185,7 @@ impl Layout {
                     space.attached |= bit(page.get());
                     if !flags.get().contains(ShmFlags::RDONLY) {
                         space.writable |= range.set();
+                        space.shared |= range.set();
                     }
                 }
             }
@@ -183,7 +201,10 @@ impl Layout {
                 space.drop_loose_edges();
                 match prot.get().contains(Prot::W) {
                     true => space.writable |= target.set() & space.mapped,
-                    false => space.writable &= !target.set(),
+                    false => {
+                        space.writable &= !target.set();
+                        space.shared &= !target.set();
+                    }
                 }
             }
             Op::Madvise { .. }
@@ -206,7 +227,7 @@ impl Layout {
                     space.written |= space.writable;
                 }
             }
-            Op::Munlockall { .. } | Op::ClearRefs { .. } => {}
+            Op::Munlockall { .. } | Op::ClearRefs { .. } | Op::Ftruncate { .. } => {}
             Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
                     space.written |= target.set() & space.writable;
@@ -253,10 +274,12 @@ impl Layout {
         }
         let written = source.written & shown.set();
         let writable = source.writable & shown.set();
+        let shared = source.shared & shown.set();
         let space = &mut self.spaces[dst];
         space.map(to);
         space.writable |= writable >> from.start.0 << to.start.0;
         space.written |= written >> from.start.0 << to.start.0;
+        space.shared |= shared >> from.start.0 << to.start.0;
         self.shift = to.start.0 as i8 - from.start.0 as i8;
         Some((from, to))
     }
@@ -275,6 +298,23 @@ impl Layout {
         match any(opened.into(), u)? {
             Some(n) => Ok(Ctx(n.0)),
             None => Ok(Ctx(u.int_in_range(0..=(Ctx::SIZE - 1) as u8)?)),
+        }
+    }
+
+    /// Returns whether a memfd was mapped.
+    pub fn has_file(&self) -> bool {
+        self.files != 0
+    }
+
+    /// Returns a file: mostly a memfd that was mapped.
+    ///
+    /// # Errors
+    /// As [`Layout::process`].
+    pub fn file(&self, u: &mut Unstructured) -> Result<File> {
+        let mapped = if u.ratio(1, 16)? { 0 } else { self.files };
+        match any(mapped.into(), u)? {
+            Some(n) => Ok(File::nth(n.0)),
+            None => Ok(File::nth(u.int_in_range(0..=(File::SIZE - 1) as u8)?)),
         }
     }
 
@@ -406,6 +446,17 @@ impl Layout {
             _ => self.len(u)?.0,
         };
         Ok((from, Len(len % ARENA_PAGES as u8)))
+    }
+
+    /// Returns a range of shared memory that may be written: all of it from its first page, or a part.
+    /// `None` if the process has none.
+    pub fn removable(&self, process: Process, u: &mut Unstructured) -> Result<Option<(Page, Len)>> {
+        let shared = self.space(process).shared & Range::new(Page(0), Len(ARENA_PAGES as u8)).set();
+        let first = if u.arbitrary()? { shared & !(shared << 1) } else { shared };
+        let Some(from) = any(first, u)? else { return Ok(None) };
+        let run = (shared >> from.0).trailing_ones().min(ARENA_PAGES as u32 - 1) as u8;
+        let len = if u.arbitrary()? { run } else { u.int_in_range(1..=run)? };
+        Ok(Some((from, Len(len))))
     }
 
     /// Returns a page to access: mostly a mapped page that was not written.

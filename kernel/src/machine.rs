@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use vmadiff_kernel_log::Report;
-use vmadiff_machine::operand::{Access, FILE_PAGES, MAX_PROCESSES, MlockallFlags, Page};
+use vmadiff_machine::operand::{Access, Advice, FILE_PAGES, MAX_PROCESSES, MlockallFlags, Page};
 use vmadiff_machine::{
     AddressSpace, Errno, Limits, Machine, Observation, Op, Opcode, VmFlags, written,
 };
@@ -127,6 +127,8 @@ pub struct Kernel {
     /// The offsets of the pages of shared mappings that the program has written: the memfds serve many
     /// programs, and each begins with empty pages.
     written: Vec<u64>,
+    /// The program may have taken pages out of the memfds.
+    holes: bool,
     /// The page table entries of each process that has anonymous pages, where frame numbers are shown.
     frames: Frames,
 }
@@ -169,6 +171,7 @@ impl Kernel {
             read: None,
             writes: 0,
             written: Vec::new(),
+            holes: false,
             frames: Frames::default(),
         };
         if options.whole_machine {
@@ -295,8 +298,12 @@ impl Kernel {
         Ok(())
     }
 
-    /// Empties the pages of the memfds that the last program has written.
+    /// Empties the pages of the memfds that the last program has written, and makes those that it has
+    /// removed.
     fn empty_files(&mut self) -> Result<(), KernelError> {
+        if std::mem::take(&mut self.holes) {
+            self.memfds[..2].iter().try_for_each(fill)?;
+        }
         for page in self.written.drain(..).filter(|page| *page < FILE_PAGES) {
             for memfd in &self.memfds[..2] {
                 rustix::io::pwrite(memfd, &[0], page * PAGE).map_err(doing("emptying a memfd"))?;
@@ -354,6 +361,12 @@ impl Kernel {
                 process.bury();
             }
         }
+    }
+
+    /// Returns the set of the processes that are there.
+    fn living(&self) -> u8 {
+        let there = |(at, process): (usize, &Option<Living>)| u8::from(process.is_some()) << at;
+        self.processes.iter().enumerate().map(there).sum()
     }
 
     /// Performs `op` and returns its result and the set of processes that it may have changed.
@@ -421,9 +434,16 @@ impl Kernel {
             },
             _ => {
                 self.policies |= op.opcode() == Opcode::Mbind;
+                self.holes |= match op {
+                    Op::Madvise { advice, .. } => advice.get() == Advice::Remove,
+                    Op::Ftruncate { .. } => true,
+                    _ => false,
+                };
                 // The source of a copy has to be unchanged, so it is looked at.
                 let looked_at = match op {
                     Op::Copy { src, .. } => mine | 1 << src.get().0,
+                    // Every process may lose private copies.
+                    Op::Ftruncate { .. } => self.living(),
                     _ => mine,
                 };
                 match self.ask(op, at, 0)? {
@@ -555,14 +575,19 @@ fn error(answer: i64) -> Result<Errno, KernelError> {
     number.and_then(Errno::from_number).ok_or(KernelError::Answer(answer))
 }
 
+/// Gives a memfd its length, and makes the pages that are missing.
+fn fill(memfd: &OwnedFd) -> Result<(), KernelError> {
+    fallocate(memfd, FallocateFlags::empty(), 0, FILE_PAGES * PAGE)
+        .map_err(doing("filling a memfd"))
+}
+
 /// Returns three memfds with all their pages allocated: two are writable, and one is open for
 /// reading only.
 fn memfds() -> Result<[OwnedFd; 3], KernelError> {
     let memfd = || {
         let memfd =
             memfd_create("vmadiff", MemfdFlags::CLOEXEC).map_err(doing("making a memfd"))?;
-        fallocate(&memfd, FallocateFlags::empty(), 0, FILE_PAGES * PAGE)
-            .map_err(doing("filling a memfd"))?;
+        fill(&memfd)?;
         Ok::<_, KernelError>(memfd)
     };
     let readonly = memfd()?;

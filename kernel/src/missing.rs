@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use vmadiff_machine::operand::{Access, Advice, Kind, MlockallFlags, MmapFlags};
+use vmadiff_machine::operand::{Access, Advice, File, Kind, MlockallFlags, MmapFlags};
 use vmadiff_machine::{Limits, Observation, Op, Placement, VmFlags};
 
 /// The reason why a program, or the rest of it, is not run.
@@ -144,6 +144,7 @@ impl Facilities {
             Op::Copy { .. } if !self.copies => Some(Missing::Copies),
             Op::CopyVma { .. } => Some(Missing::CopyVma),
             Op::Mmap { kind, .. } if kind.get() == Kind::Special => Some(Missing::Device),
+            Op::Ftruncate { file, .. } if file.get() == File::Special => Some(Missing::Device),
             Op::Mmap { flags, .. } if flags.get().contains(MmapFlags::LOCKED) && !self.locking => {
                 Some(Missing::Locking)
             }

@@ -540,6 +540,17 @@ fn perform(
             checked(unsafe { libc::syscall(SYS_MSEAL, start, length, 0u64) })
         }
         Op::ClearRefs { .. } => clear_refs(),
+        Op::Ftruncate { file, length, .. } => {
+            let [file0, file1, readonly] = inheritance.memfds;
+            let fd = match file.get() {
+                operand::File::File0 => file0,
+                operand::File::File1 => file1,
+                operand::File::Readonly => readonly,
+                operand::File::Special => return Err(libc::ENODEV),
+            };
+            let length = u64::from(length.get().0) * PAGE;
+            done(rustix::fs::ftruncate(inherited(fd), length))
+        }
         Op::Fork { .. } | Op::Exit { .. } | Op::CopyVma { .. } => Err(libc::ENOSYS),
     }
 }

@@ -75,7 +75,8 @@ enum vmadiff_opcode {
 	VMADIFF_MLOCKALL = 18,
 	VMADIFF_MUNLOCKALL = 19,
 	VMADIFF_MSEAL = 20, /* Linux 5.2.1 answers ENOSYS */
-	VMADIFF_CLEAR_REFS = 21 /* 4 is written to /proc/PID/clear_refs */
+	VMADIFF_CLEAR_REFS = 21, /* 4 is written to /proc/PID/clear_refs */
+	VMADIFF_FTRUNCATE = 22
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -148,7 +149,8 @@ enum vmadiff_advice {
 	VMADIFF_MADV_PAGEOUT = 17,
 	VMADIFF_MADV_POPULATE_READ = 18,
 	VMADIFF_MADV_POPULATE_WRITE = 19,
-	VMADIFF_MADV_DONTNEED_LOCKED = 20
+	VMADIFF_MADV_DONTNEED_LOCKED = 20,
+	VMADIFF_MADV_REMOVE = 21 /* Linux 5.2.1 has it */
 };
 
 /* mode of mbind, and policy of a VMA: the kernel's numbers. */
@@ -157,6 +159,14 @@ enum vmadiff_mode {
 	VMADIFF_MPOL_PREFERRED = 1,
 	VMADIFF_MPOL_BIND = 2,
 	VMADIFF_MPOL_INTERLEAVE = 3
+};
+
+/* file of ftruncate. */
+enum vmadiff_fd {
+	VMADIFF_FD_FILE0 = 0, /* the first memfd */
+	VMADIFF_FD_FILE1 = 1, /* the second memfd */
+	VMADIFF_FD_READONLY = 2,
+	VMADIFF_FD_SPECIAL = 3 /* the device */
 };
 
 /* The operands of each operation. Values are in range: process and src are below
@@ -186,6 +196,7 @@ struct vmadiff_mlockall { uint8_t process, flags; };
 struct vmadiff_munlockall { uint8_t process; };
 struct vmadiff_mseal { uint8_t process, page, len; };
 struct vmadiff_clear_refs { uint8_t process; };
+struct vmadiff_ftruncate { uint8_t process, file, length; }; /* length: 0 to 255 pages */
 
 /* One operation. */
 struct vmadiff_op {
@@ -215,6 +226,7 @@ struct vmadiff_op {
 		struct vmadiff_munlockall munlockall;
 		struct vmadiff_mseal mseal;
 		struct vmadiff_clear_refs clear_refs;
+		struct vmadiff_ftruncate ftruncate;
 	} u;
 };
 

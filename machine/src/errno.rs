@@ -42,6 +42,8 @@ errnos! {
     EBUSY = 16,
     /// The destination is mapped already.
     EEXIST = 17,
+    /// The file is a device, from which no pages can be removed.
+    ENODEV = 19,
     /// The call does not accept an operand.
     EINVAL = 22,
     /// The machine does not have the operation.

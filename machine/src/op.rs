@@ -8,8 +8,8 @@ use std::any::TypeId;
 use std::fmt;
 
 use crate::operand::{
-    Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len, MlockallFlags,
-    MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
+    Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, File, FilePage, Kind, Len,
+    MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
 };
 use crate::role::{Part, Role};
 
@@ -398,6 +398,17 @@ operations! {
     21 ClearRefs "clear_refs" {
         /// The process.
         process: Process as Role::Caller,
+    }
+    /// `ftruncate(file, length)`: gives a memfd another length. Pages past a lower end are unmapped in
+    /// every process, private copies of them as well, and an access to them raises `SIGBUS`. New pages
+    /// have the value 0.
+    22 Ftruncate "ftruncate" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The file.
+        file: File as Role::File,
+        /// The new length, in pages.
+        length: FilePage as Role::Offset,
     }
 }
 

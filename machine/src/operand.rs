@@ -334,6 +334,19 @@ names! {
         PopulateWrite = 23 "POPULATE_WRITE",
         /// Drops the pages, of locked memory as well. Linux 5.2.1 refuses it; since 5.18.
         DontneedLocked = 24 "DONTNEED_LOCKED",
+        /// Removes the pages from the file that is mapped: every process then finds new pages there.
+        Remove = 9 "REMOVE",
+    }
+    /// The file of `ftruncate`.
+    File: false, "a file: file0, file1, readonly or special" {
+        /// The first memfd.
+        File0 = 0 "file0",
+        /// The second memfd.
+        File1 = 1 "file1",
+        /// The third memfd, which is open for reading only: refused.
+        Readonly = 2 "readonly",
+        /// The device: refused.
+        Special = 3 "special",
     }
     /// The mode of `mbind`. The node is always node 0.
     Mode: false, "a memory policy: DEFAULT, PREFERRED, BIND or INTERLEAVE" {

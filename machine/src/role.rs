@@ -43,8 +43,10 @@ pub enum Role {
     Protection,
     /// The kind of memory that is mapped.
     Kind,
-    /// The page offset into a file.
+    /// The page offset into a file, or its new end.
     Offset,
+    /// The file whose length is changed.
+    File,
     /// The flags of the call.
     Flags,
     /// Read or write.
@@ -145,7 +147,8 @@ impl Op {
             | Op::Mlockall { .. }
             | Op::Munlockall { .. }
             | Op::Mseal { .. }
-            | Op::ClearRefs { .. } => None,
+            | Op::ClearRefs { .. }
+            | Op::Ftruncate { .. } => None,
         }
     }
 

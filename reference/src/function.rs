@@ -30,6 +30,7 @@ functions! {
     DoMseal "do_mseal",
     DoMunmap "__do_munmap",
     DoShmat "do_shmat",
+    DoSysFtruncate "do_sys_ftruncate",
     DoSyscall64 "do_syscall_64",
     DoPageFault "__do_page_fault",
     HandleUserfault "handle_userfault",
@@ -41,6 +42,7 @@ functions! {
     MadviseBehaviorValid "madvise_behavior_valid",
     MadviseDontneedFree "madvise_dontneed_free",
     MadviseFreeSingleVma "madvise_free_single_vma",
+    MadviseRemove "madvise_remove",
     MbindRange "mbind_range",
     MlockFutureCheck "mlock_future_check",
     Mlockall "mlockall",
@@ -57,6 +59,7 @@ functions! {
     UserfaultfdRegister "userfaultfd_register",
     UserfaultfdUnregister "userfaultfd_unregister",
     ValidateRange "validate_range",
+    VfsFallocate "vfs_fallocate",
     VmaCanUserfault "vma_can_userfault",
     VmaToResize "vma_to_resize",
 }

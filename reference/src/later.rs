@@ -190,6 +190,9 @@ rules! {
     MprotectUncharge "mprotect-uncharge" since (6 7) until (-) bug Neither:
         "anonymous memory without an anon_vma loses VM_ACCOUNT when mprotect makes it read-only";
         "mprotect_fixup" (unverified "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()");
+    MadviseRemoveReadable "madvise-remove-readable" since (6 7) until (-) bug Neither:
+        "madvise with MADV_REMOVE takes shared memory that is not writable now, if it can be made writable";
+        "madvise_remove" (unverified "mm: drop the assumption that VM_SHARED always implies writable");
     Mseal "mseal" since (6 10) until (-) bug Neither:
         "mseal seals mappings: munmap, mmap, mremap and mprotect answer EPERM at a sealed VMA, and so does advice that discards anonymous memory which cannot be written";
         "do_mseal" (unverified "mseal: add mseal syscall");

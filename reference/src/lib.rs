@@ -25,7 +25,7 @@
 //! | the attributes of a copied or moved VMA | `copy_vma.rs` |
 //! | the VMAs of a child | `fork.rs` |
 //! | copies between address spaces | `contract.rs` |
-//! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs`, `shm.rs` |
+//! | each system call | `mmap.rs`, `mprotect.rs`, `mremap.rs`, `madvise.rs`, `mlock.rs`, `mbind.rs`, `uffd.rs`, `shm.rs`, `mseal.rs`, `ftruncate.rs` |
 //! | memory that a call does not get | `memory.rs`, and where each call needs memory |
 //! | the state in words, for the exhaustive search | `state.rs` |
 //! | the reasons | `why.rs`, `refusal.rs`, `function.rs` |
@@ -40,6 +40,7 @@ mod clear_refs;
 mod contract;
 mod copy_vma;
 mod fork;
+mod ftruncate;
 pub mod function;
 #[cfg(test)]
 mod invariants;

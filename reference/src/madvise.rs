@@ -47,7 +47,8 @@ fn advised(vma: &Vma, advice: Advice) -> Result<VmFlags, Rule> {
         | Advice::Pageout
         | Advice::PopulateRead
         | Advice::PopulateWrite
-        | Advice::DontneedLocked => Ok(old),
+        | Advice::DontneedLocked
+        | Advice::Remove => Ok(old),
     }
 }
 
@@ -96,7 +97,8 @@ impl Syscall<'_> {
     /// VMA that the advice does not suit and `ENOMEM` where a cut passes the limit on VMAs, both of
     /// which end the walk (`EAGAIN` with [`MadviseCutEagain`](later::Rule::MadviseCutEagain)); `EAGAIN`
     /// without memory for a cut, which ends the walk, too; `ENOMEM` for holes, after all the rest is done. With
-    /// [`Mseal`](later::Rule::Mseal), `EPERM` for a sealed VMA that keeps its pages.
+    /// [`Mseal`](later::Rule::Mseal), `EPERM` for a sealed VMA that keeps its pages. The errors of
+    /// [`Syscall::remove_pages`], which end the walk.
     fn advise(&mut self, range: Range, advice: Advice) -> Result<u8, Refusal> {
         if matches!(advice, Advice::Hugepage | Advice::Nohugepage) {
             return self.refuse(Errno::EINVAL, Function::MadviseBehaviorValid, Rule::NoHugePages);
@@ -104,6 +106,9 @@ impl Syscall<'_> {
         self.walk(range, Hole::Remembered, |this, at, part| {
             let vma = this.mm.vmas()[at];
             this.may_advise(&vma, advice)?;
+            if advice == Advice::Remove {
+                return this.remove_pages(&vma, part).map(|()| at);
+            }
             let drops = matches!(advice, Advice::Dontneed | Advice::DontneedLocked);
             let reclaims = matches!(advice, Advice::Free | Advice::Cold | Advice::Pageout);
             if drops || reclaims {
@@ -138,5 +143,38 @@ impl Syscall<'_> {
             }
         })?;
         Ok(0)
+    }
+
+    /// Removes the pages of `part` from the file of `vma` (`madvise_remove()`). Every process that maps
+    /// them finds a new page there, with the value 0. Private copies stay.
+    ///
+    /// # Errors
+    /// `EINVAL` for locked memory and for memory without a file; `EACCES` for memory that is not shared
+    /// and writable (with [`MadviseRemoveReadable`](later::Rule::MadviseRemoveReadable), for memory that is
+    /// not shared or can never be written); `ENODEV` for the device.
+    fn remove_pages(&mut self, vma: &Vma, part: Range) -> Result<(), Refusal> {
+        let refuse = |this: &Self, errno, rule| this.refuse(errno, Function::MadviseRemove, rule);
+        let locked = vma.flags & VmFlags::VM_LOCKED;
+        if !locked.is_empty() {
+            let rule = Rule::HasFlags { vma: vma.range, flags: locked };
+            return refuse(self, Errno::EINVAL, rule);
+        }
+        let Some(file) = vma.file else {
+            return refuse(self, Errno::EINVAL, Rule::NotOfFile(vma.range));
+        };
+        let lacking = (VmFlags::VM_SHARED | VmFlags::VM_WRITE) - vma.flags;
+        let may_write = || vma.flags.contains(VmFlags::VM_SHARED | VmFlags::VM_MAYWRITE);
+        if !lacking.is_empty() && !self.later.applies(later::Rule::MadviseRemoveReadable, may_write)
+        {
+            let rule = Rule::LacksFlags { vma: vma.range, flags: lacking };
+            return refuse(self, Errno::EACCES, rule);
+        }
+        if vma.is_of_device() {
+            let rule = Rule::OfDevice(vma.range);
+            return self.refuse(Errno::ENODEV, Function::VfsFallocate, rule);
+        }
+        let first = vma.pgoff_of(part.start).0;
+        self.shmem.remove(file, first..first.saturating_add(part.len().into()));
+        Ok(())
     }
 }

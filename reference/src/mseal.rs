@@ -24,6 +24,7 @@ fn is_discard(advice: Advice) -> bool {
             | Advice::Free
             | Advice::Dontfork
             | Advice::Wipeonfork
+            | Advice::Remove
     )
 }
 

@@ -53,8 +53,7 @@ impl Syscall<'_> {
         if let Some(rule) = refused {
             return self.refuse(Errno::EFAULT, Function::AccessError, rule);
         }
-        let fault = self.fault(at, page, access == Access::Write);
-        fault.map_err(|fault| self.failed(fault, at, page, Errno::SIGBUS))?;
+        self.fault_in(at, page, access == Access::Write, Errno::SIGBUS)?;
         if access == Access::Write && !self.anon_pages.set_value(self.mm, page, value) {
             let vma = &self.mm.vmas()[at];
             if let Some(file) = vma.file {
@@ -72,9 +71,20 @@ impl Syscall<'_> {
         self.anon_pages.value(self.mm, page).unwrap_or_else(of_file)
     }
 
-    /// Returns the refusal of a call by a fault; `sigbus` is the error for a page beyond the file.
-    fn failed(&self, fault: Fault, at: usize, page: Page, sigbus: Errno) -> Refusal {
-        let vma = self.mm.vmas()[at].range;
+    /// Makes `page` of the VMA at `at` present, as [`Syscall::fault`] does.
+    ///
+    /// # Errors
+    /// `sigbus` for a page beyond the file; `ENOMEM` without memory; `EAGAIN` where userfaultfd watches.
+    fn fault_in(
+        &mut self,
+        at: usize,
+        page: Page,
+        write: bool,
+        sigbus: Errno,
+    ) -> Result<(), Refusal> {
+        let had = self.mm.vmas()[at].anon_vma;
+        let Err(fault) = self.fault(at, page, write) else { return Ok(()) };
+        let Vma { range: vma, anon_vma, .. } = self.mm.vmas()[at];
         let (errno, function, rule) = match fault {
             Fault::Sigbus => (sigbus, Function::ShmemFault, Rule::BeyondFile(page)),
             Fault::NoMemory => (Errno::ENOMEM, Function::DoPageFault, Rule::NoMemory),
@@ -82,8 +92,8 @@ impl Syscall<'_> {
                 (Errno::EAGAIN, Function::HandleUserfault, Rule::WouldBlock { page, vma })
             }
         };
-        let progress = Progress::Nothing;
-        Refusal { errno, function: Some(function), process: self.process, rule, progress }
+        let progress = if anon_vma == had { Progress::Nothing } else { Progress::Prepared };
+        Err(Refusal { errno, function: Some(function), process: self.process, rule, progress })
     }
 
     /// Makes `page` of the VMA at `at` present for reading or writing (`handle_mm_fault()`).
@@ -208,9 +218,7 @@ impl Syscall<'_> {
             None => {}
         }
         let write = vma.is_private_writable();
-        part.pages().try_for_each(|page| {
-            self.fault(at, page, write).map_err(|fault| self.failed(fault, at, page, Errno::EFAULT))
-        })
+        part.pages().try_for_each(|page| self.fault_in(at, page, write, Errno::EFAULT))
     }
 
     /// Faults in `range` page by page for reading or writing, up to the first page that fails
@@ -244,8 +252,9 @@ impl Syscall<'_> {
                 let refused = self.refuse(Errno::EINVAL, Function::CheckVmaFlags, rule);
                 return refused.map_err(|refusal| refusal.after(so_far(page)));
             }
-            self.fault(at, page, access == Access::Write)
-                .map_err(|fault| self.failed(fault, at, page, Errno::EFAULT).after(so_far(page)))?;
+            self.fault_in(at, page, access == Access::Write, Errno::EFAULT).map_err(|refusal| {
+                if page > range.start { refusal.after(Progress::UpTo(page)) } else { refusal }
+            })?;
         }
         Ok(0)
     }

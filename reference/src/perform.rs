@@ -107,6 +107,9 @@ impl World {
             Op::Mseal { process, page, len } => {
                 self.call(process.get())?.mseal(Range::new(page.get(), len.get()))
             }
+            Op::Ftruncate { process, file, length } => {
+                self.ftruncate(process.get(), file.get(), length.get())
+            }
         }
     }
 }

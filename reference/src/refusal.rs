@@ -96,6 +96,12 @@ pub enum Rule {
         /// The advice.
         advice: Advice,
     },
+    /// The VMA is not of a file, and the call removes pages of files.
+    NotOfFile(Range),
+    /// The VMA is of the device, which is no regular file.
+    OfDevice(Range),
+    /// The file is the device, which is no regular file.
+    NoRegularFile,
     /// The kernel was built without transparent huge pages.
     NoHugePages,
     /// The VMA is of the device or of SysV shared memory. userfaultfd watches only anonymous memory and
@@ -166,6 +172,8 @@ pub enum Progress {
     /// None: every address space is as it was.
     #[default]
     Nothing,
+    /// The VMA has got an anon_vma, for the page that the fault then did not make.
+    Prepared,
     /// The range below this page has been worked on. The VMA at the page may have been cut there.
     UpTo(Page),
     /// `mremap` has unmapped its destination, and the pages of the source past its new length.

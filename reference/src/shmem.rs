@@ -1,5 +1,7 @@
 //! Files: their numbers, their lengths, and their pages in the page cache with the values.
 
+use std::ops::Range;
+
 use vmadiff_machine::operand::{FILE_PAGES, SHM_PAGES};
 use vmadiff_machine::state::Objects;
 use vmadiff_machine::{FileId, State};
@@ -39,17 +41,23 @@ pub(crate) enum Content {
 /// no observation shows an object that is not mapped, and each new object gets a new number.
 #[derive(Debug, Default)]
 pub(crate) struct Shmem {
+    /// The lengths of the memfds, in pages.
+    lengths: [u64; MEMFDS.len()],
     /// The objects, in the order in which they were made.
     objects: Vec<Object>,
+    /// The pages of the memfds and of the segment that are not in the page cache, sorted.
+    missing: Vec<(FileId, u64)>,
     /// The values of the pages that were written, sorted by file and page. The others have the value 0.
     values: Vec<(FileId, u64, u8)>,
 }
 
-vmadiff_machine::clone_by_field!(Shmem { objects, values });
+vmadiff_machine::clone_by_field!(Shmem { lengths, objects, missing, values });
 
 impl Shmem {
     pub(crate) fn reset(&mut self) {
+        self.lengths = [FILE_PAGES; MEMFDS.len()];
         self.objects.clear();
+        self.missing.clear();
         self.values.clear();
     }
 
@@ -83,28 +91,64 @@ impl Shmem {
         self.objects.get_mut(at)
     }
 
-    /// Returns the state of the page of `file` at the offset `page`. The pages of a memfd and of the
-    /// segment are all in the page cache.
-    pub(crate) fn content(&mut self, file: FileId, page: u64) -> Content {
-        let (pages, cached) = match self.object(file) {
-            Some(object) => (object.pages.into(), object.cached),
-            None if file == SEGMENT => (SHM_PAGES.into(), u64::MAX),
-            None => (FILE_PAGES, u64::MAX),
-        };
-        match page {
-            _ if page >= pages => Content::Beyond,
-            _ if cached >> (page % u64::from(u64::BITS)) & 1 == 0 => Content::Missing,
-            _ => Content::Cached,
+    /// Returns the length of a file, in pages.
+    fn length(&mut self, file: FileId) -> u64 {
+        match self.object(file) {
+            Some(object) => object.pages.into(),
+            None if file == SEGMENT => SHM_PAGES.into(),
+            None => self.lengths.get(file.index()).copied().unwrap_or(0),
         }
     }
 
-    /// Adds the values of the files that every program has, and the objects that VMAs map, and which
+    /// Gives a memfd another length. Pages past a lower end are dropped. The pages up to a higher end are
+    /// missing.
+    pub(crate) fn set_length(&mut self, file: FileId, length: u64) {
+        let Some(old) = self.lengths.get_mut(file.index()) else { return };
+        let old = std::mem::replace(old, length);
+        self.missing.retain(|&(of, page)| of != file || page < length);
+        self.values.retain(|&(of, page, _)| of != file || page < length);
+        self.missing.extend((old..length).map(|page| (file, page)));
+        self.missing.sort_unstable();
+    }
+
+    /// Returns the state of the page of `file` at the offset `page`. The pages of a memfd and of the
+    /// segment are in the page cache until they are removed.
+    pub(crate) fn content(&mut self, file: FileId, page: u64) -> Content {
+        if page >= self.length(file) {
+            return Content::Beyond;
+        }
+        let cached = match self.object(file) {
+            Some(object) => object.cached >> (page % u64::from(u64::BITS)) & 1 == 1,
+            None => self.missing.binary_search(&(file, page)).is_err(),
+        };
+        if cached { Content::Cached } else { Content::Missing }
+    }
+
+    /// Takes pages out of the page cache, with their values. Pages beyond the end are none.
+    pub(crate) fn remove(&mut self, file: FileId, pages: Range<u64>) {
+        for page in pages.start..pages.end.min(self.length(file)) {
+            if let Some(object) = self.object(file) {
+                object.cached &= !(1 << (page % u64::from(u64::BITS)));
+            } else if let Err(at) = self.missing.binary_search(&(file, page)) {
+                self.missing.insert(at, (file, page));
+            }
+        }
+        self.values.retain(|(of, page, _)| *of != file || !pages.contains(page));
+    }
+
+    /// Adds the pages of the files that every program has, and the objects that VMAs map, and which
     /// `state` has visited. Others cannot be reached.
     pub(crate) fn write_state(&self, state: &mut State) {
-        let Shmem { objects, values: _ } = self;
+        let Shmem { lengths, objects, missing, values: _ } = self;
+        lengths.iter().for_each(|&length| state.word(length));
         for file in MEMFDS.into_iter().chain([SEGMENT]) {
             self.write_values(file, state);
         }
+        for &(file, page) in missing {
+            state.word((file.index() as u64) << 32 | page);
+        }
+        // The end: no file has this number.
+        state.word(u64::MAX);
         for n in 0.. {
             let Some(index) = state.visited(Objects::File, n) else { break };
             let Object { pages, cached } = objects[index as usize - SEGMENT.index() - 1];
@@ -129,6 +173,8 @@ impl Shmem {
     pub(crate) fn cache(&mut self, file: FileId, page: u64) {
         if let Some(object) = self.object(file) {
             object.cached |= 1 << (page % u64::from(u64::BITS));
+        } else if let Ok(at) = self.missing.binary_search(&(file, page)) {
+            self.missing.remove(at);
         }
     }
 }

@@ -318,3 +318,49 @@ fn an_advice_to_populate_says_how_far_it_came() {
     assert_eq!(progress("madvise 0 1 4 POPULATE_READ"), Some(Progress::UpTo(Page(3))));
     assert_eq!(progress("madvise 0 4 2 POPULATE_READ"), Some(Progress::Nothing));
 }
+
+#[test]
+fn pages_are_removed_from_shared_memory_that_may_be_written() {
+    returns(&[
+        ("madvise 0 1 0 REMOVE", Ok(0)),
+        ("madvise 0 1 1 REMOVE", Err(Errno::ENOMEM)),
+        ("mmap 0 1 1 rw anon_private\nmadvise 0 1 1 REMOVE", Err(Errno::EINVAL)),
+        ("mmap 0 1 1 rw anon_shared\nmadvise 0 1 1 REMOVE", Ok(0)),
+        ("mmap 0 1 1 r anon_shared\nmadvise 0 1 1 REMOVE", Err(Errno::EACCES)),
+        ("mmap 0 1 1 rw file1_shared\nmadvise 0 1 1 REMOVE", Ok(0)),
+        ("mmap 0 1 1 rw file1_private\nmadvise 0 1 1 REMOVE", Err(Errno::EACCES)),
+        ("mmap 0 1 1 r readonly_shared\nmadvise 0 1 1 REMOVE", Err(Errno::EACCES)),
+        ("mmap 0 1 1 rw special\nmadvise 0 1 1 REMOVE", Err(Errno::ENODEV)),
+        // The lock is checked first, and the device last.
+        ("mmap 0 1 1 r file0_shared LOCKED\nmadvise 0 1 1 REMOVE", Err(Errno::EINVAL)),
+        ("mmap 0 1 1 r special\nmadvise 0 1 1 REMOVE", Err(Errno::EACCES)),
+        ("shmat 0 1\nmadvise 0 1 4 REMOVE", Ok(0)),
+        ("shmat 0 1 RDONLY\nmadvise 0 1 4 REMOVE", Err(Errno::EACCES)),
+    ]);
+}
+
+#[test]
+fn only_a_memfd_that_may_be_written_is_truncated() {
+    let maps = "mmap 0 1 4 rw file0_shared\n";
+    returns(&[
+        ("ftruncate 0 file0 9", Ok(0)),
+        ("ftruncate 0 file1", Ok(0)),
+        ("ftruncate 0 readonly 9", Err(Errno::EINVAL)),
+        ("ftruncate 0 special 9", Err(Errno::EINVAL)),
+        ("ftruncate 1 file0 9", Err(Errno::ESRCH)),
+        (&format!("{maps}ftruncate 0 file0 2\ntouch 0 2"), Ok(0)),
+        (&format!("{maps}ftruncate 0 file0 2\ntouch 0 3"), Err(Errno::SIGBUS)),
+        (&format!("{maps}ftruncate 0 file0 2\nftruncate 0 file0 3\ntouch 0 3"), Ok(0)),
+        (&format!("{maps}ftruncate 0 file0 2\nftruncate 0 file0 3\ntouch 0 4"), Err(Errno::SIGBUS)),
+        (&format!("{maps}ftruncate 0 file0 3\nmlock 0 1 3"), Ok(0)),
+        (&format!("{maps}ftruncate 0 file0 3\nmlock 0 1 4"), Err(Errno::ENOMEM)),
+        (&format!("{maps}ftruncate 0 file0\nmunmap 0 1 4"), Ok(0)),
+        // The pages by which the file grew are missing.
+        (
+            &format!(
+                "{maps}ftruncate 0 file0 2\nftruncate 0 file0 3\nuffd_register 0 1 4 0\nmlock 0 1 3"
+            ),
+            Err(Errno::EAGAIN),
+        ),
+    ]);
+}

@@ -133,3 +133,62 @@ fn the_pages_of_a_file_are_shared_and_a_private_mapping_reads_them_until_it_writ
         ("shmat 0 1\nshmat 0 9\ntouch 0 2 1\ntouch 0 10", &[1], ""),
     ]);
 }
+
+#[test]
+fn pages_that_are_removed_from_a_file_are_new_for_every_process() {
+    let both = "mmap 0 1 2 rw file0_shared\nmmap 0 9 2 rw file0_private\n";
+    let written = format!("{both}touch 0 1 1\ntouch 0 2 1\n");
+    shows(&[
+        (&format!("{written}madvise 0 1 1 REMOVE\ntouch 0 1\ntouch 0 2"), &[0, 2], ""),
+        (&format!("{written}madvise 0 1 2 REMOVE\ntouch 0 9\ntouch 0 10"), &[0, 0], ""),
+        (&format!("{written}fork 0\nmadvise 1 1 2 REMOVE\ntouch 0 1\ntouch 0 9"), &[0, 0], ""),
+        (&format!("{written}madvise 0 1 2 REMOVE\ntouch 0 1 1\ntouch 0 9"), &[3], ""),
+        // The private copy stays, with its page.
+        (
+            &format!("{written}touch 0 9 1\nmadvise 0 1 2 REMOVE\ntouch 0 9\ntouch 0 10"),
+            &[3, 0],
+            "9a*",
+        ),
+        (
+            "shmat 0 0\ntouch 0 0 1\ntouch 0 3 1\nmadvise 0 3 1 REMOVE\ntouch 0 0\ntouch 0 3",
+            &[1, 0],
+            "",
+        ),
+        (
+            "mmap 0 0 2 rw anon_shared\ntouch 0 1 1\nfork 0\nmadvise 1 1 1 REMOVE\ntouch 0 1",
+            &[0],
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn past_the_end_of_a_file_nothing_is_left() {
+    let both = "mmap 0 1 3 rw file0_shared\nmmap 0 9 3 rw file0_private\n";
+    let written = format!("{both}touch 0 1 1\ntouch 0 3 1\ntouch 0 9 1\ntouch 0 11 1\n");
+    shows(&[
+        (&format!("{written}ftruncate 0 file0 2\ntouch 0 1\ntouch 0 9"), &[1, 3], "9a*"),
+        (&format!("{written}ftruncate 0 file0"), &[], ""),
+        (&format!("{written}ftruncate 0 file0 3\ntouch 0 3\ntouch 0 11"), &[2, 4], "9a* 11b*"),
+        (&format!("{written}ftruncate 0 file1"), &[], "9a* 11b*"),
+        // The private copies of every process, where the mapping is now.
+        (
+            &format!("{written}fork 0\nmremap 1 9 3 3 MAYMOVE|FIXED 30\nftruncate 0 file0 1"),
+            &[],
+            "9a|30a",
+        ),
+        // A longer file is empty where it was cut.
+        (
+            &format!(
+                "{written}ftruncate 0 file0 2\nftruncate 0 file0 3\ntouch 0 3\ntouch 0 11\ntouch 0 1"
+            ),
+            &[0, 0, 1],
+            "9a*",
+        ),
+        (
+            &format!("{written}ftruncate 0 file0 2\nftruncate 0 file0 9\ntouch 0 3 1\ntouch 0 11"),
+            &[5],
+            "9a*",
+        ),
+    ]);
+}

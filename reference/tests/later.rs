@@ -95,6 +95,9 @@ const NEAR: &[(Rule, &str)] = &[
     (Rule::MadvisePageout, "mmap 0 0 1 rw special\nmadvise 0 0 1 PAGEOUT"),
     (Rule::MadvisePopulate, "mmap 0 0 1 wx anon_private\nmadvise 0 0 1 POPULATE_READ"),
     (Rule::MadvisePopulate, "mmap 0 0 1 rw special\nmadvise 0 0 1 POPULATE_WRITE"),
+    (Rule::MadviseRemoveReadable, "mmap 0 0 1 r file0_private\nmadvise 0 0 1 REMOVE"),
+    (Rule::MadviseRemoveReadable, "mmap 0 0 1 r file0_shared LOCKED\nmadvise 0 0 1 REMOVE"),
+    (Rule::MadviseRemoveReadable, "mmap 0 0 1 rw file0_shared\nmadvise 0 0 1 REMOVE"),
     (Rule::MadviseDontneedLocked, "mmap 0 0 1 rw special\nmadvise 0 0 1 DONTNEED_LOCKED"),
     (Rule::Mseal, "mmap 0 0 1 rw anon_private\nmprotect 0 0 1 r"),
     // What is locked brings its flag along on every kernel.

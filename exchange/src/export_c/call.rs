@@ -1,7 +1,7 @@
 //! The operations as calls of C.
 
 use vmadiff_machine::operand::{
-    Access, CopyFlags, Kind, MlockallFlags, MmapFlags, Mode, Onfault, Prot, ShmFlags,
+    Access, CopyFlags, File, Kind, MlockallFlags, MmapFlags, Mode, Onfault, Prot, ShmFlags,
 };
 use vmadiff_machine::{Errno, Op};
 
@@ -138,6 +138,15 @@ pub(super) fn call(op: &Op) -> String {
         Op::Munlockall { .. } => "SYS_munlockall".into(),
         Op::Mseal { page, len, .. } => format!("SYS_mseal, PAGE({page}), PAGES({len}), 0"),
         Op::ClearRefs { .. } => "CLEAR_REFS".into(),
+        Op::Ftruncate { file, length, .. } => {
+            let name = match file.get() {
+                File::File0 => "FILE0",
+                File::File1 => "FILE1",
+                File::Readonly => "READONLY",
+                File::Special => unreachable!("the program ends before it"),
+            };
+            format!("SYS_ftruncate, {name}, PAGES({length})")
+        }
         Op::CopyVma { .. } => unreachable!("the program ends before it"),
     }
 }

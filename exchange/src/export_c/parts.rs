@@ -53,6 +53,7 @@ impl Parts<'_> {
             }),
             "FILES" => any(|op| match op {
                 Op::Mmap { kind, .. } => file(kind.get()).is_some(),
+                Op::Ftruncate { .. } => true,
                 _ => false,
             }),
             "SEGMENT" => {

@@ -23,6 +23,9 @@ pub(super) enum Change {
     LockAll(MlockallFlags),
     /// `mseal`.
     Seal(Pages),
+    /// `ftruncate` of a file to an end inside a mapping: the pages of the mapping past the end. Without
+    /// such pages the file gets as long as it can.
+    Truncate(usize, Option<(Pages, Attributes)>),
     Bind(Pages, Mode),
     Move {
         old: Pages,
@@ -63,6 +66,7 @@ impl Change {
             | Change::Seal(range)
             | Change::Bind(range, _) => vec![range],
             Change::Move { old, new, .. } => vec![old, new],
+            Change::Truncate(_, past) => past.map(|(range, _)| range).into_iter().collect(),
             Change::LockAll(_) | Change::Remove(_) | Change::Fork { .. } | Change::Exit => {
                 Vec::new()
             }

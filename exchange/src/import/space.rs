@@ -165,7 +165,7 @@ impl Space {
                     self.map(Pages { start, end: new.end }, attributes);
                 }
             }
-            Change::Remove(_) | Change::Fork { .. } | Change::Exit => {}
+            Change::Truncate(..) | Change::Remove(_) | Change::Fork { .. } | Change::Exit => {}
         }
     }
 }

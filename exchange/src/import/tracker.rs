@@ -37,6 +37,8 @@ pub(super) struct Tracker {
     pub(super) families: Vec<Vec<Step>>,
     breaks: BTreeMap<usize, u64>,
     files: BTreeMap<String, usize>,
+    /// The files that were cut short of a mapping.
+    cut: BTreeSet<usize>,
     objects: usize,
     /// The number of calls that are left out, by name and reason.
     pub(super) left_out: BTreeMap<String, usize>,
@@ -248,6 +250,7 @@ impl Tracker {
             Call::Mlockall(flags) => self.step(line, space, Change::LockAll(flags)),
             Call::Munlockall => self.step(line, space, Change::LockAll(MlockallFlags::empty())),
             Call::Mseal(range) => self.change(line, space, range, Change::Seal(range)),
+            Call::Ftruncate(ref name, pages) => self.ftruncate(line, space, name, pages),
             Call::Mbind(range, mode) => {
                 self.change(line, space, range, Change::Bind(range, mode));
             }
@@ -305,6 +308,37 @@ impl Tracker {
             self.breaks.insert(child, end);
         }
         Some(child)
+    }
+
+    /// Truncates a file that the address space maps. An end inside a mapping, or below it, becomes the
+    /// place of that mapping in the program; the file was cut before a higher end matters.
+    fn ftruncate(&mut self, line: usize, space: usize, name: &FileName, pages: u64) {
+        let Some(&wanted) = self.files.get(&name.name) else {
+            return self.leave_out("ftruncate of a file that is not mapped");
+        };
+        let mapped = self.spaces.entry(space).or_default().mapped.iter();
+        let past = mapped.filter_map(|(&start, &(end, attributes))| match attributes.shows {
+            Shows::File { file, distance, .. } if file == wanted => {
+                // The address at which the file ends now.
+                let at = distance.saturating_add_unsigned(pages).max(start as i64) as u64;
+                (at < end).then_some((
+                    (at as i64).saturating_sub(distance),
+                    Pages { start: at, end },
+                    attributes,
+                ))
+            }
+            _ => None,
+        });
+        // The first page of the file that is past its end, and mapped.
+        let past = past.min_by_key(|&(offset, ..)| offset);
+        let past = past.map(|(_, range, attributes)| (range, attributes));
+        if past.is_none() && !self.cut.remove(&wanted) {
+            return self.leave_out("ftruncate past all that is mapped");
+        }
+        if past.is_some() {
+            self.cut.insert(wanted);
+        }
+        self.step(line, space, Change::Truncate(wanted, past));
     }
 
     fn brk(&mut self, line: usize, space: usize, end: u64) {

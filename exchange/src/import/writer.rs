@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use vmadiff_machine::Op;
 use vmadiff_machine::operand::{
-    Access, FilePage, Kind, Len, MAX_PROCESSES, MlockallFlags, MmapFlags, Mode, MremapFlags,
+    Access, File, FilePage, Kind, Len, MAX_PROCESSES, MlockallFlags, MmapFlags, Mode, MremapFlags,
     Onfault, Page, Process, Prot, ShmFlags,
 };
 
@@ -128,6 +128,30 @@ impl Writer {
         }
     }
 
+    /// Returns whether a file of the log is the second file of the program.
+    fn is_second(&mut self, file: usize) -> bool {
+        position(&mut self.files, file) % 2 == 1
+    }
+
+    /// Returns the page offset at `page` of a mapping of a file. Neighbours whose page offsets match in
+    /// the log match in the program. Up to three different distances stay different.
+    fn offset(&mut self, page: Page, file: usize, distance: i64) -> u8 {
+        page.0 + 64 * (position(&mut self.distances, (file, distance)) % 3) as u8
+    }
+
+    fn truncate(&mut self, process: Process, file: usize, past: Option<(Pages, Attributes)>) {
+        let length = match past {
+            Some((range, Attributes { shows: Shows::File { distance, .. }, .. })) => {
+                let (page, _) = self.layout.range(range);
+                self.offset(page, file, distance)
+            }
+            _ => u8::MAX,
+        };
+        let which = if self.is_second(file) { File::File1 } else { File::File0 };
+        let (process, length) = (process.into(), FilePage(length).into());
+        self.ops.push(Op::Ftruncate { process, file: which.into(), length });
+    }
+
     fn map(&mut self, process: Process, range: Pages, attributes: Attributes) {
         let (page, len) = self.layout.range(range);
         let (kind, pgoff) = match attributes.shows {
@@ -135,7 +159,7 @@ impl Writer {
             // The program has one segment. A part of an attachment, and other segments, are objects.
             Shows::Object { .. } | Shows::Segment { .. } => (Kind::AnonShared, 0),
             Shows::File { file, shared, read_only, distance } => {
-                let second = position(&mut self.files, file) % 2 == 1;
+                let second = self.is_second(file);
                 let kind = match (shared, second) {
                     (true, _) if read_only && !attributes.prot.contains(Prot::W) => {
                         Kind::ReadonlyShared
@@ -145,10 +169,7 @@ impl Writer {
                     (false, false) => Kind::File0Private,
                     (false, true) => Kind::File1Private,
                 };
-                // Neighbours whose page offsets match in the log match in the program. Up to three
-                // different distances stay different.
-                let which = position(&mut self.distances, (file, distance)) % 3;
-                (kind, page.0 + 64 * which as u8)
+                (kind, self.offset(page, file, distance))
             }
         };
         let mut flags = MmapFlags::empty();
@@ -261,6 +282,7 @@ impl Writer {
             Change::Map(range, attributes) => self.map(process, range, attributes),
             Change::Unmap(range) => self.unmap(process, range),
             Change::Seal(range) => self.seal(process, range),
+            Change::Truncate(file, past) => self.truncate(process, file, past),
             Change::Attach(range, ref attributes, remap) => {
                 if step.change.segment() != self.segment {
                     return None;

@@ -174,6 +174,7 @@ impl Calls {
                 let op = Op::Mseal { process, page, len };
                 self.steps.push(step(at, op, &target(args.range(0)?)));
             }
+            "ftruncate" => return self.ftruncate(at, args),
             "mbind" => self.mbind(at, args)?,
             "shmget" | "shmat" | "shmdt" | "shmctl" => return self.segment(at, call),
             "userfaultfd" => {

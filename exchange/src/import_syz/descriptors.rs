@@ -1,8 +1,9 @@
 //! The resources of a program of syzkaller: files, userfaultfd contexts, and SysV shared memory.
 
-use vmadiff_machine::operand::{Ctx, Kind, Len, Page, Process};
+use vmadiff_machine::operand::{Ctx, File, FilePage, Kind, Len, Page, Process};
 use vmadiff_machine::{Op, Part};
 
+use super::PAGE_SIZE;
 use super::arguments::{Arguments, Why, flatten};
 use super::calls::{Calls, step};
 use crate::syz::{Call, Value};
@@ -90,6 +91,25 @@ impl Calls {
             (_, false) => Kind::File1Private,
             (_, true) => Kind::File1Shared,
         })
+    }
+
+    /// Reads an `ftruncate`, and returns whether it is used. A file of a program cannot get longer than the
+    /// longest operand.
+    pub(super) fn ftruncate(&mut self, at: usize, args: Arguments<'_>) -> Result<bool, Why> {
+        let Some(Descriptor::File { .. }) = self.descriptor(args.get(0)) else { return Ok(false) };
+        let length = args.number(1)?;
+        let Ok(pages) = u8::try_from(length / PAGE_SIZE) else { return Ok(false) };
+        if length % PAGE_SIZE != 0 {
+            return Err("a length inside a page".into());
+        }
+        let file = match self.kind_of(args.get(0), true)? {
+            Kind::ReadonlyShared => File::Readonly,
+            Kind::File0Shared => File::File0,
+            _ => File::File1,
+        };
+        let (process, length) = (Process(0).into(), FilePage(pages).into());
+        self.steps.push(step(at, Op::Ftruncate { process, file: file.into(), length }, &[]));
+        Ok(true)
     }
 
     pub(super) fn ioctl(&mut self, at: usize, call: &Call) -> Result<bool, Why> {

@@ -10,7 +10,7 @@ use crate::flags as f;
 const MAX_PAGE: u64 = 1 << 52;
 
 /// The names of the calls that are read.
-pub(super) const CALLS: [&str; 24] = [
+pub(super) const CALLS: [&str; 25] = [
     "brk",
     "clone",
     "clone3",
@@ -19,6 +19,7 @@ pub(super) const CALLS: [&str; 24] = [
     "exit",
     "exit_group",
     "fork",
+    "ftruncate",
     "madvise",
     "mbind",
     "mlock",
@@ -91,6 +92,7 @@ pub(super) fn call(
         "mlock" => Call::Mlock(range()?, false),
         "mlock2" => Call::Mlock(range()?, flags(arg(2)?, f::MLOCK)? & f::MLOCK_ONFAULT != 0),
         "munlock" => Call::Munlock(range()?),
+        "ftruncate" => Call::Ftruncate(file(arg(0)?)?, number(arg(1)?)?.div_ceil(1 << 12)),
         "mseal" => Call::Mseal(range()?),
         "mlockall" => Call::Mlockall(mlockall_flags(flags(arg(0)?, f::MCL)?)?),
         "munlockall" => Call::Munlockall,

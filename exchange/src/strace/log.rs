@@ -74,6 +74,8 @@ pub enum Call {
     Munlockall,
     /// `mseal`.
     Mseal(Pages),
+    /// `ftruncate`: the file, and its new length in pages.
+    Ftruncate(FileName, u64),
     /// `mbind`.
     Mbind(Pages, Mode),
     /// `shmat`, at the address that it returned.

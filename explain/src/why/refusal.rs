@@ -59,6 +59,9 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::OfFile { vma, advice } => {
             format!("{vma} {of} is of a file, and {} is for anonymous memory", advice.name())
         }
+        Rule::NotOfFile(vma) => format!("{vma} {of} is not of a file"),
+        Rule::OfDevice(vma) => format!("{vma} {of} is of the device, which is no regular file"),
+        Rule::NoRegularFile => "the file is the device, which is no regular file".into(),
         Rule::UnknownFlag => "Linux 5.2.1 does not know MREMAP_DONTUNMAP".into(),
         Rule::UnknownAdvice(advice) => {
             format!("Linux 5.2.1 does not know MADV_{}", advice.name())
@@ -102,6 +105,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
 fn progress_text(progress: Progress) -> String {
     match progress {
         Progress::Nothing => String::new(),
+        Progress::Prepared => "; the VMA got an anon_vma, and keeps it".into(),
         Progress::UpTo(page) => {
             format!("; the call changed the range below page {page}, and the change stays")
         }
