@@ -379,6 +379,33 @@ fn pages_past_the_end_of_a_truncated_file_are_expected_to_be_gone() {
 }
 
 #[test]
+fn a_limit_that_is_set_later_holds_in_c() {
+    for (limits, calls) in [
+        (
+            "",
+            "mmap 0 0 2 rw anon_private\nprlimit 0 AS 3\nmmap 0 4 2 rw anon_private\nfork 0\n\
+              mmap 1 4 2 rw anon_private\nprlimit 1 AS 4\nmmap 1 4 2 rw anon_private\nprlimit 0 MEMLOCK\n",
+        ),
+        (
+            "limits address_space=1\n",
+            "mmap 0 0 2 rw anon_private\nprlimit 0 AS 2\nmmap 0 0 2 r anon_private\n",
+        ),
+        (
+            "limits lock=1\n",
+            "mmap 0 0 2 rw anon_private\nmlock 0 0 2\nprlimit 0 MEMLOCK 2\nmlock 0 0 2\n\
+             prlimit 0 MEMLOCK\nmunlock 0 0 2\nmlock 0 0 1\nmlockall 0 CURRENT\nprlimit 0 MEMLOCK 1\n\
+             mlockall 0 CURRENT\nprlimit 0 MEMLOCK 2\nmlockall 0 CURRENT\n",
+        ),
+    ] {
+        let c = export_c(&program(&format!("{limits}{calls}")), "limit");
+        assert!(c.contains("PRLIMIT, RLIMIT_"), "{c}");
+        let folder = folder();
+        let (status, text) = run(&compile("cc", folder.path(), "limit", &c));
+        assert_ne!(status, 1, "{text}");
+    }
+}
+
+#[test]
 fn mlockall_locks_the_arena_only() {
     for text in [
         "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\

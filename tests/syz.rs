@@ -35,7 +35,11 @@ fn kept(program: &Program) -> Program {
     let mut attached = Vec::new();
     let ops = program.ops.iter().filter(|op| op.process() == Process(0)).filter_map(|op| {
         Some(match *op {
-            Op::Copy { .. } | Op::CopyVma { .. } | Op::Exit { .. } | Op::ClearRefs { .. } => {
+            Op::Copy { .. }
+            | Op::CopyVma { .. }
+            | Op::Exit { .. }
+            | Op::ClearRefs { .. }
+            | Op::Prlimit { .. } => {
                 return None;
             }
             Op::Mmap { process, page, len, prot, kind, flags, pgoff } => {

@@ -46,6 +46,7 @@ fn example_value(ty: &OperandType) -> u8 {
         Role::Protection => ty.parse("rw").expect("a protection"),
         Role::Advice => ty.parse("DONTFORK").expect("an advice"),
         Role::File => ty.parse("file1").expect("a file"),
+        Role::Limit => 8,
         Role::Policy => ty.parse("BIND").expect("a policy"),
         Role::Flags | Role::Access => u8::from(ty.size > 1),
         _ => 0,

@@ -44,6 +44,8 @@ impl Kernel {
             return Err(errno.into());
         }
         self.processes[index] = Some(mm);
+        // `copy_signal()`.
+        self.rlim[index] = self.rlim[self.current];
         Ok(Process(index as u8))
     }
 

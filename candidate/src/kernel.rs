@@ -5,6 +5,7 @@ use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process};
 use vmadiff_machine::{Assertion, CopyReport, DriverCalls, Errno, Event, Limits};
 
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
+use crate::limits::Rlim;
 use crate::locks::Locks;
 use crate::memory::Memory;
 use crate::objects::{AnonPage, AnonVma, Chains, File, Mempolicy, Mm, Ptes, UserfaultfdCtx, Vma};
@@ -52,6 +53,10 @@ pub(crate) struct Kernel {
     pub(crate) contexts: Vec<UserfaultfdCtx>,
     /// The address space of each process.
     pub(crate) processes: [Option<MmKey>; MAX_PROCESSES],
+    /// The limits of each process (`signal_struct`).
+    pub(crate) rlim: [Rlim; MAX_PROCESSES],
+    /// The process that makes the system call.
+    pub(crate) current: usize,
     /// The descriptors of the two userfaultfd contexts of each process, where they were opened.
     pub(crate) userfaultfd: [[Option<CtxKey>; 2]; MAX_PROCESSES],
     /// The descriptors that every process has: the memfds and the device, by inode.
@@ -105,6 +110,8 @@ vmadiff_machine::clone_by_field!(Kernel {
     policies,
     contexts,
     processes,
+    rlim,
+    current,
     userfaultfd,
     fds,
     committed,
@@ -143,6 +150,8 @@ impl Kernel {
             policies: SlotMap::with_key(),
             contexts: Vec::new(),
             processes: [None; MAX_PROCESSES],
+            rlim: [Rlim::default(); MAX_PROCESSES],
+            current: 0,
             userfaultfd: [[None; 2]; MAX_PROCESSES],
             fds: [FileKey::null(); Inodes::DESCRIPTORS],
             committed: 0,
@@ -185,6 +194,9 @@ impl Kernel {
         }
         self.processes = [None; MAX_PROCESSES];
         self.processes[0] = Some(self.mm_alloc());
+        self.rlim = [Rlim::default(); MAX_PROCESSES];
+        self.rlim[0] = Rlim { space: limits.address_space, memlock: limits.lock };
+        self.current = 0;
         self.committed = 0;
         let shm_file = self.alloc_file(Inodes::SEGMENT, true, None);
         self.shm = Some(ShmidKernel::new(shm_file));

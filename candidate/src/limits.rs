@@ -1,5 +1,6 @@
 //! The limits, and the counters that are held against them.
 
+use vmadiff_machine::operand::Resource;
 use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::addr::Addr;
@@ -13,7 +14,36 @@ fn is_data_mapping(flags: VmFlags) -> bool {
     flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED) == VmFlags::VM_WRITE
 }
 
+/// The limits of a process, in pages. `None` is `RLIM_INFINITY`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rlim {
+    /// `RLIMIT_AS`.
+    pub(crate) space: Option<u8>,
+    /// `RLIMIT_MEMLOCK`.
+    pub(crate) memlock: Option<u8>,
+}
+
 impl Kernel {
+    /// `rlimit()`: returns a limit of the calling process, which is `RLIM_INFINITY` where it has none.
+    fn rlimit(&self, resource: Resource) -> i64 {
+        let Rlim { space, memlock } = self.rlim.get(self.current).copied().unwrap_or_default();
+        let limit = match resource {
+            Resource::As => space,
+            Resource::Memlock => memlock,
+        };
+        limit.map_or(i64::MAX, i64::from)
+    }
+
+    /// `do_prlimit()` of the calling process.
+    pub(crate) fn do_prlimit(&mut self, resource: Resource, new: u8) {
+        if let Some(rlim) = self.rlim.get_mut(self.current) {
+            match resource {
+                Resource::As => rlim.space = Some(new),
+                Resource::Memlock => rlim.memlock = Some(new),
+            }
+        }
+    }
+
     /// `sysctl_max_map_count`. Signed: the kernel subtracts from it.
     pub(crate) fn max_map_count(&self) -> i64 {
         i64::from(self.limits.max_map_count())
@@ -25,19 +55,19 @@ impl Kernel {
         Ok(read!(self, F, mm.map_count) >= self.max_map_count())
     }
 
-    /// `capable(CAP_IPC_LOCK)`.
+    /// `capable(CAP_IPC_LOCK)`: the processes of a program that begins with a limit lack it.
     pub(crate) fn capable_ipc_lock(&self) -> bool {
         self.limits.lock.is_none()
     }
 
     /// `can_do_mlock()`.
     pub(crate) fn can_do_mlock(&self) -> bool {
-        self.limits.max_locked() != 0 || self.capable_ipc_lock()
+        self.rlimit(Resource::Memlock) != 0 || self.capable_ipc_lock()
     }
 
     /// Returns whether this many locked pages are more than the process may have.
     pub(crate) fn past_lock_limit(&self, locked: i64) -> bool {
-        locked > i64::from(self.limits.max_locked()) && !self.capable_ipc_lock()
+        locked > self.rlimit(Resource::Memlock) && !self.capable_ipc_lock()
     }
 
     /// `mlock_future_check()`.
@@ -62,7 +92,7 @@ impl Kernel {
     pub(crate) fn may_expand_vm(&self, mm: MmKey, pages: i64) -> Result<bool, Stop> {
         const F: &str = "may_expand_vm";
         let total_vm = read!(self, F, mm.total_vm) + pages;
-        Ok(total_vm <= i64::from(self.limits.max_address_space()))
+        Ok(total_vm <= self.rlimit(Resource::As))
     }
 
     /// `may_mmap_overlapped_region()`: checks the address-space limit for a mapping that replaces

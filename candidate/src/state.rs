@@ -12,6 +12,7 @@ use vmadiff_machine::{State, written};
 use crate::addr::each;
 use crate::kernel::Kernel;
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
+use crate::limits::Rlim;
 use crate::objects::{AnonPage, AnonVma, File, Mempolicy, Mm, PageTable, UserfaultfdCtx, Vma};
 use crate::shm::ShmidKernel;
 use crate::shmem::Inodes;
@@ -46,6 +47,8 @@ impl Kernel {
             policies,
             contexts,
             processes,
+            rlim,
+            current: _,
             userfaultfd,
             fds,
             committed,
@@ -72,8 +75,11 @@ impl Kernel {
         if limits.fail.is_some() {
             state.word(memory.left().into());
         }
-        for (process, key) in (0u64..).zip(processes) {
+        for ((process, key), Rlim { space, memlock }) in (0u64..).zip(processes).zip(rlim) {
             if let Some(key) = *key {
+                for limit in [space, memlock] {
+                    state.word(limit.map_or(u64::MAX, u64::from));
+                }
                 let mm = self.mm_number(key, state);
                 state.word(process | mm << 32);
                 match mms.get(key) {

@@ -68,6 +68,7 @@ impl Kernel {
     fn system_call(&mut self, op: &Op) -> Result<u8, Stop> {
         let process = op.process();
         let mm = self.mm(process)?;
+        self.current = usize::from(process.0);
         let sem = Lock::MmapSem(mm);
         let none = |()| 0;
         let page = |addr: Addr| addr.page().0;
@@ -155,6 +156,10 @@ impl Kernel {
             Op::ClearRefs { .. } => self.clear_refs(mm).map(none),
             // `do_syscall_64()`: Linux 5.2.1 has no call of this number.
             Op::Mseal { .. } => Err(Errno::ENOSYS.into()),
+            Op::Prlimit { resource, max, .. } => {
+                self.do_prlimit(resource.get(), max.get().0);
+                Ok(0)
+            }
             Op::Ftruncate { file, length, .. } => {
                 let file = self.fds[match file.get() {
                     File::File0 => Inodes::MEMFD_0,

@@ -65,7 +65,7 @@
 #define PROCESSES 8
 
 /* Operations that are not one system call. They stand in place of the call's number. */
-enum { TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, COPY, CLEAR_REFS };
+enum { TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, COPY, CLEAR_REFS, PRLIMIT };
 
 /* Results that no system call returns. */
 enum {
@@ -434,10 +434,13 @@ static void limit_map_count(long limit)
 /* Sets RLIMIT_MEMLOCK and drops CAP_IPC_LOCK, with which the kernel ignores the limit. */
 static void limit_lock(long pages)
 {
-	struct rlimit limit = { PAGES(pages), PAGES(pages) };
+	struct rlimit limit;
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[2];
 
+	/* The hard limit stays, so that the limit can be raised again. */
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	limit.rlim_cur = PAGES(pages);
 	if (setrlimit(RLIMIT_MEMLOCK, &limit) || syscall(SYS_capget, &header, data))
 		cannot("RLIMIT_MEMLOCK cannot be set");
 	data[0].effective &= ~(1U << CAP_IPC_LOCK);
@@ -887,14 +890,26 @@ static int watched(int process, long page)
 }
 
 #endif
+#if USES_SET_LIMIT
+/* Gives a process another limit on the memory of the arena, in bytes. The hard limit stays. */
+static long set_limit(int process, int resource, long bytes)
+{
+	struct rlimit limit;
+
+	if (prlimit(pids[process], resource, NULL, &limit))
+		return -errno;
+	limit.rlim_cur = bytes + (resource == RLIMIT_AS ? PAGES(base[VM_SIZE]) : 0);
+	return prlimit(pids[process], resource, &limit, NULL) ? -errno : 0;
+}
+
+#endif
 #if USES_MLOCKALL
 /* Makes a call of mlockall(), which compares the whole address space with the limit on locked pages. */
 static long lock_all(const struct program *program, int process, const long *call)
 {
-	rlim_t bytes = PAGES(base[VM_SIZE] + program->lock);
-	struct rlimit whole = { bytes, bytes }, before;
+	struct rlimit whole, before;
 	struct utsname name;
-	int major, minor;
+	int major, minor, limited;
 	long result;
 
 	/* It unlocks address by address, which takes days for the memory outside the arena. */
@@ -903,12 +918,16 @@ static long lock_all(const struct program *program, int process, const long *cal
 		lacking = "before 5.18, mlockall() is not for an address space as large as this one";
 		return LACKING;
 	}
-	if (program->lock > 0 && prlimit(pids[process], RLIMIT_MEMLOCK, &whole, &before)) {
+	prlimit(pids[process], RLIMIT_MEMLOCK, NULL, &before);
+	whole = before;
+	whole.rlim_cur += PAGES(base[VM_SIZE]);
+	limited = program->lock >= 0 && before.rlim_cur > 0;
+	if (limited && prlimit(pids[process], RLIMIT_MEMLOCK, &whole, NULL)) {
 		lacking = "RLIMIT_MEMLOCK cannot be set";
 		return LACKING;
 	}
 	result = ask(process, call);
-	if (program->lock > 0)
+	if (limited)
 		prlimit(pids[process], RLIMIT_MEMLOCK, &before, NULL);
 	if (program->lock < 0 && result == -ENOMEM) {
 		lacking = "RLIMIT_MEMLOCK is too low for mlockall()";
@@ -930,6 +949,11 @@ static long run(const struct program *program, const struct operation *op)
 	memcpy(call, op->call, sizeof(call));
 	if (!pids[op->process])
 		return -ESRCH; /* the process does not exist: the kernel is not called */
+#if USES_PRLIMIT
+	/* With CAP_IPC_LOCK the kernel ignores the limit on locked pages. */
+	if (call[0] == PRLIMIT)
+		return call[1] == RLIMIT_MEMLOCK && program->lock < 0 ? 0 : set_limit(op->process, call[1], call[2]);
+#endif
 #if USES_FORK
 	if (call[0] == FORK)
 		return fork_process(op->process, program->processes);
@@ -1157,10 +1181,7 @@ static int start(const struct program *program)
 	read_counters(0, base);
 #if USES_ADDRESS_SPACE
 	if (program->address_space >= 0) {
-		rlim_t bytes = PAGES(base[VM_SIZE] + program->address_space);
-		struct rlimit limit = { bytes, bytes };
-
-		if (prlimit(pids[0], RLIMIT_AS, &limit, NULL)) {
+		if (set_limit(0, RLIMIT_AS, PAGES(program->address_space))) {
 			printf("cannot be run here: RLIMIT_AS cannot be set\n");
 			return 0;
 		}

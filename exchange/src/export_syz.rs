@@ -298,6 +298,9 @@ impl Calls {
             }
             Op::Fork { .. } => self.call("syz_clone(0x11, 0x0, 0x0, 0x0, 0x0, 0x0)"),
             Op::Exit { .. } => self.comment(op, "the program would end"),
+            Op::Prlimit { .. } => {
+                self.comment(op, "the limit counts the memory of the executor, too")
+            }
             Op::ClearRefs { .. } => self.comment(op, "a write to a file of /proc"),
             Op::Copy { .. } => self.comment(op, "process_vm_mmap() was never merged"),
             Op::CopyVma { .. } => self.comment(op, "copy_vma() is no system call"),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vmadiff_fuzzing::generate::Mix;
 use vmadiff_fuzzing::mutate::ProgramMutator;
 use vmadiff_lockstep::compare::{Comparer, Scope};
-use vmadiff_machine::operand::{END_PAGES, Page, Process};
+use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Page, Process, Resource};
 use vmadiff_machine::{
     AddressSpace, Limits, Machine, Observation, Op, Opcode, Program, VmFlags, Vma,
 };
@@ -21,7 +21,8 @@ use vmadiff_reference::{Range, Reference, Refusal, Why};
 /// One operation of a program, with its observations and reasons.
 struct Step<'a> {
     op: &'a Op,
-    limits: &'a Limits,
+    /// The limits of each process.
+    limits: &'a [Limits; MAX_PROCESSES],
     /// The machine before the operation.
     machine: &'a Reference,
     before: &'a Observation,
@@ -100,6 +101,7 @@ fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
         plain.reset(&program.limits);
         comparer.reset();
         let (mut after, mut shown) = (Observation::default(), Observation::default());
+        let mut limits = [program.limits; MAX_PROCESSES];
         for op in &program.ops {
             let (before, old) = (after.clone(), machine.clone());
             let why = machine.step_explained(op, &mut after);
@@ -107,13 +109,25 @@ fn each_step(seed: u64, mutants: usize, mut check: impl FnMut(&Step<'_>)) {
             assert!(comparer.same_in_full(&after, &shown), "{op}: explained, not the same");
             let step = Step {
                 op,
-                limits: &program.limits,
+                limits: &limits,
                 machine: &old,
                 before: &before,
                 after: &after,
                 why: &why,
             };
             check(&step);
+            let process = usize::from(op.process().0);
+            match (op, after.result) {
+                (Op::Prlimit { resource, max, .. }, Ok(_)) => match resource.get() {
+                    Resource::As => limits[process].address_space = Some(max.get().0),
+                    Resource::Memlock if program.limits.lock.is_some() => {
+                        limits[process].lock = Some(max.get().0);
+                    }
+                    Resource::Memlock => {}
+                },
+                (Op::Fork { .. }, Ok(child)) => limits[usize::from(child)] = limits[process],
+                _ => {}
+            }
         }
     }
 }
@@ -124,6 +138,7 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
     let process = refusal.process;
     let seen = if refusal.progress == Progress::Nothing { step.before } else { step.after };
     let here = space(seen, process);
+    let limits = &step.limits[usize::from(process.0)];
     let at = |range: Range| here.vma_at(range.start).copied();
     let is = |range: Range| {
         at(range).is_some_and(|vma| (vma.start, vma.end) == (range.start, range.end))
@@ -150,17 +165,15 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
             is(occupied) && (0..END_PAGES as u8).map(hole).max() == Some(longest.into())
         }
         Rule::Overlap { from, to } => from.start < to.end && to.start < from.end || from.is_empty(),
-        Rule::MapCountLimit(limit) => {
-            limited(here.counters.map_count, limit, step.limits.map_count)
-        }
-        Rule::PageLimit(limit) => limited(here.counters.total_vm, limit, step.limits.address_space),
-        Rule::LockLimit(limit) => limited(here.counters.locked_vm, limit, step.limits.lock),
-        Rule::LockAllLimit(limit) => limited(here.counters.total_vm, limit, step.limits.lock),
+        Rule::MapCountLimit(limit) => limited(here.counters.map_count, limit, limits.map_count),
+        Rule::PageLimit(limit) => limited(here.counters.total_vm, limit, limits.address_space),
+        Rule::LockLimit(limit) => limited(here.counters.locked_vm, limit, limits.lock),
+        Rule::LockAllLimit(limit) => limited(here.counters.total_vm, limit, limits.lock),
         Rule::ProcessLimit(limit) => {
             let alive = step.before.spaces.iter().filter(|space| space.alive).count();
             alive == usize::from(limit.have) && limit.have == limit.max
         }
-        Rule::LockForbidden => step.limits.lock == Some(0),
+        Rule::LockForbidden => limits.lock == Some(0),
         Rule::HasFlags { vma, flags } => {
             !flags.is_empty() && with(vma, &|vma| vma.flags.contains(flags))
         }

@@ -83,6 +83,7 @@ macro_rules! parts {
             mseal "mseal"
             clear_refs "clear_refs"
             ftruncate "ftruncate"
+            prlimit "prlimit"
             map "map"
             change "change"
             invariant "invariant"

@@ -8,8 +8,8 @@ use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
-    MAX_PROCESSES, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot,
-    SHM_PAGES, ShmFlags,
+    MAX_PROCESSES, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit,
+    Process, Prot, Resource, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
@@ -55,6 +55,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::Mseal, 1),
     (Opcode::ClearRefs, 1),
     (Opcode::Ftruncate, 1),
+    (Opcode::Prlimit, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -235,7 +236,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         | Opcode::Mlockall
         | Opcode::Munlockall
         | Opcode::ClearRefs
-        | Opcode::Ftruncate => (Page(0), Len(0)),
+        | Opcode::Ftruncate
+        | Opcode::Prlimit => (Page(0), Len(0)),
         Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
         Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
         _ => layout.range(src, u)?,
@@ -387,6 +389,20 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
                 process: process.into(),
                 file: layout.file(u)?.into(),
                 length: FilePage(length).into(),
+            }
+        }
+        Opcode::Prlimit => {
+            let resource = if u.ratio(3, 4)? { Resource::As } else { Resource::Memlock };
+            // Mostly about as many pages as are mapped, or few, so that the limit is met.
+            let max = match (u.int_in_range(0..=7u8)?, resource) {
+                (0..=5, Resource::As) => layout.pages(process) + u.int_in_range(0..=4)?,
+                (0..=5, Resource::Memlock) => u.int_in_range(0..=8)?,
+                _ => u.arbitrary()?,
+            };
+            Op::Prlimit {
+                process: process.into(),
+                resource: resource.into(),
+                max: PageLimit(max).into(),
             }
         }
         Opcode::Mseal => Op::Mseal { process: process.into(), page: page.into(), len: len.into() },

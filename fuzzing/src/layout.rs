@@ -227,7 +227,10 @@ impl Layout {
                     space.written |= space.writable;
                 }
             }
-            Op::Munlockall { .. } | Op::ClearRefs { .. } | Op::Ftruncate { .. } => {}
+            Op::Munlockall { .. }
+            | Op::ClearRefs { .. }
+            | Op::Ftruncate { .. }
+            | Op::Prlimit { .. } => {}
             Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
                     space.written |= target.set() & space.writable;
@@ -299,6 +302,11 @@ impl Layout {
             Some(n) => Ok(Ctx(n.0)),
             None => Ok(Ctx(u.int_in_range(0..=(Ctx::SIZE - 1) as u8)?)),
         }
+    }
+
+    /// Returns the number of pages that a process has mapped.
+    pub fn pages(&self, process: Process) -> u8 {
+        self.space(process).mapped.count_ones() as u8
     }
 
     /// Returns whether a memfd was mapped.

@@ -13,9 +13,11 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use vmadiff_kernel_log::Report;
-use vmadiff_machine::operand::{Access, Advice, FILE_PAGES, MAX_PROCESSES, MlockallFlags, Page};
+use vmadiff_machine::operand::{
+    self, Access, Advice, FILE_PAGES, MAX_PROCESSES, MlockallFlags, Page,
+};
 use vmadiff_machine::{
     AddressSpace, Errno, Limits, Machine, Observation, Op, Opcode, VmFlags, written,
 };
@@ -129,6 +131,8 @@ pub struct Kernel {
     written: Vec<u64>,
     /// The program may have taken pages out of the memfds.
     holes: bool,
+    /// The limit on locked pages of the arena of each process.
+    lock_limits: [Option<u8>; MAX_PROCESSES],
     /// The page table entries of each process that has anonymous pages, where frame numbers are shown.
     frames: Frames,
 }
@@ -172,6 +176,7 @@ impl Kernel {
             writes: 0,
             written: Vec::new(),
             holes: false,
+            lock_limits: [None; MAX_PROCESSES],
             frames: Frames::default(),
         };
         if options.whole_machine {
@@ -248,6 +253,7 @@ impl Kernel {
         }
         self.empty_files()?;
         (self.read, self.writes) = (None, 0);
+        self.lock_limits = [limits.lock; MAX_PROCESSES];
         self.frames = Frames::default();
         self.limits = *limits;
         self.files.clear();
@@ -326,11 +332,13 @@ impl Kernel {
 
     /// Returns the limits on locked pages that hold during `op` and after it; `None` where they are the
     /// same. `mlockall` compares the whole address space with the limit, which is one of the arena.
-    fn lock_limits(&self, op: &Op) -> Option<(u64, u64)> {
+    fn raised(&self, op: &Op) -> Option<(u64, u64)> {
         let current = |flags: MlockallFlags| flags.contains(MlockallFlags::CURRENT);
-        match (op, self.limits.lock) {
+        match (op, self.lock_limits[usize::from(op.process().0)]) {
             // With the limit 0 the process may not lock at all.
-            (Op::Mlockall { flags, .. }, Some(limit @ 1..)) if current(flags.get()) => {
+            (Op::Mlockall { flags, .. }, Some(limit @ 1..))
+                if current(flags.get()) && self.limits.lock.is_some() =>
+            {
                 let (Status { total_vm, locked_vm, .. }, limit) =
                     (self.baseline.0, u64::from(limit));
                 Some((total_vm as u64 + limit, locked_vm.unwrap_or(0) as u64 + limit))
@@ -399,6 +407,23 @@ impl Kernel {
             {
                 Ok((Err(Errno::EAGAIN), 0))
             }
+            Op::Prlimit { resource, max, .. } => {
+                let Some(process) = &self.processes[at] else { return Ok((Err(Errno::ESRCH), 0)) };
+                let (Status { total_vm, locked_vm, .. }, max) = (self.baseline.0, max.get().0);
+                let (resource, used) = match resource.get() {
+                    operand::Resource::As => (Resource::As, total_vm),
+                    // The process has CAP_IPC_LOCK, or may lock as much as a program does.
+                    operand::Resource::Memlock if self.limits.lock.is_none() => {
+                        return Ok((Ok(0), mine));
+                    }
+                    operand::Resource::Memlock => {
+                        self.lock_limits[at] = Some(max);
+                        (Resource::Memlock, locked_vm.unwrap_or(0))
+                    }
+                };
+                set_limit(process.proc.pid(), resource, used as u64 + u64::from(max))?;
+                Ok((Ok(0), mine))
+            }
             Op::Fork { .. } => {
                 let mut indices = 0..self.limits.max_processes();
                 let Some(child) = indices.find(|&at| self.processes[at].is_none()) else {
@@ -411,7 +436,10 @@ impl Kernel {
                         // answered.
                         let channel = &self.channels[child];
                         match await_reply(process, channel, self.options.timeout)?.0 {
-                            Reply::Answer(0) => Ok((Ok(child as u8), mine | 1 << child)),
+                            Reply::Answer(0) => {
+                                self.lock_limits[child] = self.lock_limits[at];
+                                Ok((Ok(child as u8), mine | 1 << child))
+                            }
                             Reply::Answer(answer) => Err(KernelError::Answer(answer)),
                             Reply::Ended => Err(KernelError::Died(child as u8)),
                             Reply::Late => Ok((Err(self.overdue(child)), mine)),
@@ -475,7 +503,7 @@ impl Kernel {
         let (Some(process), channel) = (&self.processes[at], &self.channels[at]) else {
             return Ok(Reply::Ended);
         };
-        let locks = self.lock_limits(op);
+        let locks = self.raised(op);
         let limit = self.limits.map_count.map(|limit| self.baseline.1 + u32::from(limit));
         let limited = self.map_count.as_mut().zip(limit);
         let limited = limited.map(|(setting, limit)| setting.limit(limit)).transpose()?;
@@ -562,10 +590,10 @@ impl Drop for Kernel {
 /// A pid that no process has: it is above `PID_MAX_LIMIT`.
 const NO_PID: i32 = i32::MAX;
 
-/// Sets a limit of a process, in pages.
+/// Sets a limit of a process, in pages. The hard limit stays, so that every user can raise the limit again.
 fn set_limit(pid: i32, resource: Resource, pages: u64) -> Result<(), KernelError> {
-    let bytes = Some(pages * PAGE);
-    let limit = Rlimit { current: bytes, maximum: bytes };
+    let maximum = getrlimit(resource).maximum;
+    let limit = Rlimit { current: Some(pages * PAGE), maximum };
     prlimit(Pid::from_raw(pid), resource, limit).map_err(doing("setting a limit"))?;
     Ok(())
 }

@@ -179,8 +179,7 @@ impl Facilities {
     /// Returns the facility that `op` needs in a program under `limits` and the kernel lacks.
     pub fn lacks_under(&self, op: &Op, limits: &Limits) -> Option<Missing> {
         let Op::Mlockall { flags, .. } = *op else { return None };
-        let compared =
-            flags.get().contains(MlockallFlags::CURRENT) && limits.lock.is_some_and(|max| max > 0);
+        let compared = flags.get().contains(MlockallFlags::CURRENT) && limits.lock.is_some();
         (compared && !self.raising).then_some(Missing::Locking)
     }
 

@@ -551,7 +551,10 @@ fn perform(
             let length = u64::from(length.get().0) * PAGE;
             done(rustix::fs::ftruncate(inherited(fd), length))
         }
-        Op::Fork { .. } | Op::Exit { .. } | Op::CopyVma { .. } => Err(libc::ENOSYS),
+        // The controller does these, or nobody.
+        Op::Fork { .. } | Op::Exit { .. } | Op::Prlimit { .. } | Op::CopyVma { .. } => {
+            Err(libc::ENOSYS)
+        }
     }
 }
 

@@ -76,7 +76,8 @@ enum vmadiff_opcode {
 	VMADIFF_MUNLOCKALL = 19,
 	VMADIFF_MSEAL = 20, /* Linux 5.2.1 answers ENOSYS */
 	VMADIFF_CLEAR_REFS = 21, /* 4 is written to /proc/PID/clear_refs */
-	VMADIFF_FTRUNCATE = 22
+	VMADIFF_FTRUNCATE = 22,
+	VMADIFF_PRLIMIT = 23
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -169,6 +170,12 @@ enum vmadiff_fd {
 	VMADIFF_FD_SPECIAL = 3 /* the device */
 };
 
+/* resource of prlimit. */
+enum vmadiff_resource {
+	VMADIFF_RLIMIT_AS = 0,
+	VMADIFF_RLIMIT_MEMLOCK = 1
+};
+
 /* The operands of each operation. Values are in range: process and src are below
  * VMADIFF_MAX_PROCESSES; page, new_page, dst_page and every length are below VMADIFF_ARENA_PAGES;
  * pgoff is 0 to 255. The process is the caller. */
@@ -197,6 +204,7 @@ struct vmadiff_munlockall { uint8_t process; };
 struct vmadiff_mseal { uint8_t process, page, len; };
 struct vmadiff_clear_refs { uint8_t process; };
 struct vmadiff_ftruncate { uint8_t process, file, length; }; /* length: 0 to 255 pages */
+struct vmadiff_prlimit { uint8_t process, resource, max; }; /* max: 0 to 255 pages */
 
 /* One operation. */
 struct vmadiff_op {
@@ -227,6 +235,7 @@ struct vmadiff_op {
 		struct vmadiff_mseal mseal;
 		struct vmadiff_clear_refs clear_refs;
 		struct vmadiff_ftruncate ftruncate;
+		struct vmadiff_prlimit prlimit;
 	} u;
 };
 

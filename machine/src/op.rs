@@ -9,7 +9,8 @@ use std::fmt;
 
 use crate::operand::{
     Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, File, FilePage, Kind, Len,
-    MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
+    MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit, Process, Prot, Resource,
+    ShmFlags,
 };
 use crate::role::{Part, Role};
 
@@ -409,6 +410,16 @@ operations! {
         file: File as Role::File,
         /// The new length, in pages.
         length: FilePage as Role::Offset,
+    }
+    /// `prlimit(0, resource, max, NULL)`: gives the process another limit, also one below what it has. Mappings
+    /// stay as they are. A child begins with the limits of its parent.
+    23 Prlimit "prlimit" {
+        /// The process.
+        process: Process as Role::Caller,
+        /// The resource.
+        resource: Resource as Role::Resource,
+        /// The limit.
+        max: PageLimit as Role::Limit,
     }
 }
 

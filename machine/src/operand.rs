@@ -171,6 +171,8 @@ numbers! {
     Len: ARENA_PAGES, false, "a length in pages, 0 to 63";
     /// An offset into a file, in pages.
     FilePage: 256, true, "an offset into the file in pages, 0 to 255";
+    /// A limit of a process, in pages. A process cannot map as many pages as the largest number.
+    PageLimit: 256, false, "a limit in pages, 0 to 255";
     /// One of the two userfaultfd contexts of a process.
     Ctx: 2, true, "a userfaultfd context, 0 or 1";
 }
@@ -347,6 +349,14 @@ names! {
         Readonly = 2 "readonly",
         /// The device: refused.
         Special = 3 "special",
+    }
+    /// The resource that `prlimit` limits.
+    Resource: false, "a resource: AS or MEMLOCK" {
+        /// `RLIMIT_AS`: the pages that the process has mapped.
+        As = 9 "AS",
+        /// `RLIMIT_MEMLOCK`: the pages that the process has locked. Without the limit `lock` of the program
+        /// the process has `CAP_IPC_LOCK`, and the limit does not hold.
+        Memlock = 8 "MEMLOCK",
     }
     /// The mode of `mbind`. The node is always node 0.
     Mode: false, "a memory policy: DEFAULT, PREFERRED, BIND or INTERLEAVE" {

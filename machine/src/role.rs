@@ -47,6 +47,10 @@ pub enum Role {
     Offset,
     /// The file whose length is changed.
     File,
+    /// The resource that is limited.
+    Resource,
+    /// A limit.
+    Limit,
     /// The flags of the call.
     Flags,
     /// Read or write.
@@ -148,7 +152,8 @@ impl Op {
             | Op::Munlockall { .. }
             | Op::Mseal { .. }
             | Op::ClearRefs { .. }
-            | Op::Ftruncate { .. } => None,
+            | Op::Ftruncate { .. }
+            | Op::Prlimit { .. } => None,
         }
     }
 

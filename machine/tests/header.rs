@@ -11,7 +11,7 @@ use std::process::Command;
 use vmadiff_machine::abi;
 use vmadiff_machine::operand::{
     ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, File, Kind, MAX_PROCESSES,
-    MlockallFlags, MmapFlags, Mode, MremapFlags, SHM_PAGES, ShmFlags,
+    MlockallFlags, MmapFlags, Mode, MremapFlags, Resource, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Allocation, Opcode, VmFlags, op};
 
@@ -117,6 +117,9 @@ fn claims() -> Claims {
     }
     for (index, file) in File::ALL.iter().enumerate() {
         claims.constant(&format!("FD_{}", file.name().to_uppercase()), index as u64);
+    }
+    for (index, resource) in Resource::ALL.iter().enumerate() {
+        claims.constant(&format!("RLIMIT_{}", resource.name()), index as u64);
     }
     for (index, advice) in Advice::ALL.iter().enumerate() {
         claims.constant(&format!("MADV_{}", advice.name()), index as u64);

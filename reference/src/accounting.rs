@@ -5,7 +5,7 @@
 //! and restores it on the one or two pieces that are left. `mlock_fixup()` counts a page that was
 //! locked before only once. A call that fails uncharges what it charged.
 
-use vmadiff_machine::operand::Len;
+use vmadiff_machine::operand::{Len, PageLimit, Resource};
 use vmadiff_machine::{Counters, Errno, VmFlags};
 
 use crate::function::Function;
@@ -82,7 +82,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `ENOMEM` (`may_expand_vm()`).
     pub(crate) fn may_expand(&self, pages: u32, replaced: u32) -> Result<(), Refusal> {
-        let max = self.limits.max_address_space();
+        let max = self.mm.max_pages.map_or(u32::MAX, u32::from);
         // Without a limit there is no need to count.
         if max < u32::MAX
             && let Some(limit) = past(self.mm.total_vm(), pages - replaced, max)
@@ -92,7 +92,23 @@ impl Syscall<'_> {
         Ok(())
     }
 
-    /// Checks that `pages` more may be locked. A caller without a limit has `CAP_IPC_LOCK`.
+    /// Gives the process another limit. What it has mapped and locked stays.
+    pub(crate) fn prlimit(&mut self, resource: Resource, max: PageLimit) -> Result<u8, Refusal> {
+        match resource {
+            Resource::As => self.mm.max_pages = Some(max.0),
+            Resource::Memlock => self.mm.max_locked = Some(max.0),
+        }
+        Ok(0)
+    }
+
+    /// Returns the largest number of locked pages. Where the program begins without a limit, its processes
+    /// have `CAP_IPC_LOCK`, and no limit holds.
+    fn max_locked(&self) -> u32 {
+        let limited = self.mm.max_locked.filter(|_| self.limits.lock.is_some());
+        limited.map_or(u32::MAX, u32::from)
+    }
+
+    /// Checks that `pages` more may be locked.
     ///
     /// # Errors
     /// `errno`, on behalf of the kernel function `function`.
@@ -102,7 +118,7 @@ impl Syscall<'_> {
         errno: Errno,
         function: Function,
     ) -> Result<(), Refusal> {
-        let max = self.limits.max_locked();
+        let max = self.max_locked();
         if max < u32::MAX
             && let Some(limit) = past(self.mm.locked_vm(), pages, max)
         {
@@ -128,7 +144,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `ENOMEM` (`mlockall()`).
     pub(crate) fn may_lock_all(&self) -> Result<(), Refusal> {
-        match past(self.mm.total_vm(), 0, self.limits.max_locked()) {
+        match past(self.mm.total_vm(), 0, self.max_locked()) {
             Some(limit) => {
                 self.refuse(Errno::ENOMEM, Function::Mlockall, Rule::LockAllLimit(limit))
             }
@@ -141,7 +157,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `EPERM` (`can_do_mlock()`).
     pub(crate) fn can_do_mlock(&self) -> Result<(), Refusal> {
-        if self.limits.max_locked() == 0 {
+        if self.max_locked() == 0 {
             return self.refuse(Errno::EPERM, Function::CanDoMlock, Rule::LockForbidden);
         }
         Ok(())

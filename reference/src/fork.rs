@@ -117,11 +117,13 @@ impl World {
         if let Ok([parent, of_child]) = self.mms.get_disjoint_mut([parent, child]) {
             let hung = (&mut self.anon_vmas, &mut self.anon_pages);
             let how = (&self.later, &self.memory);
+            let limits = (parent.max_pages, parent.max_locked);
             let made = dup_mmap(parent, of_child, hung, &mut self.references, how, |reason| {
                 if let Some(why) = &mut self.why {
                     why.fork.push(reason);
                 }
             });
+            (of_child.max_pages, of_child.max_locked) = limits;
             if made.is_err() {
                 self.syscall(Process(child as u8)).exit();
                 let call = self.syscall(process);

@@ -44,6 +44,10 @@ pub(crate) struct Mm {
     pub(crate) locked_excess: i64,
     /// The lock flags that a new mapping gets: those of `mlockall` with `MCL_FUTURE` (`def_flags`).
     pub(crate) lock_future: VmFlags,
+    /// The largest number of pages that its process may map (`RLIMIT_AS`), where there is a limit.
+    pub(crate) max_pages: Option<u8>,
+    /// The largest number of pages that its process may lock (`RLIMIT_MEMLOCK`), where there is a limit.
+    pub(crate) max_locked: Option<u8>,
     /// The pages charged to committed memory when the address space was last shown.
     pub(crate) committed: i64,
     /// The VMAs that mapped the segment when the address space was last shown.
@@ -65,6 +69,8 @@ vmadiff_machine::clone_by_field!(Mm {
     uffd,
     locked_excess,
     lock_future,
+    max_pages,
+    max_locked,
     committed,
     attached,
     driver,
@@ -251,6 +257,8 @@ impl Mm {
             uffd,
             locked_excess,
             lock_future,
+            max_pages,
+            max_locked,
             may_lose_pages: _,
             committed: _,
             attached: _,
@@ -273,6 +281,9 @@ impl Mm {
         state.word(first | second << 32);
         state.word(*locked_excess as u64);
         state.word(lock_future.bits().into());
+        for limit in [max_pages, max_locked] {
+            state.word(limit.map_or(u64::MAX, u64::from));
+        }
     }
 }
 

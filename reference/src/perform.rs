@@ -69,6 +69,9 @@ impl World {
                 let mut call = self.call(process.get())?;
                 call.uffd_unregister(Range::new(page.get(), len.get()), ctx.get())
             }
+            Op::Prlimit { process, resource, max } => {
+                self.call(process.get())?.prlimit(resource.get(), max.get())
+            }
             Op::Fork { process } => self.fork(process.get()),
             Op::Exit { process } => {
                 self.call(process.get())?.exit();

@@ -58,6 +58,8 @@ impl World {
             mm.driver = DriverCalls::default();
             mm.may_lose_pages = false;
         }
+        self.mms[0].max_pages = limits.address_space;
+        self.mms[0].max_locked = limits.lock;
         self.anon_vmas.reset();
         self.anon_pages.reset();
         self.shmem.reset();

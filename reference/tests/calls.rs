@@ -364,3 +364,50 @@ fn only_a_memfd_that_may_be_written_is_truncated() {
         ),
     ]);
 }
+
+#[test]
+fn a_limit_of_a_process_counts_for_its_later_calls_and_for_its_children() {
+    let two = "mmap 0 1 2 rw anon_private\n";
+    returns(&[
+        ("prlimit 0 AS 2", Ok(0)),
+        ("prlimit 1 AS 2", Err(Errno::ESRCH)),
+        (&format!("prlimit 0 AS 2\n{two}"), Ok(1)),
+        (&format!("prlimit 0 AS 1\n{two}"), Err(Errno::ENOMEM)),
+        // A limit below what is mapped leaves it mapped.
+        (&format!("{two}prlimit 0 AS 1\nmprotect 0 1 2 r"), Ok(0)),
+        (&format!("{two}prlimit 0 AS 1\nmremap 0 1 2 3"), Err(Errno::ENOMEM)),
+        (&format!("{two}prlimit 0 AS 1\nmmap 0 1 1 r anon_private"), Err(Errno::ENOMEM)),
+        (&format!("{two}prlimit 0 AS 1\nprlimit 0 AS 3\nmremap 0 1 2 3"), Ok(1)),
+        ("prlimit 0 AS 0\nfork 0\nmmap 1 1 1 r anon_private", Err(Errno::ENOMEM)),
+        ("fork 0\nprlimit 0 AS 0\nmmap 1 1 1 r anon_private", Ok(1)),
+        ("fork 0\nprlimit 1 AS 0\nmmap 0 1 1 r anon_private", Ok(1)),
+        ("fork 0\nprlimit 1 AS 0\nexit 1\nfork 0\nmmap 1 1 1 r anon_private", Ok(1)),
+        // The limit of the caller counts, which has the destination.
+        (&format!("{two}fork 0\nprlimit 1 AS 2\ncopy 0 1 2 1 8 FIXED"), Ok(8)),
+        (&format!("{two}fork 0\nprlimit 0 AS 2\ncopy 0 1 2 1 8 FIXED"), Err(Errno::ENOMEM)),
+    ]);
+}
+
+#[test]
+fn a_limit_on_locked_pages_counts_without_the_capability() {
+    let two = "mmap 0 1 2 rw anon_private\n";
+    returns(&[
+        (&format!("{two}prlimit 0 MEMLOCK 1\nmlock 0 1 2"), Ok(0)),
+        (&format!("limits lock=9\n{two}prlimit 0 MEMLOCK 2\nmlock 0 1 2"), Ok(0)),
+        (&format!("limits lock=9\n{two}prlimit 0 MEMLOCK 1\nmlock 0 1 2"), Err(Errno::ENOMEM)),
+        (&format!("limits lock=9\n{two}prlimit 0 MEMLOCK\nmlock 0 1 2"), Err(Errno::EPERM)),
+        (&format!("limits lock=0\n{two}prlimit 0 MEMLOCK 2\nmlock 0 1 2"), Ok(0)),
+        (
+            &format!("limits lock=9\n{two}prlimit 0 MEMLOCK 1\nmlockall 0 CURRENT"),
+            Err(Errno::ENOMEM),
+        ),
+        (
+            "limits lock=9\nprlimit 0 MEMLOCK 1\nmmap 0 1 2 rw anon_private LOCKED",
+            Err(Errno::EAGAIN),
+        ),
+        (
+            "limits lock=9\nprlimit 0 MEMLOCK 1\nfork 0\nmmap 1 1 2 r anon_private LOCKED",
+            Err(Errno::EAGAIN),
+        ),
+    ]);
+}

@@ -138,6 +138,9 @@ pub(super) fn call(op: &Op) -> String {
         Op::Munlockall { .. } => "SYS_munlockall".into(),
         Op::Mseal { page, len, .. } => format!("SYS_mseal, PAGE({page}), PAGES({len}), 0"),
         Op::ClearRefs { .. } => "CLEAR_REFS".into(),
+        Op::Prlimit { resource, max, .. } => {
+            format!("PRLIMIT, RLIMIT_{}, PAGES({max})", resource.get().name())
+        }
         Op::Ftruncate { file, length, .. } => {
             let name = match file.get() {
                 File::File0 => "FILE0",

@@ -61,6 +61,8 @@ impl Parts<'_> {
             }
             "MLOCKALL" => any(|op| matches!(op, Op::Mlockall { .. })),
             "MSEAL" => any(|op| matches!(op, Op::Mseal { .. })),
+            "SET_LIMIT" => self.has("PRLIMIT") || self.has("ADDRESS_SPACE"),
+            "PRLIMIT" => any(|op| matches!(op, Op::Prlimit { .. })),
             "CLEAR_REFS" => any(|op| matches!(op, Op::ClearRefs { .. })),
             "HUGE" => self.ops().any(|op| advises(op, [Advice::Hugepage, Advice::Nohugepage])),
             "LATER_ADVICE" => any(|op| match op {
@@ -88,8 +90,10 @@ impl Parts<'_> {
             "ADDRESS_SPACE" => limited(|limits| limits.address_space.is_some()),
             "LOCK_LIMIT" => limited(|limits| limits.lock.is_some()),
             "LOCK" => lock,
-            "LOCKS" => lock || self.has("LOCK_LIMIT"),
-            "LIMITS" => lock || self.has("LOCK_LIMIT") || self.has("ADDRESS_SPACE"),
+            "LOCKS" => lock || self.has("LOCK_LIMIT") || self.has("PRLIMIT"),
+            "LIMITS" => {
+                lock || self.has("LOCK_LIMIT") || self.has("ADDRESS_SPACE") || self.has("PRLIMIT")
+            }
             _ => unreachable!("the runtime asks for {name}"),
         }
     }
