@@ -471,3 +471,33 @@ fn hidden_objects_break_an_invariant_by_one_change() {
         assert_eq!(found.as_deref(), *expected, "case {at}");
     }
 }
+
+#[test]
+fn a_finding_names_the_place_and_the_values() {
+    let text = |change: Change| {
+        let mut seen = base();
+        change(&mut seen);
+        Shown::default().check(&op("fork 0"), &seen).expect("a finding").text
+    };
+    let write_bit = text(|o| o.spaces[7].writable_ptes = 0b1100);
+    assert!(write_bit.starts_with("the page table entry of page 3 of process 7 permits writes"));
+    let overlap = text(|o| change(o, |v| v[1].start = Page(3)));
+    assert_eq!(overlap, "a VMA of process 0 is 3..6, and the VMA before it ends at 4");
+
+    let mut shown = Shown::default();
+    let (before, after) = (ranges(0, &[(1, 9, 0)], None), ranges(0, &[(1, 8, 0), (8, 9, 2)], None));
+    assert_eq!(shown.check_spaces(&op("munmap 0 63 1"), &before), None);
+    let found = shown.check_spaces(&op("munmap 0 63 1"), &after).expect("a finding");
+    let says = "page 8 of process 0 had the page offset @8 and has @10";
+    assert!(found.text.starts_with(says), "{}", found.text);
+
+    let text = |change: HiddenChange| {
+        let (mut seen, mut hidden) = family();
+        change(&mut seen, &mut hidden);
+        Recounter::default().check(&seen, &hidden).expect("a finding").text
+    };
+    let chain = text(|_, h| h.anon_vmas.truncate(1));
+    assert_eq!(chain, "the VMA 2..5 has a freed anon_vma in its chain");
+    let degree = text(|_, h| h.anon_vmas[0].degree = 2);
+    assert_eq!(degree, "an anon_vma has degree 2, and 1 VMAs of its own and 2 children");
+}
