@@ -31,6 +31,11 @@ impl Machine for Shows {
         seen.clone_from(&self.0[self.1]);
         self.1 += 1;
     }
+
+    fn step_failing(&mut self, _: &Op, _: Allocation, n: u32, _: &mut Observation) -> bool {
+        assert_eq!(n, 0, "there was no way before");
+        false
+    }
 }
 
 impl Machine for Ways {
@@ -48,6 +53,7 @@ impl Machine for Ways {
 
     fn step_failing(&mut self, _: &Op, what: Allocation, n: u32, seen: &mut Observation) -> bool {
         assert_eq!(what, Allocation::Vma);
+        assert!(n as usize <= self.ways.len(), "there was no way before");
         let way = self.ways.get(n as usize);
         way.map(|way| seen.clone_from(way)).is_some()
     }
