@@ -239,4 +239,9 @@ fn the_closest_way_has_the_same_edges_and_anonymous_memory() {
         let found = run_one(ways(Ok(0), &all), &right, false);
         assert_eq!(found.as_deref(), Some(expected), "case {at}");
     }
+    // The same memory counts for more than the same result.
+    let [mut way, mut right] = [Err(Errno::EAGAIN), NO_MEMORY].map(|result| shows(result, 0));
+    (way.spaces[0].anon_pages, right.spaces[0].anon_pages) = (0b10, 0b10);
+    let found = run_one(ways(Ok(0), &[way]), &right, false);
+    assert_eq!(found.as_deref(), Some("errno/munmap/ENOMEM-for-EAGAIN"));
 }
