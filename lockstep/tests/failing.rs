@@ -1,6 +1,7 @@
 //! An operation in which an allocation fails on the right machine: the left machine is asked how it can
 //! end.
 
+use vmadiff_lockstep::divergence::Divergence;
 use vmadiff_lockstep::lockstep::Lockstep;
 use vmadiff_machine::observation::{Event, Vma};
 use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
@@ -142,13 +143,18 @@ fn the_state_before_the_failure_is_that_of_the_operation_before() {
     }
     let left = Ways { shows: Shows(vec![shows(Ok(0), 4), shows(Ok(0), 9)], 0), ways: Vec::new() };
     let found = Lockstep::new(left, other).without_invariants().run(&program);
-    let found = found.expect("a divergence").signature.to_string();
-    assert_eq!(found, "accounting/munmap/half-way-total_vm-high");
+    let found = found.expect("a divergence");
+    assert_eq!(found.signature.as_str(), "accounting/munmap/half-way-total_vm-high");
 }
 
 /// Runs one operation, in which the right machine shows this and lets an allocation fail. Returns the
 /// signature.
 fn run_one(left: impl Machine, right: &Observation, invariants: bool) -> Option<String> {
+    found(left, right, invariants).map(|found| found.signature.to_string())
+}
+
+/// Runs one operation as [`run_one`] does, and returns the finding.
+fn found(left: impl Machine, right: &Observation, invariants: bool) -> Option<Divergence> {
     let program: Program = "limits fail=1\nmunmap 0 1\n".parse().expect("a program");
     let mut right = right.clone();
     right.failed = Some(Allocation::Vma);
@@ -156,7 +162,7 @@ fn run_one(left: impl Machine, right: &Observation, invariants: bool) -> Option<
     if !invariants {
         lockstep = lockstep.without_invariants();
     }
-    lockstep.run(&program).map(|found| found.signature.to_string())
+    lockstep.run(&program)
 }
 
 /// A machine that ends its operation with memory in one way, and without memory in these.
@@ -196,6 +202,16 @@ fn a_state_that_breaks_an_invariant_is_named_by_it_where_the_call_needs_memory()
     right.events.push(Event::UseAfterFree { object: Object::Vma, function: "f", field: "x" });
     let found = run_one(ways(Ok(0), &[]), &right, true);
     assert_eq!(found.as_deref(), Some("aliasing/use-after-free/f/x"));
+}
+
+#[test]
+fn a_finding_tells_whether_a_failed_call_has_left_a_change() {
+    for (result, total_vm, half_way) in
+        [(NO_MEMORY, 5, true), (Ok(0), 5, false), (Err(Errno::EAGAIN), 0, false)]
+    {
+        let found = found(ways(Ok(0), &[]), &shows(result, total_vm), false);
+        assert_eq!(found.expect("a finding").is_half_way(), half_way, "{result:?}");
+    }
 }
 
 /// Returns an observation in which process 0 has a VMA of this length and these anonymous pages.

@@ -168,6 +168,28 @@ fn a_lost_page_is_named_before_the_counters() {
 }
 
 #[test]
+fn a_machine_that_runs_alone_is_judged_by_its_events() {
+    let touch = program("touch 0 1\n");
+    let alone = |events: &[Event]| {
+        let seen = Observation { events: events.to_vec(), ..Observation::default() };
+        Lockstep::alone(Script::new(&[seen])).without_invariants().run(&touch)
+    };
+    assert!(alone(&[]).is_none());
+    let held = Event::LockHeld { function: "f", lock: "ptl" };
+    let freed = Event::UseAfterFree { object: Object::Vma, function: "f", field: "x" };
+    for (events, name) in [
+        (&[held][..], "deadlock/f/ptl-held"),
+        (&[freed], "aliasing/use-after-free/f/x"),
+        (&[held, freed], "deadlock/f/ptl-held"),
+    ] {
+        let found = alone(events).expect("a finding");
+        assert_eq!((found.step, found.signature.as_str()), (0, name));
+        let broken = found.broken.expect("the event");
+        assert_eq!((broken.side, broken.text), (Side::Both, events[0].to_string()));
+    }
+}
+
+#[test]
 fn a_broken_invariant_says_whether_every_process_has_exited() {
     for (at_teardown, end) in [(false, ""), (true, ", after every process has exited")] {
         let broken = Broken { side: Side::Both, text: "a page is lost".to_owned(), at_teardown };
