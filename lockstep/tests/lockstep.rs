@@ -153,17 +153,23 @@ fn a_lost_page_is_named_before_the_counters() {
     lost.events.push(event);
     let mut other = lost.clone();
     other.committed = 1;
+    let run = |right: &Observation| {
+        let [left, right] = [&lost, right].map(|seen| Script::new(std::slice::from_ref(seen)));
+        Lockstep::new(left, right)
+    };
     let (touch, name) = (program("touch 0 1\n"), |found: Divergence| found.signature.to_string());
     for right in [&lost, &other] {
-        let scripts = [&lost, right].map(|seen| Script::new(std::slice::from_ref(seen)));
-        let [left, right] = scripts;
-        let found = Lockstep::new(left, right).run(&touch).expect("a finding");
+        let found = run(right).run(&touch).expect("a finding");
         let broken = found.broken.clone().expect("a broken invariant");
         assert_eq!((broken.side, broken.text), (Side::Both, event.to_string()));
         assert_eq!(name(found), "anon-vma/unreachable-page");
     }
-    let [left, right] = [lost, other].map(|seen| Script::new(&[seen]));
-    let found = Lockstep::new(left, right).without_invariants().run(&touch).map(name);
+    // Another difference is named before it.
+    let mut fails = lost.clone();
+    fails.result = Err(Errno::EFAULT);
+    let found = run(&fails).run(&touch).map(name);
+    assert_eq!(found.as_deref(), Some("errno/touch/EFAULT-for-ok"));
+    let found = run(&other).without_invariants().run(&touch).map(name);
     assert_eq!(found.as_deref(), Some("accounting/touch/committed-high"));
 }
 
