@@ -74,6 +74,7 @@ impl Machine for Toy {
 
     fn step(&mut self, op: &Op, seen: &mut Observation) {
         assert!(!self.dead, "{op} after the kernel has died");
+        assert!(self.count < 100, "{op} after the end of the program");
         seen.begin_step();
         if self.count == 0 {
             for (process, pages) in (0..).zip(self.pages) {
