@@ -133,12 +133,14 @@ impl<L: Machine> Failed<'_, L> {
         }
         let unchanged = closeness(self.seen.0, right);
         let fails = right.result.is_err();
+        // An event that the kernel does not survive has the same name as where no allocation fails.
+        let whole = refused || right.is_fatal();
         let ways = ways.into_iter().take(if refused { 1 } else { usize::MAX });
-        let like = |seen: &Observation| refused || !fails || seen.result.is_err();
+        let like = |seen: &Observation| whole || !fails || seen.result.is_err();
         let closest = ways.rev().filter(like).max_by_key(|seen| closeness(seen, right));
         let is_closer = |seen: &Observation| closeness(seen, right) >= unchanged + u8::from(fails);
         match closest {
-            Some(closest) if refused || right.is_fatal() || is_closer(&closest) => {
+            Some(closest) if whole || is_closer(&closest) => {
                 *self.seen.0 = closest;
                 Divergence::with_history(step, op, self.seen.0, right, history)
             }

@@ -131,6 +131,16 @@ mod tests {
     }
 
     #[test]
+    fn a_list_has_its_signatures_in_the_order_of_their_names() {
+        let known = Known::parse("merge/map/y b\nflags/copy/x c\nmerge/map/x b\n");
+        let known = known.expect("a list");
+        assert!(!known.is_empty());
+        let signatures: Vec<&str> = known.signatures().collect();
+        assert_eq!(signatures, ["flags/copy/x", "merge/map/x", "merge/map/y"]);
+        assert!(Known::parse("# no entry\n").expect("a list").is_empty());
+    }
+
+    #[test]
     fn a_line_without_a_reason_and_a_second_mention_are_refused() {
         for second in ["merge/map/y", "merge/map/x c"] {
             let text = format!("merge/map/x b\n{second}\n");

@@ -492,6 +492,9 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
                     });
                     return Some(found.clone());
                 }
+                if self.seen.1.is_fatal() {
+                    return None;
+                }
             }
         }
         None
@@ -526,7 +529,7 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
     pub fn judge(&mut self, last: usize) -> Option<Divergence> {
         self.invariants.as_ref()?;
         let found = self.recount(last).or_else(|| self.read_all(last));
-        if found.is_some() {
+        if found.is_some() || self.seen.1.is_fatal() {
             return found;
         }
         let lacks_exit = |left: &L| !left.has(Opcode::Exit);
@@ -540,9 +543,13 @@ impl<L: Machine, R: Machine> Lockstep<L, R> {
             let mut operands = [0; MAX_OPERANDS];
             operands[0] = process;
             let exit = Op::from_bytes(Opcode::Exit, operands);
-            found = found.or_else(|| self.step(last, &exit, |_, _, _| ()));
-            if found.is_some() || self.seen.1.is_fatal() {
+            found = self.step(last, &exit, |_, _, _| ());
+            if found.is_some() {
                 break;
+            }
+            if self.seen.1.is_fatal() {
+                // Both kernels die of the same thing.
+                return None;
             }
         }
         let mut found = found.or_else(|| self.recount(last))?;

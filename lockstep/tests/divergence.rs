@@ -241,6 +241,11 @@ const CASES: &[(Change, &str, &str)] = &[
         "anon-vma/copy_vma/pages-kept",
         "anon-vma/copy_vma/pages-lost",
     ),
+    (
+        |o| o.spaces[0].zero_pages = 0b1000,
+        "anon-vma/copy_vma/zero-pages-kept",
+        "anon-vma/copy_vma/zero-pages-lost",
+    ),
     (|o| page_ids(o, [1, 1]), "contents/copy/page-shared", "contents/copy/page-not-shared"),
     (
         |o| o.spaces[0].writable_ptes = 0b10,

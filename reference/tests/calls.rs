@@ -102,11 +102,12 @@ fn munmap_needs_room_for_a_vma_only_where_it_cuts_a_hole() {
 }
 
 #[test]
-fn the_driver_is_told_of_each_vma_that_is_cut_or_goes() {
+fn the_driver_is_told_of_each_vma_that_is_cut_moves_or_goes() {
     let calls = |text: &str| run(&format!("mmap 0 1 3 r special\n{text}")).seen.driver;
     for (text, opens, closes) in [
         ("munmap 0 2 1", 2, 1),
         ("munmap 0 1 3", 0, 1),
+        ("mremap 0 1 3 3 MAYMOVE|FIXED 8", 1, 1),
         ("mmap 0 5 1 r special\nmunmap 0 1 5", 0, 2),
         ("fork 0\nexit 1", 0, 1),
     ] {

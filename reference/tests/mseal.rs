@@ -35,6 +35,8 @@ fn a_range_without_holes_is_sealed() {
         ("mseal 0 2 2", Ok(0), "1-2 2-4s 4-5"),
         // A sealed part joins its sealed neighbours.
         ("mseal 0 1 1\nmseal 0 3 2\nmseal 0 2 1", Ok(0), "1-5s"),
+        // A sealed VMA stays sealed.
+        ("mseal 0 2 2\nmseal 0 2 2", Ok(0), "1-2 2-4s 4-5"),
         ("mseal 0 3 3", Err(Errno::ENOMEM), "1-5"),
         ("mseal 0 0 3", Err(Errno::ENOMEM), "1-5"),
     ] {

@@ -47,6 +47,9 @@ fn states_that_differ_in_one_thing_have_different_words() {
     // The child's page hangs on the parent's anon_vma. After a write it hangs on its own.
     let inherited = format!("{touched}fork 0\nmunmap 0 0 2\n");
     let protected = "mprotect 1 0 2 r\nmprotect 1 0 2 rw\n";
+    // The processes 1 and 3 reuse anon_vmas of their ancestors, so that the next child of 1 and the next
+    // child of 2 have the same chain.
+    let reused = format!("{touched}fork 0\nfork 1\nexit 1\nfork 2\nfork 1\n");
     for (what, a, b) in [
         ("limit", "limits map_count=9\n", "limits map_count=8\n"),
         ("limit", "limits lock=9\n", "limits address_space=9\n"),
@@ -175,6 +178,11 @@ fn states_that_differ_in_one_thing_have_different_words() {
             "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nfork 0\nfork 0\nexit 0\n",
             "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nfork 0\nfork 1\nexit 0\n",
         ),
+        (
+            "parent of an anon_vma with the same chain",
+            &format!("{reused}fork 1\nfork 2\n"),
+            &format!("{reused}fork 2\nfork 1\n"),
+        ),
     ] {
         assert_ne!(words(&after(a)), words(&after(b)), "{what}:\n{a}\n{b}");
     }
@@ -196,6 +204,7 @@ fn states_that_are_equal_up_to_numbers_have_the_same_words() {
             "mmap 0 0 1 rw anon_shared\nmunmap 0 0 1\nmmap 0 0 1 rw anon_shared\ntouch 0 0 1\n",
             "mmap 0 0 1 rw anon_shared\ntouch 0 0 1\n",
         ),
+        ("mmap 0 0 1 rw anon_private\ntouch 0 0 1\nmunmap 0 0 1\n", ""),
         ("shmat 0 0\nshmdt 0 0\nshmat 0 0\n", "shmat 0 0\n"),
         ("mlockall 0 FUTURE\nmunlockall 0\n", ""),
     ] {

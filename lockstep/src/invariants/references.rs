@@ -196,6 +196,28 @@ mod tests {
     }
 
     #[test]
+    fn a_context_with_more_references_than_it_counts_is_freed_in_use() {
+        let (seen, mut hidden) = example();
+        hidden.references[CONTEXT].others += 1;
+        let expected = "invariant/references/userfaultfd_ctx".to_owned();
+        assert_eq!(found(&seen, &hidden), Some((Class::Aliasing, expected)));
+    }
+
+    #[test]
+    fn a_finding_has_both_counts() {
+        for (at, text) in [
+            (FILE, "objects of type file count 3 references, and there are 2"),
+            (USERS, "an mm_struct counts 2 users, and there are 1"),
+            (MM, "objects of type mm_struct count 3 references, and there are 2"),
+        ] {
+            let (seen, mut hidden) = example();
+            hidden.references[at].counter += 1;
+            let found = Recount::default().check(&seen, &hidden).expect("a finding");
+            assert_eq!(found.text, text);
+        }
+    }
+
+    #[test]
     fn an_object_that_is_gone_has_no_user_left() {
         for (at, expected) in [
             (FILE, Some((Class::Aliasing, "invariant/references/file"))),
