@@ -118,6 +118,8 @@ pub struct Beside {
     broken: Option<Divergence>,
     /// The number of programs that broke each invariant.
     all_broken: BTreeMap<Signature, u64>,
+    /// The programs that did not agree in a process that had served others, and agree in a new process.
+    unrepeated: Vec<(Program, End)>,
 }
 
 impl Beside {
@@ -135,6 +137,7 @@ impl Beside {
             invariants: Shown::without_contexts(),
             broken: None,
             all_broken: BTreeMap::new(),
+            unrepeated: Vec::new(),
         }
     }
 
@@ -193,9 +196,42 @@ impl Beside {
         &self.applied
     }
 
-    /// Runs a program.
+    /// Runs a program. Process 0 may be one that has served other programs before. A program that does not agree
+    /// is run again in a new process, and this run counts.
     pub fn run(&mut self, program: &Program) -> Run {
-        self.run_with(program, |_| ())
+        if !self.kernel.can_keep() {
+            return self.run_with(program, |_| ());
+        }
+        let (applied, withheld) = (self.applied.clone(), self.kernel.withheld());
+        self.kernel.set_keeping(true);
+        let first = self.run_under(self.profile.hold, program, |step| step.applied);
+        self.kernel.set_keeping(false);
+        let agrees = |end: &End| matches!(end, End::Whole | End::Lacks(_) | End::Blocked);
+        if agrees(&first.end) {
+            self.count_broken();
+            return first;
+        }
+        let served_before = self.kernel.served_before();
+        self.applied = applied;
+        self.kernel.set_withheld(withheld);
+        let run = self.run_with(program, |_| ());
+        if served_before && agrees(&run.end) {
+            self.unrepeated.push((program.clone(), first.end));
+        }
+        run
+    }
+
+    /// Takes the programs that did not agree in a process that had served others, and agree in a new process,
+    /// with the end of the run that did not agree.
+    pub fn take_unrepeated(&mut self) -> Vec<(Program, End)> {
+        std::mem::take(&mut self.unrepeated)
+    }
+
+    /// Counts the invariant that the last program broke.
+    fn count_broken(&mut self) {
+        if let Some(broken) = &self.broken {
+            *self.all_broken.entry(broken.signature.clone()).or_default() += 1;
+        }
     }
 
     /// Runs a program to its end, and calls `watch` with each step.
@@ -204,9 +240,7 @@ impl Beside {
             watch(step);
             step.applied
         });
-        if let Some(broken) = &self.broken {
-            *self.all_broken.entry(broken.signature.clone()).or_default() += 1;
-        }
+        self.count_broken();
         let End::Differs(divergence) = run.end else { return run };
         // The program is run again, and what was broken in its first run is shown.
         let broken = self.broken.take();

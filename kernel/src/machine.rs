@@ -3,6 +3,7 @@
 mod explore;
 mod failing;
 mod frames;
+mod kept;
 mod observe;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,12 @@ use crate::log::Log;
 use crate::map_count::MapCount;
 use crate::missing::{Facilities, Missing};
 use crate::proc::{Inode, Status};
-use crate::process::{Channel, Living, Reply, await_reply, waits_for_userfaultfd};
+use crate::process::{Channel, Living, Reply, await_reply, send, waits_for_userfaultfd};
 use crate::segment::Segment;
 use crate::walk::Walk;
-use crate::worker::{self, Ends, Inheritance, PAGE};
+use crate::worker::{self, Ends, Inheritance, PAGE, With};
 use frames::Frames;
+use kept::Kept;
 
 /// The reason why a run of a program ended before its last operation.
 #[derive(Debug)]
@@ -135,6 +137,9 @@ pub struct Kernel {
     lock_limits: [Option<u8>; MAX_PROCESSES],
     /// The page table entries of each process that has anonymous pages, where frame numbers are shown.
     frames: Frames,
+    /// A process may have left bytes in a pipe: the pipes are made anew.
+    stale: bool,
+    kept: Kept,
 }
 
 impl Kernel {
@@ -178,6 +183,8 @@ impl Kernel {
             holes: false,
             lock_limits: [None; MAX_PROCESSES],
             frames: Frames::default(),
+            stale: false,
+            kept: Kept::default(),
         };
         if options.whole_machine {
             kernel.map_count = Some(MapCount::open()?);
@@ -210,6 +217,11 @@ impl Kernel {
         self.withheld
     }
 
+    /// Sets the number of operations that were withheld: a run that does not count is left out.
+    pub(crate) fn set_withheld(&mut self, withheld: u64) {
+        self.withheld = withheld;
+    }
+
     /// Takes the kernel's report about itself since the last call, if the log is read.
     pub fn take_report(&mut self) -> Option<Report> {
         self.log.as_mut()?.read()
@@ -230,9 +242,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Ends the processes of the program.
+    /// Ends the processes of the program. Process 0 may be kept for the next program.
     pub fn finish(&mut self) {
-        self.end_all();
+        self.end_program();
         self.ended.get_or_insert(Ended::Over);
     }
 
@@ -243,10 +255,11 @@ impl Kernel {
 
     /// Begins a program.
     fn begin(&mut self, limits: &Limits) -> Result<(), KernelError> {
-        self.end_all();
+        self.end_program();
         self.covered.clear();
-        // Bytes that the last program left in the pipes are dropped with the pipes.
-        if self.ended.take().is_some() {
+        let may_keep = self.may_keep_for(limits);
+        self.ended = None;
+        if std::mem::take(&mut self.stale) {
             for channel in &mut self.channels {
                 *channel = Channel::new()?;
             }
@@ -264,6 +277,11 @@ impl Kernel {
         // The segment of the last program is removed first.
         self.segment = None;
         self.segment = Segment::new().ok();
+        if may_keep && self.restore()? {
+            return self.set_limits();
+        }
+        self.end_all();
+        self.kept.begin();
         let inheritance = Inheritance {
             ends: std::array::from_fn(|at| Ends {
                 requests: self.channels[at].requests.0.as_raw_fd(),
@@ -272,7 +290,6 @@ impl Kernel {
             memfds: std::array::from_fn(|at| self.memfds[at].as_raw_fd()),
             outside: self.outside.as_raw_fd(),
             fills: self.fills,
-            segment: self.segment.as_ref().map_or(-1, Segment::id),
             areas: self.coverage.as_ref().map(Coverage::areas),
             locks_limited: limits.lock.is_some(),
             process_vm_mmap: self.options.process_vm_mmap,
@@ -293,12 +310,19 @@ impl Kernel {
         let status = process.proc.status()?;
         let maps = if self.map_count.is_some() { process.proc.map_count()? } else { 0 };
         self.baseline = (status, maps);
+        self.set_limits()
+    }
+
+    /// Sets the limits of process 0 to those of the program.
+    fn set_limits(&self) -> Result<(), KernelError> {
+        let Some(process) = &self.processes[0] else { return Ok(()) };
+        let Status { total_vm, locked_vm, .. } = self.baseline.0;
         for (resource, limit, used) in [
-            (Resource::As, limits.address_space, status.total_vm),
-            (Resource::Memlock, limits.lock, status.locked_vm.unwrap_or(0)),
+            (Resource::As, self.limits.address_space, total_vm),
+            (Resource::Memlock, self.limits.lock, locked_vm.unwrap_or(0)),
         ] {
             if let Some(limit) = limit {
-                set_limit(pid, resource, used as u64 + u64::from(limit))?;
+                set_limit(process.proc.pid(), resource, used as u64 + u64::from(limit))?;
             }
         }
         Ok(())
@@ -359,12 +383,17 @@ impl Kernel {
     }
 
     fn end_all(&mut self) {
+        self.end_from(0);
+    }
+
+    /// Ends the processes from process `first` on.
+    fn end_from(&mut self, first: usize) {
         // All processes are killed before any is waited for: the last one to end frees the memory
         // that they share.
-        for process in self.processes.iter().flatten() {
+        for process in self.processes[first..].iter().flatten() {
             process.kill();
         }
-        for process in &mut self.processes {
+        for process in &mut self.processes[first..] {
             if let Some(process) = process.take() {
                 process.bury();
             }
@@ -383,6 +412,7 @@ impl Kernel {
         op: &Op,
         before: &Observation,
     ) -> Result<(Result<u8, Errno>, u8), KernelError> {
+        self.kept.note(op);
         let facilities = &self.facilities;
         if facilities.lacks(op).or(facilities.lacks_under(op, &self.limits)).is_some() {
             return Ok((Err(Errno::ENOSYS), 0));
@@ -494,6 +524,7 @@ impl Kernel {
     /// Records that process `at` gave no answer, and returns the result of the operation.
     fn overdue(&mut self, at: usize) -> Errno {
         let blocks = self.processes[at].as_ref().is_some_and(waits_for_userfaultfd);
+        self.stale = true;
         self.ended = Some(if blocks { Ended::Blocked } else { Ended::TimedOut });
         Errno::EAGAIN
     }
@@ -517,9 +548,15 @@ impl Kernel {
             }
             _ => 0,
         };
-        let request = worker::request(op, child, self.failing, written(self.writes), source);
-        rustix::io::write(&channel.requests.1, &request).map_err(doing("writing to a process"))?;
-        let reply = await_reply(process, channel, self.options.timeout);
+        let timeout = self.options.timeout;
+        let with = With {
+            child,
+            failing: self.failing,
+            value: written(self.writes),
+            source,
+            segment: self.segment.as_ref().map_or(-1, Segment::id),
+        };
+        let reply = send(process, channel, &worker::request(Some(op), with), timeout);
         drop(limited);
         if let Some((_, after)) = locks {
             set_limit(process.proc.pid(), Resource::Memlock, after)?;
@@ -530,6 +567,13 @@ impl Kernel {
             self.covered.extend(coverage.counters(at as u8, marks.covered));
         }
         Ok(reply)
+    }
+
+    /// Ends the program: the kernel could not be driven or observed.
+    fn fail(&mut self, error: KernelError) {
+        self.stale = true;
+        self.end_all();
+        self.ended = Some(Ended::Failed(error));
     }
 }
 
@@ -547,8 +591,7 @@ impl Machine for Kernel {
 
     fn reset(&mut self, limits: &Limits) {
         if let Err(error) = self.begin(limits) {
-            self.end_all();
-            self.ended = Some(Ended::Failed(error));
+            self.fail(error);
         }
     }
 
@@ -573,7 +616,7 @@ impl Machine for Kernel {
             if readable { self.walk_rmap() } else { Ok(()) }
         });
         if let Err(error) = observed {
-            self.ended = Some(Ended::Failed(error));
+            self.fail(error);
         }
         if self.ended.is_some() {
             self.end_all();

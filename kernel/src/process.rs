@@ -12,7 +12,7 @@ use rustix::process::{
 
 use crate::error::{KernelError, doing};
 use crate::proc::Proc;
-use crate::worker::{CONTEXT_FDS, Marks, REPLY};
+use crate::worker::{CONTEXT_FDS, Marks, REPLY, REQUEST};
 
 /// The time before the controller first asks whether a process waits for userfaultfd.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -111,6 +111,17 @@ fn has_fault(process: &Living) -> bool {
         poll(&mut fds, Some(&Timespec::default())).is_ok()
             && fds[0].revents().contains(PollFlags::IN)
     })
+}
+
+/// Sends a request to the process, and waits for the answer.
+pub(crate) fn send(
+    process: &Living,
+    channel: &Channel,
+    request: &[u8; REQUEST],
+    timeout: Duration,
+) -> Result<(Reply, Marks), KernelError> {
+    rustix::io::write(&channel.requests.1, request).map_err(doing("writing to a process"))?;
+    await_reply(process, channel, timeout)
 }
 
 /// Waits until the process answers, ends, or certainly waits for userfaultfd, for at most

@@ -48,10 +48,8 @@ const GUARD: u64 = 16;
 /// The answer of a worker to a `touch` that raised `SIGBUS`.
 const SIGBUS_ANSWER: i64 = -1000;
 
-/// The length of a request in bytes: opcode, operands, for `fork` the child's index, the number of
-/// the allocation that is to fail, which is 0 for none, for `touch` the value that it writes, and for
-/// `copy` the pid of the source.
-pub(crate) const REQUEST: usize = 4 + MAX_OPERANDS + size_of::<i32>();
+/// The length of a request in bytes: opcode, operands, and the fields of [`With`].
+pub(crate) const REQUEST: usize = 4 + MAX_OPERANDS + 2 * size_of::<i32>();
 /// The length of an answer in bytes: the result of the system call or the negative error, whether the
 /// allocation failed, and the number of program counters that the operation covered.
 pub(crate) const REPLY: usize = 13;
@@ -59,14 +57,34 @@ pub(crate) const REPLY: usize = 13;
 /// The descriptors of a worker's userfaultfd contexts, by which the controller finds them.
 pub(crate) const CONTEXT_FDS: [RawFd; 2] = [250, 251];
 
-/// Returns the request for `op`.
-pub(crate) fn request(op: &Op, child: u8, failing: u8, value: u8, source: i32) -> [u8; REQUEST] {
+/// The opcode of a request to put the process back to the state in which a program begins.
+const EMPTY: u8 = u8::MAX;
+
+/// The data that a worker needs beside an operation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct With {
+    /// The index of the child of a `fork`.
+    pub(crate) child: u8,
+    /// The number of the allocation that is to fail; 0 for none.
+    pub(crate) failing: u8,
+    /// The value that a `touch` writes.
+    pub(crate) value: u8,
+    /// The pid of the source of a `copy`.
+    pub(crate) source: i32,
+    /// The id of the segment of SysV shared memory; -1 without one.
+    pub(crate) segment: i32,
+}
+
+/// Returns the request for an operation; without one, the request to put the process back to the state in
+/// which a program begins.
+pub(crate) fn request(op: Option<&Op>, with: With) -> [u8; REQUEST] {
     let mut request = [0; REQUEST];
-    let [opcode, operands @ .., index, nth, written, a, b, c, d] = &mut request;
-    *opcode = op.opcode() as u8;
-    *operands = op.bytes();
-    (*index, *nth, *written) = (child, failing, value);
-    [*a, *b, *c, *d] = source.to_ne_bytes();
+    let [opcode, operands @ .., child, failing, value, a, b, c, d, e, f, g, h] = &mut request;
+    *opcode = op.map_or(EMPTY, |op| op.opcode() as u8);
+    *operands = op.map_or([0; MAX_OPERANDS], Op::bytes);
+    (*child, *failing, *value) = (with.child, with.failing, with.value);
+    [*a, *b, *c, *d] = with.source.to_ne_bytes();
+    [*e, *f, *g, *h] = with.segment.to_ne_bytes();
     request
 }
 
@@ -88,8 +106,6 @@ pub(crate) struct Inheritance {
     pub(crate) outside: RawFd,
     /// The memory outside the arena is mapped.
     pub(crate) fills: bool,
-    /// The id of the segment of SysV shared memory; -1 without one.
-    pub(crate) segment: i32,
     /// The areas of KCOV, if coverage is collected.
     pub(crate) areas: Option<Areas>,
     /// The worker gives up `CAP_IPC_LOCK`.
@@ -257,7 +273,13 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     let mut fail_nth: Option<OwnedFd> = None;
     let mut covers = false;
     loop {
-        let Request { op, child, failing, value, source } = next(inheritance, me);
+        let Request { op, with } = next(inheritance, me);
+        let Some(op) = op else {
+            contexts = [None, None];
+            let emptied = empty().unwrap_or_else(|errno| -i64::from(errno));
+            answer(inheritance, me, emptied, Marks::default());
+            continue;
+        };
         let mut failed = false;
         if let Some(areas) = inheritance.areas {
             if !covers {
@@ -281,15 +303,15 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
                     contexts = [None, None];
                     fail_nth = None;
                     covers = false;
-                    me = child;
+                    me = with.child;
                     answer(inheritance, me, 0, Marks::default());
                     continue;
                 }
                 checked(pid)
             }
             op => {
-                let armed = failing != 0 && inject::arm(&mut fail_nth, failing);
-                let result = perform(&op, value, inheritance, &mut contexts, source);
+                let armed = with.failing != 0 && inject::arm(&mut fail_nth, with.failing);
+                let result = perform(&op, &with, inheritance, &mut contexts);
                 failed = armed && inject::disarm(&fail_nth);
                 result
             }
@@ -300,36 +322,39 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
     }
 }
 
-/// A request that was read.
-struct Request {
-    op: Op,
-    /// The index of the child of a `fork`.
-    child: u8,
-    /// The number of the allocation that is to fail; 0 for none.
-    failing: u8,
-    /// The value that a `touch` writes.
-    value: u8,
-    /// The pid of the source of a `copy`.
-    source: i32,
+/// Puts the process back to the state in which a program begins, as far as this is possible: nothing is
+/// mapped in the arena, and no memory is locked or will be.
+fn empty() -> Result<i64, i32> {
+    let (start, length) = (ARENA.start as *mut c_void, (ARENA.end - ARENA.start) as usize);
+    // SAFETY: the worker has no memory of its own in the arena.
+    done(unsafe { rustix::mm::munmap(start, length) })?;
+    // SAFETY: the call changes no content.
+    checked(unsafe { libc::syscall(SYS_munlockall) })
 }
 
-/// Waits for the next operation of process `me`.
+/// A request that was read.
+struct Request {
+    /// `None` if the process is to be put back to the state in which a program begins.
+    op: Option<Op>,
+    with: With,
+}
+
+/// Waits for the next request to process `me`.
 fn next(inheritance: &Inheritance, me: u8) -> Request {
     let Some(ends) = inheritance.ends.get(usize::from(me)) else { end() };
     let mut request = [0u8; REQUEST];
     // A request is shorter than PIPE_BUF, so writing and reading it is atomic.
     let read = rustix::io::read(inherited(ends.requests), &mut request);
-    let [opcode, operands @ .., child, failing, value, a, b, c, d] = request;
-    match Opcode::from_number(opcode) {
-        Some(opcode) if read == Ok(REQUEST) => Request {
-            op: Op::from_bytes(opcode, operands),
-            child,
-            failing,
-            value,
-            source: i32::from_ne_bytes([a, b, c, d]),
-        },
-        _ => end(),
-    }
+    let [opcode, operands @ .., child, failing, value, a, b, c, d, e, f, g, h] = request;
+    let op = match Opcode::from_number(opcode) {
+        _ if read != Ok(REQUEST) => end(),
+        Some(opcode) => Some(Op::from_bytes(opcode, operands)),
+        None if opcode == EMPTY => None,
+        None => end(),
+    };
+    let source = i32::from_ne_bytes([a, b, c, d]);
+    let segment = i32::from_ne_bytes([e, f, g, h]);
+    Request { op, with: With { child, failing, value, source, segment } }
 }
 
 /// The effects of an operation that a worker reports beside the result.
@@ -392,13 +417,12 @@ fn done(result: rustix::io::Result<()>) -> Result<i64, i32> {
 }
 
 /// Makes the system call of `op`. Pages that `mmap` and `mremap` return are counted from the start
-/// of the arena. A `touch` that writes writes `value`, and one that reads returns the value.
+/// of the arena. A `touch` that writes writes the value in `with`, and one that reads returns the value.
 fn perform(
     op: &Op,
-    value: u8,
+    with: &With,
     inheritance: &Inheritance,
     contexts: &mut [Option<OwnedFd>; 2],
-    source: i32,
 ) -> Result<i64, i32> {
     // SAFETY, of every block below: the addresses lie in the arena, where the worker has no memory
     // of its own; memory that is passed by pointer lives until the call returns.
@@ -478,7 +502,7 @@ fn perform(
         }
         Op::Touch { page, access, .. } => {
             let write = c_int::from(access.get() == Access::Write);
-            match unsafe { vmadiff_touch(address(page.get()), write, value.into()) } {
+            match unsafe { vmadiff_touch(address(page.get()), write, with.value.into()) } {
                 read @ 0.. => Ok(read.into()),
                 BUS => Ok(SIGBUS_ANSWER),
                 _ => Err(libc::EFAULT),
@@ -511,18 +535,18 @@ fn perform(
             let bits = given.into_iter().filter(|(flag, _)| flags.contains(*flag));
             let bits = bits.fold(0, |bits, (_, bit)| bits | bit);
             let start = address(page.get());
-            mapped(unsafe { libc::syscall(SYS_shmat, inheritance.segment, start, bits) })
+            mapped(unsafe { libc::syscall(SYS_shmat, with.segment, start, bits) })
         }
         Op::Shmdt { page, .. } => checked(unsafe { libc::syscall(SYS_shmdt, address(page.get())) }),
         Op::ShmRmid { .. } => {
-            checked(unsafe { libc::syscall(SYS_shmctl, inheritance.segment, libc::IPC_RMID, 0) })
+            checked(unsafe { libc::syscall(SYS_shmctl, with.segment, libc::IPC_RMID, 0) })
         }
         Op::Copy { page, len, dst_page, flags, .. } => {
             let Some(number) = inheritance.process_vm_mmap else { return Err(libc::ENOSYS) };
             let (start, length) = (address(page.get()), bytes(len.get()));
             let (to, flags) = (address(dst_page.get()), c_long::from(flags.get().bits()));
             in_arena(length, unsafe {
-                libc::syscall(number.into(), source, start, length, to, flags)
+                libc::syscall(number.into(), with.source, start, length, to, flags)
             })
         }
         Op::Mlockall { flags, .. } => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use vmadiff::divergence::Signature;
+use vmadiff::divergence::{Divergence, Signature};
 use vmadiff::fresh;
 use vmadiff::input::Loaded;
 use vmadiff::kernel::{Beside, End, Holds, Profile, Release, Run};
@@ -49,6 +49,13 @@ pub(crate) struct Args {
     /// The seed of the random programs: the same seed makes the same programs
     #[arg(long, default_value_t = 0, requires = "random")]
     seed: u64,
+    /// Print each program to standard error before it is run, after a line `@run`: the last one is that in which
+    /// a system died
+    #[arg(long, requires = "random")]
+    announce: bool,
+    /// Show the random programs with a difference as they are, and do not minimize them
+    #[arg(long, requires = "random")]
+    no_minimize: bool,
     /// A list of known differences (SIGNATURE WHY, one a line), which are shown and marked but do not
     /// count as found
     #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "probe"])]
@@ -107,8 +114,17 @@ impl Tally {
         match &run.end {
             End::Whole => self.whole += 1,
             End::Blocked => self.blocked += 1,
-            End::TimedOut => self.timed_out += 1,
             End::Lacks(missing) => *self.lacks.entry(*missing).or_default() += 1,
+            End::TimedOut => {
+                self.timed_out += 1;
+                let op = &program.ops[run.agree];
+                let divergence =
+                    Divergence::reported(run.agree, &format!("no-answer/{}", op.opcode().name()));
+                self.differs
+                    .entry(divergence.signature)
+                    .or_insert_with(|| (0, program.clone()))
+                    .0 += 1;
+            }
             End::Undecided(rules, _) => {
                 for rule in rules.iter() {
                     *self.undecided.entry(rule.name().to_owned()).or_default() += 1;
@@ -159,6 +175,13 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     match args.random {
         Some(programs) => random(&mut beside, args, programs, &known, look),
         None => files(&mut beside, &programs, look),
+    }
+}
+
+/// Prints a program before it is run, if that was asked for.
+fn announce(args: &Args, program: &Program) {
+    if args.announce {
+        eprintln!("@run\n{program}");
     }
 }
 
@@ -234,6 +257,7 @@ fn random(
         }
         let wanted = |op: &_| facilities.lacks(op).is_none();
         let program = fresh::program(args.seed, number, args.operations.into(), wanted);
+        announce(args, &program);
         let run = beside.run(&program);
         bar.inc(1);
         tally.add(&program, &run);
@@ -245,8 +269,9 @@ fn random(
     }
     bar.finish_and_clear();
     let mut out = stdout();
+    let unrepeated = beside.take_unrepeated();
     let is_new = |signature: &Signature| known.why(&signature.to_string()).is_none();
-    let found = tally.differs.keys().any(is_new) || tally.timed_out > 0;
+    let found = tally.differs.keys().any(is_new) || !unrepeated.is_empty();
     let Tally { programs, operations, agree, whole, blocked, timed_out, .. } = tally;
     let count = |counts: Vec<(String, u64)>| -> String {
         counts.into_iter().map(|(name, count)| format!(" {name}={count}")).collect()
@@ -267,6 +292,14 @@ fn random(
          timed-out={timed_out} differ={differ} withheld={}{lacks}{applied}{undecided}{broken}",
         beside.kernel().withheld()
     )?;
+    for (program, end) in &unrepeated {
+        let what = match end {
+            End::Differs(found) | End::Reported(found, _) => found.signature.to_string(),
+            End::Failed(error) => error.to_string(),
+            _ => "no answer".to_owned(),
+        };
+        writeln!(out, "\n{what}, only in a process that had served other programs\n\n{program}")?;
+    }
     for (signature, (count, program)) in &tally.differs {
         if let Some(why) = known.why(&signature.to_string()) {
             writeln!(out, "\nknown: {signature} ({count} programs): {why}")?;
@@ -274,9 +307,13 @@ fn random(
         }
         // The number of runs is limited, because a run in an emulator is slow.
         let mut runs = 0;
+        let most = if args.no_minimize { 0 } else { MINIMIZE_RUNS };
         let small = vmadiff::minimize::minimize(program, |p| {
             runs += 1;
-            match (runs <= MINIMIZE_RUNS).then(|| beside.run(p).end)? {
+            if runs <= most {
+                announce(args, p);
+            }
+            match (runs <= most).then(|| beside.run(p).end)? {
                 End::Differs(divergence) | End::Reported(divergence, _)
                     if divergence.signature == *signature =>
                 {
@@ -286,6 +323,7 @@ fn random(
             }
         });
         let program = small.as_ref().map_or(program, |(program, _)| program);
+        announce(args, program);
         writeln!(out, "\n{signature} ({count} programs)\n\n{}", beside.report(program, look).1)?;
     }
     match failed {

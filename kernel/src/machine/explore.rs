@@ -49,7 +49,7 @@ impl Kernel {
         self.options.timeout = limit;
         if matches!(started, Err(KernelError::Late(0))) {
             // The process may have answered in the meantime: the pipes are made anew.
-            self.ended = Some(Ended::Over);
+            self.stale = true;
             self.fills = false;
         }
         self.check_copies()?;

@@ -208,3 +208,86 @@ fn pages_that_processes_share_are_told_from_pages_that_they_do_not_share() {
         assert_eq!(shown.spaces[0].page_ids().is_empty(), agrees);
     }
 }
+
+/// Returns the observation after each operation, as text.
+fn shown(kernel: &mut Kernel, program: &Program) -> Vec<String> {
+    let mut seen = Observation::default();
+    kernel.reset(&program.limits);
+    let step = |op| {
+        kernel.step(op, &mut seen);
+        assert!(kernel.ended().is_none(), "{op}: {:?}", kernel.ended());
+        format!("{seen:?}")
+    };
+    program.ops.iter().map(step).collect()
+}
+
+/// Programs that change state of a process which outlives their mappings.
+const LEAVING: [&str; 8] = [
+    "mmap 0 0 4 rw anon_private\ntouch 0 1 1\ntouch 0 3\nmprotect 0 1 1 r\nmremap 0 1 2 9 MAYMOVE|FIXED 20\n",
+    "mlockall 0 CURRENT|FUTURE\nmmap 0 8 2 rw anon_private\nmunmap 0 9 1\n",
+    "shmat 0 1\ntouch 0 1 1\nshmat 0 9\ntouch 0 9\nshmdt 0 1\nshm_rmid 0\nshmdt 0 9\nshmat 0 3\n",
+    "mmap 0 0 4 rw file0_shared - 3\ntouch 0 0 1\ntouch 0 2 1\nmmap 0 8 4 rw file0_private - 3\ntouch 0 8 1\n",
+    "mmap 0 0 4 rw anon_private\ntouch 0 0 1\nfork 0\ntouch 1 0 1\nfork 1\nexit 1\nmunmap 0 0 2\n",
+    "mmap 0 0 4 rw anon_private\nuffd_register 0 1 1 0\nmprotect 0 0 4 r\n",
+    "mmap 0 0 4 rw anon_private\nmbind 0 0 4 BIND\nmmap 0 9 1 rw anon_private\n",
+    "mmap 0 0 4 rw anon_private\ntouch 0 0 1\nclear_refs 0\nmmap 0 9 1 rw anon_private\n",
+];
+
+#[test]
+fn a_process_that_has_served_another_program_shows_the_same_as_a_new_one() {
+    let Some(mut kernel) = begun() else { return };
+    let facilities = *kernel.facilities();
+    let programs = LEAVING.map(|text| {
+        let mut program: Program = text.parse().expect("a program");
+        program.ops.retain(|op| facilities.lacks(op).is_none());
+        program
+    });
+    let new = programs.each_ref().map(|program| shown(&mut kernel, program));
+    kernel.set_keeping(true);
+    let mut served = 0;
+    for before in &programs {
+        for (program, new) in programs.iter().zip(&new) {
+            shown(&mut kernel, before);
+            kernel.finish();
+            assert_eq!(shown(&mut kernel, program), *new, "after {before}:\n{program}");
+            served += usize::from(kernel.served_before());
+            kernel.finish();
+        }
+    }
+    assert!(!kernel.can_keep() || served == programs.len() * programs.len(), "{served}");
+}
+
+#[test]
+fn process_0_is_kept_unless_something_stays_that_cannot_be_put_back() {
+    let Some(mut kernel) = begun() else { return };
+    kernel.set_keeping(true);
+    if !kernel.can_keep() {
+        println!("skipped: a process of this system serves one program");
+        return;
+    }
+    let mut pid = |text: &str| {
+        let program: Program = text.parse().expect("a program");
+        shown(&mut kernel, &program);
+        let pids = pids(&kernel);
+        kernel.finish();
+        pids.first().copied()
+    };
+    let maps = "mmap 0 0 4 rw anon_private\ntouch 0 0 1\n";
+    let first = pid(maps);
+    assert!(first.is_some());
+    for text in ["", "mlockall 0 FUTURE\n", "fork 0\n", "mmap 0 9 1 r file0_private\n"] {
+        assert_eq!(pid(text), first, "{text}");
+    }
+    for text in [
+        "limits lock=3\n",
+        "limits address_space=9\n",
+        "mmap 0 0 1 rw anon_private\nmadvise 0 0 1 MERGEABLE\n",
+    ] {
+        let before = pid(text);
+        let after = pid(maps);
+        assert!(after.is_some() && after != before, "{text}");
+    }
+    // A limit on locking needs a process without a capability.
+    let before = pid(maps);
+    assert_ne!(pid("limits lock=3\n"), before);
+}
