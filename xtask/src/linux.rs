@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::kernel::packages::Packages;
-use crate::scratch::Group;
+use crate::scratch::{Group, Scratch};
 use crate::{Status, guest, kernel, project, shell};
 
 /// The release whose rules are expected: the newest one that the rules were checked on.
@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A system is an ordinary program that runs `vmadiff kernel`, without root and without a network:
 /// qemu-user is qemu's emulation of system calls (qemu-x86_64), and gvisor is gVisor's kernel (runsc).
 /// Both are packages of Debian, fetched once to target/systems, or a program of yours (--runner). A
-/// difference on the list corpus/known-SYSTEM.txt is shown and does not count as found.
+/// difference on the list corpus/known-SYSTEM.txt is shown and does not count as found. If the system itself
+/// dies, the program in which it dies is looked for and made small; the other programs are run without it.
 ///
 /// Exit status: 0 every difference is on the list, 1 a difference is not on the list, 2 bad use or a
 /// failed build, 3 nothing was found, but a system was skipped: it has no package, or it did not
@@ -134,19 +135,154 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             },
         };
         println!("{system}, {name}");
-        let mut command = Command::new(program);
-        command.args(system.arguments()).arg(&vmadiff).args(arguments(args, *system, &root));
-        status = status.max(finish(command, *system, Duration::from_secs(args.seconds.into()))?);
+        let run = Run {
+            args,
+            system: *system,
+            program,
+            vmadiff: vmadiff.clone(),
+            list: root.join(project::CORPUS).join(format!("known-{system}.txt")),
+            scratch: Scratch::within(&cache)?,
+            until: Instant::now() + Duration::from_secs(args.seconds.into()),
+        };
+        status = status.max(run.all()?);
     }
     Ok(status)
 }
 
-/// Returns the arguments of `vmadiff`.
-fn arguments(args: &Args, system: System, root: &Path) -> Vec<String> {
-    let list = root.join(project::CORPUS).join(format!("known-{system}.txt"));
-    let mut words = vec!["kernel".to_owned()];
+/// The run of a system.
+struct Run<'a> {
+    args: &'a Args,
+    system: System,
+    program: PathBuf,
+    vmadiff: PathBuf,
+    /// The list of known differences.
+    list: PathBuf,
+    scratch: Scratch,
+    /// The end of the time.
+    until: Instant,
+}
+
+/// The end of one command on a system.
+enum End {
+    /// The command ended with this status and this output.
+    Ended(Status, String),
+    /// The system died, or could not run the command, with this output.
+    Died(String),
+    /// The time was over.
+    Late,
+}
+
+impl Run<'_> {
+    /// Runs all programs. If the system dies, it is started again, and its programs are run without making one
+    /// small, which runs more programs. If it dies again, the halves of its programs are run.
+    fn all(&self) -> Result<Status> {
+        let system = self.system;
+        let mut parts = vec![(0, self.args.programs)];
+        let (mut status, mut deaths) = (Status::Clean, 0);
+        while let Some(part @ (first, count)) = parts.pop() {
+            if deaths > 0 {
+                println!("\nprograms {first} to {}", first + count - 1);
+            }
+            let words = arguments(self.args, &self.list, part);
+            let mut end = self.vmadiff(&words)?;
+            if let End::Died(output) = &end {
+                deaths += 1;
+                let Some(lines) = last_program(output) else {
+                    eprint!("{output}");
+                    eprintln!("ci/linux: {system} skipped: it does not run vmadiff");
+                    return Ok(status.max(Status::Skipped));
+                };
+                if deaths > MAX_DEATHS {
+                    eprintln!("ci/linux: {system} skipped: it died {deaths} times");
+                    return Ok(status.max(Status::Skipped));
+                }
+                status = status.max(self.died(lines, output)?);
+                end = self.vmadiff(&[&words[..], &["--no-minimize".to_owned()]].concat())?;
+            }
+            match end {
+                End::Ended(ended, output) => {
+                    print!("{output}");
+                    status = status.max(ended);
+                }
+                End::Late => {
+                    eprintln!("ci/linux: {system} skipped: no end after {} s", self.args.seconds);
+                    return Ok(status.max(Status::Skipped));
+                }
+                // The program in which the system dies was reported.
+                End::Died(_) if count == 1 => {}
+                End::Died(_) => {
+                    let half = count / 2;
+                    parts.extend([(first + half, count - half), (first, half)]);
+                }
+            }
+        }
+        Ok(status)
+    }
+
+    /// Reports that the system died in a program, without the lines that are not needed for it.
+    fn died(&self, mut lines: Vec<String>, output: &str) -> Result<Status> {
+        let alone = self.dies(&lines)?;
+        let mut at = if alone { lines.len() } else { 0 };
+        while at > 0 {
+            at -= 1;
+            let mut fewer = lines.clone();
+            fewer.remove(at);
+            if self.dies(&fewer)? {
+                lines = fewer;
+            }
+        }
+        let last = lines.last().and_then(|line| line.split(' ').next()).unwrap_or("start");
+        let signature = format!("assertion/kernel/system-died/{last}");
+        let known = fs::read_to_string(&self.list).unwrap_or_default();
+        let why = known.lines().find_map(|line| line.strip_prefix(&signature)?.strip_prefix(' '));
+        let text = lines.join("\n");
+        match why.filter(|_| alone && !self.args.all) {
+            Some(why) => {
+                println!("\nknown: {signature}: {}\n\n{text}", why.trim());
+                Ok(Status::Clean)
+            }
+            None => {
+                let end = output.rsplit("@run").next().unwrap_or_default();
+                let alone = if alone { "" } else { ", which it survives alone" };
+                println!("\n{signature} in this program{alone}:\n\n{text}\n\n{end}");
+                Ok(Status::Found)
+            }
+        }
+    }
+
+    /// Returns whether the system dies in a program.
+    fn dies(&self, lines: &[String]) -> Result<bool> {
+        let file = self.scratch.path().join("program.txt");
+        fs::write(&file, lines.join("\n") + "\n").with_context(|| file.display().to_string())?;
+        let words = ["kernel".to_owned(), file.display().to_string()];
+        // A file that is not a program is refused, as by a system that has died.
+        let is_program = Command::new(&self.vmadiff)
+            .args(["fmt"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        Ok(is_program && matches!(self.vmadiff(&words)?, End::Died(_)))
+    }
+
+    /// Runs a command of `vmadiff` on the system, up to the end of the time.
+    fn vmadiff(&self, words: &[String]) -> Result<End> {
+        let mut command = Command::new(&self.program);
+        command.args(self.system.arguments()).arg(&self.vmadiff).args(words);
+        finish(command, self.until)
+    }
+}
+
+/// The most programs in which a system dies before it is given up.
+const MAX_DEATHS: usize = 20;
+
+/// Returns the arguments of `vmadiff` for `count` programs from program `first` on.
+fn arguments(args: &Args, list: &Path, (first, count): (u32, u32)) -> Vec<String> {
+    let mut words = vec!["kernel".to_owned(), "--announce".to_owned()];
     for (name, value) in [
-        ("--random", args.programs.to_string()),
+        ("--first", first.to_string()),
+        ("--random", count.to_string()),
         ("--operations", args.operations.to_string()),
         ("--seed", args.seed.to_string()),
         ("--expect", args.expect.clone()),
@@ -162,9 +298,8 @@ fn arguments(args: &Args, system: System, root: &Path) -> Vec<String> {
     words
 }
 
-/// Runs a system to its end, at most for `limit`.
-fn finish(mut command: Command, system: System, limit: Duration) -> Result<Status> {
-    let began = Instant::now();
+/// Runs a system to its end, at most up to `until`.
+fn finish(mut command: Command, until: Instant) -> Result<End> {
     // gVisor writes to an inherited file from its beginning, so the output comes through a pipe.
     let mut child = command
         .process_group(0)
@@ -173,42 +308,44 @@ fn finish(mut command: Command, system: System, limit: Duration) -> Result<Statu
         .spawn()
         .with_context(|| command.get_program().display().to_string())?;
     let group = Group::new(&child);
-    let passed_on = [
-        child.stdout.take().map(|from| pass_on(from, io::stdout())),
-        child.stderr.take().map(|from| pass_on(from, io::stderr())),
-    ];
+    let output = child.stdout.take().map(read);
+    let errors = child.stderr.take().map(read);
     let ended = loop {
         match child.try_wait()? {
             Some(ended) => break ended,
-            None if began.elapsed() > limit => {
-                eprintln!("ci/linux: {system} skipped: no end after {} s", limit.as_secs());
-                return Ok(Status::Skipped);
-            }
+            None if Instant::now() > until => return Ok(End::Late),
             None => std::thread::sleep(LOOK),
         }
     };
     // Nothing of the system writes any more.
     drop(group);
-    for thread in passed_on.into_iter().flatten() {
-        // The thread panics only if this process can write no more.
-        let _ = thread.join();
-    }
-    match ended.code() {
-        Some(0) => Ok(Status::Clean),
-        Some(1) => Ok(Status::Found),
-        _ => {
-            eprintln!("ci/linux: {system} skipped: it did not finish ({ended})");
-            Ok(Status::Skipped)
-        }
-    }
+    let text = |thread: Option<JoinHandle<String>>| {
+        thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
+    };
+    let (output, errors) = (text(output), text(errors));
+    let status = match ended.code() {
+        Some(0) => Status::Clean,
+        Some(1) => Status::Found,
+        _ => return Ok(End::Died(format!("{output}{errors}it ended with {ended}\n"))),
+    };
+    Ok(End::Ended(status, output))
 }
 
-/// Copies the output of a system to that of this process.
-fn pass_on(
-    mut from: impl io::Read + Send + 'static,
-    mut to: impl io::Write + Send + 'static,
-) -> JoinHandle<io::Result<u64>> {
-    std::thread::spawn(move || io::copy(&mut from, &mut to))
+/// Returns the lines of the last program that `vmadiff` has announced; `None` if there is none.
+fn last_program(output: &str) -> Option<Vec<String>> {
+    let (_, program) = output.rsplit_once("@run\n")?;
+    let lines = program.lines().take_while(|line| !line.is_empty());
+    Some(lines.map(str::to_owned).collect()).filter(|lines: &Vec<_>| !lines.is_empty())
+}
+
+/// Reads what a system writes.
+fn read(mut from: impl io::Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A reader that fails has read what there was.
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// Fetches a system's package, unless it was fetched before. Returns the system's program, and the name
@@ -229,7 +366,7 @@ fn fetch(system: System, target: &Path) -> Result<(PathBuf, String)> {
     let kernels = target.join("kernels");
     fs::create_dir_all(&kernels).with_context(|| kernels.display().to_string())?;
     let kernels = kernels.canonicalize().with_context(|| kernels.display().to_string())?;
-    let work = crate::scratch::Scratch::within(&kernels)?;
+    let work = Scratch::within(&kernels)?;
     let full = Packages::new(kernels).unpack(package, work.path())?;
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     fs::write(&name, format!("{full}\n")).with_context(|| name.display().to_string())?;
@@ -247,7 +384,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::scratch::Scratch;
 
     #[derive(Parser)]
     struct Command {
@@ -262,34 +398,74 @@ mod tests {
     #[test]
     fn a_system_runs_the_programs_with_its_list_against_the_newest_rules() {
         let words = |text: &str| {
-            let args = args(text);
-            arguments(&args, args.systems[0], Path::new("/root")).join(" ")
+            arguments(&args(text), Path::new("/root/known-gvisor.txt"), (3, 500)).join(" ")
         };
-        let usual = "kernel --random 500 --operations 24 --seed 0 --expect 6.18 --timeout 5000 \
-                     --color never --known /root/corpus/known-gvisor.txt";
+        let usual = "kernel --announce --first 3 --random 500 --operations 24 --seed 0 --expect 6.18 \
+                     --timeout 5000 --color never --known /root/known-gvisor.txt";
         assert_eq!(words("gvisor"), usual);
-        let all = words("qemu-user --programs 9 --seed 3 --expect 6.1 --all");
-        assert!(all.starts_with("kernel --random 9 ") && all.contains(" --expect 6.1 "), "{all}");
-        assert!(!all.contains("--known"), "{all}");
+        let all = words("qemu-user --seed 3 --expect 6.1 --all");
+        assert!(all.contains(" --seed 3 --expect 6.1 ") && !all.contains("--known"), "{all}");
     }
 
     #[test]
     fn the_end_of_a_system_is_its_status() -> Result<()> {
+        let ends = |script: &str, seconds| -> Result<End> {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", script]);
+            finish(command, Instant::now() + Duration::from_secs(seconds))
+        };
+        for (script, expected) in [("echo a", Status::Clean), ("echo a; exit 1", Status::Found)] {
+            let End::Ended(status, output) = ends(script, 60)? else { bail!("{script}") };
+            assert_eq!((status, output.as_str()), (expected, "a\n"), "{script}");
+        }
+        for script in ["echo a; exit 2", "echo a; kill -9 $$"] {
+            let End::Died(output) = ends(script, 60)? else { bail!("{script}") };
+            assert!(output.starts_with("a\nit ended with "), "{output}");
+        }
+        assert!(matches!(ends("sleep 100", 0)?, End::Late));
+        Ok(())
+    }
+
+    /// A system that stands for gVisor: it dies in program 5, and in every file that has the last line of
+    /// that program.
+    const DIES_IN_5: &str = "#!/bin/sh
+        shift 5
+        case \"$*\" in
+            *--random*)
+                set -- $4 $6
+                [ $1 -le 5 ] && [ 5 -lt $(($1 + $2)) ] || { echo ran $1 $2; exit 0; }
+                printf '@run\\nmunmap 0 0 1\\n\\n@run\\nmmap 0 0 1 r\\nmremap 0 0 0 1\\n\\nbye\\n' >&2
+                exit 2;;
+            *) grep -q mremap $2 && exit 2; exit 0;;
+        esac
+";
+
+    #[test]
+    fn a_system_that_dies_in_a_program_is_a_finding_unless_the_list_has_it() -> Result<()> {
         let folder = Scratch::new()?;
-        let program = folder.path().join("system");
-        for (script, limit, expected) in [
-            ("exit 0", 60, Status::Clean),
-            ("exit 1", 60, Status::Found),
-            // The system cannot run vmadiff, or dies.
-            ("exit 2", 60, Status::Skipped),
-            ("kill -9 $$", 60, Status::Skipped),
-            ("sleep 100", 0, Status::Skipped),
+        let [program, vmadiff, list] =
+            ["system", "vmadiff", "list"].map(|name| folder.path().join(name));
+        fs::write(&program, DIES_IN_5)?;
+        // Every file is a program.
+        fs::write(&vmadiff, "#!/bin/sh\n")?;
+        guest::make_executable(&program)?;
+        guest::make_executable(&vmadiff)?;
+        for (known, expected) in [
+            ("", Status::Found),
+            ("assertion/kernel/system-died/mmap no\n", Status::Found),
+            ("assertion/kernel/system-died/mremap  it panics\n", Status::Clean),
         ] {
-            fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
-            guest::make_executable(&program)?;
-            let command = std::process::Command::new(&program);
-            let status = finish(command, System::Gvisor, Duration::from_secs(limit))?;
-            assert_eq!(status, expected, "{script}");
+            fs::write(&list, known)?;
+            let run = Run {
+                args: &args("gvisor --programs 9"),
+                system: System::Gvisor,
+                program: program.clone(),
+                vmadiff: vmadiff.clone(),
+                list: list.clone(),
+                scratch: Scratch::new()?,
+                until: Instant::now() + Duration::from_secs(60),
+            };
+            assert_eq!(run.all()?, expected, "{known}");
         }
         Ok(())
     }
