@@ -173,8 +173,8 @@ enum End {
 }
 
 impl Run<'_> {
-    /// Runs all programs. If the system dies, it is started again, and its programs are run without making one
-    /// small, which runs more programs. If it dies again, the halves of its programs are run.
+    /// Runs all programs. If the system dies, it is started again for the programs before and after the one in
+    /// which it died.
     fn all(&self) -> Result<Status> {
         let system = self.system;
         let mut parts = vec![(0, self.args.programs)];
@@ -183,38 +183,33 @@ impl Run<'_> {
             if deaths > 0 {
                 println!("\nprograms {first} to {}", first + count - 1);
             }
-            let words = arguments(self.args, &self.list, part);
-            let mut end = self.vmadiff(&words)?;
-            if let End::Died(output) = &end {
-                deaths += 1;
-                let Some(lines) = last_program(output) else {
-                    eprint!("{output}");
-                    eprintln!("ci/linux: {system} skipped: it does not run vmadiff");
-                    return Ok(status.max(Status::Skipped));
-                };
-                if deaths > MAX_DEATHS {
-                    eprintln!("ci/linux: {system} skipped: it died {deaths} times");
-                    return Ok(status.max(Status::Skipped));
-                }
-                status = status.max(self.died(lines, output)?);
-                end = self.vmadiff(&[&words[..], &["--no-minimize".to_owned()]].concat())?;
-            }
-            match end {
+            let mut words = arguments(self.args, &self.list, part);
+            // Making a program small runs more programs, in which the system may die again.
+            words.extend((deaths > 0).then(|| "--no-minimize".to_owned()));
+            let output = match self.vmadiff(&words)? {
                 End::Ended(ended, output) => {
                     print!("{output}");
                     status = status.max(ended);
+                    continue;
                 }
                 End::Late => {
                     eprintln!("ci/linux: {system} skipped: no end after {} s", self.args.seconds);
                     return Ok(status.max(Status::Skipped));
                 }
-                // The program in which the system dies was reported.
-                End::Died(_) if count == 1 => {}
-                End::Died(_) => {
-                    let half = count / 2;
-                    parts.extend([(first + half, count - half), (first, half)]);
-                }
+                End::Died(output) => output,
+            };
+            deaths += 1;
+            let Some((ran, lines)) = last_program(&output) else {
+                eprint!("{output}");
+                eprintln!("ci/linux: {system} skipped: it does not run vmadiff");
+                return Ok(status.max(Status::Skipped));
+            };
+            if deaths > MAX_DEATHS {
+                eprintln!("ci/linux: {system} skipped: it died {deaths} times");
+                return Ok(status.max(Status::Skipped));
             }
+            status = status.max(self.died(lines, &output)?);
+            parts.extend(rest(part, ran));
         }
         Ok(status)
     }
@@ -253,7 +248,7 @@ impl Run<'_> {
         }
     }
 
-    /// Returns whether the system dies in a program.
+    /// Returns whether the system dies in a program, in one of some runs.
     fn dies(&self, lines: &[String]) -> Result<bool> {
         let file = self.scratch.path().join("program.txt");
         fs::write(&file, lines.join("\n") + "\n").with_context(|| file.display().to_string())?;
@@ -266,7 +261,14 @@ impl Run<'_> {
             .stderr(Stdio::null())
             .status()
             .is_ok_and(|status| status.success());
-        Ok(is_program && matches!(self.vmadiff(&words)?, End::Died(_)))
+        for _ in 0..if is_program { TRIES } else { 0 } {
+            match self.vmadiff(&words)? {
+                End::Died(_) => return Ok(true),
+                End::Ended(..) => {}
+                End::Late => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// Runs a command of `vmadiff` on the system, up to the end of the time.
@@ -279,6 +281,19 @@ impl Run<'_> {
 
 /// The most programs in which a system dies before it is given up.
 const MAX_DEATHS: usize = 20;
+/// The most runs of a program that are tried for the death of a system, because a system may die in some runs only.
+const TRIES: usize = 4;
+
+/// Returns the parts of the programs of a part that are left when a system died in the last of the `ran` programs
+/// that were announced. More programs than those of the part are announced if one is made small.
+fn rest((first, count): (u32, u32), ran: u32) -> Vec<(u32, u32)> {
+    let parts = match ran <= count {
+        true => vec![(first + ran, count - ran), (first, ran - 1)],
+        false if count == 1 => vec![],
+        false => vec![(first + count / 2, count - count / 2), (first, count / 2)],
+    };
+    parts.into_iter().filter(|(_, count)| *count > 0).collect()
+}
 
 /// Returns the arguments of `vmadiff` for `count` programs from program `first` on.
 fn arguments(args: &Args, list: &Path, (first, count): (u32, u32)) -> Vec<String> {
@@ -336,11 +351,13 @@ fn finish(mut command: Command, until: Instant) -> Result<End> {
     Ok(End::Ended(status, output))
 }
 
-/// Returns the lines of the last program that `vmadiff` has announced; `None` if there is none.
-fn last_program(output: &str) -> Option<Vec<String>> {
+/// Returns the number of the programs that `vmadiff` has announced, and the lines of the last one; `None` if there
+/// is none.
+fn last_program(output: &str) -> Option<(u32, Vec<String>)> {
     let (_, program) = output.rsplit_once("@run\n")?;
-    let lines = program.lines().take_while(|line| !line.is_empty());
-    Some(lines.map(str::to_owned).collect()).filter(|lines: &Vec<_>| !lines.is_empty())
+    let ran = u32::try_from(output.matches("@run\n").count()).ok()?;
+    let lines: Vec<_> = program.lines().take_while(|line| !line.is_empty()).collect();
+    (!lines.is_empty()).then(|| (ran, lines.into_iter().map(str::to_owned).collect()))
 }
 
 /// Reads what a system writes.
@@ -436,14 +453,15 @@ mod tests {
     }
 
     /// A system that stands for gVisor: it dies in program 5, and in every file that has the last line of
-    /// that program.
+    /// that program. It names the programs that it runs in a file.
     const DIES_IN_5: &str = "#!/bin/sh
         shift 5
         case \"$*\" in
             *--random*)
                 set -- $4 $6
-                [ $1 -le 5 ] && [ 5 -lt $(($1 + $2)) ] || { echo ran $1 $2; exit 0; }
-                printf '@run\\nmunmap 0 0 1\\n\\n@run\\nmmap 0 0 1 r\\nmremap 0 0 0 1\\n\\nSAYS\\n' >&2
+                [ $1 -le 5 ] && [ 5 -lt $(($1 + $2)) ] || { echo $1 $2 >> RAN; exit 0; }
+                for n in $(seq $1 4); do printf '@run\\nmunmap 0 0 1\\n\\n'; done >&2
+                printf '@run\\nmmap 0 0 1 r\\nmremap 0 0 0 1\\n\\nSAYS\\n' >&2
                 exit 2;;
             *) grep -q mremap $2 && exit 2; exit 0;;
         esac
@@ -465,7 +483,9 @@ mod tests {
             ("vmadiff: no", "assertion/kernel/system-died/mremap  it panics\n", Status::Found),
             ("vmadiff: no", "assertion/kernel/not-driven/mremap  no\n", Status::Clean),
         ] {
-            fs::write(&program, DIES_IN_5.replace("SAYS", says))?;
+            let ran = folder.path().join("ran");
+            let script = DIES_IN_5.replace("SAYS", says);
+            fs::write(&program, script.replace("RAN", &ran.display().to_string()))?;
             guest::make_executable(&program)?;
             fs::write(&list, known)?;
             let run = Run {
@@ -478,8 +498,22 @@ mod tests {
                 until: Instant::now() + Duration::from_secs(60),
             };
             assert_eq!(run.all()?, expected, "{says}, {known}");
+            // Every program but number 5 was run.
+            assert_eq!(fs::read_to_string(&ran)?, "0 5\n6 3\n");
+            fs::remove_file(ran)?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn the_programs_around_the_one_in_which_a_system_died_are_left() {
+        assert_eq!(rest((10, 8), 3), [(13, 5), (10, 2)]);
+        assert_eq!(rest((10, 8), 1), [(11, 7)]);
+        assert_eq!(rest((10, 8), 8), [(10, 7)]);
+        // The system died while a program was made small, or shown.
+        assert_eq!(rest((10, 7), 9), [(13, 4), (10, 3)]);
+        assert_eq!(rest((10, 1), 2), []);
+        assert_eq!(rest((10, 1), 1), []);
     }
 
     #[test]
