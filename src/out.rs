@@ -65,7 +65,7 @@ pub(crate) fn remark(message: impl Display) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Writes a line for another program to standard error, whole.
-pub(crate) fn record(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+/// Writes lines for another program to standard error, whole.
+pub(crate) fn record(lines: &str) {
+    let _ = io::stderr().write_all(format!("{lines}\n").as_bytes());
 }

@@ -20,7 +20,7 @@ use vmadiff_reference::later::{About, Version};
 use super::files::{known, load, name};
 use super::progress::progress;
 use crate::interrupt::{interrupted, watch};
-use crate::out::stdout;
+use crate::out::{record, stdout};
 use crate::status::Status;
 
 /// Run programs by real system calls on the running kernel, beside the reference
@@ -181,7 +181,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
 /// Prints a program before it is run, if that was asked for.
 fn announce(args: &Args, program: &Program) {
     if args.announce {
-        eprintln!("@run\n{program}");
+        record(&format!("@run\n{program}"));
     }
 }
 
