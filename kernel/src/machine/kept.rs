@@ -35,6 +35,8 @@ impl Kept {
         self.marked |= match op {
             // KSM knows the address space from now on.
             Op::Madvise { advice, .. } => advice.get() == Advice::Mergeable,
+            // A limit cannot be raised again by every user.
+            Op::Prlimit { .. } => true,
             // A kernel that is under test has the call.
             Op::Copy { .. } | Op::CopyVma { .. } => true,
             _ => false,
