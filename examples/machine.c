@@ -21,6 +21,8 @@
 #define SPECIAL (VMADIFF_VM_IO | VMADIFF_VM_PFNMAP | VMADIFF_VM_DONTEXPAND)
 #define DEVICE_FILE 4      /* files 1 to 3 are the memfds */
 #define FIRST_SHMEM_FILE 5
+#define MEMFD_PAGES 4096   /* the length of a memfd */
+#define SIGBUS 1000        /* in place of an error: the access is not possible */
 #define MAX_WRITES 64      /* a program has no more operations */
 
 /* The value of a page of a file that was written. */
@@ -157,16 +159,26 @@ static uint8_t *value_of(struct vmadiff_machine *m, unsigned int i, unsigned int
 	return &of->value;
 }
 
+/* Returns whether `page` of the VMA lies past the end of its file. The memfds, 1 to 3, are short. */
+static int past_end(const struct vmadiff_vma *vma, unsigned int page)
+{
+	return vma->file && vma->file <= 3 && vma->pgoff + page - vma->start >= MEMFD_PAGES;
+}
+
 /* Accesses `page` of VMA `i` (handle_mm_fault()). A write gives private memory an anonymous page; a
- * read gives anonymous memory the zero page. Other accesses change nothing that is shown. */
-static void fault(struct vmadiff_machine *m, unsigned int i, unsigned int page, int write)
+ * read gives anonymous memory the zero page. Other accesses change nothing that is shown. Past the end
+ * of a file there is no page. */
+static int fault(struct vmadiff_machine *m, unsigned int i, unsigned int page, int write)
 {
 	uint64_t bit = 1ull << page % 64;
 
 	if (m->anon_pages[page / 64] & bit)
-		return;
-	if (write && private_writable(&m->vmas[i])) {
+		return 0;
+	if (write && private_writable(&m->vmas[i]))
 		anon_vma_prepare(m, i);
+	if (past_end(&m->vmas[i], page))
+		return SIGBUS;
+	if (write && private_writable(&m->vmas[i])) {
 		/* The page begins with what was read there. Each place has two numbers in turn: the
 		 * number of a page that this operation has freed must not be used again at once. */
 		m->values[page] = *value_of(m, i, page, 0);
@@ -176,6 +188,7 @@ static void fault(struct vmadiff_machine *m, unsigned int i, unsigned int page, 
 	} else if (!m->vmas[i].file) {
 		m->zero_pages[page / 64] |= bit;
 	}
+	return 0;
 }
 
 /* Maps `new` into a hole: as part of its neighbours if the merge rule allows it (vma_merge()), or
@@ -209,12 +222,18 @@ static void vma_merge(struct vmadiff_machine *m, const struct vmadiff_vma *new)
 	}
 }
 
+/* Returns the page of the file that the operand names. */
+static uint64_t file_page(uint8_t pgoff)
+{
+	return pgoff < 240 ? pgoff : VMADIFF_TOP_PAGE - (255 - pgoff);
+}
+
 /* Maps the range (do_mmap(), mmap_region()). */
 static int do_mmap(struct vmadiff_machine *m, const struct vmadiff_mmap *op)
 {
 	unsigned int start = op->page, end = op->page + op->len, i;
 	unsigned int total = op->len, locked = op->len;
-	struct vmadiff_vma new = { .start = start, .end = end, .pgoff = op->pgoff };
+	struct vmadiff_vma new = { .start = start, .end = end, .pgoff = file_page(op->pgoff) };
 	int error;
 
 	if (!op->len)
@@ -237,6 +256,9 @@ static int do_mmap(struct vmadiff_machine *m, const struct vmadiff_mmap *op)
 		return EPERM;
 	if (op->flags & VMADIFF_MAP_LOCKED && locked > m->limits.lock)
 		return EAGAIN;
+	if (op->kind != VMADIFF_ANON_PRIVATE && op->kind != VMADIFF_ANON_SHARED &&
+	    op->kind != VMADIFF_SPECIAL && new.pgoff + op->len > VMADIFF_TOP_PAGE)
+		return EOVERFLOW;
 	if (op->kind == VMADIFF_READONLY_SHARED && op->prot & VMADIFF_PROT_WRITE)
 		return EACCES;
 	if (total > m->limits.address_space)
@@ -305,7 +327,8 @@ static int do_touch(struct vmadiff_machine *m, const struct vmadiff_touch *op, u
 		return EFAULT;
 	if (!(m->vmas[i].flags & (op->access ? VMADIFF_VM_WRITE : ACCESS)))
 		return EFAULT;
-	fault(m, i, op->page, op->access);
+	if (fault(m, i, op->page, op->access))
+		return SIGBUS;
 	if (op->access)
 		*value_of(m, i, op->page, 1) = m->writes++ % 255 + 1;
 	else

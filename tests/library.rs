@@ -131,7 +131,18 @@ fn the_machine_in_c_agrees_with_the_reference() {
     let names: Vec<_> = errors.iter().flatten().map(|error| error.name()).collect();
     assert_eq!(
         names,
-        ["EPERM", "ESRCH", "EAGAIN", "ENOMEM", "EACCES", "EFAULT", "EEXIST", "EINVAL"]
+        [
+            "EPERM",
+            "ESRCH",
+            "EAGAIN",
+            "ENOMEM",
+            "EACCES",
+            "EFAULT",
+            "EEXIST",
+            "EINVAL",
+            "EOVERFLOW",
+            "SIGBUS"
+        ]
     );
 }
 

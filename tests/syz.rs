@@ -59,7 +59,7 @@ fn kept(program: &Program) -> Program {
                     Some((_, true)) => Kind::File1Shared,
                 };
                 let has_offset = !matches!(kind, Kind::AnonPrivate | Kind::AnonShared);
-                let pgoff = if has_offset { pgoff } else { FilePage(0).into() };
+                let pgoff = if has_offset { pgoff } else { FilePage::first(0).into() };
                 Op::Mmap { process, page, len, prot, kind: kind.into(), flags, pgoff }
             }
             Op::Mremap { process, page, old_len, new_len, flags, new_page } => {

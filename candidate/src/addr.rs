@@ -91,7 +91,10 @@ impl Pgoff {
     }
 }
 
-const PAGE_SHIFT: u32 = 12;
+pub(crate) const PAGE_SHIFT: u32 = 12;
+
+/// The length of the longest file, in bytes.
+pub(crate) const MAX_LFS_FILESIZE: u64 = i64::MAX as u64;
 
 impl Add<u32> for Pgoff {
     type Output = Pgoff;

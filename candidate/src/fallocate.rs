@@ -3,7 +3,7 @@
 
 use vmadiff_machine::Errno;
 
-use crate::addr::{Addr, Pgoff};
+use crate::addr::{Addr, MAX_LFS_FILESIZE, PAGE_SHIFT, Pgoff};
 use crate::handle::{FileKey, VmaKey, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
@@ -15,7 +15,8 @@ impl Kernel {
     /// `vfs_fallocate()` with `FALLOC_FL_PUNCH_HOLE`, of `len` pages from the page `offset`.
     ///
     /// # Errors
-    /// `EBADF` for a file that is not open for writing. `ENODEV` for the device.
+    /// `EBADF` for a file that is not open for writing. `ENODEV` for the device. `EFBIG` and `EINVAL` past the end of
+    /// the longest file.
     pub(crate) fn vfs_fallocate(
         &mut self,
         file: FileKey,
@@ -23,12 +24,21 @@ impl Kernel {
         len: u32,
     ) -> Result<(), Stop> {
         const F: &str = "vfs_fallocate";
+        // The kernel computes with signed bytes (`loff_t`).
+        let start = (offset.0 << PAGE_SHIFT).cast_signed();
+        if start < 0 {
+            return Err(Errno::EINVAL.into());
+        }
         if !read!(self, F, file.writable) {
             return Err(Errno::EBADF.into());
         }
         let inode = read!(self, F, file.f_inode);
         if usize::from(inode) == Inodes::DEVICE {
             return Err(Errno::ENODEV.into());
+        }
+        let end = start.wrapping_add(i64::from(len) << PAGE_SHIFT);
+        if end < 0 || end.cast_unsigned() > MAX_LFS_FILESIZE {
+            return Err(Errno::EFBIG.into());
         }
         self.shmem_fallocate(inode, offset, len)
     }

@@ -3,7 +3,7 @@
 use vmadiff_machine::operand::{FilePage, Kind, MmapFlags, Prot};
 use vmadiff_machine::{Allocation, Errno, VmFlags};
 
-use crate::addr::{Addr, Pgoff};
+use crate::addr::{Addr, MAX_LFS_FILESIZE, PAGE_SHIFT, Pgoff};
 use crate::handle::{FileKey, MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
@@ -97,6 +97,17 @@ impl Kernel {
         Ok(addr)
     }
 
+    /// `file_mmap_ok()`: returns whether the mapping ends within the longest file (`MAX_LFS_FILESIZE`), in
+    /// bytes. The device has no such length.
+    fn file_mmap_ok(&self, file: FileKey, pgoff: Pgoff, len: u32) -> Result<bool, Stop> {
+        const F: &str = "file_mmap_ok";
+        let maxsize = match usize::from(read!(self, F, file.f_inode)) {
+            Inodes::DEVICE => u64::MAX,
+            _ => MAX_LFS_FILESIZE,
+        };
+        Ok(pgoff.0 <= (maxsize - (u64::from(len) << PAGE_SHIFT)) >> PAGE_SHIFT)
+    }
+
     /// `do_mmap()`: returns whether the mapping is populated at once.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn do_mmap(
@@ -133,7 +144,12 @@ impl Kernel {
             }
         }
         self.mlock_future_check(mm, vm_flags, len)?;
-
+        let pgoff = Pgoff(pgoff.offset().0);
+        if let Some(file) = file
+            && !self.file_mmap_ok(file, pgoff, len)?
+        {
+            return Err(Errno::EOVERFLOW.into());
+        }
         if shared {
             vm_flags |= VmFlags::VM_SHARED | VmFlags::VM_MAYSHARE;
             if let Some(file) = file
@@ -146,7 +162,7 @@ impl Kernel {
             }
         }
         let pgoff = match (file, shared) {
-            (Some(_), _) => Pgoff(u64::from(pgoff.0)),
+            (Some(_), _) => pgoff,
             (None, true) => Pgoff(0),
             (None, false) => addr.linear(),
         };

@@ -67,7 +67,7 @@ impl Kernel {
                 return Err(Errno::EINVAL.into());
             }
             let how = (Some(file), true);
-            kernel.do_mmap(mm, addr, size, prot, how, MmapFlags::empty(), FilePage(0))
+            kernel.do_mmap(mm, addr, size, prot, how, MmapFlags::empty(), FilePage::first(0))
         };
         let result = self.locked(Lock::MmapSem(mm), F, attach).errno()?;
         let populated = match result {

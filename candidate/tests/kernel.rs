@@ -38,7 +38,7 @@ fn the_order_of_refusals() {
             "-EEXIST",
         ),
         ("mmap 0 1 1 - anon_private POPULATE", "1"),
-        ("mmap 0 1 1 r file0_private POPULATE 255", "1"),
+        ("mmap 0 1 1 r file0_private POPULATE 239", "1"),
         // mprotect
         ("mprotect 0 1 0 rw", "0"),
         ("mmap 0 1 2 r readonly_shared\nmprotect 0 1 2 rw", "-EACCES"),

@@ -441,6 +441,8 @@ static void limit_lock(long pages)
 	/* The hard limit stays, so that the limit can be raised again. */
 	getrlimit(RLIMIT_MEMLOCK, &limit);
 	limit.rlim_cur = PAGES(pages);
+	if (limit.rlim_max < limit.rlim_cur)
+		limit.rlim_max = limit.rlim_cur;
 	if (setrlimit(RLIMIT_MEMLOCK, &limit) || syscall(SYS_capget, &header, data))
 		cannot("RLIMIT_MEMLOCK cannot be set");
 	data[0].effective &= ~(1U << CAP_IPC_LOCK);
@@ -891,15 +893,19 @@ static int watched(int process, long page)
 
 #endif
 #if USES_SET_LIMIT
-/* Gives a process another limit on the memory of the arena, in bytes. The hard limit stays. */
+/* Gives a process another limit on the memory of the arena, in bytes. The hard limit gets no lower. */
 static long set_limit(int process, int resource, long bytes)
 {
 	struct rlimit limit;
 
-	if (prlimit(pids[process], resource, NULL, &limit))
-		return -errno;
+	prlimit(pids[process], resource, NULL, &limit);
 	limit.rlim_cur = bytes + (resource == RLIMIT_AS ? PAGES(base[VM_SIZE]) : 0);
-	return prlimit(pids[process], resource, &limit, NULL) ? -errno : 0;
+	if (limit.rlim_max < limit.rlim_cur)
+		limit.rlim_max = limit.rlim_cur;
+	if (!prlimit(pids[process], resource, &limit, NULL))
+		return 0;
+	lacking = "a limit of the process cannot be set";
+	return LACKING;
 }
 
 #endif
@@ -921,6 +927,8 @@ static long lock_all(const struct program *program, int process, const long *cal
 	prlimit(pids[process], RLIMIT_MEMLOCK, NULL, &before);
 	whole = before;
 	whole.rlim_cur += PAGES(base[VM_SIZE]);
+	if (whole.rlim_max < whole.rlim_cur)
+		whole.rlim_max = whole.rlim_cur;
 	limited = program->lock >= 0 && before.rlim_cur > 0;
 	if (limited && prlimit(pids[process], RLIMIT_MEMLOCK, &whole, NULL)) {
 		lacking = "RLIMIT_MEMLOCK cannot be set";
@@ -1021,7 +1029,8 @@ static const char *result_text(long result)
 		{ -EPERM, "-EPERM" }, { -ESRCH, "-ESRCH" }, { -EBADF, "-EBADF" },
 		{ -EAGAIN, "-EAGAIN" }, { -ENOMEM, "-ENOMEM" }, { -EACCES, "-EACCES" },
 		{ -EFAULT, "-EFAULT" }, { -EBUSY, "-EBUSY" }, { -EEXIST, "-EEXIST" },
-		{ -ENODEV, "-ENODEV" }, { -EINVAL, "-EINVAL" }, { -ENOSYS, "-ENOSYS" }, { -524, "-ENOTSUPP" },
+		{ -ENODEV, "-ENODEV" }, { -EINVAL, "-EINVAL" }, { -EFBIG, "-EFBIG" },
+		{ -EOVERFLOW, "-EOVERFLOW" }, { -ENOSYS, "-ENOSYS" }, { -524, "-ENOTSUPP" },
 		{ BUS_ERROR, "SIGBUS" }, { BLOCKED, "blocked" }, { DIED, "died" },
 		{ NO_UFFD, "not run" }, { LACKING, "not run" },
 	};

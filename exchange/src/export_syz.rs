@@ -171,7 +171,7 @@ impl Calls {
             bits |= if given { bit } else { 0 };
         }
         let (fd, offset) = match file {
-            Some(which) => (format!("r{}", self.file(which)), u64::from(pgoff.get().0) * PAGE_SIZE),
+            Some(which) => (format!("r{}", self.file(which)), pgoff.get().offset().0 * PAGE_SIZE),
             None => (NO_FILE.into(), 0),
         };
         let (range, prot) = (range(page.get(), len.get()), prot.get().bits());

@@ -151,6 +151,7 @@ macro_rules! places {
             dup_userfaultfd "dup_userfaultfd"
             exit_mmap "exit_mmap"
             find_mergeable_anon_vma "find_mergeable_anon_vma"
+            file_mmap_ok "file_mmap_ok"
             find_vma "find_vma"
             find_vma_links "find_vma_links"
             find_vma_prev "find_vma_prev"

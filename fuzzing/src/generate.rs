@@ -7,8 +7,8 @@
 use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FilePage, Kind, Len,
-    MAX_PROCESSES, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit,
+    ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FileLength, FilePage, Kind,
+    Len, MAX_PROCESSES, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit,
     Process, Prot, Resource, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
@@ -282,7 +282,12 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             flags: if u.ratio(3, 4)? { MmapFlags::empty() } else { any(u)? }.into(),
             // Mostly the page offset with which neighbours from the same file match; sometimes any
             // page offset.
-            pgoff: FilePage(if u.ratio(3, 4)? { page.0 } else { u.int_in_range(0..=40)? }).into(),
+            pgoff: match u.int_in_range(0..=63u8)? {
+                0 => FilePage::nth(u.int_in_range(FilePage::FIRST..=u8::MAX)?),
+                1..=16 => FilePage::first(u.int_in_range(0..=40)?),
+                _ => FilePage::first(page.0),
+            }
+            .into(),
         },
         Opcode::Munmap => {
             Op::Munmap { process: process.into(), page: page.into(), len: len.into() }
@@ -388,7 +393,7 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             Op::Ftruncate {
                 process: process.into(),
                 file: layout.file(u)?.into(),
-                length: FilePage(length).into(),
+                length: FileLength(length).into(),
             }
         }
         Opcode::Prlimit => {

@@ -8,7 +8,7 @@ use arbitrary::Unstructured;
 use mutatis::{Candidates, Context, Mutate, Session};
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::Rng as _;
-use vmadiff_machine::operand::{Access, Arg, CopyFlags, FilePage};
+use vmadiff_machine::operand::{Access, Arg, CopyFlags, Domain as _};
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program, Role, corpus};
 
@@ -187,7 +187,8 @@ fn align_pgoff(program: &mut Program, _: &Mix, u: &mut Unstructured) -> arbitrar
     {
         let distance = page.get().0.wrapping_sub(other.get().0);
         let near = if u.ratio(3, 4)? { 0 } else { u.int_in_range(-3..=3i8)? };
-        *pgoff = FilePage(shown.get().0.wrapping_add(distance).wrapping_add_signed(near)).into();
+        let byte = shown.get().index().wrapping_add(distance).wrapping_add_signed(near);
+        *pgoff = Arg::from_byte(byte);
         *kind = of;
     }
     Ok(())

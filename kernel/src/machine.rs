@@ -633,10 +633,12 @@ impl Drop for Kernel {
 /// A pid that no process has: it is above `PID_MAX_LIMIT`.
 const NO_PID: i32 = i32::MAX;
 
-/// Sets a limit of a process, in pages. The hard limit stays, so that every user can raise the limit again.
+/// Sets a limit of a process, in pages. The hard limit gets no lower, so that every user can raise the limit
+/// again.
 fn set_limit(pid: i32, resource: Resource, pages: u64) -> Result<(), KernelError> {
-    let maximum = getrlimit(resource).maximum;
-    let limit = Rlimit { current: Some(pages * PAGE), maximum };
+    let bytes = pages * PAGE;
+    let maximum = getrlimit(resource).maximum.map(|hard| hard.max(bytes));
+    let limit = Rlimit { current: Some(bytes), maximum };
     prlimit(Pid::from_raw(pid), resource, limit).map_err(doing("setting a limit"))?;
     Ok(())
 }

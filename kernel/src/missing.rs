@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use vmadiff_machine::operand::{Access, Advice, File, Kind, MlockallFlags, MmapFlags};
+use vmadiff_machine::operand::{Access, Advice, File, Kind, MlockallFlags, MmapFlags, Resource};
 use vmadiff_machine::{Limits, Observation, Op, Placement, VmFlags};
 
 /// The reason why a program, or the rest of it, is not run.
@@ -178,9 +178,12 @@ impl Facilities {
 
     /// Returns the facility that `op` needs in a program under `limits` and the kernel lacks.
     pub fn lacks_under(&self, op: &Op, limits: &Limits) -> Option<Missing> {
-        let Op::Mlockall { flags, .. } = *op else { return None };
-        let compared = flags.get().contains(MlockallFlags::CURRENT) && limits.lock.is_some();
-        (compared && !self.raising).then_some(Missing::Locking)
+        let raises = match *op {
+            Op::Mlockall { flags, .. } => flags.get().contains(MlockallFlags::CURRENT),
+            Op::Prlimit { resource, .. } => resource.get() == Resource::Memlock,
+            _ => false,
+        };
+        (raises && limits.lock.is_some() && !self.raising).then_some(Missing::Locking)
     }
 
     /// Returns the facility that `op` needs in the state `before` and the kernel lacks.

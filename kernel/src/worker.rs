@@ -455,7 +455,7 @@ fn perform(
             if how.contains(MmapFlags::POPULATE) {
                 flags |= MAP_POPULATE;
             }
-            let offset = if fd == -1 { 0 } else { u64::from(pgoff.get().0) * PAGE };
+            let offset = if fd == -1 { 0 } else { pgoff.get().offset().0 * PAGE };
             let prot = c_int::from(prot.get().bits());
             let (start, length) = (address(page.get()), bytes(len.get()));
             mapped(unsafe { libc::syscall(SYS_mmap, start, length, prot, flags, fd, offset) })

@@ -176,9 +176,13 @@ enum vmadiff_resource {
 	VMADIFF_RLIMIT_MEMLOCK = 1
 };
 
+/* The last page of the longest file. A mapping of a memfd that would end past it answers EOVERFLOW. */
+#define VMADIFF_TOP_PAGE ((1ull << 51) - 1)
+
 /* The operands of each operation. Values are in range: process and src are below
  * VMADIFF_MAX_PROCESSES; page, new_page, dst_page and every length are below VMADIFF_ARENA_PAGES;
- * pgoff is 0 to 255. The process is the caller. */
+ * pgoff names a page of the file: 0 to 239 is that page, and 240 to 255 is the page
+ * VMADIFF_TOP_PAGE - (255 - pgoff). The process is the caller. */
 struct vmadiff_mmap { uint8_t process, page, len, prot, kind, flags, pgoff; };
 struct vmadiff_munmap { uint8_t process, page, len; };
 struct vmadiff_mprotect { uint8_t process, page, len, prot; };

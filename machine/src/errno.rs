@@ -46,8 +46,12 @@ errnos! {
     ENODEV = 19,
     /// The call does not accept an operand.
     EINVAL = 22,
+    /// The range ends past the longest file.
+    EFBIG = 27,
     /// The machine does not have the operation.
     ENOSYS = 38,
+    /// The mapping would end past the longest file.
+    EOVERFLOW = 75,
     /// The source has a userfaultfd context (the kernel's own number, not `EOPNOTSUPP`).
     ENOTSUPP = 524,
     /// Not an errno: the access raised `SIGBUS`, because it is beyond the end of the file.

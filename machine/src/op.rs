@@ -8,9 +8,9 @@ use std::any::TypeId;
 use std::fmt;
 
 use crate::operand::{
-    Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, File, FilePage, Kind, Len,
-    MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit, Process, Prot, Resource,
-    ShmFlags,
+    Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, File, FileLength, FilePage, Kind,
+    Len, MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit, Process, Prot,
+    Resource, ShmFlags,
 };
 use crate::role::{Part, Role};
 
@@ -409,7 +409,7 @@ operations! {
         /// The file.
         file: File as Role::File,
         /// The new length, in pages.
-        length: FilePage as Role::Offset,
+        length: FileLength as Role::FileLength,
     }
     /// `prlimit(0, resource, max, NULL)`: gives the process another limit, also one below what it has. Mappings
     /// stay as they are. A child begins with the limits of its parent.

@@ -169,12 +169,74 @@ numbers! {
     Page: ARENA_PAGES, true, "a page, 0 to 63";
     /// The length of a range, in pages. Most calls refuse the length 0 or do nothing.
     Len: ARENA_PAGES, false, "a length in pages, 0 to 63";
-    /// An offset into a file, in pages.
-    FilePage: 256, true, "an offset into the file in pages, 0 to 255";
+    /// The length of a file, in pages.
+    FileLength: 256, true, "the length of a file in pages, 0 to 255";
     /// A limit of a process, in pages. A process cannot map as many pages as the largest number.
     PageLimit: 256, false, "a limit in pages, 0 to 255";
     /// One of the two userfaultfd contexts of a process.
     Ctx: 2, true, "a userfaultfd context, 0 or 1";
+}
+
+/// A page of a file: one of the first 240, or one of the last 16 that a file can have. In the text form
+/// `top` is the last of these, and `top-3` the third before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FilePage(u8);
+
+impl FilePage {
+    /// The last page of the longest file (`MAX_LFS_FILESIZE`).
+    pub const TOP: u64 = (1 << 51) - 1;
+    /// The number of the first pages that the operand can name.
+    pub const FIRST: u8 = 240;
+
+    /// Returns one of the first pages of a file: `page`, or the last of them.
+    pub const fn first(page: u8) -> FilePage {
+        FilePage(if page < Self::FIRST { page } else { Self::FIRST - 1 })
+    }
+
+    /// Returns the page at an offset in pages; `None` if the operand cannot name it.
+    pub fn at(offset: u64) -> Option<FilePage> {
+        (0..=u8::MAX).map(FilePage).find(|page| page.offset().0 == offset)
+    }
+
+    /// Returns the offset of the page in its file.
+    pub const fn offset(self) -> PageOffset {
+        PageOffset(if self.0 < Self::FIRST { self.0 as u64 } else { Self::TOP - self.before_top() })
+    }
+
+    const fn before_top(self) -> u64 {
+        (u8::MAX - self.0) as u64
+    }
+}
+
+impl Domain for FilePage {
+    const SIZE: usize = 256;
+    const EXPECTED: &'static str = "an offset into the file in pages, 0 to 239 or top-15 to top";
+    const OPTIONAL: bool = true;
+
+    fn nth(index: u8) -> Self {
+        FilePage(index)
+    }
+    fn index(self) -> u8 {
+        self.0
+    }
+    fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.before_top() {
+            _ if self.0 < Self::FIRST => write!(f, "{}", self.0),
+            0 => f.write_str("top"),
+            before => write!(f, "top-{before}"),
+        }
+    }
+    fn parse(text: &str) -> Option<Self> {
+        let below = |number: u32, end: u8| u8::try_from(number).ok().filter(|n| *n < end);
+        match text.strip_prefix("top") {
+            Some("") => Some(FilePage(u8::MAX)),
+            Some(before) => {
+                let before = parse_number(before.strip_prefix('-')?)?;
+                Some(FilePage(u8::MAX - below(before, u8::MAX - Self::FIRST + 1)?))
+            }
+            None => below(parse_number(text)?, Self::FIRST).map(FilePage),
+        }
+    }
 }
 
 impl Page {

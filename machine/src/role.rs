@@ -43,8 +43,10 @@ pub enum Role {
     Protection,
     /// The kind of memory that is mapped.
     Kind,
-    /// The page offset into a file, or its new end.
+    /// The page offset into a file.
     Offset,
+    /// The new length of a file.
+    FileLength,
     /// The file whose length is changed.
     File,
     /// The resource that is limited.

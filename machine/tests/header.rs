@@ -10,7 +10,7 @@ use std::process::Command;
 
 use vmadiff_machine::abi;
 use vmadiff_machine::operand::{
-    ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, File, Kind, MAX_PROCESSES,
+    ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, File, FilePage, Kind, MAX_PROCESSES,
     MlockallFlags, MmapFlags, Mode, MremapFlags, Resource, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Allocation, Opcode, VmFlags, op};
@@ -47,6 +47,7 @@ fn claims() -> Claims {
         ("MAX_PROCESSES", MAX_PROCESSES as u64),
         ("ARENA_PAGES", ARENA_PAGES as u64),
         ("ARENA_START", ARENA_START),
+        ("TOP_PAGE", FilePage::TOP),
         ("END_PAGES", END_PAGES as u64),
         ("MAX_VMAS", abi::MAX_VMAS as u64),
         ("MAX_CHAIN", abi::MAX_CHAIN as u64),

@@ -1,7 +1,7 @@
 //! `ftruncate` of the memfds (`fs/open.c`, `shmem_setattr()` of `mm/shmem.c`).
 
 use vmadiff_machine::Errno;
-use vmadiff_machine::operand::{File, FilePage, Process};
+use vmadiff_machine::operand::{File, FileLength, Process};
 
 use crate::function::Function;
 use crate::range::Range;
@@ -19,7 +19,7 @@ impl World {
         &mut self,
         process: Process,
         file: File,
-        length: FilePage,
+        length: FileLength,
     ) -> Result<u8, Refusal> {
         let call = self.call(process)?;
         let file = match file {

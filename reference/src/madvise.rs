@@ -1,6 +1,6 @@
 //! `madvise` (`mm/madvise.c`, `ksm_madvise()` of `mm/ksm.c`).
 
-use vmadiff_machine::operand::{Access, Advice};
+use vmadiff_machine::operand::{Access, Advice, FilePage};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::change::Hole;
@@ -151,7 +151,8 @@ impl Syscall<'_> {
     /// # Errors
     /// `EINVAL` for locked memory and for memory without a file; `EACCES` for memory that is not shared
     /// and writable (with [`MadviseRemoveReadable`](later::Rule::MadviseRemoveReadable), for memory that is
-    /// not shared or can never be written); `ENODEV` for the device.
+    /// not shared or can never be written); `ENODEV` for the device; `EFBIG` and `EINVAL` where the range ends or
+    /// begins past the end of the longest file, which a mapping that has grown can do.
     fn remove_pages(&mut self, vma: &Vma, part: Range) -> Result<(), Refusal> {
         let refuse = |this: &Self, errno, rule| this.refuse(errno, Function::MadviseRemove, rule);
         let locked = vma.flags & VmFlags::VM_LOCKED;
@@ -169,12 +170,19 @@ impl Syscall<'_> {
             let rule = Rule::LacksFlags { vma: vma.range, flags: lacking };
             return refuse(self, Errno::EACCES, rule);
         }
-        if vma.is_of_device() {
-            let rule = Rule::OfDevice(vma.range);
-            return self.refuse(Errno::ENODEV, Function::VfsFallocate, rule);
-        }
         let first = vma.pgoff_of(part.start).0;
-        self.shmem.remove(file, first..first.saturating_add(part.len().into()));
+        let end = first.saturating_add(part.len().into());
+        // The kernel computes with signed bytes.
+        let refused = match () {
+            () if first > FilePage::TOP => Some((Errno::EINVAL, Rule::PastLongestFile(part))),
+            () if vma.is_of_device() => Some((Errno::ENODEV, Rule::OfDevice(vma.range))),
+            () if end > FilePage::TOP => Some((Errno::EFBIG, Rule::PastLongestFile(part))),
+            () => None,
+        };
+        if let Some((errno, rule)) = refused {
+            return self.refuse(errno, Function::VfsFallocate, rule);
+        }
+        self.shmem.remove(file, first..end);
         Ok(())
     }
 }

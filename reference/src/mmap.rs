@@ -56,7 +56,7 @@ impl Syscall<'_> {
         prot: Prot,
         kind: Kind,
         how: MmapFlags,
-        FilePage(pgoff): FilePage,
+        offset: FilePage,
     ) -> Result<u8, Refusal> {
         let range = Range::new(page, len);
         if range.is_empty() {
@@ -74,6 +74,12 @@ impl Syscall<'_> {
             lock |= VmFlags::VM_LOCKED;
         }
         self.may_map_locked(lock, len)?;
+        // The device has no longest length (`file_mmap_size_max()`).
+        let pgoff = offset.offset();
+        let is_limited = !matches!(kind, Kind::AnonPrivate | Kind::AnonShared | Kind::Special);
+        if is_limited && pgoff.0 + u64::from(len.0) > FilePage::TOP {
+            return self.refuse(Errno::EOVERFLOW, Function::DoMmap, Rule::PastLongestFile(range));
+        }
         if kind == Kind::ReadonlyShared && prot.contains(Prot::W) {
             return self.refuse(Errno::EACCES, Function::DoMmap, Rule::FileReadOnly);
         }
@@ -91,7 +97,6 @@ impl Syscall<'_> {
         let charges = flags.contains(VmFlags::VM_ACCOUNT);
         self.get_memory(Function::DoMmap, |what| charges && what == Allocation::Charge)
             .map_err(|refusal| refusal.after(Progress::Unmapped))?;
-        let pgoff = PageOffset(pgoff.into());
         let (file, pgoff) = match kind {
             Kind::AnonPrivate => (None, page.linear_offset()),
             Kind::AnonShared => (Some(self.shmem.make(len.0)), PageOffset(0)),

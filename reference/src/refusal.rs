@@ -121,6 +121,8 @@ pub enum Rule {
     FileReadOnly,
     /// The page lies beyond the end of its file.
     BeyondFile(Page),
+    /// The pages of the file at this range lie past the end of the longest file.
+    PastLongestFile(Range),
     /// A userfaultfd context watches the VMA.
     Watched(Range),
     /// The page is missing and userfaultfd watches it: the call would block.

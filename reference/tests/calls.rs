@@ -412,3 +412,29 @@ fn a_limit_on_locked_pages_counts_without_the_capability() {
         ),
     ]);
 }
+
+#[test]
+fn a_mapping_ends_before_the_last_page_of_the_longest_file() {
+    let grown = "mmap 0 1 2 rw file0_shared - top-2\nmremap 0 1 2 4 MAYMOVE\n";
+    returns(&[
+        ("mmap 0 1 2 rw file0_shared - top-2", Ok(1)),
+        ("mmap 0 1 2 rw file0_shared - top-1", Err(Errno::EOVERFLOW)),
+        ("mmap 0 1 1 r readonly_shared - top", Err(Errno::EOVERFLOW)),
+        // The file is compared after the lock and before the access.
+        ("mmap 0 1 1 rw readonly_shared - top", Err(Errno::EOVERFLOW)),
+        ("limits lock=0\nmmap 0 1 1 rw file0_shared LOCKED top", Err(Errno::EPERM)),
+        ("mmap 0 1 1 rw anon_shared - top", Ok(1)),
+        ("mmap 0 1 1 rw special - top", Ok(1)),
+        ("mmap 0 1 1 rw file0_shared - top-9\ntouch 0 1 0", Err(Errno::SIGBUS)),
+        ("mmap 0 1 1 rw file0_shared - top-9\nmadvise 0 1 1 REMOVE", Ok(0)),
+        // mremap does not compare.
+        (grown, Ok(1)),
+        (&format!("{grown}touch 0 4 0"), Err(Errno::SIGBUS)),
+        (&format!("{grown}madvise 0 1 2 REMOVE"), Ok(0)),
+        (&format!("{grown}madvise 0 1 3 REMOVE"), Err(Errno::EFBIG)),
+        (&format!("{grown}madvise 0 3 1 REMOVE"), Err(Errno::EFBIG)),
+        (&format!("{grown}madvise 0 4 1 REMOVE"), Err(Errno::EINVAL)),
+        ("mmap 0 1 2 rw special - top\nmadvise 0 1 1 REMOVE", Err(Errno::ENODEV)),
+        ("mmap 0 1 2 rw special - top\nmadvise 0 2 1 REMOVE", Err(Errno::EINVAL)),
+    ]);
+}

@@ -53,7 +53,7 @@ pub(super) fn call(op: &Op) -> String {
         Op::Mmap { page, len, prot: protection, kind, flags, pgoff, .. } => {
             let kind = kind.get();
             let (fd, offset) = match file(kind) {
-                Some(name) => (name, pgoff.get().0),
+                Some(name) => (name, pgoff.get().offset().0),
                 None => ("-1", 0),
             };
             format!(

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use vmadiff_machine::Op;
 use vmadiff_machine::operand::{
-    Access, File, FilePage, Kind, Len, MAX_PROCESSES, MlockallFlags, MmapFlags, Mode, MremapFlags,
-    Onfault, Page, Process, Prot, ShmFlags,
+    Access, File, FileLength, FilePage, Kind, Len, MAX_PROCESSES, MlockallFlags, MmapFlags, Mode,
+    MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
 };
 
 use super::attributes::{Attributes, Shows};
@@ -148,7 +148,7 @@ impl Writer {
             _ => u8::MAX,
         };
         let which = if self.is_second(file) { File::File1 } else { File::File0 };
-        let (process, length) = (process.into(), FilePage(length).into());
+        let (process, length) = (process.into(), FileLength(length).into());
         self.ops.push(Op::Ftruncate { process, file: which.into(), length });
     }
 
@@ -182,7 +182,7 @@ impl Writer {
             prot: attributes.prot.into(),
             kind: kind.into(),
             flags: flags.into(),
-            pgoff: FilePage(pgoff).into(),
+            pgoff: FilePage::first(pgoff).into(),
         });
     }
 

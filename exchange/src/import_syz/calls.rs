@@ -251,7 +251,7 @@ impl Calls {
             prot: prot.into(),
             kind: kind.into(),
             flags: flags.into(),
-            pgoff: FilePage(0).into(),
+            pgoff: FilePage::first(0).into(),
         };
         self.steps.push(Step { offset, ..step(at, op, &[(Part::Destination, span)]) });
         self.set_mapped(span, true);

@@ -1,6 +1,6 @@
 //! The resources of a program of syzkaller: files, userfaultfd contexts, and SysV shared memory.
 
-use vmadiff_machine::operand::{Ctx, File, FilePage, Kind, Len, Page, Process};
+use vmadiff_machine::operand::{Ctx, File, FileLength, Kind, Len, Page, Process};
 use vmadiff_machine::{Op, Part};
 
 use super::PAGE_SIZE;
@@ -107,7 +107,7 @@ impl Calls {
             Kind::File0Shared => File::File0,
             _ => File::File1,
         };
-        let (process, length) = (Process(0).into(), FilePage(pages).into());
+        let (process, length) = (Process(0).into(), FileLength(pages).into());
         self.steps.push(step(at, Op::Ftruncate { process, file: file.into(), length }, &[]));
         Ok(true)
     }

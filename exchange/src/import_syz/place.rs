@@ -1,6 +1,6 @@
 //! The place of the steps in the arena.
 
-use vmadiff_machine::operand::ARENA_PAGES;
+use vmadiff_machine::operand::{ARENA_PAGES, Domain as _, FilePage};
 use vmadiff_machine::{Op, Part, Role};
 
 use super::step::{Span, Step};
@@ -36,7 +36,7 @@ impl Place {
         let Place::Moved { from, to } = *self else { return false };
         let limit = ARENA_PAGES as u64;
         ranges.iter().all(|span| span.start - from + to < limit && span.len < limit)
-            && steps.iter().all(|step| step.offset.is_none_or(|offset| offset <= u8::MAX.into()))
+            && steps.iter().all(|step| step.offset.is_none_or(|at| FilePage::at(at).is_some()))
     }
 
     fn laid_out(steps: &[Step], ranges: &[Span]) -> Option<Place> {
@@ -80,7 +80,9 @@ impl Place {
 
     fn offset(&self, step: &Step, start: Span) -> u8 {
         match self {
-            Place::Moved { .. } => step.offset.unwrap_or_default() as u8,
+            Place::Moved { .. } => {
+                step.offset.and_then(FilePage::at).map_or(0, |page| page.index())
+            }
             Place::LaidOut { distances, .. } => {
                 // Neighbours whose offsets match in the data area match in the arena.
                 let which = distance(step).and_then(|d| distances.iter().position(|e| *e == d));

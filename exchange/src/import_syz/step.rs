@@ -57,7 +57,7 @@ impl Step {
             prot: Prot::all().into(),
             kind: Kind::AnonPrivate.into(),
             flags: MmapFlags::empty().into(),
-            pgoff: FilePage(0).into(),
+            pgoff: FilePage::first(0).into(),
         };
         let ranges = vec![(Part::Destination, span)];
         Step { op, ranges, offset: None, cause: Cause::Implied }

@@ -85,6 +85,9 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::Unmovable(vma) => format!("the pages of {vma} {of} cannot migrate"),
         Rule::FileReadOnly => "the file is open for reading only".into(),
         Rule::BeyondFile(page) => format!("page {page} {of} lies beyond the end of its file"),
+        Rule::PastLongestFile(range) => {
+            format!("the pages of the file at {range} {of} lie past the end of the longest file")
+        }
         Rule::Watched(vma) => format!("{vma} {of} has a userfaultfd context"),
         Rule::WouldBlock { page, vma } => format!(
             "page {page} {of} is missing, and userfaultfd watches {vma}: the call would block"
