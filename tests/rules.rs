@@ -22,12 +22,13 @@ use vmadiff_reference::later::{About, Bug, Rule, Rules, Version};
 /// The rules without a recorded observation, because no available kernel has them. Kernels before
 /// 6.17 have the three after the newest ones; the others depend on the processor, the architecture or
 /// the configuration.
-const NOT_RECORDED: [Rule; 10] = [
+const NOT_RECORDED: [Rule; 11] = [
     Rule::MremapDontunmapCuts,
     Rule::MremapDontunmapApart,
     Rule::MremapDontunmapOffset,
     Rule::MremapUnmappedFirst,
     Rule::MadviseCutEagain,
+    Rule::MadvisePopulateWalks,
     Rule::MmapMergesNext,
     Rule::ExecuteOnly,
     Rule::MremapDontunmapAlone,
@@ -227,6 +228,9 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         Rule::MadviseDontneedLocked => {
             vec![(true, Flags(0, 0, VmFlags::VM_LOCKED)), (false, Answers(Ok(0)))]
         }
+        Rule::MadvisePopulateWalks => {
+            vec![(true, Answers(Err(Errno::ENOMEM))), (false, Answers(Err(Errno::ENOMEM)))]
+        }
         Rule::MadviseRemoveReadable => {
             vec![(true, Answers(Err(Errno::EACCES))), (false, Answers(Ok(0)))]
         }
@@ -337,6 +341,8 @@ fn rules_go_by_version_from_the_first_to_the_last_that_has_them() {
         (Version(5, 16), Rule::MremapUnmappedFirst, true),
         (Version(6, 16), Rule::MremapUnmappedFirst, true),
         (Version(6, 17), Rule::MremapUnmappedFirst, false),
+        (Version(6, 9), Rule::MadvisePopulateWalks, true),
+        (Version(6, 10), Rule::MadvisePopulateWalks, false),
         (Version(6, 11), Rule::MmapMergesNext, true),
         (Version(6, 12), Rule::MmapMergesNext, false),
         (Version(6, 12), Rule::UffdOffset, true),

@@ -160,6 +160,9 @@ rules! {
     MadvisePopulate "madvise-populate" since (5 14) until (-) bug Neither:
         "madvise knows MADV_POPULATE_READ and MADV_POPULATE_WRITE, which fault pages in up to the first page that fails";
         "madvise_populate" (unverified "mm/madvise: introduce MADV_POPULATE_(READ|WRITE) to prefault page tables");
+    MadvisePopulateWalks "madvise-populate-walks" since (5 14) until (6 10) bug Neither:
+        "MADV_POPULATE_READ and MADV_POPULATE_WRITE go on behind a hole, and report it when all the rest is done";
+        "madvise_populate" (unverified "mm/madvise: don't perform madvise VMA walk for MADV_POPULATE_(READ|WRITE)");
     MadviseCutEagain "madvise-cut-eagain" since (5 17) until (-) bug Neither:
         "madvise answers EAGAIN where a cut passes the limit on VMAs";
         "madvise_vma_behavior" ("ac1e9acc5acf" "mm: rearrange madvise code to allow for reuse");
@@ -252,6 +255,7 @@ impl Rule {
             | Rule::MremapDontunmapApart => flag,
             Rule::MremapDontunmapAlone => flag.with(Rule::MremapDontunmapApart),
             Rule::MremapDontunmapOffset => flag.with(Rule::MremapDontunmapFiles),
+            Rule::MadvisePopulateWalks => Rules::NONE.with(Rule::MadvisePopulate),
             _ => Rules::NONE,
         }
     }

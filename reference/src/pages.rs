@@ -225,7 +225,7 @@ impl Syscall<'_> {
     /// (`madvise_populate()` of later kernels). Memory that is locked on fault is populated, too.
     ///
     /// # Errors
-    /// `ENOMEM` for a hole; `EINVAL` where the access is not permitted, or for a device; `EFAULT` beyond
+    /// `ENOMEM` for a hole, and with [`MadvisePopulateWalks`](later::Rule::MadvisePopulateWalks) after the rest; `EINVAL` where the access is not permitted, or for a device; `EFAULT` beyond
     /// the end of the file; `EAGAIN` where the fault waits for userfaultfd. Pages before stay.
     pub(crate) fn populate_advised(&mut self, range: Range, access: Access) -> Result<u8, Refusal> {
         let needed = match access {
@@ -236,11 +236,17 @@ impl Syscall<'_> {
             true => Progress::UpTo(page),
             false => Progress::Nothing,
         };
+        let mut hole = None;
         for page in range.pages() {
             let Some(at) = self.mm.vma_at(page) else {
+                if self.later.hold.has(later::Rule::MadvisePopulateWalks) {
+                    hole = hole.or(Some(page));
+                    continue;
+                }
                 let refused = self.refuse(Errno::ENOMEM, Function::Madvise, Rule::NotMapped(page));
                 return refused.map_err(|refusal| refusal.after(so_far(page)));
             };
+            self.later.applies(later::Rule::MadvisePopulateWalks, || hole.is_some());
             let Vma { range: vma, flags, .. } = self.mm.vmas()[at];
             let device = flags & (VmFlags::VM_IO | VmFlags::VM_PFNMAP);
             let rule = match () {
@@ -255,6 +261,10 @@ impl Syscall<'_> {
             self.fault_in(at, page, access == Access::Write, Errno::EFAULT).map_err(|refusal| {
                 if page > range.start { refusal.after(Progress::UpTo(page)) } else { refusal }
             })?;
+        }
+        if let Some(page) = hole {
+            let refused = self.refuse(Errno::ENOMEM, Function::Madvise, Rule::NotMapped(page));
+            return refused.map_err(|refusal| refusal.after(Progress::Everything));
         }
         Ok(0)
     }

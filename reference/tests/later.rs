@@ -95,6 +95,7 @@ const NEAR: &[(Rule, &str)] = &[
     (Rule::MadvisePageout, "mmap 0 0 1 rw special\nmadvise 0 0 1 PAGEOUT"),
     (Rule::MadvisePopulate, "mmap 0 0 1 wx anon_private\nmadvise 0 0 1 POPULATE_READ"),
     (Rule::MadvisePopulate, "mmap 0 0 1 rw special\nmadvise 0 0 1 POPULATE_WRITE"),
+    (Rule::MadvisePopulateWalks, "mmap 0 0 1 r anon_private\nmadvise 0 0 2 POPULATE_READ"),
     (Rule::MadviseRemoveReadable, "mmap 0 0 1 r file0_private\nmadvise 0 0 1 REMOVE"),
     (Rule::MadviseRemoveReadable, "mmap 0 0 1 r file0_shared LOCKED\nmadvise 0 0 1 REMOVE"),
     (Rule::MadviseRemoveReadable, "mmap 0 0 1 rw file0_shared\nmadvise 0 0 1 REMOVE"),
