@@ -438,3 +438,52 @@ fn a_mapping_ends_before_the_last_page_of_the_longest_file() {
         ("mmap 0 1 2 rw special - top\nmadvise 0 2 1 REMOVE", Err(Errno::EINVAL)),
     ]);
 }
+
+#[test]
+fn a_page_that_is_not_in_a_memfd_is_missing_until_it_is_touched() {
+    let map = "mmap 0 0 4 rw file0_shared\n";
+    let waits = |calls: &str, page: u8| {
+        run(&format!("{map}{calls}uffd_register 0 0 4\nmlock 0 {page} 1")).last()
+    };
+    let missing = Err(Errno::EAGAIN);
+    assert_eq!(waits("madvise 0 1 1 REMOVE\n", 1), missing);
+    assert_eq!(waits("madvise 0 1 1 REMOVE\n", 2), Ok(0));
+    // A truncation below keeps what is missing, above as well as in the other file.
+    assert_eq!(waits("madvise 0 1 1 REMOVE\nftruncate 0 file0 3\n", 1), missing);
+    assert_eq!(waits("madvise 0 1 1 REMOVE\nftruncate 0 file1\n", 1), missing);
+    // A page that is missing, past the end, and inside again is missing once.
+    for page in [2, 3] {
+        let cut = format!("madvise 0 {page} 1 REMOVE\nftruncate 0 file0 2\nftruncate 0 file0 4\n");
+        assert_eq!(waits(&cut, page), missing);
+        assert_eq!(waits(&format!("{cut}touch 0 {page}\n"), page), Ok(0));
+    }
+}
+
+#[test]
+fn a_page_that_is_removed_from_shared_memory_is_missing() {
+    let map = "mmap 0 0 3 rw anon_shared POPULATE\nmadvise 0 1 1 REMOVE\nuffd_register 0 0 3\n";
+    for (page, expected) in [(0, Ok(0)), (1, Err(Errno::EAGAIN)), (2, Ok(0))] {
+        assert_eq!(run(&format!("{map}mlock 0 {page} 1")).last(), expected, "{page}");
+    }
+}
+
+#[test]
+fn a_fault_that_fails_says_whether_the_vma_has_got_an_anon_vma() {
+    let progress = |calls: &str| {
+        let program: Program =
+            format!("mmap 0 1 2 rw file0_private - 1\nftruncate 0 file0 2\n{calls}")
+                .parse()
+                .expect("a program");
+        let rules = Rules::NONE.with(later::Rule::MadvisePopulate);
+        let (mut reference, mut seen) = (Reference::with_rules(rules), Observation::default());
+        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
+        reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
+    };
+    assert_eq!(progress("touch 0 1 1"), None);
+    assert_eq!(progress("touch 0 2 1"), Some(Progress::Prepared));
+    assert_eq!(progress("touch 0 2 0"), Some(Progress::Nothing));
+    assert_eq!(progress("touch 0 1 1\ntouch 0 2 1"), Some(Progress::Nothing));
+    assert_eq!(progress("madvise 0 2 1 POPULATE_WRITE"), Some(Progress::Prepared));
+    assert_eq!(progress("madvise 0 2 1 POPULATE_READ"), Some(Progress::Nothing));
+    assert_eq!(progress("madvise 0 1 2 POPULATE_WRITE"), Some(Progress::UpTo(Page(2))));
+}

@@ -53,6 +53,19 @@ fn states_that_differ_in_one_thing_have_different_words() {
     for (what, a, b) in [
         ("limit", "limits map_count=9\n", "limits map_count=8\n"),
         ("limit", "limits lock=9\n", "limits address_space=9\n"),
+        ("limit of a process", "prlimit 0 AS 9\n", "prlimit 0 AS 8\n"),
+        ("limit of a process", "prlimit 0 AS 9\n", "prlimit 0 MEMLOCK 9\n"),
+        (
+            "missing page",
+            "mmap 0 0 3 rw file0_shared\nmadvise 0 1 1 REMOVE",
+            "mmap 0 0 3 rw file0_shared\nmadvise 0 2 1 REMOVE",
+        ),
+        (
+            "file of a missing page",
+            "mmap 0 0 3 rw file0_shared\nmmap 0 4 3 rw file1_shared\nmadvise 0 1 1 REMOVE",
+            "mmap 0 0 3 rw file0_shared\nmmap 0 4 3 rw file1_shared\nmadvise 0 5 1 REMOVE",
+        ),
+        ("length of a file", "ftruncate 0 file0 9\n", "ftruncate 0 file0 8\n"),
         ("process", "fork 0\nexit 0\n", "fork 0\nexit 1\n"),
         ("start", "mmap 0 1 1 r file0_shared - 1", "mmap 0 2 1 r file0_shared - 1"),
         ("end", "mmap 0 1 1 r file0_shared - 1", "mmap 0 1 2 r file0_shared - 1"),
