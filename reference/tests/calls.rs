@@ -282,14 +282,17 @@ fn locking_again_changes_how_it_is_locked() {
     ]);
 }
 
+/// Returns how far the last operation of a program came, if it is refused.
+fn progress(text: &str, rules: Rules) -> Option<Progress> {
+    let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+    let (mut reference, mut seen) = (Reference::with_rules(rules), Observation::default());
+    let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
+    reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
+}
+
 #[test]
 fn a_refusal_says_how_far_the_walk_came() {
-    let progress = |text: &str| {
-        let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-        let (mut reference, mut seen) = (Reference::new(), Observation::default());
-        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
-        reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
-    };
+    let progress = |text: &str| progress(text, Rules::NONE);
     // The file is open for reading only, so the walk ends at its mapping.
     let two = "mmap 0 1 2 r anon_private\nmmap 0 3 2 r readonly_shared\n";
     for (op, expected) in [
@@ -307,14 +310,8 @@ fn a_refusal_says_how_far_the_walk_came() {
 
 #[test]
 fn an_advice_to_populate_says_how_far_it_came() {
-    let progress = |op: &str| {
-        let program: Program =
-            format!("mmap 0 1 2 r anon_private\n{op}").parse().expect("a program");
-        let rules = Rules::NONE.with(later::Rule::MadvisePopulate);
-        let (mut reference, mut seen) = (Reference::with_rules(rules), Observation::default());
-        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
-        reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
-    };
+    let rules = Rules::NONE.with(later::Rule::MadvisePopulate);
+    let progress = |op: &str| progress(&format!("mmap 0 1 2 r anon_private\n{op}"), rules);
     assert_eq!(progress("madvise 0 1 2 POPULATE_READ"), None);
     assert_eq!(progress("madvise 0 1 4 POPULATE_READ"), Some(Progress::UpTo(Page(3))));
     assert_eq!(progress("madvise 0 4 2 POPULATE_READ"), Some(Progress::Nothing));
@@ -469,16 +466,9 @@ fn a_page_that_is_removed_from_shared_memory_is_missing() {
 
 #[test]
 fn a_fault_that_fails_says_whether_the_vma_has_got_an_anon_vma() {
-    let progress = |calls: &str| {
-        let program: Program =
-            format!("mmap 0 1 2 rw file0_private - 1\nftruncate 0 file0 2\n{calls}")
-                .parse()
-                .expect("a program");
-        let rules = Rules::NONE.with(later::Rule::MadvisePopulate);
-        let (mut reference, mut seen) = (Reference::with_rules(rules), Observation::default());
-        let reasons = program.ops.iter().map(|op| reference.step_explained(op, &mut seen));
-        reasons.last().and_then(|why| why.refusal).map(|refusal| refusal.progress)
-    };
+    let rules = Rules::NONE.with(later::Rule::MadvisePopulate);
+    let file = "mmap 0 1 2 rw file0_private - 1\nftruncate 0 file0 2\n";
+    let progress = |calls: &str| progress(&format!("{file}{calls}"), rules);
     assert_eq!(progress("touch 0 1 1"), None);
     assert_eq!(progress("touch 0 2 1"), Some(Progress::Prepared));
     assert_eq!(progress("touch 0 2 0"), Some(Progress::Nothing));
