@@ -15,7 +15,7 @@ use crate::missing::Facilities;
 use crate::worker;
 
 /// The time limit of mapping the memory outside the arena, which takes milliseconds on a kernel.
-const FILLING: Duration = Duration::from_secs(2);
+const FILLING: Duration = Duration::from_millis(500);
 
 impl Kernel {
     /// Runs small programs and records the facilities that the kernel has.
