@@ -4,6 +4,7 @@
 use vmadiff_machine::operand::{Access, Page};
 use vmadiff_machine::{Allocation, Errno, VmFlags};
 
+use crate::change::Hole;
 use crate::function::Function;
 use crate::later;
 use crate::mm::Syscall;
@@ -225,29 +226,23 @@ impl Syscall<'_> {
     /// (`madvise_populate()` of later kernels). Memory that is locked on fault is populated, too.
     ///
     /// # Errors
-    /// `ENOMEM` for a hole, and with [`MadvisePopulateWalks`](later::Rule::MadvisePopulateWalks) after the rest; `EINVAL` where the access is not permitted, or for a device; `EFAULT` beyond
-    /// the end of the file; `EAGAIN` where the fault waits for userfaultfd. Pages before stay.
+    /// `ENOMEM` for a hole, at once, or with [`MadvisePopulateWalks`](later::Rule::MadvisePopulateWalks) after
+    /// the rest; `EINVAL` where the access is not permitted, or for a device; `EFAULT` beyond the end of the
+    /// file; `EAGAIN` where the fault waits for userfaultfd. Pages before stay.
     pub(crate) fn populate_advised(&mut self, range: Range, access: Access) -> Result<u8, Refusal> {
         let needed = match access {
             Access::Read => VmFlags::VM_READ,
             Access::Write => VmFlags::VM_WRITE,
         };
-        let so_far = |page: Page| match page > range.start {
-            true => Progress::UpTo(page),
-            false => Progress::Nothing,
+        let hole = match self.later.hold.has(later::Rule::MadvisePopulateWalks) {
+            true => Hole::Remembered,
+            false => Hole::Stops(Function::Madvise),
         };
-        let mut hole = None;
-        for page in range.pages() {
-            let Some(at) = self.mm.vma_at(page) else {
-                if self.later.hold.has(later::Rule::MadvisePopulateWalks) {
-                    hole = hole.or(Some(page));
-                    continue;
-                }
-                let refused = self.refuse(Errno::ENOMEM, Function::Madvise, Rule::NotMapped(page));
-                return refused.map_err(|refusal| refusal.after(so_far(page)));
-            };
-            self.later.applies(later::Rule::MadvisePopulateWalks, || hole.is_some());
-            let Vma { range: vma, flags, .. } = self.mm.vmas()[at];
+        let mut end = range.start;
+        self.walk(range, hole, |this, at, part| {
+            this.later.applies(later::Rule::MadvisePopulateWalks, || part.start > end);
+            end = part.end;
+            let Vma { range: vma, flags, .. } = this.mm.vmas()[at];
             let device = flags & (VmFlags::VM_IO | VmFlags::VM_PFNMAP);
             let rule = match () {
                 () if !device.is_empty() => Some(Rule::HasFlags { vma, flags: device }),
@@ -255,17 +250,17 @@ impl Syscall<'_> {
                 () => None,
             };
             if let Some(rule) = rule {
-                let refused = self.refuse(Errno::EINVAL, Function::CheckVmaFlags, rule);
-                return refused.map_err(|refusal| refusal.after(so_far(page)));
+                return this.refuse(Errno::EINVAL, Function::CheckVmaFlags, rule);
             }
-            self.fault_in(at, page, access == Access::Write, Errno::EFAULT).map_err(|refusal| {
-                if page > range.start { refusal.after(Progress::UpTo(page)) } else { refusal }
-            })?;
-        }
-        if let Some(page) = hole {
-            let refused = self.refuse(Errno::ENOMEM, Function::Madvise, Rule::NotMapped(page));
-            return refused.map_err(|refusal| refusal.after(Progress::Everything));
-        }
+            for page in part.pages() {
+                let done = this.fault_in(at, page, access == Access::Write, Errno::EFAULT);
+                done.map_err(|refusal| match page > range.start {
+                    true => refusal.after(Progress::UpTo(page)),
+                    false => refusal,
+                })?;
+            }
+            Ok(at)
+        })?;
         Ok(0)
     }
 
