@@ -1,7 +1,7 @@
 //! The kernel: its objects in arenas, and its processes.
 
 use slotmap::{Key as _, SlotMap};
-use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process};
+use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process, Resource};
 use vmadiff_machine::{Assertion, CopyReport, DriverCalls, Errno, Event, Limits};
 
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
@@ -195,7 +195,8 @@ impl Kernel {
         self.processes = [None; MAX_PROCESSES];
         self.processes[0] = Some(self.mm_alloc());
         self.rlim = [Rlim::default(); MAX_PROCESSES];
-        self.rlim[0] = Rlim { space: limits.address_space, memlock: limits.lock };
+        self.rlim[0][Resource::As as usize] = limits.address_space;
+        self.rlim[0][Resource::Memlock as usize] = limits.lock;
         self.current = 0;
         self.committed = 0;
         let shm_file = self.alloc_file(Inodes::SEGMENT, true, None);

@@ -14,34 +14,18 @@ fn is_data_mapping(flags: VmFlags) -> bool {
     flags & (VmFlags::VM_WRITE | VmFlags::VM_SHARED) == VmFlags::VM_WRITE
 }
 
-/// The limits of a process, in pages. `None` is `RLIM_INFINITY`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rlim {
-    /// `RLIMIT_AS`.
-    pub(crate) space: Option<u8>,
-    /// `RLIMIT_MEMLOCK`.
-    pub(crate) memlock: Option<u8>,
-}
+/// The limits of a process by [`Resource`], in pages. `None` is `RLIM_INFINITY`.
+pub(crate) type Rlim = [Option<u8>; Resource::ALL.len()];
 
 impl Kernel {
     /// `rlimit()`: returns a limit of the calling process, which is `RLIM_INFINITY` where it has none.
     fn rlimit(&self, resource: Resource) -> i64 {
-        let Rlim { space, memlock } = self.rlim.get(self.current).copied().unwrap_or_default();
-        let limit = match resource {
-            Resource::As => space,
-            Resource::Memlock => memlock,
-        };
-        limit.map_or(i64::MAX, i64::from)
+        self.rlim[self.current][resource as usize].map_or(i64::MAX, i64::from)
     }
 
     /// `do_prlimit()` of the calling process.
     pub(crate) fn do_prlimit(&mut self, resource: Resource, new: u8) {
-        if let Some(rlim) = self.rlim.get_mut(self.current) {
-            match resource {
-                Resource::As => rlim.space = Some(new),
-                Resource::Memlock => rlim.memlock = Some(new),
-            }
-        }
+        self.rlim[self.current][resource as usize] = Some(new);
     }
 
     /// `sysctl_max_map_count`. Signed: the kernel subtracts from it.

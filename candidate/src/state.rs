@@ -12,7 +12,6 @@ use vmadiff_machine::{State, written};
 use crate::addr::each;
 use crate::kernel::Kernel;
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
-use crate::limits::Rlim;
 use crate::objects::{AnonPage, AnonVma, File, Mempolicy, Mm, PageTable, UserfaultfdCtx, Vma};
 use crate::shm::ShmidKernel;
 use crate::shmem::Inodes;
@@ -75,9 +74,9 @@ impl Kernel {
         if limits.fail.is_some() {
             state.word(memory.left().into());
         }
-        for ((process, key), Rlim { space, memlock }) in (0u64..).zip(processes).zip(rlim) {
+        for ((process, key), rlim) in (0u64..).zip(processes).zip(rlim) {
             if let Some(key) = *key {
-                for limit in [space, memlock] {
+                for limit in rlim {
                     state.word(limit.map_or(u64::MAX, u64::from));
                 }
                 let mm = self.mm_number(key, state);

@@ -51,16 +51,6 @@ impl Limits {
         self.map_count.map_or(65_530, u32::from)
     }
 
-    /// Returns the largest number of mapped pages of a process.
-    pub fn max_address_space(&self) -> u32 {
-        self.address_space.map_or(u32::MAX, u32::from)
-    }
-
-    /// Returns the largest number of locked pages of a process.
-    pub fn max_locked(&self) -> u32 {
-        self.lock.map_or(u32::MAX, u32::from)
-    }
-
     /// Returns the largest number of processes at one time, from 1 to
     /// [`MAX_PROCESSES`](crate::operand::MAX_PROCESSES).
     pub fn max_processes(&self) -> usize {

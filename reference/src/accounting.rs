@@ -82,10 +82,9 @@ impl Syscall<'_> {
     /// # Errors
     /// `ENOMEM` (`may_expand_vm()`).
     pub(crate) fn may_expand(&self, pages: u32, replaced: u32) -> Result<(), Refusal> {
-        let max = self.mm.max_pages.map_or(u32::MAX, u32::from);
         // Without a limit there is no need to count.
-        if max < u32::MAX
-            && let Some(limit) = past(self.mm.total_vm(), pages - replaced, max)
+        if let Some(max) = self.mm.max_pages
+            && let Some(limit) = past(self.mm.total_vm(), pages - replaced, max.into())
         {
             return self.refuse(Errno::ENOMEM, Function::MayExpandVm, Rule::PageLimit(limit));
         }
@@ -101,11 +100,10 @@ impl Syscall<'_> {
         Ok(0)
     }
 
-    /// Returns the largest number of locked pages. Where the program begins without a limit, its processes
-    /// have `CAP_IPC_LOCK`, and no limit holds.
-    fn max_locked(&self) -> u32 {
-        let limited = self.mm.max_locked.filter(|_| self.limits.lock.is_some());
-        limited.map_or(u32::MAX, u32::from)
+    /// Returns the largest number of locked pages, where there is a limit. Where the program begins without
+    /// one, its processes have `CAP_IPC_LOCK`, and no limit holds.
+    fn max_locked(&self) -> Option<u32> {
+        self.mm.max_locked.filter(|_| self.limits.lock.is_some()).map(u32::from)
     }
 
     /// Checks that `pages` more may be locked.
@@ -118,8 +116,7 @@ impl Syscall<'_> {
         errno: Errno,
         function: Function,
     ) -> Result<(), Refusal> {
-        let max = self.max_locked();
-        if max < u32::MAX
+        if let Some(max) = self.max_locked()
             && let Some(limit) = past(self.mm.locked_vm(), pages, max)
         {
             return self.refuse(errno, function, Rule::LockLimit(limit));
@@ -144,7 +141,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `ENOMEM` (`mlockall()`).
     pub(crate) fn may_lock_all(&self) -> Result<(), Refusal> {
-        match past(self.mm.total_vm(), 0, self.max_locked()) {
+        match self.max_locked().and_then(|max| past(self.mm.total_vm(), 0, max)) {
             Some(limit) => {
                 self.refuse(Errno::ENOMEM, Function::Mlockall, Rule::LockAllLimit(limit))
             }
@@ -157,7 +154,7 @@ impl Syscall<'_> {
     /// # Errors
     /// `EPERM` (`can_do_mlock()`).
     pub(crate) fn can_do_mlock(&self) -> Result<(), Refusal> {
-        if self.max_locked() == 0 {
+        if self.max_locked() == Some(0) {
             return self.refuse(Errno::EPERM, Function::CanDoMlock, Rule::LockForbidden);
         }
         Ok(())
