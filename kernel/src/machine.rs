@@ -315,17 +315,24 @@ impl Kernel {
 
     /// Sets the limits of process 0 to those of the program.
     fn set_limits(&self) -> Result<(), KernelError> {
-        let Some(process) = &self.processes[0] else { return Ok(()) };
-        let Status { total_vm, locked_vm, .. } = self.baseline.0;
-        for (resource, limit, used) in [
-            (Resource::As, self.limits.address_space, total_vm),
-            (Resource::Memlock, self.limits.lock, locked_vm.unwrap_or(0)),
-        ] {
-            if let Some(limit) = limit {
-                set_limit(process.proc.pid(), resource, used as u64 + u64::from(limit))?;
-            }
+        let Limits { address_space, lock, .. } = self.limits;
+        for (resource, max) in
+            [(operand::Resource::As, address_space), (operand::Resource::Memlock, lock)]
+        {
+            max.map_or(Ok(()), |max| self.limit(0, resource, max))?;
         }
         Ok(())
+    }
+
+    /// Limits process `at` to `max` pages in the arena, on top of those outside.
+    fn limit(&self, at: usize, resource: operand::Resource, max: u8) -> Result<(), KernelError> {
+        let Some(process) = &self.processes[at] else { return Ok(()) };
+        let Status { total_vm, locked_vm, .. } = self.baseline.0;
+        let (resource, outside) = match resource {
+            operand::Resource::As => (Resource::As, total_vm),
+            operand::Resource::Memlock => (Resource::Memlock, locked_vm.unwrap_or(0)),
+        };
+        set_limit(process.proc.pid(), resource, outside as u64 + u64::from(max))
     }
 
     /// Empties the pages of the memfds that the last program has written, and makes those that it has
@@ -360,9 +367,7 @@ impl Kernel {
         let current = |flags: MlockallFlags| flags.contains(MlockallFlags::CURRENT);
         match (op, self.lock_limits[usize::from(op.process().0)]) {
             // With the limit 0 the process may not lock at all.
-            (Op::Mlockall { flags, .. }, Some(limit @ 1..))
-                if current(flags.get()) && self.limits.lock.is_some() =>
-            {
+            (Op::Mlockall { flags, .. }, Some(limit @ 1..)) if current(flags.get()) => {
                 let (Status { total_vm, locked_vm, .. }, limit) =
                     (self.baseline.0, u64::from(limit));
                 Some((total_vm as u64 + limit, locked_vm.unwrap_or(0) as u64 + limit))
@@ -438,20 +443,15 @@ impl Kernel {
                 Ok((Err(Errno::EAGAIN), 0))
             }
             Op::Prlimit { resource, max, .. } => {
-                let Some(process) = &self.processes[at] else { return Ok((Err(Errno::ESRCH), 0)) };
-                let (Status { total_vm, locked_vm, .. }, max) = (self.baseline.0, max.get().0);
-                let (resource, used) = match resource.get() {
-                    operand::Resource::As => (Resource::As, total_vm),
+                let (resource, max) = (resource.get(), max.get().0);
+                if resource == operand::Resource::Memlock {
                     // The process has CAP_IPC_LOCK, or may lock as much as a program does.
-                    operand::Resource::Memlock if self.limits.lock.is_none() => {
+                    if self.limits.lock.is_none() {
                         return Ok((Ok(0), mine));
                     }
-                    operand::Resource::Memlock => {
-                        self.lock_limits[at] = Some(max);
-                        (Resource::Memlock, locked_vm.unwrap_or(0))
-                    }
-                };
-                set_limit(process.proc.pid(), resource, used as u64 + u64::from(max))?;
+                    self.lock_limits[at] = Some(max);
+                }
+                self.limit(at, resource, max)?;
                 Ok((Ok(0), mine))
             }
             Op::Fork { .. } => {

@@ -35,7 +35,7 @@ impl Kept {
         self.marked |= match op {
             // KSM knows the address space from now on.
             Op::Madvise { advice, .. } => advice.get() == Advice::Mergeable,
-            // A limit cannot be raised again by every user.
+            // The limit stays.
             Op::Prlimit { .. } => true,
             // A kernel that is under test has the call.
             Op::Copy { .. } | Op::CopyVma { .. } => true,
@@ -70,8 +70,7 @@ impl Kernel {
         self.end_from(first);
     }
 
-    /// Returns whether process 0 of the last program may serve the next one. Limits cannot be raised again by
-    /// every user, and a process with a limit on locking has given up a capability.
+    /// Returns whether process 0 of the last program may serve the next one. Its limits stay, and a process with a limit on locking has given up a capability.
     fn may_keep(&self) -> bool {
         let unlimited = self.limits.address_space.is_none() && self.limits.lock.is_none();
         let ran = matches!(self.ended, None | Some(Ended::Over)) && self.processes[0].is_some();
