@@ -430,20 +430,28 @@ static void limit_map_count(long limit)
 }
 
 #endif
+#if USES_RLIMIT
+/* Sets a limit of a process, 0 for this one. The hard limit gets no lower, so that the limit can be raised again. */
+static int set_rlimit(pid_t pid, int resource, rlim_t bytes)
+{
+	struct rlimit limit;
+
+	prlimit(pid, resource, NULL, &limit);
+	limit.rlim_cur = bytes;
+	if (limit.rlim_max < bytes)
+		limit.rlim_max = bytes;
+	return prlimit(pid, resource, &limit, NULL);
+}
+
+#endif
 #if USES_LOCK_LIMIT
 /* Sets RLIMIT_MEMLOCK and drops CAP_IPC_LOCK, with which the kernel ignores the limit. */
 static void limit_lock(long pages)
 {
-	struct rlimit limit;
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[2];
 
-	/* The hard limit stays, so that the limit can be raised again. */
-	getrlimit(RLIMIT_MEMLOCK, &limit);
-	limit.rlim_cur = PAGES(pages);
-	if (limit.rlim_max < limit.rlim_cur)
-		limit.rlim_max = limit.rlim_cur;
-	if (setrlimit(RLIMIT_MEMLOCK, &limit) || syscall(SYS_capget, &header, data))
+	if (set_rlimit(0, RLIMIT_MEMLOCK, PAGES(pages)) || syscall(SYS_capget, &header, data))
 		cannot("RLIMIT_MEMLOCK cannot be set");
 	data[0].effective &= ~(1U << CAP_IPC_LOCK);
 	if (syscall(SYS_capset, &header, data))
@@ -893,16 +901,10 @@ static int watched(int process, long page)
 
 #endif
 #if USES_SET_LIMIT
-/* Gives a process another limit on the memory of the arena, in bytes. The hard limit gets no lower. */
+/* Gives a process another limit on the memory of the arena, in bytes. */
 static long set_limit(int process, int resource, long bytes)
 {
-	struct rlimit limit;
-
-	prlimit(pids[process], resource, NULL, &limit);
-	limit.rlim_cur = bytes + (resource == RLIMIT_AS ? PAGES(base[VM_SIZE]) : 0);
-	if (limit.rlim_max < limit.rlim_cur)
-		limit.rlim_max = limit.rlim_cur;
-	if (!prlimit(pids[process], resource, &limit, NULL))
+	if (!set_rlimit(pids[process], resource, bytes + (resource == RLIMIT_AS ? PAGES(base[VM_SIZE]) : 0)))
 		return 0;
 	lacking = "a limit of the process cannot be set";
 	return LACKING;
@@ -913,7 +915,7 @@ static long set_limit(int process, int resource, long bytes)
 /* Makes a call of mlockall(), which compares the whole address space with the limit on locked pages. */
 static long lock_all(const struct program *program, int process, const long *call)
 {
-	struct rlimit whole, before;
+	struct rlimit before;
 	struct utsname name;
 	int major, minor, limited;
 	long result;
@@ -925,12 +927,8 @@ static long lock_all(const struct program *program, int process, const long *cal
 		return LACKING;
 	}
 	prlimit(pids[process], RLIMIT_MEMLOCK, NULL, &before);
-	whole = before;
-	whole.rlim_cur += PAGES(base[VM_SIZE]);
-	if (whole.rlim_max < whole.rlim_cur)
-		whole.rlim_max = whole.rlim_cur;
 	limited = program->lock >= 0 && before.rlim_cur > 0;
-	if (limited && prlimit(pids[process], RLIMIT_MEMLOCK, &whole, NULL)) {
+	if (limited && set_rlimit(pids[process], RLIMIT_MEMLOCK, before.rlim_cur + PAGES(base[VM_SIZE]))) {
 		lacking = "RLIMIT_MEMLOCK cannot be set";
 		return LACKING;
 	}
@@ -960,7 +958,8 @@ static long run(const struct program *program, const struct operation *op)
 #if USES_PRLIMIT
 	/* With CAP_IPC_LOCK the kernel ignores the limit on locked pages. */
 	if (call[0] == PRLIMIT)
-		return call[1] == RLIMIT_MEMLOCK && program->lock < 0 ? 0 : set_limit(op->process, call[1], call[2]);
+		return call[1] == RLIMIT_MEMLOCK && program->lock < 0 ? 0 :
+			set_limit(op->process, call[1], call[2]);
 #endif
 #if USES_FORK
 	if (call[0] == FORK)

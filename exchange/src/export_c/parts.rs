@@ -91,8 +91,9 @@ impl Parts<'_> {
             "LOCK_LIMIT" => limited(|limits| limits.lock.is_some()),
             "LOCK" => lock,
             "LOCKS" => lock || self.has("LOCK_LIMIT") || self.has("PRLIMIT"),
-            "LIMITS" => {
-                lock || self.has("LOCK_LIMIT") || self.has("ADDRESS_SPACE") || self.has("PRLIMIT")
+            "LIMITS" => self.has("LOCKS") || self.has("SET_LIMIT"),
+            "RLIMIT" => {
+                ["SET_LIMIT", "LOCK_LIMIT", "MLOCKALL"].into_iter().any(|name| self.has(name))
             }
             _ => unreachable!("the runtime asks for {name}"),
         }
