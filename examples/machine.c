@@ -171,14 +171,15 @@ static int past_end(const struct vmadiff_vma *vma, unsigned int page)
 static int fault(struct vmadiff_machine *m, unsigned int i, unsigned int page, int write)
 {
 	uint64_t bit = 1ull << page % 64;
+	int copies = write && private_writable(&m->vmas[i]);
 
 	if (m->anon_pages[page / 64] & bit)
 		return 0;
-	if (write && private_writable(&m->vmas[i]))
+	if (copies)
 		anon_vma_prepare(m, i);
 	if (past_end(&m->vmas[i], page))
 		return SIGBUS;
-	if (write && private_writable(&m->vmas[i])) {
+	if (copies) {
 		/* The page begins with what was read there. Each place has two numbers in turn: the
 		 * number of a page that this operation has freed must not be used again at once. */
 		m->values[page] = *value_of(m, i, page, 0);

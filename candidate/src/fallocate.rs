@@ -15,8 +15,8 @@ impl Kernel {
     /// `vfs_fallocate()` with `FALLOC_FL_PUNCH_HOLE`, of `len` pages from the page `offset`.
     ///
     /// # Errors
-    /// `EBADF` for a file that is not open for writing. `ENODEV` for the device. `EFBIG` and `EINVAL` past the end of
-    /// the longest file.
+    /// `EBADF` for a file that is not open for writing. `ENODEV` for the device. `EFBIG` and `EINVAL` past the
+    /// end of the longest file.
     pub(crate) fn vfs_fallocate(
         &mut self,
         file: FileKey,

@@ -227,7 +227,6 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         _ => None,
     };
     let (page, mut len) = match opcode {
-        Opcode::Madvise if removed.is_some() => removed.unwrap_or_default(),
         Opcode::Mmap => layout.fresh(process, u)?,
         Opcode::Touch => (layout.untouched(process, u)?, Len(1)),
         Opcode::Fork
@@ -240,7 +239,10 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         | Opcode::Prlimit => (Page(0), Len(0)),
         Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
         Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
-        _ => layout.range(src, u)?,
+        _ => match removed {
+            Some(range) => range,
+            None => layout.range(src, u)?,
+        },
     };
     // If the kernel chooses the destination of a copy, the choice depends on the holes that have
     // room.

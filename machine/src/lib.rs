@@ -31,8 +31,8 @@
 //! - The memfds are [`FILE_PAGES`](operand::FILE_PAGES) long. All their pages are in the page cache
 //!   from the start, so populating a mapping of a memfd does not block, even if userfaultfd watches
 //!   the mapping, unless pages were removed from the memfd, or it was truncated. The object behind a
-//!   shared anonymous mapping is as long as the mapping was when it was made, and begins empty. The memfds and these objects are shmem; the device of
-//!   [`Kind::Special`](operand::Kind) is not.
+//!   shared anonymous mapping is as long as the mapping was when it was made, and begins empty. The
+//!   memfds and these objects are shmem; the device of [`Kind::Special`](operand::Kind) is not.
 //! - There is one SysV shared memory segment. It is [`SHM_PAGES`](operand::SHM_PAGES) long, and all its
 //!   pages are in the page cache from the start. Nobody has attached it when the program begins. Every
 //!   process knows its id and may write it.
