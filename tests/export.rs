@@ -406,6 +406,17 @@ fn a_limit_that_is_set_later_holds_in_c() {
 }
 
 #[test]
+fn memory_that_the_process_marks_for_ksm_is_expected_with_the_rules() {
+    let text = "mmap 0 0 2 rw anon_private\nmemory_merge 0 1\nmmap 0 2 1 rw anon_private\nfork 0\n\
+                mmap 1 4 1 rw file0_private\nmemory_merge 1 0\nmmap 0 3 1 rw anon_private\n";
+    let c = export_c(&program(text), "marked");
+    assert!(c.contains("SYS_prctl, PR_SET_MEMORY_MERGE, 1"), "{c}");
+    let folder = folder();
+    let (status, text) = run(&compile("cc", folder.path(), "marked", &c));
+    assert_ne!(status, 1, "{text}");
+}
+
+#[test]
 fn mlockall_locks_the_arena_only() {
     for text in [
         "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\

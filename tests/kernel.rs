@@ -140,7 +140,7 @@ fn a_kernel_with_a_rule_shows_what_is_recorded_of_the_rule() {
     }
     let hold = beside.profile().hold;
     for rule in hold.iter() {
-        beside.expect(Profile { hold: Rules::NONE.with(rule), unknown: Rules::NONE });
+        beside.expect(Profile { hold: rule.refines().with(rule), unknown: Rules::NONE });
         let (_, _, seen) = last(&mut beside, &program("", rule));
         let file = folder("recorded").join(format!("{}.txt", rule.name()));
         if env::var_os("VMADIFF_RECORD").is_some() {

@@ -237,6 +237,13 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         Rule::Mseal => {
             vec![(true, Flags(0, 0, VmFlags::VM_SEALED)), (false, Answers(Err(Errno::EPERM)))]
         }
+        Rule::MemoryMerge => {
+            vec![(true, Flags(0, 0, VmFlags::VM_WRITE)), (false, Cut(0, 1))]
+        }
+        Rule::MemoryMergeFirst => {
+            let mark = VmFlags::VM_MERGEABLE;
+            vec![(true, Flags(0, 0, mark)), (true, Cut(0, 1)), (false, Flags(0, 0, mark))]
+        }
         Rule::MunlockSoftDirty => vec![
             (true, Flags(0, 0, VmFlags::VM_SOFTDIRTY)),
             (false, Flags(0, 1, VmFlags::VM_SOFTDIRTY)),

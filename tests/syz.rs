@@ -39,7 +39,8 @@ fn kept(program: &Program) -> Program {
             | Op::CopyVma { .. }
             | Op::Exit { .. }
             | Op::ClearRefs { .. }
-            | Op::Prlimit { .. } => {
+            | Op::Prlimit { .. }
+            | Op::MemoryMerge { .. } => {
                 return None;
             }
             Op::Mmap { process, page, len, prot, kind, flags, pgoff } => {

@@ -160,6 +160,8 @@ impl Kernel {
                 self.do_prlimit(resource.get(), max.get().0);
                 Ok(0)
             }
+            // `prctl()`: Linux 5.2.1 has no option of this number.
+            Op::MemoryMerge { .. } => Err(Errno::EINVAL.into()),
             Op::Ftruncate { file, length, .. } => {
                 let file = self.fds[match file.get() {
                     File::File0 => Inodes::MEMFD_0,

@@ -64,6 +64,8 @@ fn the_order_of_refusals() {
         ("limits lock=1\nmlockall 0 FUTURE\nfork 0\nmmap 1 1 2 rw anon_private", "1"),
         // mseal
         ("mseal 0 1 0", "-ENOSYS"),
+        // prctl
+        ("memory_merge 0 1", "-EINVAL"),
         // madvise
         ("madvise 0 1 0 HUGEPAGE", "-EINVAL"),
         ("madvise 0 1 0 COLD", "-EINVAL"),

@@ -51,6 +51,12 @@
 #endif
 
 #endif
+#if USES_MEMORY_MERGE
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67 /* since Linux 6.4 */
+#endif
+
+#endif
 #if USES_DONTUNMAP
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4 /* since Linux 5.7 */
@@ -992,8 +998,8 @@ static long run(const struct program *program, const struct operation *op)
 		return -EINVAL;
 #endif
 #if USES_KSM
-	if (call[0] == SYS_madvise && !ksm &&
-	    (call[3] == MADV_MERGEABLE || call[3] == MADV_UNMERGEABLE)) {
+	if (!ksm && (call[0] == SYS_prctl || (call[0] == SYS_madvise &&
+	    (call[3] == MADV_MERGEABLE || call[3] == MADV_UNMERGEABLE)))) {
 		lacking = "the kernel has no KSM";
 		return LACKING;
 	}

@@ -301,6 +301,9 @@ impl Calls {
             Op::Prlimit { .. } => {
                 self.comment(op, "the limit counts the memory of the executor, too")
             }
+            Op::MemoryMerge { .. } => {
+                self.comment(op, "the call marks the memory of the executor, too")
+            }
             Op::ClearRefs { .. } => self.comment(op, "a write to a file of /proc"),
             Op::Copy { .. } => self.comment(op, "process_vm_mmap() was never merged"),
             Op::CopyVma { .. } => self.comment(op, "copy_vma() is no system call"),

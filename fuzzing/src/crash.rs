@@ -84,6 +84,7 @@ macro_rules! parts {
             clear_refs "clear_refs"
             ftruncate "ftruncate"
             prlimit "prlimit"
+            memory_merge "memory_merge"
             map "map"
             change "change"
             invariant "invariant"

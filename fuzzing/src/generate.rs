@@ -8,8 +8,8 @@ use arbitrary::{Result, Unstructured};
 use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FileLength, FilePage, Kind,
-    Len, MAX_PROCESSES, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit,
-    Process, Prot, Resource, SHM_PAGES, ShmFlags,
+    Len, MAX_PROCESSES, MemoryMerge, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault,
+    Page, PageLimit, Process, Prot, Resource, SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
@@ -56,6 +56,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::ClearRefs, 1),
     (Opcode::Ftruncate, 1),
     (Opcode::Prlimit, 1),
+    (Opcode::MemoryMerge, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -190,8 +191,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         Opcode::Fork if layout.processes() == MAX_PROCESSES && !u.ratio(1, 8)? => {
             if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
         }
-        // Linux 5.2.1 does not have the call.
-        Opcode::Mseal if !u.ratio(1, 4)? => Opcode::Mmap,
+        // Linux 5.2.1 does not have the calls.
+        Opcode::Mseal | Opcode::MemoryMerge if !u.ratio(1, 4)? => Opcode::Mmap,
         // A destroyed segment stays destroyed.
         Opcode::Shmat | Opcode::ShmRmid if layout.is_destroyed() && !u.ratio(1, 8)? => Opcode::Mmap,
         // Removed at once, the segment would be destroyed before it is attached.
@@ -236,7 +237,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         | Opcode::Munlockall
         | Opcode::ClearRefs
         | Opcode::Ftruncate
-        | Opcode::Prlimit => (Page(0), Len(0)),
+        | Opcode::Prlimit
+        | Opcode::MemoryMerge => (Page(0), Len(0)),
         Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
         Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
         _ => match removed {
@@ -411,6 +413,11 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
                 resource: resource.into(),
                 max: PageLimit(max).into(),
             }
+        }
+        Opcode::MemoryMerge => {
+            // Mostly on: the call that ends it does nothing by itself.
+            let merge = if u.ratio(3, 4)? { MemoryMerge::On } else { MemoryMerge::Off };
+            Op::MemoryMerge { process: process.into(), merge: merge.into() }
         }
         Opcode::Mseal => Op::Mseal { process: process.into(), page: page.into(), len: len.into() },
     };

@@ -230,7 +230,8 @@ impl Layout {
             Op::Munlockall { .. }
             | Op::ClearRefs { .. }
             | Op::Ftruncate { .. }
-            | Op::Prlimit { .. } => {}
+            | Op::Prlimit { .. }
+            | Op::MemoryMerge { .. } => {}
             Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
                     space.written |= target.set() & space.writable;

@@ -17,7 +17,7 @@ pub enum Missing {
     Device,
     /// `userfaultfd`: the kernel lacks it, or this user may not use it.
     Userfaultfd,
-    /// `MADV_MERGEABLE`: the kernel was built without KSM.
+    /// `MADV_MERGEABLE` and `PR_SET_MEMORY_MERGE`: the kernel was built without KSM.
     Ksm,
     /// `mbind`: the kernel was built without NUMA.
     Numa,
@@ -172,6 +172,7 @@ impl Facilities {
             {
                 Some(Missing::Ksm)
             }
+            Op::MemoryMerge { .. } if !self.ksm => Some(Missing::Ksm),
             _ => None,
         }
     }

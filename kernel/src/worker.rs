@@ -18,7 +18,7 @@ use std::ptr;
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_POPULATE,
     MAP_PRIVATE, MAP_SHARED, PROT_NONE, SIGCHLD, SYS_madvise, SYS_mbind, SYS_mlockall, SYS_mmap,
-    SYS_mremap, SYS_munlockall, SYS_shmat, SYS_shmctl, SYS_shmdt,
+    SYS_mremap, SYS_munlockall, SYS_prctl, SYS_shmat, SYS_shmctl, SYS_shmdt,
 };
 use rustix::io::Errno;
 use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
@@ -563,6 +563,12 @@ fn perform(
             let (start, length) = (address(page.get()), bytes(len.get()));
             checked(unsafe { libc::syscall(SYS_MSEAL, start, length, 0u64) })
         }
+        Op::MemoryMerge { merge, .. } => {
+            let merge = u64::from(merge.get().number());
+            checked(unsafe {
+                libc::syscall(SYS_prctl, PR_SET_MEMORY_MERGE, merge, 0u64, 0u64, 0u64)
+            })
+        }
         Op::ClearRefs { .. } => clear_refs(),
         Op::Ftruncate { file, length, .. } => {
             let [file0, file1, readonly] = inheritance.memfds;
@@ -590,6 +596,9 @@ fn clear_refs() -> Result<i64, i32> {
     let written = rustix::io::write(file.map_err(number)?, b"4");
     written.map(|_| 0).map_err(number)
 }
+
+/// The option of `prctl()`, which older headers lack.
+const PR_SET_MEMORY_MERGE: c_long = 67;
 
 /// The number of `mseal()`, which is the same on every architecture.
 const SYS_MSEAL: c_long = 462;

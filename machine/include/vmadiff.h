@@ -77,7 +77,8 @@ enum vmadiff_opcode {
 	VMADIFF_MSEAL = 20, /* Linux 5.2.1 answers ENOSYS */
 	VMADIFF_CLEAR_REFS = 21, /* 4 is written to /proc/PID/clear_refs */
 	VMADIFF_FTRUNCATE = 22,
-	VMADIFF_PRLIMIT = 23
+	VMADIFF_PRLIMIT = 23,
+	VMADIFF_MEMORY_MERGE = 24 /* PR_SET_MEMORY_MERGE; Linux 5.2.1 answers EINVAL */
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -209,6 +210,7 @@ struct vmadiff_mseal { uint8_t process, page, len; };
 struct vmadiff_clear_refs { uint8_t process; };
 struct vmadiff_ftruncate { uint8_t process, file, length; }; /* length: 0 to 255 pages */
 struct vmadiff_prlimit { uint8_t process, resource, max; }; /* max: 0 to 255 pages */
+struct vmadiff_memory_merge { uint8_t process, merge; }; /* merge: 0 or 1 */
 
 /* One operation. */
 struct vmadiff_op {
@@ -240,6 +242,7 @@ struct vmadiff_op {
 		struct vmadiff_clear_refs clear_refs;
 		struct vmadiff_ftruncate ftruncate;
 		struct vmadiff_prlimit prlimit;
+		struct vmadiff_memory_merge memory_merge;
 	} u;
 };
 

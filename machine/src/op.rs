@@ -9,8 +9,8 @@ use std::fmt;
 
 use crate::operand::{
     Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, File, FileLength, FilePage, Kind,
-    Len, MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit, Process, Prot,
-    Resource, ShmFlags,
+    Len, MemoryMerge, MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit,
+    Process, Prot, Resource, ShmFlags,
 };
 use crate::role::{Part, Role};
 
@@ -420,6 +420,14 @@ operations! {
         resource: Resource as Role::Resource,
         /// The limit.
         max: PageLimit as Role::Limit,
+    }
+    /// `prctl(PR_SET_MEMORY_MERGE, merge)`: `1` marks every mapping that KSM takes (`VM_MERGEABLE`), and every
+    /// later one. `0` ends that and removes every mark. Linux 5.2.1 does not have the option; since 6.4.
+    24 MemoryMerge "memory_merge" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The argument of the option.
+        merge: MemoryMerge as Role::Flags,
     }
 }
 

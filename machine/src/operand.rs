@@ -456,6 +456,13 @@ names! {
         /// `MLOCK_ONFAULT`: lock pages when they are touched.
         Yes = 1 "1",
     }
+    /// The argument of `PR_SET_MEMORY_MERGE`.
+    MemoryMerge: false, "0, or 1 to mark mappings" {
+        /// Removes the mark of every mapping, and marks no new one.
+        Off = 0 "0",
+        /// Marks every mapping that KSM takes (`VM_MERGEABLE`), and every new one.
+        On = 1 "1",
+    }
     /// The access of `touch`.
     Access: true, "0 to read or 1 to write" {
         /// Reads one byte.

@@ -155,7 +155,8 @@ impl Op {
             | Op::Mseal { .. }
             | Op::ClearRefs { .. }
             | Op::Ftruncate { .. }
-            | Op::Prlimit { .. } => None,
+            | Op::Prlimit { .. }
+            | Op::MemoryMerge { .. } => None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::why::{ForkReason, ForkRule};
 use crate::world::World;
 
 /// Makes `child`, which is empty, a child of `parent`, VMA by VMA in address order, and passes
-/// `found` the rule for each.
+/// `found` the rule for each. The child marks new mappings for KSM if the parent does.
 ///
 /// - `VM_DONTCOPY`: the child does not get the VMA.
 /// - A child has no userfaultfd context and no locked memory.
@@ -38,6 +38,7 @@ fn dup_mmap(
     mut found: impl FnMut(ForkReason),
 ) -> Result<(), NoMemory> {
     child.reset(true);
+    child.merge_any = parent.merge_any;
     for at in 0..parent.vmas().len() {
         let of = &parent.vmas()[at].clone();
         let mut found = |rule| found(ForkReason { parent: of.range, rule });

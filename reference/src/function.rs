@@ -50,6 +50,7 @@ functions! {
     MprotectFixup "mprotect_fixup",
     Mremap "mremap",
     MremapTo "mremap_to",
+    Prctl "prctl",
     ProcessVmMmap "process_vm_mmap",
     QueuePagesTestWalk "queue_pages_test_walk",
     ShmctlDown "shmctl_down",

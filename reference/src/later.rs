@@ -190,6 +190,9 @@ rules! {
     MergeClosePrev "merge-close-prev" since (6 4) until (-) bug Neither:
         "a VMA with vm_ops->close grows upwards by a merge, unless the merge would remove another VMA with it";
         "is_mergeable_vma" (unverified "mm/mmap: start distinguishing if vma can be removed in mergeability test");
+    MemoryMerge "memory-merge" since (6 4) until (-) bug Neither:
+        "PR_SET_MEMORY_MERGE marks every mapping that KSM takes, and each new one after the merge rule was asked; marks that become equal merge nothing; a child inherits the setting";
+        "ksm_enable_merge_any" ("d7597f59d1d3" "mm: add new api to enable ksm per process");
     MprotectUncharge "mprotect-uncharge" since (6 7) until (-) bug Neither:
         "anonymous memory without an anon_vma loses VM_ACCOUNT when mprotect makes it read-only";
         "mprotect_fixup" (unverified "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()");
@@ -214,6 +217,9 @@ rules! {
     MremapSeveral "mremap-several" since (6 17) until (-) bug Neither:
         "a move without resizing moves every VMA of the range, and keeps the holes between them";
         "remap_move" ("d23cb648e365" "mm/mremap: permit mremap() move of multiple VMAs");
+    MemoryMergeFirst "memory-merge-first" since (6 17) until (-) bug Original:
+        "after PR_SET_MEMORY_MERGE a new mapping is marked before the merge rule is asked, so that it merges with a marked neighbour";
+        "__mmap_region" (unverified "mm: prevent KSM from breaking VMA merging for new VMAs");
     MremapChecksFirst "mremap-checks-first" since (6 17) until (-) bug Original:
         "a move makes every check before it unmaps the destination";
         "check_prep_vma" ("a85dc37186a5" "mm/mremap: check remap conditions earlier");
@@ -255,6 +261,7 @@ impl Rule {
             | Rule::MremapDontunmapApart => flag,
             Rule::MremapDontunmapAlone => flag.with(Rule::MremapDontunmapApart),
             Rule::MremapDontunmapOffset => flag.with(Rule::MremapDontunmapFiles),
+            Rule::MemoryMergeFirst => Rules::NONE.with(Rule::MemoryMerge),
             Rule::MadvisePopulateWalks => Rules::NONE.with(Rule::MadvisePopulate),
             _ => Rules::NONE,
         }

@@ -48,6 +48,7 @@ pub mod later;
 mod madvise;
 mod mbind;
 mod memory;
+mod memory_merge;
 mod merge;
 mod mlock;
 mod mm;

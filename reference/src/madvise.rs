@@ -7,6 +7,7 @@ use crate::change::Hole;
 use crate::clear_refs::Joined;
 use crate::function::Function;
 use crate::later;
+use crate::memory_merge::marked;
 use crate::mm::Syscall;
 use crate::range::Range;
 use crate::refusal::{Progress, Refusal, Rule};
@@ -34,9 +35,7 @@ fn advised(vma: &Vma, advice: Advice) -> Result<VmFlags, Rule> {
         Advice::Wipeonfork if !vma.is_anonymous() => Err(Rule::OfFile { vma: vma.range, advice }),
         Advice::Wipeonfork => Ok(old | F::VM_WIPEONFORK),
         Advice::Keeponfork => Ok(old - F::VM_WIPEONFORK),
-        // A shared or special VMA is left alone, without an error.
-        Advice::Mergeable if old.intersects(F::VM_MAYSHARE | F::VM_SPECIAL) => Ok(old),
-        Advice::Mergeable => Ok(old | F::VM_MERGEABLE),
+        Advice::Mergeable => Ok(marked(old)),
         Advice::Unmergeable => Ok(old - F::VM_MERGEABLE),
         Advice::Willneed
         | Advice::Dontneed

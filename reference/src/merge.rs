@@ -196,6 +196,12 @@ impl Syscall<'_> {
         joined
     }
 
+    /// Returns whether `a` and `b`, which `mmap` maps at the same range, join the same neighbours.
+    pub(crate) fn join_alike(&self, a: &Vma, b: &Vma) -> bool {
+        let joined = |new| self.joins(new, Origin::Mapped, self.later.hold);
+        joined(a) == joined(b)
+    }
+
     /// Maps `new.range` as `new` by widening a neighbour, where the merge rule allows it, and
     /// returns the index of that VMA; else changes nothing. The range is a hole or part of one VMA,
     /// which loses it.

@@ -44,6 +44,8 @@ pub(crate) struct Mm {
     pub(crate) locked_excess: i64,
     /// The lock flags that a new mapping gets: those of `mlockall` with `MCL_FUTURE` (`def_flags`).
     pub(crate) lock_future: VmFlags,
+    /// New mappings are marked for KSM (`MMF_VM_MERGE_ANY`).
+    pub(crate) merge_any: bool,
     /// The largest number of pages that its process may map (`RLIMIT_AS`), where there is a limit.
     pub(crate) max_pages: Option<u8>,
     /// The largest number of pages that its process may lock (`RLIMIT_MEMLOCK`), where there is a limit.
@@ -69,6 +71,7 @@ vmadiff_machine::clone_by_field!(Mm {
     uffd,
     locked_excess,
     lock_future,
+    merge_any,
     max_pages,
     max_locked,
     committed,
@@ -257,6 +260,7 @@ impl Mm {
             uffd,
             locked_excess,
             lock_future,
+            merge_any,
             max_pages,
             max_locked,
             may_lose_pages: _,
@@ -281,6 +285,7 @@ impl Mm {
         state.word(first | second << 32);
         state.word(*locked_excess as u64);
         state.word(lock_future.bits().into());
+        state.word((*merge_any).into());
         for limit in [max_pages, max_locked] {
             state.word(limit.map_or(u64::MAX, u64::from));
         }

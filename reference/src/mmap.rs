@@ -50,6 +50,8 @@ impl Syscall<'_> {
     ///
     /// With [`MmapCutsFirst`](later::Rule::MmapCutsFirst) a call that fails at the limit on pages has
     /// cut the replaced mappings. With [`Mseal`](later::Rule::Mseal), `EPERM` where a replaced VMA is sealed.
+    /// With [`MemoryMerge`](later::Rule::MemoryMerge) the VMA may be marked for KSM: see
+    /// [`Syscall::memory_merge`].
     pub(crate) fn mmap(
         &mut self,
         (page, len): (Page, Len),
@@ -105,7 +107,7 @@ impl Syscall<'_> {
             Kind::ReadonlyShared => (Some(MEMFDS[2]), pgoff),
             Kind::Special => (Some(DEVICE), pgoff),
         };
-        let new = Vma {
+        let mut new = Vma {
             range,
             pgoff,
             flags,
@@ -116,6 +118,7 @@ impl Syscall<'_> {
             uffd: None,
             policy: Mode::Default,
         };
+        self.mark_before_merge(&mut new);
         if let Some(at) = self.join(&new, Origin::Mapped) {
             self.set_soft_dirty(at, true);
         } else {
@@ -127,6 +130,7 @@ impl Syscall<'_> {
                 _ => false,
             })
             .map_err(|refusal| refusal.after(Progress::Unmapped))?;
+            self.mark_new(&mut new);
             self.references.get(&new);
             self.mm.insert(new);
         }

@@ -72,6 +72,9 @@ impl World {
             Op::Prlimit { process, resource, max } => {
                 self.call(process.get())?.prlimit(resource.get(), max.get())
             }
+            Op::MemoryMerge { process, merge } => {
+                self.call(process.get())?.memory_merge(merge.get())
+            }
             Op::Fork { process } => self.fork(process.get()),
             Op::Exit { process } => {
                 self.call(process.get())?.exit();

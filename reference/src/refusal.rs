@@ -147,6 +147,8 @@ pub enum Rule {
     UnknownAdvice(Advice),
     /// The kernel does not have the call.
     UnknownCall,
+    /// The kernel does not know the option of `prctl`.
+    UnknownOption,
     /// `mlockall` has neither `MCL_CURRENT` nor `MCL_FUTURE`.
     NothingToLock,
     /// A call with `MREMAP_DONTUNMAP` may not resize.

@@ -100,6 +100,19 @@ const NEAR: &[(Rule, &str)] = &[
     (Rule::MadviseRemoveReadable, "mmap 0 0 1 r file0_shared LOCKED\nmadvise 0 0 1 REMOVE"),
     (Rule::MadviseRemoveReadable, "mmap 0 0 1 rw file0_shared\nmadvise 0 0 1 REMOVE"),
     (Rule::MadviseDontneedLocked, "mmap 0 0 1 rw special\nmadvise 0 0 1 DONTNEED_LOCKED"),
+    // A mapping of a process that has not made the call, and memory that KSM does not take.
+    (Rule::MemoryMerge, "mmap 0 0 1 rw anon_private\nmmap 0 1 1 rw anon_private"),
+    (Rule::MemoryMerge, "mmap 0 0 1 rw anon_private\nmadvise 0 0 1 MERGEABLE"),
+    // There is no neighbour, or none that fits with the mark or without it.
+    (Rule::MemoryMergeFirst, "memory_merge 0 1\nmmap 0 0 1 rw anon_private"),
+    (
+        Rule::MemoryMergeFirst,
+        "memory_merge 0 1\nmmap 0 0 1 rw anon_private\nmmap 0 1 1 r anon_private",
+    ),
+    (
+        Rule::MemoryMergeFirst,
+        "memory_merge 0 1\nmmap 0 0 1 rw file0_shared\nmmap 0 1 1 rw file0_shared - 1",
+    ),
     (Rule::Mseal, "mmap 0 0 1 rw anon_private\nmprotect 0 0 1 r"),
     // What is locked brings its flag along on every kernel.
     (

@@ -138,6 +138,7 @@ pub(super) fn call(op: &Op) -> String {
         Op::Munlockall { .. } => "SYS_munlockall".into(),
         Op::Mseal { page, len, .. } => format!("SYS_mseal, PAGE({page}), PAGES({len}), 0"),
         Op::ClearRefs { .. } => "CLEAR_REFS".into(),
+        Op::MemoryMerge { merge, .. } => format!("SYS_prctl, PR_SET_MEMORY_MERGE, {merge}"),
         Op::Prlimit { resource, max, .. } => {
             format!("PRLIMIT, RLIMIT_{}, PAGES({max})", resource.get().name())
         }

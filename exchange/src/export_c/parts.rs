@@ -69,7 +69,11 @@ impl Parts<'_> {
                 Op::Madvise { advice, .. } => advice.get().number() >= Advice::Cold.number(),
                 _ => false,
             }),
-            "KSM" => self.ops().any(|op| advises(op, [Advice::Mergeable, Advice::Unmergeable])),
+            "KSM" => {
+                let advice = [Advice::Mergeable, Advice::Unmergeable];
+                self.has("MEMORY_MERGE") || self.ops().any(|op| advises(op, advice))
+            }
+            "MEMORY_MERGE" => any(|op| matches!(op, Op::MemoryMerge { .. })),
             "NORESERVE" => any(|op| match op {
                 Op::Mmap { flags, .. } => flags.get().contains(MmapFlags::NORESERVE),
                 _ => false,

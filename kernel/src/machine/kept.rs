@@ -35,6 +35,8 @@ impl Kept {
         self.marked |= match op {
             // KSM knows the address space from now on.
             Op::Madvise { advice, .. } => advice.get() == Advice::Mergeable,
+            // KSM knows it from now on, and the setting stays.
+            Op::MemoryMerge { .. } => true,
             // The limit stays.
             Op::Prlimit { .. } => true,
             // A kernel that is under test has the call.

@@ -283,6 +283,7 @@ fn process_0_is_kept_unless_something_stays_that_cannot_be_put_back() {
         "limits address_space=9\n",
         "mmap 0 0 1 rw anon_private\nmadvise 0 0 1 MERGEABLE\n",
         "prlimit 0 AS 9\n",
+        "memory_merge 0 1\n",
     ] {
         let before = pid(text);
         let after = pid(maps);
