@@ -2,7 +2,7 @@
 
 mod common;
 use common::{marked, returns};
-use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags};
+use vmadiff_machine::{Errno, Machine as _, Observation, Program, State, VmFlags};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{Rule, Rules};
 
@@ -108,4 +108,21 @@ fn a_child_inherits_the_setting_and_changes_only_its_own() {
             "memory_merge 0 1\nfork 0\nmemory_merge 0 0\nexit 1\nfork 0\nmmap 1 1 1 r anon_private";
         assert_eq!(run(again, rules).1, ["", "1-2"]);
     }
+}
+
+#[test]
+fn the_setting_is_part_of_the_state() {
+    let words = |text: &str| {
+        let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let (mut reference, mut seen) = (Reference::with_rules(BEFORE), Observation::default());
+        reference.reset(&program.limits);
+        program.ops.iter().for_each(|op| reference.step(op, &mut seen));
+        let mut state = State::default();
+        state.begin();
+        assert!(reference.write_state(&mut state));
+        state.words().to_vec()
+    };
+    // No mapping shows it yet.
+    assert_ne!(words("memory_merge 0 1"), words("memory_merge 0 0"));
+    assert_eq!(words("memory_merge 0 1\nmemory_merge 0 0"), words("memory_merge 0 0"));
 }
