@@ -15,14 +15,15 @@ use std::path::Path;
 use common::rules::{RECORDED_FLAGS, folder, program, shown};
 use vmadiff::compare::{Comparer, Scope};
 use vmadiff_machine::operand::Process;
-use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags, Vma};
+use vmadiff_machine::{Errno, Machine as _, Observation, Program, UffdEvent, VmFlags, Vma};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{About, Bug, Rule, Rules, Version};
 
 /// The rules without a recorded observation, because no available kernel has them. Kernels before
 /// 6.17 have the three after the newest ones; the others depend on the processor, the architecture or
 /// the configuration.
-const NOT_RECORDED: [Rule; 11] = [
+const NOT_RECORDED: [Rule; 12] = [
+    Rule::MremapDontunmapMarks,
     Rule::MremapDontunmapCuts,
     Rule::MremapDontunmapApart,
     Rule::MremapDontunmapOffset,
@@ -125,6 +126,8 @@ enum Edit {
     Flags(u8, u8, VmFlags),
     /// The page offset of the VMA is this many pages larger.
     Offset(u8, u8, i64),
+    /// The messages to monitors are about moves of this many pages.
+    Told(u8),
     /// The anon_vma of the page's VMA is the last one of its chain.
     Reused(u8, u8),
 }
@@ -135,6 +138,14 @@ impl Edit {
         let (process, page) = match *self {
             Edit::Answers(result) => {
                 edited.result = result;
+                return edited;
+            }
+            Edit::Told(pages) => {
+                for message in &mut edited.messages {
+                    if let UffdEvent::Remap { from, .. } = &mut message.about {
+                        from.end.0 = from.start.0 + pages;
+                    }
+                }
                 return edited;
             }
             Edit::Joined(process, page)
@@ -151,7 +162,7 @@ impl Edit {
             there.expect("something is mapped at the page")
         };
         match *self {
-            Edit::Answers(_) => {}
+            Edit::Answers(_) | Edit::Told(_) => {}
             Edit::Joined(..) => {
                 let (upper, _) = vmas.remove(at(&vmas));
                 let lower = vmas.iter_mut().find(|(vma, _)| vma.end == upper.start);
@@ -209,6 +220,10 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
             (true, Flags(0, 1, VmFlags::VM_LOCKED)),
             (false, Answers(Ok(8))),
         ],
+        Rule::MremapDontunmapMarks => {
+            vec![(true, Flags(0, 5, account)), (false, Flags(0, 5, account))]
+        }
+        Rule::UffdRemapLength => vec![(true, Told(2)), (true, Told(0)), (false, Told(0))],
         Rule::MremapDontunmapFiles => vec![
             (true, Answers(Err(Errno::EINVAL))),
             (true, Offset(0, 1, 1)),
@@ -350,6 +365,8 @@ fn rules_go_by_version_from_the_first_to_the_last_that_has_them() {
         (Version(6, 17), Rule::MremapUnmappedFirst, false),
         (Version(6, 9), Rule::MadvisePopulateWalks, true),
         (Version(6, 10), Rule::MadvisePopulateWalks, false),
+        (Version(5, 10), Rule::MremapDontunmapMarks, true),
+        (Version(5, 11), Rule::MremapDontunmapMarks, false),
         (Version(6, 11), Rule::MmapMergesNext, true),
         (Version(6, 12), Rule::MmapMergesNext, false),
         (Version(6, 12), Rule::UffdOffset, true),

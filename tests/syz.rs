@@ -39,6 +39,7 @@ fn kept(program: &Program) -> Program {
             | Op::CopyVma { .. }
             | Op::Exit { .. }
             | Op::ClearRefs { .. }
+            | Op::UffdOpen { .. }
             | Op::Prlimit { .. }
             | Op::MemoryMerge { .. } => {
                 return None;

@@ -8,6 +8,7 @@ use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::page_table::PteLocks;
 use crate::stop::{Caught, Stop};
+use crate::userfaultfd_event::ForkCtx;
 use crate::vma_list::Walk;
 
 /// Adds to a counter of an address space, and returns the sum. No observation shows the counter, so the
@@ -33,11 +34,14 @@ impl Kernel {
         self.allocate(Allocation::Mm)?;
         let mm = self.mm_alloc();
         const F: &str = "dup_mmap";
+        let mut fcs = Vec::new();
         let made = self
             .locked(Lock::MmapSem(oldmm), F, |kernel| {
-                kernel.locked(Lock::MmapSem(mm), F, |kernel| kernel.dup_mmap(mm, oldmm))
+                kernel.locked(Lock::MmapSem(mm), F, |kernel| kernel.dup_mmap(mm, oldmm, &mut fcs))
             })
             .errno()?;
+        let child = Process(index as u8);
+        self.dup_userfaultfd_complete(fcs, made.is_ok().then_some(child))?;
         if let Err(errno) = made {
             // `dup_mm()`: `free_pt`.
             self.mmput(mm)?;
@@ -46,7 +50,7 @@ impl Kernel {
         self.processes[index] = Some(mm);
         // `copy_signal()`.
         self.rlim[index] = self.rlim[self.current];
-        Ok(Process(index as u8))
+        Ok(child)
     }
 
     /// `exit()`: drops the address space (`exit_mm()`), then the descriptors (`exit_files()`).
@@ -56,7 +60,7 @@ impl Kernel {
         self.processes[at] = None;
         self.mmput(mm)?;
         for ctx in std::mem::take(&mut self.userfaultfd[at]).into_iter().flatten() {
-            self.userfaultfd_release(ctx)?;
+            self.userfaultfd_close(ctx)?;
         }
         Ok(())
     }
@@ -66,6 +70,14 @@ impl Kernel {
         const F: &str = "mmget";
         count!(self, F, mm.mm_users, 1);
         Ok(())
+    }
+
+    /// `mmget_not_zero()`: adds a user of an address space that has one. Returns whether it has.
+    pub(crate) fn mmget_not_zero(&mut self, mm: MmKey) -> Result<bool, Stop> {
+        const F: &str = "mmget_not_zero";
+        let used = count!(self, F, mm.mm_users, 0) > 0;
+        count!(self, F, mm.mm_users, i64::from(used));
+        Ok(used)
     }
 
     /// `mmput()`. The last user unmaps everything.
@@ -96,7 +108,7 @@ impl Kernel {
     }
 
     /// `dup_mmap()`, with `mmap_sem` of both address spaces held for writing.
-    fn dup_mmap(&mut self, mm: MmKey, oldmm: MmKey) -> Result<(), Stop> {
+    fn dup_mmap(&mut self, mm: MmKey, oldmm: MmKey, fcs: &mut Vec<ForkCtx>) -> Result<(), Stop> {
         const F: &str = "dup_mmap";
         *edit!(self, F, mm.total_vm) = read!(self, F, oldmm.total_vm);
         *edit!(self, F, mm.data_vm) = read!(self, F, oldmm.data_vm);
@@ -118,7 +130,7 @@ impl Kernel {
                 self.vm_enough_memory(pages)?;
                 charge = pages;
             }
-            let tmp = match self.dup_vma(mm, mpnt).errno()? {
+            let tmp = match self.dup_vma(mm, mpnt, fcs).errno()? {
                 Ok(tmp) => tmp,
                 Err(errno) => {
                     // `fail_nomem`.
@@ -157,7 +169,7 @@ impl Kernel {
     /// # Errors
     /// `ENOMEM` where there is no memory. The VMA is freed then (`fail_nomem_anon_vma_fork`,
     /// `fail_nomem_policy`).
-    fn dup_vma(&mut self, mm: MmKey, mpnt: VmaKey) -> Result<VmaKey, Stop> {
+    fn dup_vma(&mut self, mm: MmKey, mpnt: VmaKey, fcs: &mut Vec<ForkCtx>) -> Result<VmaKey, Stop> {
         const F: &str = "dup_mmap";
         let tmp = self.vm_area_dup(mpnt)?;
         if let Err(errno) = self.vma_dup_policy(mpnt, tmp).errno()? {
@@ -165,8 +177,10 @@ impl Kernel {
             return Err(errno.into());
         }
         *edit!(self, F, tmp.vm_mm) = mm;
-        self.dup_userfaultfd(tmp)?;
-        let hung = if read!(self, F, tmp.vm_flags).contains(VmFlags::VM_WIPEONFORK) {
+        let watched = self.dup_userfaultfd(tmp, fcs).errno()?;
+        let hung = if watched.is_err() {
+            watched.map_err(Stop::from)
+        } else if read!(self, F, tmp.vm_flags).contains(VmFlags::VM_WIPEONFORK) {
             *edit!(self, F, tmp.anon_vma) = None;
             // The duplicate still has the neighbours of the parent, and maybe its anon_vma.
             self.anon_vma_prepare(tmp)

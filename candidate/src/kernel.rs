@@ -2,7 +2,7 @@
 
 use slotmap::{Key as _, SlotMap};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Process, Resource};
-use vmadiff_machine::{Assertion, CopyReport, DriverCalls, Errno, Event, Limits};
+use vmadiff_machine::{Assertion, CopyReport, DriverCalls, Errno, Event, Limits, Message};
 
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
 use crate::limits::Rlim;
@@ -82,6 +82,8 @@ pub(crate) struct Kernel {
     // The fields below belong to one operation.
     /// The locks that the operation holds.
     pub(crate) locks: Locks,
+    /// The messages to monitors of userfaultfd, in order.
+    pub(crate) messages: Vec<Message>,
     /// Assertions that failed and pages that the reverse map lost, in order.
     pub(crate) events: Vec<Event>,
     /// The report of `copy_vma()`, where it ran.
@@ -125,6 +127,7 @@ vmadiff_machine::clone_by_field!(Kernel {
     dead,
     memory,
     locks,
+    messages,
     events,
     copy,
     read,
@@ -165,6 +168,7 @@ impl Kernel {
             dead: false,
             memory: Memory::default(),
             locks: Locks::default(),
+            messages: Vec::new(),
             events: Vec::new(),
             copy: None,
             read: None,
@@ -215,6 +219,7 @@ impl Kernel {
     /// Clears the fields that belong to one operation.
     pub(crate) fn begin(&mut self) {
         self.locks.clear();
+        self.messages.clear();
         self.events.clear();
         self.copy = None;
         self.read = None;

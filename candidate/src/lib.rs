@@ -86,6 +86,7 @@ mod stop;
 mod syscall;
 mod userfaultfd;
 mod userfaultfd_ctx;
+mod userfaultfd_event;
 mod vma_adjust;
 mod vma_list;
 mod vma_merge;

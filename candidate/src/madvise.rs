@@ -171,7 +171,9 @@ impl Kernel {
             Advice::Remove => return self.madvise_remove(vma, start, end).map(|()| None),
             // `madvise_willneed()` reads ahead.
             Advice::Willneed => Ok(vma),
-            Advice::Free | Advice::Dontneed => self.madvise_dontneed_free(vma, start, end, advice),
+            Advice::Free | Advice::Dontneed => {
+                return self.madvise_dontneed_free(vma, start, end, advice);
+            }
             _ => self.madvise_behavior(vma, prev, start, end, advice),
         }
         .map(Some)
@@ -191,42 +193,55 @@ impl Kernel {
         let offset = read!(self, F, vma.vm_pgoff).at(start, read!(self, F, vma.vm_start));
         let sem = Lock::MmapSem(read!(self, F, vma.vm_mm));
         let f = self.get_file(f)?;
-        self.unlock(sem, F);
+        if self.userfaultfd_remove(vma, start, end)? {
+            self.unlock(sem, F);
+        }
         let error = self.vfs_fallocate(f, offset, end - start).errno()?;
         self.fput(f)?;
         self.acquire(sem, Mode::Read, F);
         Ok(error?)
     }
 
-    /// `madvise_dontneed_free()`.
+    /// `can_madv_dontneed_vma()`.
+    fn can_madv_dontneed_vma(&self, vma: VmaKey) -> Result<bool, Stop> {
+        const F: &str = "can_madv_dontneed_vma";
+        let kept = VmFlags::VM_LOCKED | VmFlags::VM_HUGETLB | VmFlags::VM_PFNMAP;
+        Ok(!read!(self, F, vma.vm_flags).intersects(kept))
+    }
+
+    /// `madvise_dontneed_free()`: returns the VMA; `None` where `mmap_sem` was released in between.
     fn madvise_dontneed_free(
         &mut self,
-        vma: VmaKey,
+        mut vma: VmaKey,
         start: Addr,
-        end: Addr,
+        mut end: Addr,
         advice: Advice,
-    ) -> Result<VmaKey, Stop> {
+    ) -> Result<Option<VmaKey>, Stop> {
         const F: &str = "madvise_dontneed_free";
-        let kept = VmFlags::VM_LOCKED | VmFlags::VM_HUGETLB | VmFlags::VM_PFNMAP;
-        if read!(self, F, vma.vm_flags).intersects(kept) {
+        let mut prev = Some(vma);
+        if !self.can_madv_dontneed_vma(vma)? {
             return Err(Errno::EINVAL.into());
         }
-        if advice == Advice::Free {
-            // MADV_FREE drops pages under memory pressure only, and there is none.
-            return if self.vmas.get(vma).is_some_and(Vma::is_anonymous) {
-                Ok(vma)
-            } else {
-                Err(Errno::EINVAL.into())
-            };
-        }
-        if let Some(ctx) = read!(self, F, vma.vm_userfaultfd_ctx) {
-            // `userfaultfd_remove()`: no context asks for the event.
-            const F: &str = "userfaultfd_remove";
-            read!(self, F, ctx.features);
-        }
         let mm = read!(self, F, vma.vm_mm);
-        self.unmap_page_range(mm, start, end)?;
-        Ok(vma)
+        if !self.userfaultfd_remove(vma, start, end)? {
+            prev = None;
+            self.acquire(Lock::MmapSem(mm), Mode::Read, F);
+            vma = self.find_vma(mm, start)?.ok_or(Errno::ENOMEM)?;
+            if start < read!(self, F, vma.vm_start) {
+                return Err(Errno::ENOMEM.into());
+            }
+            if !self.can_madv_dontneed_vma(vma)? {
+                return Err(Errno::EINVAL.into());
+            }
+            end = end.min(read!(self, F, vma.vm_end));
+        }
+        if advice == Advice::Dontneed {
+            self.unmap_page_range(mm, start, end)?;
+        } else if !self.vmas.get(vma).is_some_and(Vma::is_anonymous) {
+            // MADV_FREE drops pages under memory pressure only, and there is none.
+            return Err(Errno::EINVAL.into());
+        }
+        Ok(prev)
     }
 
     /// `madvise_behavior()`: handles the advice that changes flags.

@@ -11,6 +11,7 @@ use crate::objects::{Chain, VmOps, Vma};
 use crate::populate::OnError;
 use crate::shmem::Inodes;
 use crate::stop::{Caught, Stop};
+use crate::userfaultfd_event::Uf;
 use crate::vma_list::Links;
 use crate::vma_merge::Attributes;
 
@@ -88,10 +89,14 @@ impl Kernel {
         pgoff: FilePage,
     ) -> Result<Addr, Stop> {
         const F: &str = "vm_mmap_pgoff";
-        let locked = self.locked(Lock::MmapSem(mm), F, |kernel| {
-            kernel.do_mmap(mm, addr, len, prot, file, flags, pgoff)
-        })?;
-        if locked {
+        let mut uf = Vec::new();
+        let mapped = self
+            .locked(Lock::MmapSem(mm), F, |kernel| {
+                kernel.do_mmap(mm, addr, len, prot, file, flags, pgoff, Some(&mut uf))
+            })
+            .errno()?;
+        self.userfaultfd_unmap_complete(uf)?;
+        if mapped? {
             self.mm_populate(mm, addr, len, OnError::Ignore)?;
         }
         Ok(addr)
@@ -119,6 +124,7 @@ impl Kernel {
         (file, shared): (Option<FileKey>, bool),
         flags: MmapFlags,
         pgoff: FilePage,
+        uf: Uf<'_>,
     ) -> Result<bool, Stop> {
         const F: &str = "do_mmap";
         if len == 0 {
@@ -169,7 +175,7 @@ impl Kernel {
         if flags.contains(MmapFlags::NORESERVE) {
             vm_flags |= VmFlags::VM_NORESERVE;
         }
-        self.mmap_region(mm, file, addr, len, vm_flags, pgoff)?;
+        self.mmap_region(mm, file, (addr, len), vm_flags, pgoff, uf)?;
         // `MAP_NONBLOCK`, which would take `MAP_POPULATE` back, is never given.
         Ok(vm_flags.contains(VmFlags::VM_LOCKED) || flags.contains(MmapFlags::POPULATE))
     }
@@ -179,17 +185,17 @@ impl Kernel {
         &mut self,
         mm: MmKey,
         file: Option<FileKey>,
-        addr: Addr,
-        len: u32,
+        (addr, len): (Addr, u32),
         mut vm_flags: VmFlags,
         pgoff: Pgoff,
+        uf: Uf<'_>,
     ) -> Result<(), Stop> {
         const F: &str = "mmap_region";
         let end = addr + len;
         if !self.may_mmap_overlapped_region(mm, addr, len)? {
             return Err(Errno::ENOMEM.into());
         }
-        let prev = match self.clear_old_maps(mm, addr, end)? {
+        let prev = match self.clear_old_maps(mm, addr, end, uf)? {
             Links::After(prev) => prev,
             Links::Occupied => return Err(Errno::ENOMEM.into()),
         };
@@ -276,12 +282,18 @@ impl Kernel {
     ///
     /// # Errors
     /// `ENOMEM` where `do_munmap()` fails.
-    fn clear_old_maps(&mut self, mm: MmKey, addr: Addr, end: Addr) -> Result<Links, Stop> {
+    fn clear_old_maps(
+        &mut self,
+        mm: MmKey,
+        addr: Addr,
+        end: Addr,
+        uf: Uf<'_>,
+    ) -> Result<Links, Stop> {
         let links = self.find_vma_links(mm, addr, end)?;
         if links != Links::Occupied {
             return Ok(links);
         }
-        match self.do_munmap(mm, addr, end - addr) {
+        match self.do_munmap(mm, addr, end - addr, uf) {
             Err(Stop::Errno(_)) => Err(Errno::ENOMEM.into()),
             Err(fatal) => Err(fatal),
             Ok(()) => self.find_vma_links(mm, addr, end),

@@ -4,12 +4,13 @@ use vmadiff_machine::operand::MremapFlags;
 use vmadiff_machine::{CopyReport, Errno, VmFlags};
 
 use crate::addr::Addr;
-use crate::handle::{MmKey, VmaKey, edit, read};
+use crate::handle::{CtxKey, MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::locks::Lock;
 use crate::populate::OnError;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
+use crate::userfaultfd_event::UnmapCtx;
 
 /// The request: `old_len` pages at `addr` become `new_len` pages.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,17 @@ pub(crate) struct Remap {
 
 /// The result: the address of the mapping, and whether it is locked.
 type Remapped = (Addr, bool);
+
+/// The contexts of userfaultfd that get messages about a move.
+#[derive(Debug, Default)]
+struct RemapUf {
+    /// The destination was unmapped.
+    unmap_early: Vec<UnmapCtx>,
+    /// The context that watches the moved mapping.
+    moved: Option<CtxKey>,
+    /// The source, or a part of it, was unmapped.
+    unmap: Vec<UnmapCtx>,
+}
 
 impl Kernel {
     /// `mremap()`: returns the address of the mapping.
@@ -41,30 +53,39 @@ impl Kernel {
         if new_len == 0 {
             return Err(Errno::EINVAL.into());
         }
-        let (to, locked) = self.locked(Lock::MmapSem(mm), F, |kernel| kernel.remap(mm, remap))?;
-        if locked && new_len > old_len {
+        let mut uf = RemapUf::default();
+        let remapped =
+            self.locked(Lock::MmapSem(mm), F, |kernel| kernel.remap(mm, remap, &mut uf)).errno()?;
+        if let Ok((to, true)) = remapped
+            && new_len > old_len
+        {
             self.mm_populate(mm, to + old_len, new_len - old_len, OnError::Ignore)?;
         }
+        self.userfaultfd_unmap_complete(uf.unmap_early)?;
+        let to = remapped.map_or(remap.new_addr, |(to, _)| to);
+        self.mremap_userfaultfd_complete(uf.moved, remap.addr, to, old_len)?;
+        self.userfaultfd_unmap_complete(uf.unmap)?;
+        remapped?;
         Ok(to)
     }
 
     /// The part of `mremap()` that holds `mmap_sem`.
-    fn remap(&mut self, mm: MmKey, remap: Remap) -> Result<Remapped, Stop> {
+    fn remap(&mut self, mm: MmKey, remap: Remap, uf: &mut RemapUf) -> Result<Remapped, Stop> {
         let Remap { addr, old_len, new_len, flags, new_addr } = remap;
         if flags.is_fixed() {
-            self.mremap_to(mm, addr, old_len, new_addr, new_len)
+            self.mremap_to(mm, addr, old_len, new_addr, new_len, uf)
         } else if old_len >= new_len {
-            self.shrink(mm, remap).map(|()| (addr, false))
+            self.shrink(mm, remap, uf).map(|()| (addr, false))
         } else {
-            self.grow(mm, remap)
+            self.grow(mm, remap, uf)
         }
     }
 
     /// Unmaps the pages past the new length.
-    fn shrink(&mut self, mm: MmKey, remap: Remap) -> Result<(), Stop> {
+    fn shrink(&mut self, mm: MmKey, remap: Remap, uf: &mut RemapUf) -> Result<(), Stop> {
         let Remap { addr, old_len, new_len, flags, .. } = remap;
         let (start, len) = (addr + new_len, old_len - new_len);
-        match self.do_munmap_with(mm, start, len, !flags.is_fixed()).errno()? {
+        match self.do_munmap_with(mm, start, len, Some(&mut uf.unmap), !flags.is_fixed()).errno()? {
             Err(errno) if old_len != new_len => Err(errno.into()),
             _ => Ok(()),
         }
@@ -72,13 +93,13 @@ impl Kernel {
 
     /// Grows a mapping into the hole after it. With `MREMAP_MAYMOVE`, a mapping that cannot grow
     /// there moves.
-    fn grow(&mut self, mm: MmKey, remap: Remap) -> Result<Remapped, Stop> {
+    fn grow(&mut self, mm: MmKey, remap: Remap, uf: &mut RemapUf) -> Result<Remapped, Stop> {
         const F: &str = "mremap";
         let Remap { addr, old_len, new_len, .. } = remap;
         let (vma, charged) = self.vma_to_resize(mm, addr, old_len, new_len)?;
         let pages = new_len - old_len;
         if old_len != read!(self, F, vma.vm_end) - addr || !self.vma_expandable(vma, pages)? {
-            return self.move_anywhere(vma, remap).errno()?.map_err(|errno| {
+            return self.move_anywhere(vma, remap, uf).errno()?.map_err(|errno| {
                 self.vm_unacct_memory(charged);
                 errno.into()
             });
@@ -98,7 +119,12 @@ impl Kernel {
     ///
     /// # Errors
     /// `ENOMEM` without `MREMAP_MAYMOVE`, where no hole is long enough, and at the limit on VMAs.
-    fn move_anywhere(&mut self, vma: VmaKey, remap: Remap) -> Result<Remapped, Stop> {
+    fn move_anywhere(
+        &mut self,
+        vma: VmaKey,
+        remap: Remap,
+        uf: &mut RemapUf,
+    ) -> Result<Remapped, Stop> {
         const F: &str = "mremap";
         let Remap { addr, old_len, new_len, flags, .. } = remap;
         if !flags.may_move() {
@@ -106,7 +132,7 @@ impl Kernel {
         }
         let mm = read!(self, F, vma.vm_mm);
         let new_addr = self.unmapped_area_topdown(mm, new_len)?;
-        let locked = self.move_vma(vma, addr, old_len, new_len, new_addr)?;
+        let locked = self.move_vma(vma, addr, old_len, new_len, new_addr, uf)?;
         Ok((new_addr, locked))
     }
 
@@ -128,6 +154,7 @@ impl Kernel {
         mut old_len: u32,
         new_addr: Addr,
         new_len: u32,
+        uf: &mut RemapUf,
     ) -> Result<Remapped, Stop> {
         const F: &str = "mremap_to";
         if addr + old_len > new_addr && new_addr + new_len > addr {
@@ -136,14 +163,14 @@ impl Kernel {
         if read!(self, F, mm.map_count) + 2 >= self.max_map_count() - 3 {
             return Err(Errno::ENOMEM.into());
         }
-        self.do_munmap(mm, new_addr, new_len)?;
+        self.do_munmap(mm, new_addr, new_len, Some(&mut uf.unmap_early))?;
         if old_len >= new_len {
             let flags = MremapFlags::MaymoveFixed;
-            self.shrink(mm, Remap { addr, old_len, new_len, flags, new_addr })?;
+            self.shrink(mm, Remap { addr, old_len, new_len, flags, new_addr }, uf)?;
             old_len = new_len;
         }
         let (vma, charged) = self.vma_to_resize(mm, addr, old_len, new_len)?;
-        match self.move_vma(vma, addr, old_len, new_len, new_addr).errno()? {
+        match self.move_vma(vma, addr, old_len, new_len, new_addr, uf).errno()? {
             Ok(locked) => Ok((new_addr, locked)),
             Err(errno) => {
                 self.vm_unacct_memory(charged);
@@ -260,6 +287,7 @@ impl Kernel {
         old_len: u32,
         new_len: u32,
         new_addr: Addr,
+        uf: &mut RemapUf,
     ) -> Result<bool, Stop> {
         const F: &str = "move_vma";
         let mm = read!(self, F, vma.vm_mm);
@@ -280,7 +308,7 @@ impl Kernel {
         });
         let vma = copied.vma;
         self.move_page_tables(vma, old_addr, new_addr, old_len, copied.need_rmap_locks)?;
-        self.mremap_userfaultfd_prep(copied.new_vma)?;
+        uf.moved = self.mremap_userfaultfd_prep(copied.new_vma)?;
 
         // VM_ACCOUNT is hidden while the old range is unmapped. The charge of the old range now
         // belongs to the new one.
@@ -294,7 +322,7 @@ impl Kernel {
         }
         let flags = read!(self, F, vma.vm_flags);
         self.vm_stat_account(mm, flags, i64::from(new_len))?;
-        if self.do_munmap(mm, old_addr, old_len).errno()?.is_err() {
+        if self.do_munmap(mm, old_addr, old_len, Some(&mut uf.unmap)).errno()?.is_err() {
             self.vm_unacct_memory(excess);
             excess = 0;
         }

@@ -7,7 +7,8 @@ use crate::handle::{MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
 use crate::locks::{Lock, i_mmap};
 use crate::split_vma::New;
-use crate::stop::Stop;
+use crate::stop::{Caught, Stop};
+use crate::userfaultfd_event::Uf;
 use crate::vma_list::Walk;
 
 impl Kernel {
@@ -15,8 +16,30 @@ impl Kernel {
     ///
     /// # Errors
     /// The errors of [`Kernel::do_munmap_with`].
-    pub(crate) fn do_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
-        self.do_munmap_with(mm, start, len, false)
+    pub(crate) fn do_munmap(
+        &mut self,
+        mm: MmKey,
+        start: Addr,
+        len: u32,
+        uf: Uf<'_>,
+    ) -> Result<(), Stop> {
+        self.do_munmap_with(mm, start, len, uf, false)
+    }
+
+    /// `__vm_munmap()`: the body of `munmap()`.
+    ///
+    /// # Errors
+    /// The errors of [`Kernel::do_munmap_with`].
+    pub(crate) fn vm_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
+        const F: &str = "__vm_munmap";
+        let mut uf = Vec::new();
+        let unmapped = self
+            .locked(Lock::MmapSem(mm), F, |kernel| {
+                kernel.do_munmap_with(mm, start, len, Some(&mut uf), true)
+            })
+            .errno()?;
+        self.userfaultfd_unmap_complete(uf)?;
+        Ok(unmapped?)
     }
 
     /// `__do_munmap()`. With `downgrade`, from the moment when the VMAs are off the list, `mmap_sem` is held
@@ -30,6 +53,7 @@ impl Kernel {
         mm: MmKey,
         start: Addr,
         len: u32,
+        uf: Uf<'_>,
         downgrade: bool,
     ) -> Result<(), Stop> {
         const F: &str = "__do_munmap";
@@ -61,6 +85,9 @@ impl Kernel {
             None => read!(self, F, mm.mmap),
         };
         let Some(first) = first else { return Ok(()) };
+        if let Some(uf) = uf {
+            self.userfaultfd_unmap_prep(first, start, end, uf)?;
+        }
         if read!(self, F, mm.locked_vm) != 0 {
             self.unlock_before_unmap(mm, first, end)?;
         }

@@ -1,7 +1,7 @@
 //! The kernel's objects, whose fields have the kernel's names.
 
 use vmadiff_machine::VmFlags;
-use vmadiff_machine::operand::{END_PAGES, Mode};
+use vmadiff_machine::operand::{Ctx, END_PAGES, Mode, UffdFeatures};
 
 use crate::addr::{Addr, PageBits, Pgoff};
 use crate::key::{AnonVmaKey, CtxKey, FileKey, MmKey, PageKey, PolicyKey, VmaKey};
@@ -32,10 +32,13 @@ pub(crate) struct UserfaultfdCtx {
     pub(crate) refcount: i64,
     /// The address space that opened it. The context has a reference to the `mm_struct` (`mmgrab()`).
     pub(crate) mm: MmKey,
-    /// No program asks for a feature.
-    pub(crate) features: u64,
+    /// The events of which the monitor gets a message.
+    pub(crate) features: UffdFeatures,
+    /// The number of its descriptor in the process that opened it. A context of a child has the number of the
+    /// context of the parent.
+    pub(crate) number: Ctx,
     /// The caller of a copy keeps a descriptor of its own
-    /// ([`Kernel::keep_context`](crate::kernel::Kernel::keep_context)).
+    /// ([`Kernel::keep_context`](crate::kernel::Kernel::keep_context)), or the monitor does.
     pub(crate) kept: bool,
 }
 

@@ -13,6 +13,7 @@ use crate::locks::{Lock, Mode};
 use crate::page_table::PteLocks;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
+use crate::userfaultfd_event::UnmapCtx;
 use crate::vma_list::{Links, Walk};
 
 /// The points in which the texts of `process_vm_mmap()` differ between revisions.
@@ -156,11 +157,18 @@ impl Kernel {
         flags: CopyFlags,
     ) -> Result<Addr, Stop> {
         const F: &str = "mmap_process_vm";
-        let body = |kernel: &mut Kernel| kernel.mmap_process_vm_locked(text, dst, src, len, flags);
-        self.locked(Lock::MmapSem(dst.0), F, |kernel| match src.0 == dst.0 {
-            true => body(kernel),
-            false => kernel.locked_for(Mode::Read, Lock::MmapSem(src.0), F, body),
-        })
+        let mut uf = Vec::new();
+        let mut body = |kernel: &mut Kernel| {
+            kernel.mmap_process_vm_locked(text, dst, src, len, flags, &mut uf)
+        };
+        let copied = self
+            .locked(Lock::MmapSem(dst.0), F, |kernel| match src.0 == dst.0 {
+                true => body(kernel),
+                false => kernel.locked_for(Mode::Read, Lock::MmapSem(src.0), F, body),
+            })
+            .errno()?;
+        self.userfaultfd_unmap_complete(uf)?;
+        Ok(copied?)
     }
 
     /// The part of `mmap_process_vm()` that holds `mmap_sem` of the destination for writing, and that
@@ -172,6 +180,7 @@ impl Kernel {
         (src_mm, src_addr): Place,
         len: u32,
         flags: CopyFlags,
+        uf: &mut Vec<UnmapCtx>,
     ) -> Result<Addr, Stop> {
         const F: &str = "mmap_process_vm";
         let src_vma = self.copyable_vma(text, src_mm, src_addr, len)?;
@@ -193,7 +202,7 @@ impl Kernel {
         if text.refuses_overlap && overlap {
             return Err(Errno::EINVAL.into());
         }
-        self.do_mmap_process_vm(text, src_vma, src_addr, (dst_mm, dst_addr), len)?;
+        self.do_mmap_process_vm(text, src_vma, src_addr, (dst_mm, dst_addr), len, uf)?;
         Ok(dst_addr)
     }
 
@@ -209,11 +218,12 @@ impl Kernel {
         src_addr: Addr,
         dst: Place,
         len: u32,
+        uf: &mut Vec<UnmapCtx>,
     ) -> Result<(), Stop> {
         // Reports name the system call, which is the only caller of this function.
         const F: &str = "process_vm_mmap";
         let (dst_mm, dst_addr) = dst;
-        if self.do_munmap(dst_mm, dst_addr, len).errno()?.is_err() {
+        if self.do_munmap(dst_mm, dst_addr, len, Some(uf)).errno()?.is_err() {
             return Err(Errno::ENOMEM.into());
         }
         // In one address space, unmapping may have cut the source. The rest of it keeps the
@@ -248,7 +258,7 @@ impl Kernel {
         let pages = self.copy_page_range(dst, src, src_vma, len, text.pte_locks).errno()?;
         if pages.is_err() {
             // The kernel ignores the result: there is nobody to tell.
-            let _ = self.do_munmap(dst_mm, dst_addr, len).errno()?;
+            let _ = self.do_munmap(dst_mm, dst_addr, len, Some(uf)).errno()?;
             return Err(Errno::ENOMEM.into());
         }
         *edit!(self, F, dst_vma.vm_flags) |= VmFlags::VM_SOFTDIRTY;

@@ -67,7 +67,8 @@ impl Kernel {
                 return Err(Errno::EINVAL.into());
             }
             let how = (Some(file), true);
-            kernel.do_mmap(mm, addr, size, prot, how, MmapFlags::empty(), FilePage::first(0))
+            let (flags, pgoff) = (MmapFlags::empty(), FilePage::first(0));
+            kernel.do_mmap(mm, addr, size, prot, how, flags, pgoff, None)
         };
         let result = self.locked(Lock::MmapSem(mm), F, attach).errno()?;
         let populated = match result {
@@ -103,7 +104,7 @@ impl Kernel {
                 let Some(file) = kernel.attached_at(vma, addr)? else { continue };
                 if found.is_none_or(|(known, _)| known == file) {
                     found = Some((file, SHM_PAGES.into()));
-                    kernel.do_munmap(mm, start, end - start)?;
+                    kernel.do_munmap(mm, start, end - start, None)?;
                 }
             }
             found.map(|_| ()).ok_or(Errno::EINVAL.into())

@@ -61,6 +61,7 @@ impl Kernel {
             dead: _,
             memory,
             locks: _,
+            messages: _,
             events: _,
             copy: _,
             read: _,
@@ -241,7 +242,7 @@ impl Kernel {
     fn write_references(&self, state: &mut State) {
         for n in 0.. {
             let Some(ctx) = state.visited(Objects::Uffd, n) else { break };
-            let Some(&UserfaultfdCtx { refcount, mm, features, kept }) =
+            let Some(&UserfaultfdCtx { refcount, mm, features, number, kept }) =
                 self.contexts.get(ctx as usize)
             else {
                 continue;
@@ -250,7 +251,7 @@ impl Kernel {
             let mm = if refcount > 0 { self.mm_number(mm, state) } else { 0 };
             state.word(refcount as u64);
             state.word(mm | u64::from(kept) << 32);
-            state.word(features);
+            state.word(u64::from(features.bits()) | u64::from(number.0) << 8);
         }
         for n in 0.. {
             let Some(mm) = state.visited(Objects::Mm, n) else { break };

@@ -40,6 +40,7 @@ impl Kernel {
         seen.failed = self.memory.failed;
         seen.committed = self.committed;
         seen.attached = self.shm.map(|shm| shm.shm_nattch);
+        seen.messages.append(&mut self.messages);
         seen.events.append(&mut self.events);
         match result.map_err(Stop::into_event) {
             Ok(value) => seen.result = Ok(value),
@@ -80,10 +81,7 @@ impl Kernel {
             }
             Op::Munmap { page, len, .. } => {
                 let (start, len) = (page.get().into(), len.get().0.into());
-                self.locked(sem, "__vm_munmap", |kernel| {
-                    kernel.do_munmap_with(mm, start, len, true)
-                })
-                .map(none)
+                self.vm_munmap(mm, start, len).map(none)
             }
             Op::Mprotect { page, len, prot, .. } => {
                 let (start, len, prot) = (page.get().into(), len.get().0.into(), prot.get());
@@ -130,6 +128,9 @@ impl Kernel {
             Op::UffdUnregister { page, len, ctx, .. } => self
                 .userfaultfd_unregister(process, page.get().into(), len.get().0.into(), ctx.get())
                 .map(none),
+            Op::UffdOpen { ctx, features, .. } => {
+                self.userfaultfd_open(process, ctx.get(), features.get()).map(|_| 0)
+            }
             Op::Fork { .. } => self.fork(mm).map(|child| child.0),
             Op::Exit { .. } => {
                 self.exit(process)?;

@@ -1,11 +1,12 @@
-//! userfaultfd (`fs/userfaultfd.c`), missing mode, without any feature.
+//! userfaultfd (`fs/userfaultfd.c`) in missing mode: what a context watches.
 
-use vmadiff_machine::operand::{Ctx, Process};
+use vmadiff_machine::operand::{Ctx, Process, UffdFeatures};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::addr::Addr;
 use crate::handle::{CtxKey, MmKey, VmaKey, bug_on, edit, read, warn_on};
 use crate::kernel::Kernel;
+use crate::locks::Lock;
 use crate::objects::VmOps;
 use crate::revision::Revision;
 use crate::stop::Stop;
@@ -34,7 +35,7 @@ impl Kernel {
         const F: &str = "userfaultfd_register";
         let ctx = match self.descriptor(process, ctx) {
             Some(ctx) => ctx,
-            None => self.userfaultfd_open(process, ctx)?,
+            None => self.userfaultfd_open(process, ctx, UffdFeatures::empty())?,
         };
         if len == 0 {
             return Err(Errno::EINVAL.into());
@@ -190,25 +191,50 @@ impl Kernel {
         Ok(())
     }
 
-    /// `dup_userfaultfd()`: without UFFD_FEATURE_EVENT_FORK a child is not watched.
-    pub(crate) fn dup_userfaultfd(&mut self, vma: VmaKey) -> Result<(), Stop> {
+    /// Takes the context off a VMA, without a merge (`NULL_VM_UFFD_CTX`).
+    pub(crate) fn userfaultfd_reset(&mut self, vma: VmaKey) -> Result<(), Stop> {
         const F: &str = "dup_userfaultfd";
-        if let Some(ctx) = read!(self, F, vma.vm_userfaultfd_ctx) {
-            read!(self, F, ctx.features);
-        }
         *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
         *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
         Ok(())
     }
 
-    /// `mremap_userfaultfd_prep()`: without UFFD_FEATURE_EVENT_REMAP, the whole VMA that was moved
-    /// to is not watched any more.
-    pub(crate) fn mremap_userfaultfd_prep(&mut self, vma: VmaKey) -> Result<(), Stop> {
-        const F: &str = "mremap_userfaultfd_prep";
-        if let Some(ctx) = read!(self, F, vma.vm_userfaultfd_ctx) {
-            read!(self, F, ctx.features);
-            *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
-            *edit!(self, F, vma.vm_flags) -= VmFlags::UFFD;
+    /// `userfaultfd_release()`: the last descriptor of a context is closed. No VMA of its address space is
+    /// watched by the context any more, unless the address space has no users.
+    pub(crate) fn userfaultfd_release(&mut self, ctx: CtxKey) -> Result<(), Stop> {
+        const F: &str = "userfaultfd_release";
+        let mm = read!(self, F, ctx.mm);
+        if self.mmget_not_zero(mm)? {
+            self.locked(Lock::MmapSem(mm), F, |kernel| kernel.unwatch_all(mm, ctx))?;
+            self.mmput(mm)?;
+        }
+        self.userfaultfd_ctx_put(ctx)
+    }
+
+    /// The loop of `userfaultfd_release()`.
+    fn unwatch_all(&mut self, mm: MmKey, ctx: CtxKey) -> Result<(), Stop> {
+        const F: &str = "userfaultfd_release";
+        let mut prev = None;
+        let mut next = read!(self, F, mm.mmap);
+        let mut walk = Walk::new();
+        while let Some(mut vma) = next {
+            walk.step()?;
+            let owner = read!(self, F, vma.vm_userfaultfd_ctx);
+            let vm_flags = read!(self, F, vma.vm_flags);
+            bug_on!(owner.is_some() != vm_flags.intersects(VmFlags::UFFD), F, "!!ctx ^ !!flags");
+            if owner == Some(ctx) {
+                let (start, end) = (read!(self, F, vma.vm_start), read!(self, F, vma.vm_end));
+                let vm_flags = vm_flags - VmFlags::UFFD;
+                let part = self.attributes(vma, start)?;
+                let new = Attributes { vm_flags, vm_userfaultfd_ctx: None, ..part };
+                if let Some(merged) = self.vma_merge(mm, prev, start, end, &new)? {
+                    vma = merged;
+                }
+                *edit!(self, F, vma.vm_flags) = vm_flags;
+                *edit!(self, F, vma.vm_userfaultfd_ctx) = None;
+            }
+            prev = Some(vma);
+            next = read!(self, F, vma.vm_next);
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! userfaultfd contexts and the references to them (`fs/userfaultfd.c`).
 //!
-//! A context lives as long as its descriptor. VMAs point to it without a reference, so the context must go
-//! from every VMA before the descriptor is closed. A process that exits has no VMAs any more when its
+//! A context lives as long as its descriptor. VMAs point to it without a reference, so the context goes
+//! from every VMA when the descriptor is closed. A process that exits has no VMAs any more when its
 //! descriptors are closed.
 
 use std::num::NonZeroU32;
 
 use vmadiff_machine::Allocation;
-use vmadiff_machine::operand::{Ctx, Process};
+use vmadiff_machine::operand::{Ctx, Process, UffdFeatures};
 
 use crate::handle::{CtxKey, MmKey, VmaKey, edit, read};
 use crate::kernel::Kernel;
@@ -22,21 +22,60 @@ impl Kernel {
         fds.get(usize::from(ctx.0)).copied().flatten()
     }
 
-    /// `userfaultfd()`: opens a context on the address space of a process.
+    /// Returns the place of a descriptor of a process.
+    pub(crate) fn descriptor_mut(
+        &mut self,
+        process: Process,
+        ctx: Ctx,
+    ) -> Option<&mut Option<CtxKey>> {
+        self.userfaultfd.get_mut(usize::from(process.0))?.get_mut(usize::from(ctx.0))
+    }
+
+    /// `close()` of a descriptor, if it is open, and then `userfaultfd()` and `UFFDIO_API`: opens a context on
+    /// the address space of a process.
     ///
     /// # Errors
-    /// `ENOMEM` where there is no memory.
-    pub(crate) fn userfaultfd_open(&mut self, process: Process, ctx: Ctx) -> Result<CtxKey, Stop> {
+    /// `ENOMEM` where there is no memory. The descriptor is closed then.
+    pub(crate) fn userfaultfd_open(
+        &mut self,
+        process: Process,
+        ctx: Ctx,
+        features: UffdFeatures,
+    ) -> Result<CtxKey, Stop> {
+        if let Some(open) = self.descriptor_mut(process, ctx).and_then(Option::take) {
+            self.userfaultfd_close(open)?;
+        }
         let mm = self.mm(process)?;
-        self.allocate(Allocation::Context)?;
-        self.mmgrab(mm)?;
-        self.contexts.push(UserfaultfdCtx { refcount: 1, mm, features: 0, kept: false });
-        let key = CtxKey(NonZeroU32::MIN.saturating_add(self.contexts.len() as u32 - 1));
-        let fds = self.userfaultfd.get_mut(usize::from(process.0));
-        if let Some(fd) = fds.and_then(|fds| fds.get_mut(usize::from(ctx.0))) {
+        let key = self.userfaultfd_ctx_alloc(mm, features, ctx)?;
+        if let Some(fd) = self.descriptor_mut(process, ctx) {
             *fd = Some(key);
         }
         Ok(key)
+    }
+
+    /// Allocates a context of an address space, with one reference: that of its descriptor.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
+    pub(crate) fn userfaultfd_ctx_alloc(
+        &mut self,
+        mm: MmKey,
+        features: UffdFeatures,
+        number: Ctx,
+    ) -> Result<CtxKey, Stop> {
+        self.allocate(Allocation::Context)?;
+        self.mmgrab(mm)?;
+        self.contexts.push(UserfaultfdCtx { refcount: 1, mm, features, number, kept: false });
+        Ok(CtxKey(NonZeroU32::MIN.saturating_add(self.contexts.len() as u32 - 1)))
+    }
+
+    /// Closes a descriptor of a context, which may not be the last one.
+    pub(crate) fn userfaultfd_close(&mut self, ctx: CtxKey) -> Result<(), Stop> {
+        const F: &str = "userfaultfd_release";
+        match read!(self, F, ctx.kept) {
+            true => self.userfaultfd_ctx_put(ctx),
+            false => self.userfaultfd_release(ctx),
+        }
     }
 
     /// Runs the body of an ioctl with the address space of a context in use (`mmget_not_zero()`) and
@@ -69,12 +108,6 @@ impl Kernel {
         let refcount = edit!(self, F, ctx.refcount);
         *refcount -= 1;
         if *refcount == 0 { self.mmdrop(mm) } else { Ok(()) }
-    }
-
-    /// `userfaultfd_release()`: closes a descriptor of a process that exits. `mmget_not_zero()` fails there,
-    /// so no VMA is looked at.
-    pub(crate) fn userfaultfd_release(&mut self, ctx: CtxKey) -> Result<(), Stop> {
-        self.userfaultfd_ctx_put(ctx)
     }
 
     /// The part of `handle_userfault()` that waits. The context may be released meanwhile.

@@ -304,6 +304,7 @@ impl Calls {
             Op::MemoryMerge { .. } => {
                 self.comment(op, "the call marks the memory of the executor, too")
             }
+            Op::UffdOpen { .. } => self.comment(op, "a context with events waits for a monitor"),
             Op::ClearRefs { .. } => self.comment(op, "a write to a file of /proc"),
             Op::Copy { .. } => self.comment(op, "process_vm_mmap() was never merged"),
             Op::CopyVma { .. } => self.comment(op, "copy_vma() is no system call"),

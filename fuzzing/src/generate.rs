@@ -9,7 +9,7 @@ use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FileLength, FilePage, Kind,
     Len, MAX_PROCESSES, MemoryMerge, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault,
-    Page, PageLimit, Process, Prot, Resource, SHM_PAGES, ShmFlags,
+    Page, PageLimit, Process, Prot, Resource, SHM_PAGES, ShmFlags, UffdFeatures,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
@@ -57,6 +57,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::Ftruncate, 1),
     (Opcode::Prlimit, 1),
     (Opcode::MemoryMerge, 1),
+    (Opcode::UffdOpen, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -238,7 +239,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         | Opcode::ClearRefs
         | Opcode::Ftruncate
         | Opcode::Prlimit
-        | Opcode::MemoryMerge => (Page(0), Len(0)),
+        | Opcode::MemoryMerge
+        | Opcode::UffdOpen => (Page(0), Len(0)),
         Opcode::Shmat => (layout.place(process, Len(SHM_PAGES), u)?, Len(SHM_PAGES)),
         Opcode::Shmdt => (attached.map_or_else(|| layout.page(u), |(_, page)| Ok(page))?, Len(0)),
         _ => match removed {
@@ -353,6 +355,11 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             page: page.into(),
             len: len.into(),
             ctx: layout.context(u)?.into(),
+        },
+        Opcode::UffdOpen => Op::UffdOpen {
+            process: process.into(),
+            ctx: any::<Ctx>(u)?.into(),
+            features: any::<UffdFeatures>(u)?.into(),
         },
         Opcode::Fork => Op::Fork { process: process.into() },
         Opcode::Exit => Op::Exit { process: process.into() },

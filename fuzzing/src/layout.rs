@@ -232,6 +232,7 @@ impl Layout {
             | Op::Ftruncate { .. }
             | Op::Prlimit { .. }
             | Op::MemoryMerge { .. } => {}
+            Op::UffdOpen { ctx, .. } => self.contexts |= 1 << ctx.get().0,
             Op::Touch { access, .. } => {
                 if access.get() == Access::Write {
                     space.written |= target.set() & space.writable;

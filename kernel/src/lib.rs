@@ -30,6 +30,7 @@ mod log;
 mod machine;
 mod map_count;
 mod missing;
+mod monitor;
 mod outside;
 mod proc;
 mod process;

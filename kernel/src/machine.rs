@@ -10,7 +10,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
@@ -20,7 +20,7 @@ use vmadiff_machine::operand::{
     self, Access, Advice, FILE_PAGES, MAX_PROCESSES, MlockallFlags, Page,
 };
 use vmadiff_machine::{
-    AddressSpace, Errno, Limits, Machine, Observation, Op, Opcode, VmFlags, written,
+    AddressSpace, Errno, Limits, Machine, Observation, Op, Opcode, Range, VmFlags, written,
 };
 
 use crate::coverage::Coverage;
@@ -29,11 +29,12 @@ use crate::inject::{self, Effect, Injection};
 use crate::log::Log;
 use crate::map_count::MapCount;
 use crate::missing::{Facilities, Missing};
+use crate::monitor::{self, Monitor};
 use crate::proc::{Inode, Status};
 use crate::process::{Channel, Living, Reply, await_reply, send, waits_for_userfaultfd};
 use crate::segment::Segment;
 use crate::walk::Walk;
-use crate::worker::{self, Ends, Inheritance, PAGE, With};
+use crate::worker::{self, ContextFds, Ends, Inheritance, PAGE, With};
 use frames::Frames;
 use kept::Kept;
 
@@ -117,6 +118,8 @@ pub struct Kernel {
     log: Option<Log>,
     walk: Option<Walk>,
     injection: Option<Injection>,
+    /// The facility of events before allocations were made to fail.
+    had_events: bool,
     /// The number of the allocation that the next call makes fail; 0 for none.
     failing: u8,
     /// The last call made an allocation fail.
@@ -140,6 +143,9 @@ pub struct Kernel {
     /// A process may have left bytes in a pipe: the pipes are made anew.
     stale: bool,
     kept: Kept,
+    monitor: Monitor,
+    /// The numbers of the descriptors of userfaultfd contexts.
+    contexts: ContextFds,
 }
 
 impl Kernel {
@@ -151,13 +157,16 @@ impl Kernel {
         let channel = |_| Channel::new();
         let channels: Vec<_> = (0..MAX_PROCESSES).map(channel).collect::<Result<_, _>>()?;
         let channels = channels.try_into().map_err(|_| KernelError::Answer(0))?;
+        let outside = memfd_create("vmadiff-outside", MemfdFlags::CLOEXEC)
+            .map_err(doing("making a memfd"))?;
+        let contexts =
+            worker::free_descriptors(outside.as_fd()).map_err(doing("duplicating a descriptor"))?;
         let mut kernel = Kernel {
             name: format!("linux {}", rustix::system::uname().release().to_string_lossy()),
             options,
             facilities: Facilities::default(),
             memfds: memfds()?,
-            outside: memfd_create("vmadiff-outside", MemfdFlags::CLOEXEC)
-                .map_err(doing("making a memfd"))?,
+            outside,
             fills: true,
             segment: None,
             channels,
@@ -173,6 +182,7 @@ impl Kernel {
             log: options.log.then(Log::open).transpose()?,
             walk: options.walk.then(Walk::open).transpose()?,
             injection: None,
+            had_events: false,
             failing: 0,
             failed: false,
             coverage: options.coverage.then(Coverage::new).transpose()?,
@@ -185,6 +195,8 @@ impl Kernel {
             frames: Frames::default(),
             stale: false,
             kept: Kept::default(),
+            monitor: Monitor::default(),
+            contexts,
         };
         if options.whole_machine {
             kernel.map_count = Some(MapCount::open()?);
@@ -259,6 +271,7 @@ impl Kernel {
         self.covered.clear();
         let may_keep = self.may_keep_for(limits);
         self.ended = None;
+        self.monitor.reset();
         if std::mem::take(&mut self.stale) {
             for channel in &mut self.channels {
                 *channel = Channel::new()?;
@@ -290,15 +303,17 @@ impl Kernel {
             memfds: std::array::from_fn(|at| self.memfds[at].as_raw_fd()),
             outside: self.outside.as_raw_fd(),
             fills: self.fills,
+            contexts: self.contexts,
             areas: self.coverage.as_ref().map(Coverage::areas),
             locks_limited: limits.lock.is_some(),
             process_vm_mmap: self.options.process_vm_mmap,
         };
         let pid = worker::spawn(&inheritance)
             .map_err(|error| KernelError::Controller { what: "starting process 0", error })?;
-        let process = Living::of(pid)?;
+        let process = Living::of(pid, self.contexts)?;
         let process = self.processes[0].insert(process);
-        match await_reply(process, &self.channels[0], self.options.timeout)?.0 {
+        let (timeout, monitor) = (self.options.timeout, &mut self.monitor);
+        match await_reply(process, &self.channels[0], timeout, monitor)?.0 {
             Reply::Answer(0) => {}
             Reply::Answer(errno) => {
                 let error = io::Error::from_raw_os_error(-errno as i32);
@@ -459,13 +474,16 @@ impl Kernel {
                 let Some(child) = indices.find(|&at| self.processes[at].is_none()) else {
                     return Ok((Err(Errno::EAGAIN), 0));
                 };
+                self.monitor.child = child;
                 match self.ask(op, at, child as u8)? {
                     Reply::Answer(pid) if pid > 0 => {
-                        let process = self.processes[child].insert(Living::of(pid as i32)?);
+                        let process = Living::of(pid as i32, self.contexts)?;
+                        let process = self.processes[child].insert(process);
                         // The child is bound to the end of the controller only when it has
                         // answered.
                         let channel = &self.channels[child];
-                        match await_reply(process, channel, self.options.timeout)?.0 {
+                        let (timeout, monitor) = (self.options.timeout, &mut self.monitor);
+                        match await_reply(process, channel, timeout, monitor)?.0 {
                             Reply::Answer(0) => {
                                 self.lock_limits[child] = self.lock_limits[at];
                                 Ok((Ok(child as u8), mine | 1 << child))
@@ -485,11 +503,40 @@ impl Kernel {
                     if let Some(process) = self.processes[at].take() {
                         process.bury();
                     }
+                    self.monitor.close(at, None);
                     Ok((Ok(0), mine))
                 }
                 Reply::Answer(answer) => Err(KernelError::Answer(answer)),
                 Reply::Late => Ok((Err(self.overdue(at)), mine)),
             },
+            Op::UffdOpen { ctx, features, .. } => {
+                let ctx = ctx.get();
+                self.monitor.close(at, Some(ctx));
+                let result = match self.ask(op, at, 0)? {
+                    Reply::Answer(0) => Ok(0),
+                    Reply::Answer(errno) => Err(error(errno)?),
+                    Reply::Ended => return Err(KernelError::Died(at as u8)),
+                    Reply::Late => return Ok((Err(self.overdue(at)), mine)),
+                };
+                if result.is_ok()
+                    && !features.get().is_empty()
+                    && let Some(process) = &self.processes[at]
+                {
+                    let context = process.context(ctx)?;
+                    self.monitor.watch(at, ctx, context);
+                }
+                Ok((result, mine))
+            }
+            Op::UffdRegister { page, len, ctx, .. } | Op::UffdUnregister { page, len, ctx, .. }
+                if let Some(context) = self.monitor.adopted(at, ctx.get()) =>
+            {
+                let range = Range::new(page.get(), len.get());
+                let registers = op.opcode() == Opcode::UffdRegister;
+                match monitor::register(context, range, registers) {
+                    errno @ ..0 => Ok((Err(error(errno)?), mine)),
+                    _ => Ok((Ok(0), mine)),
+                }
+            }
             _ => {
                 self.policies |= op.opcode() == Opcode::Mbind;
                 self.holes |= match op {
@@ -556,7 +603,8 @@ impl Kernel {
             source,
             segment: self.segment.as_ref().map_or(-1, Segment::id),
         };
-        let reply = send(process, channel, &worker::request(Some(op), with), timeout);
+        let request = worker::request(Some(op), with);
+        let reply = send(process, channel, &request, timeout, &mut self.monitor);
         drop(limited);
         if let Some((_, after)) = locks {
             set_limit(process.proc.pid(), Resource::Memlock, after)?;
@@ -608,6 +656,7 @@ impl Machine for Kernel {
         seen.begin_step();
         let observed = performed.and_then(|(result, changed)| {
             (seen.result, seen.read) = (result, self.read);
+            seen.messages = self.monitor.take_messages();
             // A process that gave no answer may hold a lock that reading `/proc` waits for.
             let readable = !matches!(self.ended, Some(Ended::TimedOut));
             if readable {

@@ -17,6 +17,9 @@ pub enum Missing {
     Device,
     /// `userfaultfd`: the kernel lacks it, or this user may not use it.
     Userfaultfd,
+    /// `uffd_open`: the kernel has no events of userfaultfd, this user may not have them, or their messages cannot
+    /// be read. Where allocations are made to fail, it is left out as well.
+    Events,
     /// `MADV_MERGEABLE` and `PR_SET_MEMORY_MERGE`: the kernel was built without KSM.
     Ksm,
     /// `mbind`: the kernel was built without NUMA.
@@ -49,12 +52,13 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 15] = [
+    pub const ALL: [Missing; 16] = [
         Missing::WriteOnly,
         Missing::Copies,
         Missing::CopyVma,
         Missing::Device,
         Missing::Userfaultfd,
+        Missing::Events,
         Missing::Ksm,
         Missing::Numa,
         Missing::Locking,
@@ -74,6 +78,7 @@ impl Missing {
             Missing::CopyVma => "copy_vma",
             Missing::Device => "device",
             Missing::Userfaultfd => "userfaultfd",
+            Missing::Events => "userfaultfd-events",
             Missing::Ksm => "ksm",
             Missing::Numa => "numa",
             Missing::Locking => "locking",
@@ -102,6 +107,8 @@ pub struct Facilities {
     pub copies: bool,
     /// userfaultfd.
     pub userfaultfd: bool,
+    /// Event features of userfaultfd, of which the controller is the monitor. It needs `pidfd_getfd()`.
+    pub events: bool,
     /// KSM.
     pub ksm: bool,
     /// NUMA policies.
@@ -167,6 +174,7 @@ impl Facilities {
             Op::ClearRefs { .. } if !self.soft_dirty => Some(Missing::SoftDirty),
             Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
             Op::UffdRegister { .. } if !self.userfaultfd => Some(Missing::Userfaultfd),
+            Op::UffdOpen { .. } if !self.events => Some(Missing::Events),
             Op::Madvise { advice, .. }
                 if matches!(advice.get(), Advice::Mergeable | Advice::Unmergeable) && !self.ksm =>
             {
@@ -222,6 +230,7 @@ impl fmt::Display for Facilities {
         let all = [
             ("copies", self.copies),
             ("userfaultfd", self.userfaultfd),
+            ("events of userfaultfd", self.events),
             ("ksm", self.ksm),
             ("numa", self.numa),
             ("locking", self.locking),

@@ -10,9 +10,12 @@ use rustix::process::{
     pidfd_open, pidfd_send_signal, waitid,
 };
 
+use vmadiff_machine::operand::{Ctx, Domain as _};
+
 use crate::error::{KernelError, doing};
+use crate::monitor::Monitor;
 use crate::proc::Proc;
-use crate::worker::{CONTEXT_FDS, Marks, REPLY, REQUEST};
+use crate::worker::{ContextFds, Marks, REPLY, REQUEST};
 
 /// The time before the controller first asks whether a process waits for userfaultfd.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -39,18 +42,19 @@ pub(crate) struct Living {
     process: Pid,
     /// The handle of the process; `None` on a system without `pidfd_open()`.
     handle: Option<OwnedFd>,
+    contexts: ContextFds,
     pub(crate) proc: Proc,
 }
 
 impl Living {
-    pub(crate) fn of(pid: i32) -> Result<Living, KernelError> {
+    pub(crate) fn of(pid: i32, contexts: ContextFds) -> Result<Living, KernelError> {
         let process = Pid::from_raw(pid).ok_or(KernelError::Answer(pid.into()))?;
         let handle = match pidfd_open(process, PidfdFlags::empty()) {
             Err(rustix::io::Errno::NOSYS) => Ok(None),
             handle => handle.map(Some).map_err(doing("opening a process")),
         };
-        let living =
-            handle.and_then(|handle| Ok(Living { process, handle, proc: Proc::open(pid)? }));
+        let living = handle
+            .and_then(|handle| Ok(Living { process, handle, contexts, proc: Proc::open(pid)? }));
         if living.is_err() {
             // The process is not recorded anywhere yet, so it is ended here.
             let _ = kill_process(process, Signal::KILL);
@@ -94,6 +98,18 @@ pub(crate) enum Reply {
     Late,
 }
 
+impl Living {
+    /// Returns the descriptor of a context of the process, for the controller.
+    pub(crate) fn context(&self, ctx: Ctx) -> Result<OwnedFd, KernelError> {
+        let fd = self.contexts[usize::from(ctx.index())];
+        let none = rustix::io::Errno::NOSYS;
+        let handle = self.handle.as_ref().ok_or(none);
+        handle
+            .and_then(|handle| pidfd_getfd(handle, fd, PidfdGetfdFlags::empty()))
+            .map_err(doing("taking a descriptor of a process"))
+    }
+}
+
 /// Returns whether a process waits for a page that userfaultfd watches.
 pub(crate) fn waits_for_userfaultfd(process: &Living) -> bool {
     // User Mode Linux shows no function in `wchan`, and a kernel before 5.6 gives away no descriptor.
@@ -102,11 +118,8 @@ pub(crate) fn waits_for_userfaultfd(process: &Living) -> bool {
 
 /// Returns whether a userfaultfd context of a process has a fault that nobody has handled.
 fn has_fault(process: &Living) -> bool {
-    CONTEXT_FDS.into_iter().any(|fd| {
-        let Some(handle) = &process.handle else { return false };
-        let Ok(context) = pidfd_getfd(handle, fd, PidfdGetfdFlags::empty()) else {
-            return false;
-        };
+    [Ctx(0), Ctx(1)].into_iter().any(|ctx| {
+        let Ok(context) = process.context(ctx) else { return false };
         let mut fds = [PollFd::new(&context, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec::default())).is_ok()
             && fds[0].revents().contains(PollFlags::IN)
@@ -119,22 +132,26 @@ pub(crate) fn send(
     channel: &Channel,
     request: &[u8; REQUEST],
     timeout: Duration,
+    monitor: &mut Monitor,
 ) -> Result<(Reply, Marks), KernelError> {
     rustix::io::write(&channel.requests.1, request).map_err(doing("writing to a process"))?;
-    await_reply(process, channel, timeout)
+    await_reply(process, channel, timeout, monitor)
 }
 
 /// Waits until the process answers, ends, or certainly waits for userfaultfd, for at most
-/// `timeout`. Returns the answer with its marks.
+/// `timeout`. Returns the answer with its marks. The monitor reads the messages that come meanwhile.
 pub(crate) fn await_reply(
     process: &Living,
     channel: &Channel,
     timeout: Duration,
+    monitor: &mut Monitor,
 ) -> Result<(Reply, Marks), KernelError> {
     let began = Instant::now();
     loop {
         let mut fds = vec![PollFd::new(&channel.replies.0, PollFlags::IN)];
         fds.extend(process.handle.as_ref().map(|handle| PollFd::new(handle, PollFlags::IN)));
+        let own = fds.len();
+        fds.extend(monitor.descriptors());
         let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.as_nanos() as i64 };
         match poll(&mut fds, Some(&patience)) {
             Err(rustix::io::Errno::INTR) => continue,
@@ -150,8 +167,16 @@ pub(crate) fn await_reply(
             }
             return Ok((Reply::Ended, Marks::default()));
         }
-        if fds[1..].iter().any(|fd| !fd.revents().is_empty()) || process.has_ended() {
+        if fds[1..own].iter().any(|fd| !fd.revents().is_empty()) || process.has_ended() {
             return Ok((Reply::Ended, Marks::default()));
+        }
+        let told = fds[own..].iter().any(|fd| fd.revents().contains(PollFlags::IN));
+        drop(fds);
+        if told {
+            if monitor.read()? {
+                return Ok((Reply::Late, Marks::default()));
+            }
+            continue;
         }
         if waits_for_userfaultfd(process) || began.elapsed() > timeout {
             return Ok((Reply::Late, Marks::default()));

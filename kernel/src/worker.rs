@@ -12,7 +12,7 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::{
@@ -32,7 +32,7 @@ use rustix::thread::{
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{
     self, ARENA_START, Access, Domain, END_PAGES, Kind, Len, MAX_PROCESSES, MlockallFlags,
-    MmapFlags, MremapFlags, Onfault, Page, ShmFlags,
+    MmapFlags, MremapFlags, Onfault, Page, ShmFlags, UffdFeatures,
 };
 use vmadiff_machine::{Op, Opcode};
 
@@ -54,8 +54,21 @@ pub(crate) const REQUEST: usize = 4 + MAX_OPERANDS + 2 * size_of::<i32>();
 /// allocation failed, and the number of program counters that the operation covered.
 pub(crate) const REPLY: usize = 13;
 
-/// The descriptors of a worker's userfaultfd contexts, by which the controller finds them.
-pub(crate) const CONTEXT_FDS: [RawFd; 2] = [250, 251];
+/// The numbers of the descriptors of a worker's userfaultfd contexts, by which the controller finds them.
+pub(crate) type ContextFds = [RawFd; 2];
+
+/// Returns numbers for the descriptors of contexts: they are free in this process, and so in every worker.
+///
+/// # Errors
+/// Returns an error if `file` cannot be duplicated.
+pub(crate) fn free_descriptors(file: BorrowedFd<'_>) -> rustix::io::Result<ContextFds> {
+    let first = rustix::io::fcntl_dupfd_cloexec(file, FIRST_CONTEXT_FD)?;
+    let second = rustix::io::fcntl_dupfd_cloexec(file, first.as_raw_fd() + 1)?;
+    Ok([first.as_raw_fd(), second.as_raw_fd()])
+}
+
+/// The lowest number of the descriptor of a context: above those that a process usually has.
+const FIRST_CONTEXT_FD: RawFd = 250;
 
 /// The opcode of a request to put the process back to the state in which a program begins.
 const EMPTY: u8 = u8::MAX;
@@ -106,6 +119,8 @@ pub(crate) struct Inheritance {
     pub(crate) outside: RawFd,
     /// The memory outside the arena is mapped.
     pub(crate) fills: bool,
+    /// The numbers of the descriptors of userfaultfd contexts.
+    pub(crate) contexts: ContextFds,
     /// The areas of KCOV, if coverage is collected.
     pub(crate) areas: Option<Areas>,
     /// The worker gives up `CAP_IPC_LOCK`.
@@ -514,16 +529,17 @@ fn perform(
             };
             let context = match context {
                 Some(context) => context,
-                None => context.insert(open_context(CONTEXT_FDS[usize::from(ctx.get().index())])?),
+                None => {
+                    let fd = inheritance.contexts[usize::from(ctx.get().index())];
+                    context.insert(open_context(fd, UffdFeatures::empty())?)
+                }
             };
-            // struct uffdio_register: range, mode (1: missing), ioctls (an answer).
-            let mut register = [address(page.get()), bytes(len.get()), 1, 0];
-            control(context.as_raw_fd(), UFFDIO_REGISTER, &mut register)
+            register(context.as_raw_fd(), address(page.get()), bytes(len.get()), true)
         }
         Op::UffdUnregister { page, len, ctx, .. } => {
             let context = contexts.get(usize::from(ctx.get().index())).and_then(Option::as_ref);
-            let mut range = [address(page.get()), bytes(len.get())];
-            control(context.map_or(-1, |fd| fd.as_raw_fd()), UFFDIO_UNREGISTER, &mut range)
+            let context = context.map_or(-1, |fd| fd.as_raw_fd());
+            register(context, address(page.get()), bytes(len.get()), false)
         }
         Op::Shmat { page, flags, .. } => {
             let flags = flags.get();
@@ -582,6 +598,13 @@ fn perform(
             done(rustix::fs::ftruncate(inherited(fd), length))
         }
         // The controller does these, or nobody.
+        Op::UffdOpen { ctx, features, .. } => {
+            let at = usize::from(ctx.get().index());
+            let Some(context) = contexts.get_mut(at) else { return Err(libc::EBADF) };
+            *context = None;
+            *context = Some(open_context(inheritance.contexts[at], features.get())?);
+            Ok(0)
+        }
         Op::Fork { .. } | Op::Exit { .. } | Op::Prlimit { .. } | Op::CopyVma { .. } => {
             Err(libc::ENOSYS)
         }
@@ -624,13 +647,43 @@ const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
 
-/// Opens a userfaultfd context without features, with the descriptor `fd`.
-fn open_context(fd: RawFd) -> Result<OwnedFd, i32> {
+/// Registers a range with a context in missing mode, or takes it out.
+pub(crate) fn register(
+    context: RawFd,
+    start: u64,
+    length: u64,
+    registers: bool,
+) -> Result<i64, i32> {
+    match registers {
+        // struct uffdio_register: range, mode (1: missing), ioctls (an answer).
+        true => control(context, UFFDIO_REGISTER, &mut [start, length, 1, 0]),
+        false => control(context, UFFDIO_UNREGISTER, &mut [start, length]),
+    }
+}
+
+/// Returns a descriptor that the kernel has sent in a message.
+pub(crate) fn received(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has made the descriptor for this process, and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// The kernel's bits of the event features (`UFFD_FEATURE_EVENT_…`).
+const FEATURES: [(UffdFeatures, u64); 4] = [
+    (UffdFeatures::FORK, 1 << 1),
+    (UffdFeatures::REMAP, 1 << 2),
+    (UffdFeatures::REMOVE, 1 << 3),
+    (UffdFeatures::UNMAP, 1 << 6),
+];
+
+/// Opens a userfaultfd context, with the descriptor `fd`.
+fn open_context(fd: RawFd, features: UffdFeatures) -> Result<OwnedFd, i32> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     // SAFETY: nothing is registered with the context yet.
     let context = unsafe { rustix::mm::userfaultfd(flags) }.map_err(number)?;
     // struct uffdio_api: api, features, ioctls (an answer).
-    control(context.as_raw_fd(), UFFDIO_API, &mut [0xaa, 0, 0])?;
+    let bits = FEATURES.iter().filter(|(feature, _)| features.contains(*feature));
+    let bits = bits.fold(0, |bits, (_, bit)| bits | bit);
+    control(context.as_raw_fd(), UFFDIO_API, &mut [0xaa, bits, 0])?;
     rustix::io::fcntl_dupfd_cloexec(&context, fd).map_err(number)
 }
 

@@ -13,7 +13,7 @@
 //! | after each `S` | the written parts of `struct vmadiff_observation` |
 //! | after each `H` | the written parts of `struct vmadiff_hidden` |
 //!
-//! The written parts are: the head, the events, and for each address space that changed its head,
+//! The written parts are: the head, the messages, the events, and for each address space that changed its head,
 //! VMAs and chains. A count above its capacity is sent without elements: the reader refuses the
 //! count. Numbers are in the byte order of the machine.
 
@@ -28,8 +28,8 @@ pub(crate) const HIDDEN: u8 = b'H';
 pub(crate) const READY: u8 = b'O';
 pub(crate) const REFUSED: u8 = b'E';
 
-/// The number of bytes of an observation before the events.
-const HEAD: usize = offset_of!(Observation, events);
+/// The number of bytes of an observation before the messages.
+const HEAD: usize = offset_of!(Observation, messages);
 /// The number of bytes of an address space before the VMAs.
 const SPACE_HEAD: usize = offset_of!(Space, vmas);
 
@@ -74,6 +74,7 @@ pub(crate) fn receive_hidden<E>(
 /// Appends the written parts of an observation to `bytes`.
 pub(crate) fn send(seen: &Observation, bytes: &mut Vec<u8>) {
     bytes.extend(&bytes_of(seen)[..HEAD]);
+    bytes.extend(cast_slice::<_, u8>(sent(&seen.messages, seen.message_count)));
     bytes.extend(cast_slice::<_, u8>(sent(&seen.events, seen.event_count)));
     for (process, space) in seen.spaces.iter().enumerate() {
         if seen.changed >> process & 1 == 1 {
@@ -90,6 +91,7 @@ pub(crate) fn receive<E>(
     mut read: impl FnMut(&mut [u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     read(&mut bytes_of_mut(seen)[..HEAD])?;
+    read(cast_slice_mut(sent_mut(&mut seen.messages, seen.message_count)))?;
     read(cast_slice_mut(sent_mut(&mut seen.events, seen.event_count)))?;
     for (process, space) in seen.spaces.iter_mut().enumerate() {
         if seen.changed >> process & 1 == 1 {

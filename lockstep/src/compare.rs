@@ -5,7 +5,7 @@
 
 use vmadiff_machine::observation::ProcessSet;
 use vmadiff_machine::operand::MAX_PROCESSES;
-use vmadiff_machine::{AddressSpace, Observation, Vma};
+use vmadiff_machine::{AddressSpace, Message, Observation, UffdEvent, UffdId, Vma};
 
 use crate::page_ids::Pages;
 
@@ -15,7 +15,7 @@ pub enum Scope {
     /// All parts.
     Models,
     /// What golden traces record: neither committed memory, nor page tables, nor the values of pages, nor
-    /// events, nor calls of drivers, nor whether the rmap locks were taken.
+    /// messages to monitors, nor events, nor calls of drivers, nor whether the rmap locks were taken.
     Recorded,
 }
 
@@ -195,6 +195,11 @@ impl Comparer {
         if !self.same_step(left, right) {
             return false;
         }
+        // The messages are about contexts that were shown before the operation.
+        let messages = !left.messages.is_empty() || !right.messages.is_empty();
+        if messages && self.scope == Scope::Models && !self.same_messages(left, right) {
+            return false;
+        }
         let changed = || (0..MAX_PROCESSES).filter(|process| changed >> process & 1 == 1);
         for process in changed() {
             self.anon_vmas.part(process);
@@ -202,6 +207,9 @@ impl Comparer {
         }
         let same = changed()
             .all(|process| self.same_space(process, &left.spaces[process], &right.spaces[process]));
+        if same && messages && self.scope == Scope::Models && !self.same_children(left, right) {
+            return false;
+        }
         if same && self.scope == Scope::Models {
             changed().for_each(|process| self.pages.settle(process, &left.spaces[process]));
         }
@@ -230,6 +238,39 @@ impl Comparer {
                 };
                 recorded(left) == recorded(right)
             }
+        }
+    }
+
+    /// Returns whether both machines send the same messages to the same contexts.
+    fn same_messages(&self, left: &Observation, right: &Observation) -> bool {
+        left.messages.len() == right.messages.len()
+            && left.messages.iter().zip(&right.messages).all(|(l, r)| {
+                let about = match (l.about, r.about) {
+                    (UffdEvent::Fork { child: l }, UffdEvent::Fork { child: r }) => {
+                        l.is_some() == r.is_some()
+                    }
+                    (l, r) => l == r,
+                };
+                about && self.same_context(l.ctx, r.ctx)
+            })
+    }
+
+    /// Returns whether the messages about forks, which are the same otherwise, name the same contexts of the
+    /// child.
+    fn same_children(&self, left: &Observation, right: &Observation) -> bool {
+        let child = |message: &Message| match message.about {
+            UffdEvent::Fork { child } => child,
+            _ => None,
+        };
+        let children = left.messages.iter().zip(&right.messages);
+        children.filter_map(|(l, r)| child(l).zip(child(r))).all(|(l, r)| self.same_context(l, r))
+    }
+
+    /// Returns whether two contexts are partners, or neither is shown.
+    fn same_context(&self, left: UffdId, right: UffdId) -> bool {
+        match self.uffds.pairs.partner(left.index()) {
+            Some(partner) => partner == right.index(),
+            None => !self.uffds.pairs.is_paired(right.index()),
         }
     }
 
@@ -284,7 +325,7 @@ mod tests {
     use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
     use vmadiff_machine::observation::{AnonVmaId, CopyReport, Event, FileId, PageId, UffdId, Vma};
     use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
-    use vmadiff_machine::{Errno, VmFlags};
+    use vmadiff_machine::{Errno, Range, VmFlags};
 
     /// Returns an observation in which each process has one-page VMAs with these anon_vmas. Both
     /// address spaces are marked as changed.
@@ -436,6 +477,7 @@ mod tests {
         ("events", false, |o| {
             o.events.push(Event::UnreachablePage { process: Process(0), page: Page(1) });
         }),
+        ("messages", false, |o| o.messages.push(message(0, UffdEvent::Unmap(Range::ALL)))),
         ("committed", false, |o| o.committed = 1),
         ("driver.opens", false, |o| o.driver.opens = 1),
         ("driver.closes", false, |o| o.driver.closes = 1),
@@ -474,21 +516,69 @@ mod tests {
         }),
     ];
 
+    /// Returns an observation with two VMAs, which have these userfaultfd contexts.
+    fn two(uffds: [u32; 2]) -> Observation {
+        let mut seen = full();
+        let [lower, upper] = uffds.map(|id| Some(UffdId::new(id)));
+        let lower = vma(|v| (v.end, v.uffd) = (Page(2), lower));
+        let upper = vma(|v| (v.start, v.uffd) = (Page(2), upper));
+        vmas(&mut seen, &[lower, upper], &[CHAIN, CHAIN]);
+        seen
+    }
+
     #[test]
     fn a_userfaultfd_context_is_another_one_if_it_was_seen_elsewhere() {
-        let two = |uffds: [u32; 2]| {
-            let mut seen = full();
-            let [lower, upper] = uffds.map(|id| Some(UffdId::new(id)));
-            let lower = vma(|v| (v.end, v.uffd) = (Page(2), lower));
-            let upper = vma(|v| (v.start, v.uffd) = (Page(2), upper));
-            vmas(&mut seen, &[lower, upper], &[CHAIN, CHAIN]);
-            seen
-        };
         for scope in [Scope::Models, Scope::Recorded] {
             let mut comparer = Comparer::new(scope);
             assert!(comparer.same(&two([0, 1]), &two([3, 2])));
             assert!(!comparer.same(&two([0, 0]), &two([3, 2])));
             assert!(!comparer.same(&two([0, 1]), &two([2, 2])));
+        }
+    }
+
+    fn message(ctx: u32, about: UffdEvent) -> Message {
+        Message { ctx: UffdId::new(ctx), about }
+    }
+
+    #[test]
+    fn a_message_is_compared_with_the_message_in_its_place() {
+        let range = |start| Range { start: Page(start), end: Page(9) };
+        let unmap = |start| UffdEvent::Unmap(range(start));
+        let fork = |child: Option<u32>| UffdEvent::Fork { child: child.map(UffdId::new) };
+        // Contexts 0 and 1 of the left machine have the numbers 3 and 2 on the right.
+        let (before, renumbered) = (two([0, 1]), two([3, 2]));
+        let with = |seen: &Observation, messages: &[Message]| {
+            let mut seen = seen.clone();
+            (seen.messages, seen.changed) = (messages.to_vec(), 0);
+            seen
+        };
+        let remap = |start, to| UffdEvent::Remap { from: range(start), to: Page(to) };
+        for (left, right, same) in [
+            (message(0, unmap(1)), message(3, unmap(1)), true),
+            (message(0, unmap(1)), message(2, unmap(1)), false),
+            (message(0, unmap(1)), message(3, unmap(2)), false),
+            (message(0, unmap(1)), message(3, UffdEvent::Remove(range(1))), false),
+            (message(1, remap(1, 4)), message(2, remap(1, 4)), true),
+            (message(1, remap(1, 4)), message(2, remap(1, 5)), false),
+            // Neither is shown.
+            (message(7, unmap(1)), message(9, unmap(1)), true),
+            (message(7, unmap(1)), message(3, unmap(1)), false),
+            (message(0, fork(Some(1))), message(3, fork(Some(2))), true),
+            (message(0, fork(Some(1))), message(3, fork(Some(3))), false),
+            (message(0, fork(Some(1))), message(3, fork(None)), false),
+            (message(0, fork(None)), message(3, fork(None)), true),
+        ] {
+            let mut comparer = Comparer::new(Scope::Models);
+            assert!(comparer.same(&before, &renumbered));
+            let (left, right) = (with(&before, &[left]), with(&renumbered, &[right]));
+            assert_eq!(
+                comparer.same(&left, &right),
+                same,
+                "{:?}, {:?}",
+                left.messages,
+                right.messages
+            );
+            assert!(!comparer.same(&left, &with(&renumbered, &[])));
         }
     }
 

@@ -4,11 +4,12 @@
 //! even if the flag also prevents a merge. A difference is a `merge` divergence only if all pages
 //! have the same attributes and the VMAs have other edges.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use vmadiff_machine::observation::{Event, Observation, Vma};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES};
-use vmadiff_machine::{AddressSpace, Errno, Op, Opcode, VmFlags};
+use vmadiff_machine::{AddressSpace, Errno, Op, Opcode, UffdEvent, UffdId, VmFlags};
 
 use crate::compare::Bijection;
 use crate::contents;
@@ -23,7 +24,7 @@ pub enum Class {
     Merge,
     /// `vm_flags`.
     Flags,
-    /// userfaultfd contexts.
+    /// userfaultfd contexts, and the messages to their monitors.
     Uffd,
     /// The aliasing check: the redirection of the source, a use-after-free, or a call of
     /// `copy_vma()` on one machine only.
@@ -237,8 +238,8 @@ const HALF_WAY: &str = "half-way-";
 /// and `split_vma()`.
 fn changes_in_place(opcode: Opcode) -> bool {
     use Opcode::{
-        Madvise, Mbind, Mlock, Mlockall, Mprotect, Mseal, Munlock, Munlockall, UffdRegister,
-        UffdUnregister,
+        Madvise, Mbind, Mlock, Mlockall, Mprotect, Mseal, Munlock, Munlockall, UffdOpen,
+        UffdRegister, UffdUnregister,
     };
     matches!(
         opcode,
@@ -250,6 +251,7 @@ fn changes_in_place(opcode: Opcode) -> bool {
             | Munlockall
             | Mseal
             | Mbind
+            | UffdOpen
             | UffdRegister
             | UffdUnregister
     )
@@ -301,7 +303,13 @@ fn find(op: &Op, left: &Observation, right: &Observation, history: Option<&Pages
             finding(Class::Contents, detail)
         })
         .or_else(|| rmap_locks(left, right))
+        .or_else(|| messages(left, right))
         .or_else(|| accounting(left, right))
+        .or_else(|| {
+            // The messages are the same but for the contexts, which VMAs showed before.
+            let message = right.messages.first()?;
+            finding(Class::Uffd, format!("other-context-{}", message.about.name()))
+        })
         .unwrap_or(Finding {
             class: Class::Layout,
             // `Comparer` found a difference that no function above finds. This is a defect of this
@@ -547,6 +555,38 @@ fn rmap_locks(left: &Observation, right: &Observation) -> Option<Finding> {
         (None, Some(_)) => finding(Class::Aliasing, "copy_vma-called"),
         _ => None,
     }
+}
+
+/// Returns the first message that differs. Contexts are compared up to renumbering.
+fn messages(left: &Observation, right: &Observation) -> Option<Finding> {
+    let mut known = Bijection::default();
+    for n in 0..left.messages.len().max(right.messages.len()) {
+        let (what, about) = match (left.messages.get(n), right.messages.get(n)) {
+            (Some(l), Some(r)) => {
+                let context = known.pairs(Some(l.ctx.index()), Some(r.ctx.index()));
+                let same = match (l.about, r.about) {
+                    (UffdEvent::Fork { child: l }, UffdEvent::Fork { child: r }) => {
+                        known.pairs(l.map(UffdId::index), r.map(UffdId::index))
+                    }
+                    (l, r) => l == r,
+                };
+                if context && same {
+                    continue;
+                }
+                // A message that is missing shows the next one in its place.
+                match left.messages.len().cmp(&right.messages.len()) {
+                    Ordering::Less => ("more", r.about),
+                    Ordering::Equal => ("other", r.about),
+                    Ordering::Greater => ("missing", l.about),
+                }
+            }
+            (Some(l), None) => ("missing", l.about),
+            (None, Some(r)) => ("more", r.about),
+            (None, None) => break,
+        };
+        return finding(Class::Uffd, format!("{what}-{}", about.name()));
+    }
+    None
 }
 
 fn accounting(left: &Observation, right: &Observation) -> Option<Finding> {

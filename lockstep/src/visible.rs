@@ -33,6 +33,7 @@ impl Visible {
         reduced.begin_step();
         (reduced.result, reduced.read) = (model.result, model.read);
         reduced.attached = model.attached;
+        reduced.messages.extend_from_slice(&model.messages);
         for at in (0..MAX_PROCESSES).filter(|at| model.changed >> at & 1 == 1) {
             let (from, to) = (&model.spaces[at], reduced.rewrite(Process(at as u8)));
             to.alive = from.alive;

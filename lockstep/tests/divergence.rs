@@ -4,7 +4,8 @@ use vmadiff_lockstep::divergence::{Class, Divergence};
 use vmadiff_machine::observation::{CopyReport, Event, FileId, PageId, UffdId, Vma};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AnonVmaId, Assertion, Errno, Failure, Object, Observation, Program, VmFlags,
+    AnonVmaId, Assertion, Errno, Failure, Message, Object, Observation, Program, Range, UffdEvent,
+    VmFlags,
 };
 
 const COPY: &str = "copy 0 1 2 0 10 FIXED";
@@ -85,6 +86,10 @@ fn base() -> Observation {
         honoured: true,
         source_redirected: false,
     });
+    let range = Range { start: Page(1), end: Page(3) };
+    seen.messages = [UffdEvent::Unmap(range), UffdEvent::Remove(range)]
+        .map(|about| Message { ctx: UffdId::new(0), about })
+        .to_vec();
     seen
 }
 
@@ -185,6 +190,19 @@ const CASES: &[(Change, &str, &str)] = &[
     ),
     (|o| second(o, |v| v.uffd = None), "uffd/copy/lost", "uffd/copy/kept"),
     (|o| second(o, |v| v.uffd = Some(UffdId::new(1))), "uffd/copy/other", "uffd/copy/other"),
+    (|o| o.messages.clear(), "uffd/copy/missing-UNMAP", "uffd/copy/more-UNMAP"),
+    (|o| o.messages.truncate(1), "uffd/copy/missing-REMOVE", "uffd/copy/more-REMOVE"),
+    (
+        |o| o.messages[0].about = UffdEvent::Unmap(Range { start: Page(1), end: Page(4) }),
+        "uffd/copy/other-UNMAP",
+        "uffd/copy/other-UNMAP",
+    ),
+    (|o| o.messages[1].ctx = UffdId::new(1), "uffd/copy/other-REMOVE", "uffd/copy/other-REMOVE"),
+    (
+        |o| o.messages.iter_mut().for_each(|m| m.ctx = UffdId::new(1)),
+        "uffd/copy/other-context-UNMAP",
+        "uffd/copy/other-context-UNMAP",
+    ),
     (
         |o| second(o, |v| v.file = Some(FileId::new(1))),
         "layout/copy_vma/other-file",

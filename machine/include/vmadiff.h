@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The C interface of a vmadiff machine, version 3.
+ * The C interface of a vmadiff machine, version 4.
  *
  * A machine is a model of the kernel's address spaces. It performs operations, such as mmap() or
  * fork(), and shows the state that follows. A shared library that defines the seven functions at
@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-#define VMADIFF_ABI_VERSION 3
+#define VMADIFF_ABI_VERSION 4
 
 /* Capacities. */
 #define VMADIFF_MAX_OPERANDS 7   /* operands of an operation */
@@ -43,6 +43,7 @@ extern "C" {
 #define VMADIFF_MAX_ANON_VMAS 4096 /* anon_vmas */
 #define VMADIFF_MAX_REFERENCES 4096 /* objects with a counter of references */
 #define VMADIFF_MAX_EVENTS 1088  /* events of one operation */
+#define VMADIFF_MAX_MESSAGES 256 /* messages of one operation to monitors of userfaultfd */
 #define VMADIFF_MAX_OBJECT 65535 /* the largest number of an object */
 #define VMADIFF_NAME_BYTES 64    /* bytes of a machine's name, with the NUL */
 #define VMADIFF_FUNCTION_BYTES 64 /* bytes of a kernel function's name, with the NUL */
@@ -78,7 +79,8 @@ enum vmadiff_opcode {
 	VMADIFF_CLEAR_REFS = 21, /* 4 is written to /proc/PID/clear_refs */
 	VMADIFF_FTRUNCATE = 22,
 	VMADIFF_PRLIMIT = 23,
-	VMADIFF_MEMORY_MERGE = 24 /* PR_SET_MEMORY_MERGE; Linux 5.2.1 answers EINVAL */
+	VMADIFF_MEMORY_MERGE = 24, /* PR_SET_MEMORY_MERGE; Linux 5.2.1 answers EINVAL */
+	VMADIFF_UFFD_OPEN = 25 /* closes the context first, if it is open */
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -108,6 +110,12 @@ enum vmadiff_kind {
 #define VMADIFF_MCL_CURRENT 1
 #define VMADIFF_MCL_FUTURE 2
 #define VMADIFF_MCL_ONFAULT 4
+
+/* features of uffd_open: UFFD_FEATURE_EVENT_…, numbered anew. */
+#define VMADIFF_UFFD_FORK 1
+#define VMADIFF_UFFD_REMAP 2
+#define VMADIFF_UFFD_REMOVE 4
+#define VMADIFF_UFFD_UNMAP 8
 
 /* flags of copy: without a flag, dst_page is a hint. */
 #define VMADIFF_COPY_FIXED 1
@@ -211,6 +219,7 @@ struct vmadiff_clear_refs { uint8_t process; };
 struct vmadiff_ftruncate { uint8_t process, file, length; }; /* length: 0 to 255 pages */
 struct vmadiff_prlimit { uint8_t process, resource, max; }; /* max: 0 to 255 pages */
 struct vmadiff_memory_merge { uint8_t process, merge; }; /* merge: 0 or 1 */
+struct vmadiff_uffd_open { uint8_t process, ctx, features; };
 
 /* One operation. */
 struct vmadiff_op {
@@ -243,6 +252,7 @@ struct vmadiff_op {
 		struct vmadiff_ftruncate ftruncate;
 		struct vmadiff_prlimit prlimit;
 		struct vmadiff_memory_merge memory_merge;
+		struct vmadiff_uffd_open uffd_open;
 	} u;
 };
 
@@ -380,6 +390,25 @@ struct vmadiff_event {
 	char text[VMADIFF_TEXT_BYTES];         /* the same */
 };
 
+/* The kinds of messages to the monitor of a userfaultfd context (UFFD_EVENT_…). */
+enum vmadiff_message_kind {
+	VMADIFF_MESSAGE_FORK = 1,   /* `child` is the context of the child; 0 if the fork failed */
+	VMADIFF_MESSAGE_REMAP = 2,  /* the pages from `start` on are now at `to`; `end` is `start` and the
+	                             * old length of the call */
+	VMADIFF_MESSAGE_REMOVE = 3, /* the pages from `start` up to `end` were dropped */
+	VMADIFF_MESSAGE_UNMAP = 4   /* `start` and `end` are the range of the whole call */
+};
+
+/* A message to the monitor of a userfaultfd context. Fields that the kind does not use are not read. */
+struct vmadiff_message {
+	uint32_t kind;  /* enum vmadiff_message_kind */
+	uint32_t ctx;   /* the object number of the context */
+	uint32_t child; /* the object number of a context, or 0 */
+	uint32_t start; /* a page, 0 to 128 */
+	uint32_t end;   /* a page, 0 to 128 */
+	uint32_t to;    /* a page, 0 to 128 */
+};
+
 /* `copy` of an observation: the answer of copy_vma(). */
 #define VMADIFF_COPIED 1            /* copy_vma() ran to its end; if not, no other bit is set */
 #define VMADIFF_COPY_MERGED 2       /* the new range was merged with a neighbour */
@@ -394,7 +423,7 @@ struct vmadiff_event {
 #define VMADIFF_READ 256
 
 /* The state after an operation. Each call of vmadiff_step() writes the first ten fields, the
- * first event_count events, and the address spaces named in `changed`. */
+ * first message_count messages and event_count events, and the address spaces named in `changed`. */
 struct vmadiff_observation {
 	uint32_t error;   /* 0, or the kernel's positive errno (524 for ENOTSUPP, 1000 for SIGBUS) */
 	uint32_t value;   /* without an error: 0, or the page that mmap, mremap and copy return, or
@@ -410,7 +439,8 @@ struct vmadiff_observation {
 	uint32_t closes;      /* calls of vm_ops->close by the operation */
 	uint32_t read;        /* VMADIFF_READ and the value, if a touch has read one; else 0 */
 	uint32_t failed;      /* enum vmadiff_allocation, if an allocation of the operation failed; else 0 */
-	uint32_t reserved;    /* 0 */
+	uint32_t message_count; /* at most VMADIFF_MAX_MESSAGES */
+	struct vmadiff_message messages[VMADIFF_MAX_MESSAGES]; /* in the order in which they are sent */
 	struct vmadiff_event events[VMADIFF_MAX_EVENTS]; /* in the order in which they happened */
 	struct vmadiff_space spaces[VMADIFF_MAX_PROCESSES];
 };

@@ -28,13 +28,15 @@ use crate::operand::{END_PAGES, MAX_PROCESSES};
 use crate::program::Limits;
 
 /// `VMADIFF_ABI_VERSION`.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// `VMADIFF_MAX_VMAS`: one VMA a page.
 pub const MAX_VMAS: usize = END_PAGES;
 /// `VMADIFF_MAX_CHAIN`.
 pub const MAX_CHAIN: usize = 8192;
 /// `VMADIFF_MAX_EVENTS`: one event for each page of each process, and 64 more.
 pub const MAX_EVENTS: usize = MAX_PROCESSES * END_PAGES + 64;
+/// `VMADIFF_MAX_MESSAGES`: four for each VMA that an operation can visit.
+pub const MAX_MESSAGES: usize = 256;
 /// `VMADIFF_MAX_OBJECT`. The comparison uses object numbers as indices.
 pub const MAX_OBJECT: u32 = 65_535;
 /// `VMADIFF_NAME_BYTES`.
@@ -73,6 +75,15 @@ pub const UNREACHABLE_PAGE: u32 = 3;
 pub const DEADLOCK: u32 = 4;
 /// `VMADIFF_LOCK_HELD`.
 pub const LOCK_HELD: u32 = 5;
+
+/// `VMADIFF_MESSAGE_FORK`.
+pub const MESSAGE_FORK: u32 = 1;
+/// `VMADIFF_MESSAGE_REMAP`.
+pub const MESSAGE_REMAP: u32 = 2;
+/// `VMADIFF_MESSAGE_REMOVE`.
+pub const MESSAGE_REMOVE: u32 = 3;
+/// `VMADIFF_MESSAGE_UNMAP`.
+pub const MESSAGE_UNMAP: u32 = 4;
 
 /// `VMADIFF_DESTROYED`: the value of [`Observation::attached`] for a segment that was destroyed.
 pub const DESTROYED: i64 = i64::MAX;
@@ -219,6 +230,24 @@ pub struct Event {
     pub text: [u8; TEXT_BYTES],
 }
 
+/// `struct vmadiff_message`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Message {
+    /// The kind: [`MESSAGE_FORK`], [`MESSAGE_REMAP`], [`MESSAGE_REMOVE`] or [`MESSAGE_UNMAP`].
+    pub kind: u32,
+    /// The object number of the context.
+    pub ctx: u32,
+    /// The object number of the child's context of a fork, or 0.
+    pub child: u32,
+    /// The first page of the range.
+    pub start: u32,
+    /// One past the last page of the range.
+    pub end: u32,
+    /// The page to which a range was moved.
+    pub to: u32,
+}
+
 /// `struct vmadiff_observation`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -245,8 +274,10 @@ pub struct Observation {
     pub read: u32,
     /// 0, or the number of the [`Allocation`](crate::Allocation) that failed.
     pub failed: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// The number of messages, at most [`MAX_MESSAGES`].
+    pub message_count: u32,
+    /// The messages, in the order in which they are sent.
+    pub messages: [Message; MAX_MESSAGES],
     /// The events, in the order in which they happened.
     pub events: [Event; MAX_EVENTS],
     /// The address spaces, by the index of the process.
@@ -276,7 +307,7 @@ impl Observation {
         (self.error, self.value, self.copy) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.changed, self.event_count, self.read) = (UNWRITTEN, UNWRITTEN, UNWRITTEN);
         (self.opens, self.closes) = (UNWRITTEN, UNWRITTEN);
-        (self.failed, self.reserved) = (UNWRITTEN, UNWRITTEN);
+        (self.failed, self.message_count) = (UNWRITTEN, UNWRITTEN);
         (self.committed, self.attached) = (i64::MIN, i64::MIN);
     }
 }

@@ -68,6 +68,8 @@ pub enum Place {
     Head,
     /// An event, by its position, counted from 0.
     Event(u32),
+    /// A message to a monitor, by its position, counted from 0.
+    Message(u32),
     /// The hidden state.
     Hidden,
     /// The address space of a process.
@@ -81,6 +83,7 @@ impl fmt::Display for Place {
         match self {
             Place::Head => Ok(()),
             Place::Hidden => f.write_str("hidden state: "),
+            Place::Message(message) => write!(f, "message {message}: "),
             Place::Event(event) => write!(f, "event {event}: "),
             Place::Space(process) => write!(f, "process {process}: "),
             Place::Vma(process, vma) => write!(f, "process {process}, VMA {vma}: "),

@@ -44,8 +44,10 @@
 //!   watches. The call answers `EAGAIN` instead, and its changes up to this page stay.
 //! - `touch` on a VMA that userfaultfd watches answers `EAGAIN` and does nothing.
 //! - The descriptors of the memfds and of the device stay open. A userfaultfd context is closed when the
-//!   process that opened it exits; a child has no descriptor of it. The caller of a `copy_vma` that keeps
-//!   the context in another address space keeps a descriptor as well, for ever.
+//!   process that opened it exits, and by `uffd_open`; a child has no descriptor of it. The caller of a
+//!   `copy_vma` that keeps the context in another address space keeps a descriptor as well, for ever.
+//! - The monitor of a userfaultfd context is outside the program. It reads each message at once. A message
+//!   about a fork brings a descriptor of a new context, which the child then has under the same number.
 //! - A page has one value, a byte that stands for its contents. Every page begins with 0. A `touch`
 //!   that writes gives the page the value [`written`] of the number of writes that succeeded before it in the
 //!   program, in all processes together. A `touch` that reads shows the value of the page. A page of
@@ -59,6 +61,7 @@ pub mod errno;
 pub mod failure;
 pub mod flags;
 pub mod hidden;
+pub mod message;
 mod names;
 pub mod observation;
 pub mod op;
@@ -75,6 +78,7 @@ pub use errno::Errno;
 pub use failure::Failure;
 pub use flags::VmFlags;
 pub use hidden::Hidden;
+pub use message::{Message, UffdEvent};
 pub use observation::{
     AddressSpace, AnonVmaId, Assertion, CopyReport, Counters, DriverCalls, Event, FileId, Object,
     Observation, PageId, PageSet, UffdId, Vma,

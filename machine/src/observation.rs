@@ -9,6 +9,7 @@ use crate::allocation::Allocation;
 use crate::errno::Errno;
 use crate::failure::Failure;
 use crate::flags::VmFlags;
+use crate::message::Message;
 use crate::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
 use crate::range::Range;
 
@@ -64,7 +65,7 @@ ids! {
     /// shared anonymous mapping. Each attachment of the segment has an open file of its own in the
     /// kernel; here all are the segment.
     FileId
-    /// A userfaultfd context.
+    /// A userfaultfd context. A message has the number that the context has in the observation before.
     UffdId
     /// An anonymous page. A page keeps its number for as long as it is mapped: pages are compared over
     /// time, too. The number of a page that an operation frees is free for another page from the
@@ -426,6 +427,8 @@ pub struct Observation {
     /// `shm_nattch` of the segment of SysV shared memory: the VMAs that map it, in all processes
     /// together. `None` after the segment was destroyed.
     pub attached: Option<i64>,
+    /// The messages to the monitors of userfaultfd contexts, in the order in which they are sent.
+    pub messages: Vec<Message>,
     /// The failures that the operation met, in the order in which they happened.
     pub events: Vec<Event>,
     /// Pages charged to committed memory by the `VM_ACCOUNT` mappings of all processes. The charges
@@ -444,6 +447,7 @@ crate::clone_by_field!(Observation {
     copy,
     driver,
     attached,
+    messages,
     events,
     committed,
     spaces,
@@ -462,6 +466,7 @@ impl Default for Observation {
             copy: None,
             driver: DriverCalls::default(),
             attached: Some(0),
+            messages: Vec::new(),
             events: Vec::new(),
             committed: 0,
             spaces,
@@ -485,7 +490,7 @@ impl Observation {
     }
 
     /// Clears the fields that belong to one operation only: the result, the value read, the allocation that
-    /// failed, the copy, the calls of drivers, the events, the set of changed processes. A machine calls this first in
+    /// failed, the copy, the calls of drivers, the messages, the events, the set of changed processes. A machine calls this first in
     /// [`Machine::step`](crate::Machine::step).
     pub fn begin_step(&mut self) {
         self.result = Ok(0);
@@ -493,6 +498,7 @@ impl Observation {
         self.failed = None;
         self.copy = None;
         self.driver = DriverCalls::default();
+        self.messages.clear();
         self.events.clear();
         self.changed = 0;
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::operand::{
     Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, File, FileLength, FilePage, Kind,
     Len, MemoryMerge, MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit,
-    Process, Prot, Resource, ShmFlags,
+    Process, Prot, Resource, ShmFlags, UffdFeatures,
 };
 use crate::role::{Part, Role};
 
@@ -428,6 +428,16 @@ operations! {
         process: Process as Role::Caller,
         /// The argument of the option.
         merge: MemoryMerge as Role::Flags,
+    }
+    /// `userfaultfd()` and `UFFDIO_API`: opens a context with event features. If the context is open, it
+    /// is closed first: then it watches nothing any more.
+    25 UffdOpen "uffd_open" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The context.
+        ctx: Ctx as Role::Context,
+        /// The features: any of `UFFD_FEATURE_EVENT_FORK`, `_REMAP`, `_REMOVE`, `_UNMAP`.
+        features: UffdFeatures as Role::Flags,
     }
 }
 

@@ -555,6 +555,21 @@ bitflags! {
         const ONFAULT = 4;
     }
 
+    /// The event features of a userfaultfd context (`UFFD_FEATURE_EVENT_…`): the calls of which the monitor of
+    /// the context gets a message. The bits are numbered anew.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct UffdFeatures: u8 {
+        /// `UFFD_FEATURE_EVENT_FORK`: a child has a context of its own, which watches what the context
+        /// watches in the parent.
+        const FORK = 1;
+        /// `UFFD_FEATURE_EVENT_REMAP`: memory that `mremap` moves is still watched.
+        const REMAP = 2;
+        /// `UFFD_FEATURE_EVENT_REMOVE`: `madvise` drops pages.
+        const REMOVE = 4;
+        /// `UFFD_FEATURE_EVENT_UNMAP`: memory is unmapped.
+        const UNMAP = 8;
+    }
+
     /// The flags of `process_vm_mmap` (`PVMMAP_…`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct CopyFlags: u8 {
@@ -618,6 +633,7 @@ macro_rules! flag_domain {
 flag_domain! {
     MmapFlags: 4, "mmap flags: - or any of NORESERVE, LOCKED, FIXED_NOREPLACE, POPULATE, joined by |";
     MlockallFlags: 3, "mlockall flags: - or any of CURRENT, FUTURE, ONFAULT, joined by |";
+    UffdFeatures: 4, "userfaultfd features: - or any of FORK, REMAP, REMOVE, UNMAP, joined by |";
     CopyFlags: 2, "copy flags: - or any of FIXED, FIXED_NOREPLACE, joined by |";
     ShmFlags: 3, "shmat flags: - or any of RDONLY, EXEC, REMAP, joined by |";
 }

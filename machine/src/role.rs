@@ -156,7 +156,8 @@ impl Op {
             | Op::ClearRefs { .. }
             | Op::Ftruncate { .. }
             | Op::Prlimit { .. }
-            | Op::MemoryMerge { .. } => None,
+            | Op::MemoryMerge { .. }
+            | Op::UffdOpen { .. } => None,
         }
     }
 

@@ -5,8 +5,8 @@ use vmadiff_machine::failure::{Nonsense, Place};
 use vmadiff_machine::observation::{Assertion, CopyReport, Event, Object, Observation};
 use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
 use vmadiff_machine::{
-    AddressSpace, Allocation, AnonVmaId, Counters, DriverCalls, Errno, FileId, PageId, UffdId,
-    VmFlags,
+    AddressSpace, Allocation, AnonVmaId, Counters, DriverCalls, Errno, FileId, Message, PageId,
+    Range, UffdEvent, UffdId, VmFlags,
 };
 
 /// Returns an observation in which every field is set.
@@ -21,6 +21,18 @@ fn example() -> Observation {
         source_redirected: true,
     });
     let (function, condition, field) = ("copy_vma", "faulted_in_anon_vma", "vm_mm");
+    let ctx = UffdId::new(6);
+    let (child, range) =
+        (UffdId::new(7), |start, end| Range { start: Page(start), end: Page(end) });
+    seen.messages = [
+        UffdEvent::Unmap(range(2, 128)),
+        UffdEvent::Remove(range(3, 4)),
+        UffdEvent::Remap { from: range(2, 2), to: Page(9) },
+        UffdEvent::Fork { child: Some(child) },
+        UffdEvent::Fork { child: None },
+    ]
+    .map(|about| Message { ctx, about })
+    .to_vec();
     seen.events = vec![
         Event::UnreachablePage { process: Process(3), page: Page(99) },
         Event::Assertion { assertion: Assertion::WarnOn, function, condition },
@@ -98,6 +110,7 @@ fn assert_same(read: &Observation, written: &Observation) {
     assert_eq!(read.result, written.result);
     assert_eq!((read.read, read.failed), (written.read, written.failed));
     assert_eq!(read.copy, written.copy);
+    assert_eq!(read.messages, written.messages);
     assert_eq!(read.events, written.events);
     assert_eq!(read.committed, written.committed);
     assert_eq!((read.driver, read.attached), (written.driver, written.attached));
@@ -171,7 +184,14 @@ fn each_rule_that_is_broken_is_named_by_its_field() {
         ("read", HEAD, |raw| raw.read = u32::MAX),
         ("failed", HEAD, |raw| raw.failed = 10),
         ("failed", HEAD, |raw| raw.failed = u32::MAX),
-        ("reserved", HEAD, |raw| raw.reserved = 1),
+        ("message_count", HEAD, |raw| raw.message_count = 257),
+        ("kind", Place::Message(0), |raw| raw.messages[0].kind = 0),
+        ("ctx", Place::Message(1), |raw| raw.messages[1].ctx = 0),
+        ("ctx", Place::Message(1), |raw| raw.messages[1].ctx = 65_536),
+        ("child", Place::Message(3), |raw| raw.messages[3].child = 65_536),
+        ("start", Place::Message(0), |raw| raw.messages[0].start = 129),
+        ("end", Place::Message(2), |raw| raw.messages[2].end = 256),
+        ("to", Place::Message(2), |raw| raw.messages[2].to = 129),
         ("event_count", HEAD, |raw| raw.event_count = 1089),
         ("kind", Place::Event(0), |raw| raw.events[0].kind = 6),
         ("process", Place::Event(0), |raw| raw.events[0].process = 8),
@@ -244,8 +264,8 @@ fn a_field_that_a_library_leaves_alone_is_found() {
         ("closes", |raw| raw.opens = 0),
         ("read", |raw| raw.closes = 0),
         ("failed", |raw| raw.read = 0),
-        ("reserved", |raw| raw.failed = 0),
-        ("event_count", |raw| raw.reserved = 0),
+        ("message_count", |raw| raw.failed = 0),
+        ("event_count", |raw| raw.message_count = 0),
         ("alive", |raw| raw.event_count = 0),
         ("vma_count", |raw| raw.spaces[0].alive = 1),
         ("chain_count", |raw| raw.spaces[0].vma_count = 0),

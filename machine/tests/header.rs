@@ -11,7 +11,7 @@ use std::process::Command;
 use vmadiff_machine::abi;
 use vmadiff_machine::operand::{
     ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, File, FilePage, Kind, MAX_PROCESSES,
-    MlockallFlags, MmapFlags, Mode, MremapFlags, Resource, SHM_PAGES, ShmFlags,
+    MlockallFlags, MmapFlags, Mode, MremapFlags, Resource, SHM_PAGES, ShmFlags, UffdFeatures,
 };
 use vmadiff_machine::{Allocation, Opcode, VmFlags, op};
 
@@ -66,6 +66,11 @@ fn claims() -> Claims {
         ("BUG_ON", abi::BUG_ON.into()),
         ("WARN_ON", abi::WARN_ON.into()),
         ("UNREACHABLE_PAGE", abi::UNREACHABLE_PAGE.into()),
+        ("MAX_MESSAGES", abi::MAX_MESSAGES as u64),
+        ("MESSAGE_FORK", abi::MESSAGE_FORK.into()),
+        ("MESSAGE_REMAP", abi::MESSAGE_REMAP.into()),
+        ("MESSAGE_REMOVE", abi::MESSAGE_REMOVE.into()),
+        ("MESSAGE_UNMAP", abi::MESSAGE_UNMAP.into()),
         ("DEADLOCK", abi::DEADLOCK.into()),
         ("LOCK_HELD", abi::LOCK_HELD.into()),
         ("NOT_COUNTED", abi::NOT_COUNTED.into()),
@@ -109,6 +114,9 @@ fn claims() -> Claims {
     }
     for (name, flag) in CopyFlags::all().iter_names() {
         claims.constant(&format!("COPY_{name}"), flag.bits().into());
+    }
+    for (name, flag) in UffdFeatures::all().iter_names() {
+        claims.constant(&format!("UFFD_{name}"), flag.bits().into());
     }
     for (name, flag) in ShmFlags::all().iter_names() {
         claims.constant(&format!("SHM_{name}"), flag.bits().into());
@@ -182,9 +190,10 @@ structs! {
         anon_vmas references
     }
     "vmadiff_event" Event { kind object process page function text }
+    "vmadiff_message" Message { kind ctx child start end to }
     "vmadiff_observation" Observation {
-        error value copy changed committed attached event_count opens closes read failed reserved
-        events spaces
+        error value copy changed committed attached event_count opens closes read failed
+        message_count messages events spaces
     }
 }
 

@@ -1,7 +1,7 @@
 //! `fork` (`dup_mmap()` of `kernel/fork.c`) and `exit` (`exit_mmap()` of `mm/mmap.c`).
 
-use vmadiff_machine::operand::Process;
-use vmadiff_machine::{Allocation, Errno, VmFlags};
+use vmadiff_machine::operand::{Domain as _, Process, UffdFeatures};
+use vmadiff_machine::{Allocation, Errno, Message, UffdEvent, UffdId, VmFlags};
 
 use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
@@ -21,7 +21,8 @@ use crate::world::World;
 /// `found` the rule for each. The child marks new mappings for KSM if the parent does.
 ///
 /// - `VM_DONTCOPY`: the child does not get the VMA.
-/// - A child has no userfaultfd context and no locked memory.
+/// - A child has no locked memory. It has a context of its own in place of each userfaultfd context with the
+///   feature `FORK`, and no other context. `contexts` gets the contexts of parent and child.
 /// - `VM_WIPEONFORK`: the child gets none of the parent's anonymous memory. Its VMA has an anon_vma
 ///   at once (`anon_vma_prepare()`). `vm_prev` and `vm_next` are still those of the parent's VMA, so
 ///   the child may share the anon_vma of the *parent's* neighbours. With
@@ -35,6 +36,7 @@ fn dup_mmap(
     (anon_vmas, anon_pages): (&mut AnonVmas, &mut AnonPages),
     references: &mut References,
     (later, memory): (&Later, &Memory),
+    contexts: &mut Vec<(UffdId, UffdId)>,
     mut found: impl FnMut(ForkReason),
 ) -> Result<(), NoMemory> {
     child.reset(true);
@@ -50,13 +52,31 @@ fn dup_mmap(
         let hangs = of.anon_vma.is_some() || wiped;
         if memory.is_short_of(|what| match what {
             Allocation::Charge => of.flags.contains(VmFlags::VM_ACCOUNT),
-            Allocation::ChainEntry | Allocation::AnonVma => hangs,
+            Allocation::ChainEntry | Allocation::AnonVma => false,
             _ => of.duplicate_needs(what),
         }) {
             return Err(NoMemory);
         }
         let mut vma = *of;
-        vma.drop_uffd();
+        match of.uffd.filter(|ctx| references.tells(*ctx, UffdFeatures::FORK)) {
+            None => vma.drop_uffd(),
+            Some(ctx) => {
+                let known = contexts.iter().find(|(parents, _)| *parents == ctx);
+                let known = known.map(|(_, childs)| *childs);
+                if known.is_none() && memory.is_short_of(|what| what == Allocation::Context) {
+                    return Err(NoMemory);
+                }
+                vma.uffd = known.or_else(|| {
+                    contexts.push((ctx, references.fork_context(ctx)));
+                    contexts.last().map(|(_, childs)| *childs)
+                });
+            }
+        }
+        if memory.is_short_of(|what| {
+            hangs && matches!(what, Allocation::ChainEntry | Allocation::AnonVma)
+        }) {
+            return Err(NoMemory);
+        }
         let no_table = !wiped
             && (of.anon_vma.is_some() || of.is_of_device())
             && memory.is_short_of(|what| what == Allocation::PageTable);
@@ -119,12 +139,15 @@ impl World {
             let hung = (&mut self.anon_vmas, &mut self.anon_pages);
             let how = (&self.later, &self.memory);
             let limits = (parent.max_pages, parent.max_locked);
-            let made = dup_mmap(parent, of_child, hung, &mut self.references, how, |reason| {
+            let references = &mut self.references;
+            let mut contexts = Vec::new();
+            let made = dup_mmap(parent, of_child, hung, references, how, &mut contexts, |reason| {
                 if let Some(why) = &mut self.why {
                     why.fork.push(reason);
                 }
             });
             (of_child.max_pages, of_child.max_locked) = limits;
+            self.tell_of_fork(&contexts, made.is_ok().then_some(child));
             if made.is_err() {
                 self.syscall(Process(child as u8)).exit();
                 let call = self.syscall(process);
@@ -132,6 +155,26 @@ impl World {
             }
         }
         Ok(child as u8)
+    }
+}
+
+impl World {
+    /// Tells the monitor of each context that it has a context in a child. The child gets the descriptor under
+    /// the number that the parent's context has, unless the number is taken: then the monitor keeps it. Where
+    /// the fork fails there is no child, and the monitor closes the descriptor.
+    fn tell_of_fork(&mut self, contexts: &[(UffdId, UffdId)], child: Option<usize>) {
+        for &(ctx, new) in contexts {
+            let about = UffdEvent::Fork { child: child.map(|_| new) };
+            self.messages.push(Message { ctx, about });
+            let number = usize::from(self.references.number(new).index());
+            match child.map(|child| &mut self.mms[child].uffd[number]) {
+                Some(descriptor @ None) => *descriptor = Some(new),
+                Some(Some(_)) => self.references.leave_to_monitor(new),
+                None => {
+                    self.references.close_context(new);
+                }
+            }
+        }
     }
 }
 

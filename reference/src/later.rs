@@ -148,6 +148,9 @@ rules! {
     MremapDontunmap "mremap-dontunmap" since (5 7) until (-) bug Neither:
         "mremap with MREMAP_DONTUNMAP moves the pages of private anonymous memory, and leaves the old VMA without pages and unlocked";
         "move_vma" ("e346b3813067" "mm/mremap: add MREMAP_DONTUNMAP to mremap()");
+    MremapDontunmapMarks "mremap-dontunmap-marks" since (5 7) until (5 11) bug Later:
+        "mremap with MREMAP_DONTUNMAP of memory inside a VMA that is charged gives the next VMA VM_ACCOUNT, which was never charged";
+        "move_vma" (unverified "mm/mremap: for MREMAP_DONTUNMAP check security_vm_enough_memory_mm()");
     MremapDontunmapFiles "mremap-dontunmap-files" since (5 13) until (-) bug Neither:
         "mremap with MREMAP_DONTUNMAP takes files and shared memory, too; a VMA of which all pages moved loses its anon_vma";
         "vma_to_resize" (unverified "mm: Extend MREMAP_DONTUNMAP to non-anonymous mappings");
@@ -214,6 +217,9 @@ rules! {
     MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
         "a faulted range merges with a VMA that was never faulted, unless the range descends from a fork; the pages by which a mapping grows always do";
         "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");
+    UffdRemapLength "uffd-remap-length" since (6 15) until (-) bug Neither:
+        "the message to the monitor of userfaultfd about a move that shrinks has the new length; before, it had the old one";
+        "mremap_userfaultfd_complete" (unverified "mm/mremap: refactor mremap() system call implementation");
     MremapSeveral "mremap-several" since (6 17) until (-) bug Neither:
         "a move without resizing moves every VMA of the range, and keeps the holes between them";
         "remap_move" ("d23cb648e365" "mm/mremap: permit mremap() move of multiple VMAs");
@@ -257,6 +263,7 @@ impl Rule {
         let flag = Rules::NONE.with(Rule::MremapDontunmap);
         match self {
             Rule::MremapDontunmapLocked
+            | Rule::MremapDontunmapMarks
             | Rule::MremapDontunmapCuts
             | Rule::MremapDontunmapApart => flag,
             Rule::MremapDontunmapAlone => flag.with(Rule::MremapDontunmapApart),

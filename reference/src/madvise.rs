@@ -1,7 +1,7 @@
 //! `madvise` (`mm/madvise.c`, `ksm_madvise()` of `mm/ksm.c`).
 
-use vmadiff_machine::operand::{Access, Advice, FilePage};
-use vmadiff_machine::{Errno, VmFlags};
+use vmadiff_machine::operand::{Access, Advice, FilePage, UffdFeatures};
+use vmadiff_machine::{Errno, UffdEvent, VmFlags};
 
 use crate::change::Hole;
 use crate::clear_refs::Joined;
@@ -119,6 +119,9 @@ impl Syscall<'_> {
                     let rule = Rule::HasFlags { vma: vma.range, flags };
                     return this.refuse(Errno::EINVAL, Function::MadviseDontneedFree, rule);
                 }
+                if drops || advice == Advice::Free {
+                    this.tell(vma.uffd, UffdFeatures::REMOVE, UffdEvent::Remove(part));
+                }
                 if advice == Advice::Free && !vma.is_anonymous() {
                     let rule = Rule::OfFile { vma: vma.range, advice };
                     return this.refuse(Errno::EINVAL, Function::MadviseFreeSingleVma, rule);
@@ -169,6 +172,7 @@ impl Syscall<'_> {
             let rule = Rule::LacksFlags { vma: vma.range, flags: lacking };
             return refuse(self, Errno::EACCES, rule);
         }
+        self.tell(vma.uffd, UffdFeatures::REMOVE, UffdEvent::Remove(part));
         let first = vma.pgoff_of(part.start).0;
         let end = first.saturating_add(part.len().into());
         // The kernel computes with signed bytes.

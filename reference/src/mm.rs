@@ -3,7 +3,7 @@
 
 use vmadiff_machine::operand::{END_PAGES, Len, MAX_PROCESSES, Page, Process};
 use vmadiff_machine::state::Objects;
-use vmadiff_machine::{DriverCalls, Errno, Limits, PageSet, State, UffdId, VmFlags};
+use vmadiff_machine::{DriverCalls, Errno, Limits, Message, PageSet, State, UffdId, VmFlags};
 
 use crate::anon_page::{AnonPages, PageNumbers, bits, no_pages};
 use crate::anon_vma::AnonVmas;
@@ -302,6 +302,7 @@ pub(crate) struct Syscall<'a> {
     pub(crate) shmem: &'a mut Shmem,
     pub(crate) segment: &'a mut Segment,
     pub(crate) references: &'a mut References,
+    pub(crate) messages: &'a mut Vec<Message>,
     pub(crate) limits: &'a Limits,
     pub(crate) later: &'a Later,
     pub(crate) memory: &'a Memory,

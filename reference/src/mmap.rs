@@ -1,6 +1,8 @@
 //! `mmap` and `munmap` (`mm/mmap.c`).
 
-use vmadiff_machine::operand::{FilePage, Kind, Len, MmapFlags, Mode, Page, PageOffset, Prot};
+use vmadiff_machine::operand::{
+    FilePage, Kind, Len, MmapFlags, Mode, Page, PageOffset, Prot, UffdFeatures,
+};
 use vmadiff_machine::{Allocation, Errno, VmFlags};
 
 use crate::chain::Chain;
@@ -149,8 +151,16 @@ impl Syscall<'_> {
         if let Err(refusal) = self.may_expand(range.len().into(), self.mm.mapped_in(range)) {
             let cuts = || [range.start, range.end].into_iter().any(|page| self.mm.is_within(page));
             let sealed = self.mm.all_in(range).iter().any(Vma::is_sealed);
-            if self.later.applies(later::Rule::MmapCutsFirst, || sealed || cuts()) {
+            let told = || {
+                let tells = |ctx| self.references.tells(ctx, UffdFeatures::UNMAP);
+                self.mm.all_in(range).iter().any(|vma| vma.uffd.is_some_and(tells))
+            };
+            let mapped = self.mm.first_in(range).is_some();
+            if mapped
+                && self.later.applies(later::Rule::MmapCutsFirst, || sealed || cuts() || told())
+            {
                 self.cut_out(range)?;
+                self.tell_of_unmap(range, range.end);
             }
             return Err(refusal);
         }
@@ -173,6 +183,7 @@ impl Syscall<'_> {
         }
         if self.mm.first_in(range).is_some() {
             let at = self.cut_out(range)?;
+            self.tell_of_unmap(range, range.end);
             self.zap(range);
             self.drop_vmas(at..at + self.mm.all_in(range).len());
         }
@@ -197,8 +208,11 @@ impl Syscall<'_> {
             at += 1;
             progress = Progress::UpTo(range.start);
         }
-        for vma in self.mm.all_in(range) {
-            self.may_modify(vma, Function::DoMunmap).map_err(|refusal| refusal.after(progress))?;
+        let sealed = self.mm.all_in(range).iter().find(|vma| vma.is_sealed()).copied();
+        if let Some(vma) = sealed {
+            // The monitors of the VMAs before it get a message although nothing is unmapped.
+            self.tell_of_unmap(range, vma.range.start);
+            self.may_modify(&vma, Function::DoMunmap).map_err(|refusal| refusal.after(progress))?;
         }
         if self.mm.is_within(range.end) {
             self.try_cut(self.mm.first_ending_after(range.end), range.end)?;

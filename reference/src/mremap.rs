@@ -1,6 +1,6 @@
 //! `mremap` (`mm/mremap.c`).
 
-use vmadiff_machine::operand::{Len, MremapFlags, Page};
+use vmadiff_machine::operand::{Len, MremapFlags, Page, UffdFeatures};
 use vmadiff_machine::{Allocation, CopyReport, Errno, VmFlags};
 
 use crate::chain::Chain;
@@ -66,7 +66,9 @@ impl Syscall<'_> {
             }
             let new = self.unmapped_area(new_len, occupied)?;
             self.may_map(4, Function::MoveVma)?;
-            *report = Some(self.move_vma(at, Range::new(page, old_len), new, flags)?);
+            let old = Range::new(page, old_len);
+            *report = Some(self.move_vma(at, old, new, flags)?);
+            self.tell_of_move(0, old, new.start);
             return Ok(new.start.0);
         }
         let vma = self.mm.vmas()[at];
@@ -186,6 +188,7 @@ impl Syscall<'_> {
         if flags.is_fixed() {
             self.munmap(new)?;
         }
+        let early = self.messages.len();
         if new_len < old_len {
             self.munmap(Range { start: page.plus(new_len), end: page.plus(old_len) })
                 .map_err(|refusal| refusal.after(Progress::Unmapped))?;
@@ -206,6 +209,13 @@ impl Syscall<'_> {
             new = self.unmapped_area(new_len, there.range)?;
         }
         *report = Some(self.move_vma(at, old, new, flags)?);
+        let told = match self.later.applies(later::Rule::UffdRemapLength, || {
+            new_len < old_len && self.context_at(new.start).is_some()
+        }) {
+            true => old,
+            false => Range::new(page, old_len),
+        };
+        self.tell_of_move(early, told, new.start);
         Ok(new.start.0)
     }
 
@@ -324,7 +334,7 @@ impl Syscall<'_> {
 
     /// Moves `old`, which the VMA at `at` maps, to `new`, a hole (`move_vma()`). A move of no pages
     /// leaves the source mapped: it duplicates a shared mapping. The new mapping, with a neighbour
-    /// that it merged with, loses its userfaultfd context.
+    /// that it merged with, loses its userfaultfd context, unless the context has the feature `REMAP`.
     ///
     /// # Errors
     /// `ENOMEM` without memory for the new VMA. `EAGAIN` where populating waits for userfaultfd.
@@ -343,7 +353,10 @@ impl Syscall<'_> {
             self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move)?;
 
         self.mm.move_entries(old, new.start);
-        self.mm.vma_mut(at).drop_uffd();
+        let watched = self.mm.vmas()[at].uffd;
+        if !watched.is_some_and(|ctx| self.references.tells(ctx, UffdFeatures::REMAP)) {
+            self.mm.vma_mut(at).drop_uffd();
+        }
         if flags.keeps_source() {
             self.leave_source(old, &source.vma, locked_vm);
         } else if !old.is_empty() {
@@ -384,11 +397,27 @@ impl Syscall<'_> {
         at
     }
 
+    /// Gives the VMA after the source of a move, at `at`, `VM_ACCOUNT`, as if the source had been cut out
+    /// ([`MremapDontunmapMarks`](later::Rule::MremapDontunmapMarks)).
+    fn mark_next(&mut self, at: usize, old: Range) {
+        let Vma { range, flags, .. } = self.mm.vmas()[at];
+        let cuts = range.start < old.start && old.end < range.end;
+        let next = self.mm.vmas().get(at + 1);
+        let marks = next.is_some_and(|next| !next.flags.contains(VmFlags::VM_ACCOUNT));
+        let charged = flags.contains(VmFlags::VM_ACCOUNT);
+        if self.later.applies(later::Rule::MremapDontunmapMarks, || charged && cuts && marks)
+            && marks
+        {
+            self.mm.vma_mut(at + 1).flags |= VmFlags::VM_ACCOUNT;
+        }
+    }
+
     /// Leaves the source of a move mapped; its pages have moved (`dontunmap_complete()`).
     /// The kernel unlocks all of its VMA, `vma` before the move, and does not take that off
     /// `locked_vm`, which was `locked_vm` before the move.
     fn leave_source(&mut self, old: Range, vma: &Vma, locked_vm: u32) {
         let Some(at) = self.mm.vma_at(old.start) else { return };
+        self.mark_next(at, old);
         let left = self.mm.vma_mut(at);
         if left.flags.contains(VmFlags::VM_LOCKED) {
             left.flags -= VmFlags::LOCK;
@@ -461,9 +490,13 @@ impl Syscall<'_> {
     fn populate_if_locked(&mut self, grown: Range) -> Result<(), Refusal> {
         let vma = self.mm.first_in(grown).map(|(at, _)| &self.mm.vmas()[at]);
         match vma {
-            Some(vma) if vma.flags.contains(VmFlags::VM_LOCKED) => self
-                .populate_quietly(grown)
-                .map_err(|refusal| refusal.after(Progress::NotPopulated)),
+            Some(vma) if vma.flags.contains(VmFlags::VM_LOCKED) => {
+                self.populate_quietly(grown).map_err(|refusal| {
+                    // The messages would be sent after the populating.
+                    self.messages.clear();
+                    refusal.after(Progress::NotPopulated)
+                })
+            }
             _ => Ok(()),
         }
     }

@@ -69,6 +69,9 @@ impl World {
                 let mut call = self.call(process.get())?;
                 call.uffd_unregister(Range::new(page.get(), len.get()), ctx.get())
             }
+            Op::UffdOpen { process, ctx, features } => {
+                self.call(process.get())?.uffd_open(ctx.get(), features.get())
+            }
             Op::Prlimit { process, resource, max } => {
                 self.call(process.get())?.prlimit(resource.get(), max.get())
             }

@@ -1,10 +1,10 @@
 //! The references that keep files, memory policies and userfaultfd contexts alive.
 //!
 //! A VMA has a reference to its file, and a policy of its own. It has none to its context: a context lives
-//! as long as its descriptor, which is open until its process ends.
+//! as long as its descriptor. Before the last descriptor is closed, the context is taken off every VMA.
 
 use vmadiff_machine::hidden::{self, Counted, Hidden};
-use vmadiff_machine::operand::Mode;
+use vmadiff_machine::operand::{Ctx, Mode, UffdFeatures};
 use vmadiff_machine::state::Objects;
 use vmadiff_machine::{FileId, State, UffdId};
 
@@ -17,8 +17,13 @@ use crate::vma::Vma;
 struct Context {
     /// The process that opened it has the descriptor.
     open: bool,
-    /// The caller of a copy has a descriptor as well.
+    /// The caller of a copy has a descriptor as well, or the monitor has the only one.
     kept: bool,
+    /// The events of which the monitor gets a message.
+    features: UffdFeatures,
+    /// The number of its descriptor in the process that opened it. The context of a child has the number of
+    /// the context of the parent.
+    number: Ctx,
 }
 
 /// The references of a program. The descriptors of the memfds and of the device are never closed.
@@ -69,14 +74,38 @@ impl References {
     }
 
     /// Opens a context.
-    pub(crate) fn open_context(&mut self) -> UffdId {
-        self.contexts.push(Context { open: true, kept: false });
+    pub(crate) fn open_context(&mut self, features: UffdFeatures, number: Ctx) -> UffdId {
+        self.contexts.push(Context { open: true, kept: false, features, number });
         UffdId::new(self.contexts.len() as u32 - 1)
     }
 
-    /// Closes the descriptor of a context.
-    pub(crate) fn close_context(&mut self, ctx: UffdId) {
-        self.contexts[ctx.index()].open = false;
+    /// Opens the context of a child that watches what `ctx` watches in the parent.
+    pub(crate) fn fork_context(&mut self, ctx: UffdId) -> UffdId {
+        let Context { features, number, .. } = self.contexts[ctx.index()];
+        self.open_context(features, number)
+    }
+
+    /// Closes the descriptor of a context. Returns whether it was the last one.
+    pub(crate) fn close_context(&mut self, ctx: UffdId) -> bool {
+        let context = &mut self.contexts[ctx.index()];
+        context.open = false;
+        !context.kept
+    }
+
+    /// Returns whether the monitor of a context gets messages about an event.
+    pub(crate) fn tells(&self, ctx: UffdId, feature: UffdFeatures) -> bool {
+        self.contexts[ctx.index()].features.contains(feature)
+    }
+
+    /// Returns the number of the context's descriptor.
+    pub(crate) fn number(&self, ctx: UffdId) -> Ctx {
+        self.contexts[ctx.index()].number
+    }
+
+    /// The monitor keeps the only descriptor of a context, because the number is taken.
+    pub(crate) fn leave_to_monitor(&mut self, ctx: UffdId) {
+        let context = &mut self.contexts[ctx.index()];
+        (context.open, context.kept) = (false, true);
     }
 
     /// Keeps a context that a copy has in another address space than that of the context. The caller who
@@ -111,8 +140,9 @@ impl References {
         policies.iter().for_each(|&count| state.word(count.into()));
         for n in 0.. {
             let Some(ctx) = state.visited(Objects::Uffd, n) else { break };
-            let Context { open, kept } = contexts[ctx as usize];
-            state.word(u64::from(open) | u64::from(kept) << 1);
+            let Context { open, kept, features, number } = contexts[ctx as usize];
+            let descriptors = u64::from(open) | u64::from(kept) << 1;
+            state.word(descriptors | u64::from(features.bits()) << 8 | u64::from(number.0) << 16);
         }
     }
 

@@ -76,7 +76,10 @@ impl Syscall<'_> {
         self.may_map(0, Function::DoMmap)?;
         let lock = self.mm.lock_future;
         self.may_map_locked(lock, Len(SHM_PAGES))?;
-        self.replace(range)?;
+        let replaced = self.replace(range);
+        // `do_shmat()` and `ksys_shmdt()` pass no list of contexts: no monitor gets a message.
+        self.messages.clear();
+        replaced?;
         self.get_memory(Function::DoMmap, |what| what == Allocation::Vma)
             .map_err(|refusal| refusal.after(Progress::Unmapped))?;
 
@@ -136,6 +139,7 @@ impl Syscall<'_> {
             let _ = self.munmap(part);
             from = part.end;
         }
+        self.messages.clear();
         Ok(0)
     }
 

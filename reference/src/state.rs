@@ -14,7 +14,7 @@ use crate::world::World;
 impl World {
     /// Adds the state to `state`. Objects are visited in the order of processes and of addresses.
     pub(crate) fn write_state(&self, state: &mut State) {
-        // The rules that hold never change. The reasons belong to one operation.
+        // The rules that hold never change. The reasons and the messages belong to one operation.
         let World {
             limits,
             mms,
@@ -23,6 +23,7 @@ impl World {
             shmem,
             segment,
             references,
+            messages: _,
             writes,
             later: _,
             memory: _,

@@ -1,11 +1,17 @@
-//! userfaultfd (`fs/userfaultfd.c`): contexts without features, in missing mode.
+//! userfaultfd (`fs/userfaultfd.c`) in missing mode, and its events.
 //!
-//! Without the event features a VMA loses its context in a forked child (`dup_userfaultfd()`) and in
-//! a move (`mremap_userfaultfd_prep()`). A context can watch anonymous memory, private VMAs of files
-//! and shared VMAs, but not the device.
+//! A context can watch anonymous memory, private VMAs of files and shared VMAs, but not the device. Each event
+//! is a feature of a context, and its monitor gets a message about it:
+//!
+//! | feature | with it | without it |
+//! |---|---|---|
+//! | `FORK` | a child has a context of its own in place of each context (`dup_userfaultfd()`) | the VMAs of a child have none |
+//! | `REMAP` | a moved VMA keeps its context (`mremap_userfaultfd_prep()`) | it loses the context, with a neighbour that it merged with |
+//! | `REMOVE` | pages are dropped by `madvise` (`userfaultfd_remove()`) | the same, without a message |
+//! | `UNMAP` | memory is unmapped (`userfaultfd_unmap_prep()`) | the same, without a message |
 
-use vmadiff_machine::operand::{Ctx, Domain};
-use vmadiff_machine::{Allocation, Errno, UffdId, VmFlags};
+use vmadiff_machine::operand::{Ctx, Domain, Page, UffdFeatures};
+use vmadiff_machine::{Allocation, Errno, Message, UffdEvent, UffdId, VmFlags};
 
 use crate::change::Hole;
 use crate::clear_refs::Joined;
@@ -18,6 +24,63 @@ use crate::refusal::{Refusal, Rule};
 use crate::vma::Vma;
 
 impl Syscall<'_> {
+    /// Opens a context with `features`. The context that has the number is closed before: its VMAs have no
+    /// context then, and may join their neighbours (`userfaultfd_release()`). It stays where a copy in another
+    /// address space keeps it.
+    ///
+    /// # Errors
+    /// `ENOMEM` without memory. The old context is closed then.
+    pub(crate) fn uffd_open(&mut self, ctx: Ctx, features: UffdFeatures) -> Result<u8, Refusal> {
+        let slot = usize::from(ctx.index());
+        if let Some(open) = self.mm.uffd[slot].take()
+            && self.references.close_context(open)
+        {
+            self.walk(Range::ALL, Hole::Ignored, |this, at, _| {
+                let vma = this.mm.vmas()[at];
+                if vma.uffd != Some(open) {
+                    return Ok(at);
+                }
+                let mut new = vma;
+                new.drop_uffd();
+                this.change(at, &new, Joined::Takes)
+            })?;
+        }
+        self.get_memory(Function::Userfaultfd, |what| what == Allocation::Context)?;
+        self.mm.uffd[slot] = Some(self.references.open_context(features, ctx));
+        Ok(0)
+    }
+
+    /// Tells the monitor of `ctx` about an event, if the context has the feature.
+    pub(crate) fn tell(&mut self, ctx: Option<UffdId>, feature: UffdFeatures, about: UffdEvent) {
+        if let Some(ctx) = ctx.filter(|ctx| self.references.tells(*ctx, feature)) {
+            self.messages.push(Message { ctx, about });
+        }
+    }
+
+    /// Tells each monitor that watches a part of `range` before `end`, once, that the range is unmapped.
+    pub(crate) fn tell_of_unmap(&mut self, range: Range, end: Page) {
+        let about = UffdEvent::Unmap(range);
+        for vma in self.mm.all_in(Range { end, ..range }) {
+            let tells = |ctx: &UffdId| self.references.tells(*ctx, UffdFeatures::UNMAP);
+            let message = vma.uffd.filter(tells).map(|ctx| Message { ctx, about });
+            self.messages.extend(message.filter(|message| !self.messages.contains(message)));
+        }
+    }
+
+    /// Tells the monitor that watches the moved mapping that `from` was moved to `to`. The message comes before
+    /// those about the unmapping of the source, of which the first one is the message `at`.
+    pub(crate) fn tell_of_move(&mut self, at: usize, from: Range, to: Page) {
+        // A mapping that still has a context after a move has one with the feature.
+        if let Some(ctx) = self.context_at(to) {
+            self.messages.insert(at, Message { ctx, about: UffdEvent::Remap { from, to } });
+        }
+    }
+
+    /// Returns the context that watches `page`.
+    pub(crate) fn context_at(&self, page: Page) -> Option<UffdId> {
+        self.mm.vma_at(page).and_then(|at| self.mm.vmas()[at].uffd)
+    }
+
     /// Lets the context watch every VMA's part of `range` (`UFFDIO_REGISTER`).
     ///
     /// # Errors
@@ -30,7 +93,7 @@ impl Syscall<'_> {
         self.get_memory(Function::Userfaultfd, |what| opens && what == Allocation::Context)?;
         // The attempt opens the context, even if the call fails.
         let id = *self.mm.uffd[usize::from(ctx.index())]
-            .get_or_insert_with(|| self.references.open_context());
+            .get_or_insert_with(|| self.references.open_context(UffdFeatures::empty(), ctx));
         self.can_userfault(Function::UserfaultfdRegister, range, |vma| {
             let refuse = |errno, rule| self.refuse(errno, Function::UserfaultfdRegister, rule);
             if !vma.flags.contains(VmFlags::VM_MAYWRITE) {

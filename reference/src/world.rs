@@ -1,7 +1,7 @@
 //! The state of the reference: every process, and the objects that processes share.
 
 use vmadiff_machine::operand::Process;
-use vmadiff_machine::{DriverCalls, Errno, Limits, Observation};
+use vmadiff_machine::{DriverCalls, Errno, Limits, Message, Observation};
 
 use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) shmem: Shmem,
     pub(crate) segment: Segment,
     pub(crate) references: References,
+    /// The messages that the operation sends to monitors of userfaultfd.
+    pub(crate) messages: Vec<Message>,
     /// The number of `touch`es that have written.
     pub(crate) writes: u32,
     /// The rules of later kernels.
@@ -42,6 +44,7 @@ vmadiff_machine::clone_by_field!(World {
     shmem,
     segment,
     references,
+    messages,
     writes,
     later,
     memory,
@@ -65,6 +68,7 @@ impl World {
         self.shmem.reset();
         self.segment = Segment::default();
         self.references.reset();
+        self.messages.clear();
         self.writes = 0;
         self.later.applied.set(Rules::NONE);
     }
@@ -85,6 +89,7 @@ impl World {
             shmem: &mut self.shmem,
             segment: &mut self.segment,
             references: &mut self.references,
+            messages: &mut self.messages,
             limits: &self.limits,
             later: &self.later,
             memory: &self.memory,
@@ -113,6 +118,7 @@ impl World {
     /// Writes every address space that may differ from what was shown last.
     #[inline(always)]
     pub(crate) fn show(&mut self, seen: &mut Observation) {
+        seen.messages.append(&mut self.messages);
         let mut changed = false;
         for (at, mm) in self.mms.iter_mut().enumerate() {
             if !mm.changed {

@@ -85,6 +85,23 @@ const NEAR: &[(Rule, &str)] = &[
         Rule::MremapDontunmapApart,
         "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 1 2 2 MAYMOVE|FIXED 4",
     ),
+    // The range ends where its VMA ends, or nothing is charged.
+    (
+        Rule::MremapDontunmapMarks,
+        "mmap 0 0 3 rw anon_private\nmmap 0 3 1 rw file0_shared\nmremap 0 1 2 2 MAYMOVE|FIXED|DONTUNMAP 8",
+    ),
+    (
+        Rule::MremapDontunmapMarks,
+        "mmap 0 0 3 r anon_private\nmmap 0 3 1 rw file0_shared\nmremap 0 1 1 1 MAYMOVE|FIXED|DONTUNMAP 8",
+    ),
+    (
+        Rule::UffdRemapLength,
+        "uffd_open 0 0 REMAP\nmmap 0 0 2 rw anon_private\nuffd_register 0 0 2\nmremap 0 0 2 3 MAYMOVE|FIXED 8",
+    ),
+    (
+        Rule::UffdRemapLength,
+        "mmap 0 0 2 rw anon_private\nuffd_register 0 0 2\nmremap 0 0 2 1 MAYMOVE|FIXED 8",
+    ),
     (Rule::MremapUnmappedFirst, "mmap 0 0 1 rw anon_private\nmremap 0 0 1 1 MAYMOVE|FIXED 0"),
     (Rule::MremapUnmapped, "mmap 0 0 2 rw anon_private\nmremap 0 0 2 1"),
     (Rule::MremapUnmapped, "mremap 0 0 1 1 MAYMOVE|FIXED 0"),

@@ -29,6 +29,9 @@ pub(crate) fn shown(seen: &Observation, flags: VmFlags) -> String {
         Ok(value) => format!("result {value}\n"),
         Err(errno) => format!("result -{}\n", errno.name()),
     };
+    for message in &seen.messages {
+        let _ = writeln!(text, "message {message}");
+    }
     for (process, space) in seen.spaces.iter().enumerate().filter(|(_, space)| space.alive) {
         let counters = space.counters;
         let _ = writeln!(

@@ -105,6 +105,9 @@ pub(super) fn call(op: &Op) -> String {
         Op::UffdUnregister { page, len, ctx, .. } => {
             format!("UFFD_UNREGISTER, PAGE({page}), PAGES({len}), {ctx}")
         }
+        Op::UffdOpen { ctx, features, .. } => {
+            format!("UFFD_OPEN, {ctx}, {}", features.get().bits())
+        }
         Op::Fork { .. } => "FORK".into(),
         Op::Exit { .. } => "EXIT".into(),
         Op::Copy { page, len, src, dst_page, flags, .. } => {

@@ -33,7 +33,9 @@ impl Parts<'_> {
         let unlimited =
             |(limits, ops): &(&Limits, &[Op])| limits.lock.is_none() && ops.iter().any(locks);
         let lock = self.programs.iter().any(unlimited);
-        let uffd = any(|op| matches!(op, Op::UffdRegister { .. } | Op::UffdUnregister { .. }));
+        let uffd = any(|op| {
+            matches!(op, Op::UffdRegister { .. } | Op::UffdUnregister { .. } | Op::UffdOpen { .. })
+        });
         let advises = |op: &Op, wanted: [Advice; 2]| match op {
             Op::Madvise { advice, .. } => wanted.contains(&advice.get()),
             _ => false,
@@ -43,6 +45,7 @@ impl Parts<'_> {
             "CONTENTS" => any(is_write),
             "WATCHED_TOUCH" => uffd && self.has("TOUCH"),
             "UFFD" => uffd,
+            "EVENTS" => any(|op| matches!(op, Op::UffdOpen { .. })),
             "FORK" => any(|op| matches!(op, Op::Fork { .. })),
             "EXIT" => any(|op| matches!(op, Op::Exit { .. })),
             "COPY" => any(|op| matches!(op, Op::Copy { .. })),

@@ -94,6 +94,9 @@ impl Painter {
         if let Some(copy) = seen.copy {
             say(format!("copy_vma: {}", copy_text(copy, self.scope)));
         }
+        if self.scope == Scope::Models {
+            seen.messages.iter().for_each(|message| say(format!("message {message}")));
+        }
         seen.events.iter().for_each(|event| say(event.to_string()));
         if seen.is_fatal() {
             say("the kernel does not survive this".into());

@@ -24,6 +24,7 @@ impl Kernel {
         let all = Facilities {
             copies: self.options.process_vm_mmap.is_some(),
             userfaultfd: true,
+            events: true,
             ksm: true,
             numa: true,
             locking: true,
@@ -71,6 +72,7 @@ impl Kernel {
             userfaultfd: works(
                 self.attempt("mmap 0 0 1 rw anon_private\nuffd_register 0 0 1 0\n")?,
             ),
+            events: self.attempt("uffd_open 0 0 FORK|REMAP|REMOVE|UNMAP\n").is_ok_and(works),
             ksm: advised(self, "MERGEABLE")?,
             numa: fs::exists("/proc/self/numa_maps").unwrap_or(false)
                 && works(self.attempt("mmap 0 0 1 rw anon_private\nmbind 0 0 1 BIND\n")?),

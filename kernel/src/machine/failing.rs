@@ -16,6 +16,12 @@ impl Kernel {
     pub fn set_injection(&mut self, inject: bool) -> Result<(), KernelError> {
         self.injection =
             inject.then(|| inject::prepare().map(|()| Injection::default())).transpose()?;
+        // A call that is repeated sends its messages again.
+        if inject {
+            self.had_events = std::mem::take(&mut self.facilities.events);
+        } else {
+            self.facilities.events |= std::mem::take(&mut self.had_events);
+        }
         Ok(())
     }
 

@@ -89,7 +89,8 @@ impl Kernel {
     pub(super) fn restore(&mut self) -> Result<bool, KernelError> {
         let Some(process) = &self.processes[0] else { return Ok(false) };
         let request = worker::request(None, With::default());
-        let (reply, _) = send(process, &self.channels[0], &request, self.options.timeout)?;
+        let (timeout, monitor) = (self.options.timeout, &mut self.monitor);
+        let (reply, _) = send(process, &self.channels[0], &request, timeout, monitor)?;
         match reply {
             Reply::Answer(0) => {}
             // A sealed VMA cannot be unmapped.

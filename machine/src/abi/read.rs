@@ -2,19 +2,22 @@
 
 use super::{
     BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK,
-    DESTROYED, Event, LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_OBJECT, MAX_VMAS, Observation, READ,
-    Space, UNREACHABLE_PAGE, UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
+    DESTROYED, Event, LOCK_HELD, MAX_CHAIN, MAX_EVENTS, MAX_MESSAGES, MAX_OBJECT, MAX_VMAS,
+    MESSAGE_FORK, MESSAGE_REMAP, MESSAGE_REMOVE, MESSAGE_UNMAP, Message, Observation, READ, Space,
+    UNREACHABLE_PAGE, UNWRITTEN, USE_AFTER_FREE, Vma, WARN_ON, members, text,
 };
 use crate::allocation::Allocation;
 use crate::errno::Errno;
 use crate::failure::{Nonsense, Place};
 use crate::flags::VmFlags;
+use crate::message::{self, UffdEvent};
 use crate::names::intern;
 use crate::observation::{
     self, AnonVmaId, Assertion, CopyReport, Counters, DriverCalls, FileId, Object, PageId,
     ProcessSet, UffdId,
 };
 use crate::operand::{Domain as _, END_PAGES, MAX_PROCESSES, Mode, Page, PageOffset, Process};
+use crate::range::Range;
 
 impl Observation {
     /// Reads the observation of one operation into `seen`, which holds the observation of the
@@ -65,8 +68,11 @@ impl Observation {
                 error("failed", written(failed), "0, or an enum vmadiff_allocation")
             })?),
         };
-        if self.reserved != 0 {
-            return Err(error("reserved", written(self.reserved), "0"));
+        if self.message_count as usize > MAX_MESSAGES {
+            return Err(error("message_count", written(self.message_count), "at most 256"));
+        }
+        for (n, message) in (0..self.message_count).zip(&self.messages) {
+            seen.messages.push(message.read(Place::Message(n))?);
         }
         if self.event_count as usize > MAX_EVENTS {
             return Err(error("event_count", written(self.event_count), "at most 1088"));
@@ -101,6 +107,40 @@ fn copy_report(bits: u32) -> Option<Option<CopyReport>> {
         honoured: bits & COPY_HONOURED != 0,
         source_redirected: bits & COPY_REDIRECTED != 0,
     }))
+}
+
+impl Message {
+    #[cold]
+    fn read(&self, place: Place) -> Result<message::Message, Nonsense> {
+        let wrong = |field, value: u32, expected| Nonsense {
+            place,
+            field,
+            value: written(value),
+            expected,
+        };
+        let object = |number: u32| UffdId::from_number(number).filter(|_| number <= MAX_OBJECT);
+        let ctx = object(self.ctx)
+            .ok_or_else(|| wrong("ctx", self.ctx, "an object number, 1 to 65535"))?;
+        let page = |field, value: u32| match u8::try_from(value) {
+            Ok(page) if usize::from(page) <= END_PAGES => Ok(Page(page)),
+            _ => Err(wrong(field, value, "a page, 0 to 128")),
+        };
+        let range = || Ok(Range { start: page("start", self.start)?, end: page("end", self.end)? });
+        let about = match self.kind {
+            MESSAGE_FORK if self.child == 0 => UffdEvent::Fork { child: None },
+            MESSAGE_FORK => {
+                let child = object(self.child).ok_or_else(|| {
+                    wrong("child", self.child, "0, or an object number up to 65535")
+                })?;
+                UffdEvent::Fork { child: Some(child) }
+            }
+            MESSAGE_REMAP => UffdEvent::Remap { from: range()?, to: page("to", self.to)? },
+            MESSAGE_REMOVE => UffdEvent::Remove(range()?),
+            MESSAGE_UNMAP => UffdEvent::Unmap(range()?),
+            other => return Err(wrong("kind", other, "1 to 4")),
+        };
+        Ok(message::Message { ctx, about })
+    }
 }
 
 impl Event {

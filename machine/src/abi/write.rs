@@ -2,10 +2,13 @@
 
 use super::{
     BUG_ON, COPIED, COPY_HONOURED, COPY_MERGED, COPY_NEED_LOCKS, COPY_REDIRECTED, DEADLOCK,
-    DESTROYED, Event, LOCK_HELD, MAX_EVENTS, Observation, READ, Space, UNREACHABLE_PAGE,
+    DESTROYED, Event, LOCK_HELD, MAX_EVENTS, MAX_MESSAGES, MESSAGE_FORK, MESSAGE_REMAP,
+    MESSAGE_REMOVE, MESSAGE_UNMAP, Message, Observation, READ, Space, UNREACHABLE_PAGE,
     USE_AFTER_FREE, Vma, WARN_ON, members, put_text,
 };
+use crate::message::{self, UffdEvent};
 use crate::observation::{self, Assertion, Object, PageSet};
+use crate::range::Range;
 
 impl Observation {
     /// Writes the observation `seen` of the last operation: the head, the events, and the changed
@@ -31,12 +34,41 @@ impl Observation {
         (self.opens, self.closes) = (seen.driver.opens, seen.driver.closes);
         self.event_count = seen.events.len() as u32;
         self.read = seen.read.map_or(0, |value| READ | u32::from(value));
-        (self.failed, self.reserved) = (seen.failed.map_or(0, |failed| failed as u32), 0);
+        self.failed = seen.failed.map_or(0, |failed| failed as u32);
+        self.message_count = seen.messages.len() as u32;
+        for (to, message) in self.messages.iter_mut().zip(seen.messages.iter().take(MAX_MESSAGES)) {
+            *to = Message::of(message);
+        }
         for (to, event) in self.events.iter_mut().zip(seen.events.iter().take(MAX_EVENTS)) {
             to.write(event);
         }
         for process in members(seen.changed) {
             self.spaces[process].write(&seen.spaces[process]);
+        }
+    }
+}
+
+impl Message {
+    fn of(message: &message::Message) -> Message {
+        let ctx = message.ctx.number();
+        let empty = Message { kind: 0, ctx, child: 0, start: 0, end: 0, to: 0 };
+        let about = |kind, range: Range| Message {
+            kind,
+            start: range.start.0.into(),
+            end: range.end.0.into(),
+            ..empty
+        };
+        match message.about {
+            UffdEvent::Fork { child } => Message {
+                kind: MESSAGE_FORK,
+                child: child.map_or(0, observation::UffdId::number),
+                ..empty
+            },
+            UffdEvent::Remap { from, to } => {
+                Message { to: to.0.into(), ..about(MESSAGE_REMAP, from) }
+            }
+            UffdEvent::Remove(range) => about(MESSAGE_REMOVE, range),
+            UffdEvent::Unmap(range) => about(MESSAGE_UNMAP, range),
         }
     }
 }

@@ -16,6 +16,7 @@ impl Observation {
             copy: _,
             driver: _,
             attached,
+            messages: _,
             events: _,
             committed,
             spaces,
