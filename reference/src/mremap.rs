@@ -67,7 +67,7 @@ impl Syscall<'_> {
             let new = self.unmapped_area(new_len, occupied)?;
             self.may_map(4, Function::MoveVma)?;
             let old = Range::new(page, old_len);
-            *report = Some(self.move_vma(at, old, new, flags)?);
+            self.move_vma(at, old, new, flags, report)?;
             self.tell_of_move(0, old, new.start);
             return Ok(new.start.0);
         }
@@ -168,7 +168,7 @@ impl Syscall<'_> {
                     && self.mm.vmas()[at].range.end < page.plus(old_len)
             })
         {
-            *report = self.remap_move(Range::new(page, old_len), flags, new_page)?;
+            self.remap_move(Range::new(page, old_len), flags, new_page, report)?;
             return Ok(new_page.0);
         }
         self.may_remap(page)?;
@@ -208,7 +208,7 @@ impl Syscall<'_> {
         if let Some(there) = self.mm.all_in(new).first() {
             new = self.unmapped_area(new_len, there.range)?;
         }
-        *report = Some(self.move_vma(at, old, new, flags)?);
+        self.move_vma(at, old, new, flags, report)?;
         let told = match self.later.applies(later::Rule::UffdRemapLength, || {
             new_len < old_len && self.context_at(new.start).is_some()
         }) {
@@ -260,8 +260,8 @@ impl Syscall<'_> {
         old: Range,
         flags: MremapFlags,
         new_page: Page,
-    ) -> Result<Option<CopyReport>, Refusal> {
-        let mut report = None;
+        report: &mut Option<CopyReport>,
+    ) -> Result<(), Refusal> {
         let mut rest = old;
         while let Some((at, part)) = self.mm.first_in(rest) {
             let vma = self.mm.vmas()[at];
@@ -282,10 +282,10 @@ impl Syscall<'_> {
             if flags.keeps_source() {
                 self.may_expand(len.0.into(), 0)?;
             }
-            report = Some(self.move_vma(at, part, new, flags)?);
+            self.move_vma(at, part, new, flags, report)?;
             rest.start = part.end;
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Checks that `page` is mapped before any other check, where a rule of later kernels says so.
@@ -344,13 +344,15 @@ impl Syscall<'_> {
         old: Range,
         new: Range,
         flags: MremapFlags,
-    ) -> Result<CopyReport, Refusal> {
+        report: &mut Option<CopyReport>,
+    ) -> Result<(), Refusal> {
         let at = if flags.keeps_source() { self.cut_locked(at, old) } else { at };
         let locked_vm = if flags.keeps_source() { self.mm.locked_vm() } else { 0 };
         let stays = flags.keeps_source();
         let source = Source { process: self.process, vma: self.mm.vmas()[at], from: old, stays };
-        let (at, report) =
+        let (at, made) =
             self.copy_vma(&source.vma.copied(old.start, new), &source, CopyKind::Move)?;
+        *report = Some(made);
 
         self.mm.move_entries(old, new.start);
         let watched = self.mm.vmas()[at].uffd;
@@ -362,8 +364,7 @@ impl Syscall<'_> {
         } else if !old.is_empty() {
             self.unmap_source(old);
         }
-        self.populate_if_locked(Range { start: new.start.plus(Len(old.len())), end: new.end })?;
-        Ok(report)
+        self.populate_if_locked(Range { start: new.start.plus(Len(old.len())), end: new.end })
     }
 
     /// Unmaps the source of a move. There is room for six VMAs. Without memory for a cut the source stays

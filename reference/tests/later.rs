@@ -25,7 +25,8 @@ fn all() -> Rules {
 
 /// Returns whether the last operation of a program shows something else with a rule.
 fn shows(text: &str, rule: Rule) -> bool {
-    let text_of = |seen: Observation| format!("{:?} {:?}", seen.result, seen.spaces);
+    let text_of =
+        |seen: Observation| format!("{:?} {:?} {:?}", seen.result, seen.messages, seen.spaces);
     let later = run(text, rule.refines().with(rule)).0;
     text_of(later) != text_of(run(text, rule.refines()).0)
 }
