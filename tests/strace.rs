@@ -217,6 +217,116 @@ fn a_window_after_mcl_future_begins_with_it() {
 }
 
 #[test]
+fn a_limit_that_is_lifted_is_imported_and_a_number_of_bytes_is_left_out() {
+    const NONE: &str = "{rlim_cur=RLIM64_INFINITY, rlim_max=RLIM64_INFINITY}";
+    let (lifted, bytes) = ("prlimit 0 AS 255\n", "prlimit of a number of bytes");
+    for (call, ops, why) in [
+        (format!("prlimit64(0, RLIMIT_AS, {NONE}, NULL)"), lifted, ""),
+        (format!("prlimit64(7, RLIMIT_MEMLOCK, {NONE}, {NONE})"), "prlimit 0 MEMLOCK 255\n", ""),
+        ("setrlimit(RLIMIT_AS, {rlim_cur=RLIM_INFINITY, rlim_max=4096})".into(), lifted, ""),
+        ("prlimit64(0, 0x9, {rlim_cur=18446744073709551615, rlim_max=1}, NULL)".into(), lifted, ""),
+        (
+            "prlimit64(0, 0x9 /* RLIMIT_AS */, {rlim_cur=18446744073709551615 /* RLIM64_INFINITY */, \
+             rlim_max=1}, NULL)"
+                .into(),
+            lifted,
+            "",
+        ),
+        ("prlimit64(0, RLIMIT_AS, {rlim_cur=8192*1024, rlim_max=8192*1024}, NULL)".into(), "", bytes),
+        ("setrlimit(RLIMIT_MEMLOCK, {rlim_cur=0, rlim_max=0})".into(), "", bytes),
+        (format!("prlimit64(8, RLIMIT_AS, {NONE}, NULL)"), "", "prlimit of a process that the log"),
+    ] {
+        let before = THREE.lines().map(|line| format!("7 {line}\n")).collect::<String>();
+        let text = format!("{before}7 {call} = 0\n");
+        let import = programs_with(&text, false);
+        let three = "mmap 0 1 1 r anon_private\nmmap 0 3 1 r anon_private\nmunmap 0 1 1\n";
+        assert_eq!(import.programs[0].program.to_string(), format!("{three}{ops}"), "{call}");
+        let reasons: Vec<&String> = import.left_out.keys().collect();
+        assert_eq!(reasons.len(), usize::from(!why.is_empty()), "{reasons:?}");
+        assert!(reasons.iter().all(|reason| reason.starts_with(why)), "{call}: {reasons:?}");
+    }
+    for (call, counted) in [
+        (format!("prlimit64(0, RLIMIT_AS, NULL, {NONE}) = 0"), "prlimit64"),
+        (format!("prlimit64(0, RLIMIT_NOFILE, {NONE}, NULL) = 0"), "prlimit64"),
+        (format!("setrlimit(RLIMIT_AS, {NONE}) = -1 EPERM (no)"), "setrlimit EPERM"),
+        ("prlimit64(0, RLIMIT_AS, 0x7f, NULL) = 0".into(), "prlimit64 (not understood)"),
+        ("prlimit64(0, RLIMIT_AS, {rlim_cur=what}, NULL) = 0".into(), "prlimit64 (not understood)"),
+    ] {
+        assert_eq!(log(&format!("{call}\n")).ignored.get(counted), Some(&1), "{call}");
+    }
+}
+
+#[test]
+fn a_child_of_vfork_does_not_lift_the_limit_of_its_parent() {
+    let text = format!(
+        "{}1 vfork( <unfinished ...>\n2 setrlimit(RLIMIT_AS, {{rlim_cur=RLIM_INFINITY, rlim_max=1}}) = 0\n\
+         2 execve(\"/a\", [], 0x1) = 0\n1 <... vfork resumed>) = 2\n",
+        THREE.lines().map(|line| format!("1 {line}\n")).collect::<String>()
+    );
+    let import = programs_with(&text, false);
+    assert!(!import.programs[0].program.to_string().contains("prlimit"), "{import:?}");
+    let reason = "prlimit of one of several processes with one address space";
+    assert_eq!(import.left_out.get(reason), Some(&1));
+}
+
+#[test]
+fn a_write_of_4_to_clear_refs_is_an_operation_of_the_process_that_the_file_belongs_to() {
+    let open = |name: &str| format!("7 openat(AT_FDCWD, \"{name}\", O_WRONLY) = 3\n");
+    let of_self = open("/proc/self/clear_refs");
+    let of_parent = open("/proc/7/clear_refs");
+    let fork = "7 fork() = 8\n";
+    let clear = "clear_refs 0\n";
+    for (calls, ops) in [
+        (format!("{of_self}7 write(3, \"4\", 1) = 1\n"), clear),
+        (format!("{of_self}7 pwrite64(3, \" 4\\n\", 3, 0) = 3\n"), clear),
+        (format!("{of_parent}7 write(3, \"4\\n\", 2) = 2\n"), clear),
+        (format!("{of_self}{fork}8 write(3, \"4\", 1) = 1\n"), "fork 0\nclear_refs 0\n"),
+        (
+            format!("{fork}{}7 write(3, \"4\", 1) = 1\n", open("/proc/8/clear_refs")),
+            "fork 0\nclear_refs 1\n",
+        ),
+        // The shell makes the file its standard output, and takes that back.
+        (
+            format!(
+                "{of_parent}7 dup2(3, 1) = 1\n7 close(3) = 0\n7 write(1, \"4\\n\", 2) = 2\n\
+                 7 dup2(11, 1) = 1\n7 write(1, \"4\\n\", 2) = 2\n"
+            ),
+            clear,
+        ),
+        ("7 write(1</proc/7/clear_refs>, \"4\\n\", 2) = 2\n".into(), clear),
+        (
+            format!(
+                "{of_self}7 write(3</proc/7/clear_refs>, \"4\", 1 <unfinished ...>\n\
+                     7 <... write resumed>) = 1\n"
+            ),
+            clear,
+        ),
+        // These clear other bits, or are writes to another file.
+        (format!("{of_self}7 write(3, \"1\", 1) = 1\n7 write(3, \"44\", 2) = 2\n"), ""),
+        (format!("{of_self}7 close(3) = 0\n7 write(3, \"4\", 1) = 1\n"), ""),
+        (format!("{of_self}7 write(3<socket:[9]>, \"4\", 1) = 1\n"), ""),
+        (format!("{}7 write(3, \"4\", 1) = 1\n", open("/proc/self/oom_adj")), ""),
+        ("7 write(3, \"4\", 1) = 1\n".into(), ""),
+    ] {
+        let before = THREE.lines().map(|line| format!("7 {line}\n")).collect::<String>();
+        let text = format!("{before}{calls}");
+        let three = "mmap 0 1 1 r anon_private\nmmap 0 3 1 r anon_private\nmunmap 0 1 1\n";
+        assert_eq!(program(&text), format!("{three}{ops}"), "{calls}");
+        let log = log(&text);
+        let import = import(&log, Options { touch: true, operations: 64, process: None });
+        assert_eq!(log.calls(), sum(&log, &import), "{calls}");
+    }
+    // A log without numbers knows the process that opened the file.
+    let of_self = of_self.replace("7 openat", "openat");
+    let text = format!("{THREE}{of_self}write(3</proc/7/clear_refs>, \"4\", 1) = 1\n");
+    assert!(program(&text).ends_with(clear));
+    let text = format!("{THREE}write(3</proc/7/clear_refs>, \"4\", 1) = 1\n");
+    let import = programs_with(&text, false);
+    let reason = "clear_refs of a process that the log does not have";
+    assert_eq!(import.left_out.get(reason), Some(&1), "{import:?}");
+}
+
+#[test]
 fn a_program_has_one_segment_of_shared_memory() {
     let mut text = String::new();
     for (id, prot) in [(1, "PROT_READ"), (2, "PROT_NONE")] {

@@ -79,6 +79,9 @@ pub(crate) const MLOCK: &[Flag] = &[("MLOCK_ONFAULT", MLOCK_ONFAULT)];
 /// The flags of `mlockall()`.
 pub(crate) const MCL: &[Flag] = &[("MCL_CURRENT", 1), ("MCL_FUTURE", 2), ("MCL_ONFAULT", 4)];
 
+/// The resources of `prlimit()` that are memory.
+pub(crate) const RLIMIT: &[Flag] = &[("RLIMIT_MEMLOCK", 8), ("RLIMIT_AS", 9)];
+
 /// Returns the value of the flag with this name.
 pub(crate) fn value(flags: &[Flag], name: &str) -> Option<u64> {
     flags.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)

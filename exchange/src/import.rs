@@ -19,6 +19,10 @@
 //! program has one segment, so a call for another segment begins another window. A segment that was attached
 //! before the window and is not the program's is shared anonymous memory there.
 //!
+//! A limit that is lifted (`prlimit`, `setrlimit` with `RLIM_INFINITY`) becomes the highest limit of a program,
+//! which no program reaches. A number of bytes is left out: it counts memory that the program does not have.
+//! A write of `4` to `/proc/PID/clear_refs` becomes `clear_refs` of that process.
+//!
 //! Some facts are not in a log. The kernel's own mappings after `execve()` are assumed to be
 //! anonymous if a call meets them. A program has only two files, so further files of a window share
 //! these two.

@@ -1,6 +1,6 @@
 //! The changes of address spaces that the calls of a log make.
 
-use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot, Resource};
 
 use super::attributes::{Attributes, Shows};
 use crate::strace::Pages;
@@ -21,6 +21,10 @@ pub(super) enum Change {
     Lock(Pages, Option<bool>),
     /// `mlockall`; without flags `munlockall`.
     LockAll(MlockallFlags),
+    /// `prlimit` with `RLIM_INFINITY`.
+    Unlimit(Resource),
+    /// `clear_refs`.
+    ClearRefs,
     /// `mseal`.
     Seal(Pages),
     /// `ftruncate` of a file to an end inside a mapping: the pages of the mapping past the end. Without
@@ -50,7 +54,7 @@ impl Change {
 
     /// Returns whether the change names memory, not only a process or a segment.
     pub(super) fn is_of_memory(&self) -> bool {
-        matches!(self, Change::LockAll(_)) || !self.ranges().is_empty()
+        matches!(self, Change::LockAll(_) | Change::ClearRefs) || !self.ranges().is_empty()
     }
 
     /// Returns the ranges that the change names.
@@ -67,9 +71,12 @@ impl Change {
             | Change::Bind(range, _) => vec![range],
             Change::Move { old, new, .. } => vec![old, new],
             Change::Truncate(_, past) => past.map(|(range, _)| range).into_iter().collect(),
-            Change::LockAll(_) | Change::Remove(_) | Change::Fork { .. } | Change::Exit => {
-                Vec::new()
-            }
+            Change::LockAll(_)
+            | Change::Unlimit(_)
+            | Change::ClearRefs
+            | Change::Remove(_)
+            | Change::Fork { .. }
+            | Change::Exit => Vec::new(),
         }
     }
 }

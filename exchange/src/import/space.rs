@@ -165,7 +165,12 @@ impl Space {
                     self.map(Pages { start, end: new.end }, attributes);
                 }
             }
-            Change::Truncate(..) | Change::Remove(_) | Change::Fork { .. } | Change::Exit => {}
+            Change::Truncate(..)
+            | Change::Unlimit(_)
+            | Change::ClearRefs
+            | Change::Remove(_)
+            | Change::Fork { .. }
+            | Change::Exit => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_machine::operand::{Advice, MlockallFlags, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Prot, Resource};
 
 use super::attributes::{Attributes, Shows};
 use super::change::{Change, Step};
@@ -269,6 +269,13 @@ impl Tracker {
                 }
             }
             Call::ShmRmid { id } => self.step(line, space, Change::Remove(id)),
+            Call::Prlimit { process, resource, infinite } => {
+                self.prlimit(line, process.unwrap_or(thread), resource, infinite);
+            }
+            Call::ClearRefs { process } => match self.threads.get(&process) {
+                Some(&(space, _)) => self.step(line, space, Change::ClearRefs),
+                None => self.leave_out("clear_refs of a process that the log does not have"),
+            },
             Call::Brk(address) => self.brk(line, space, address.div_ceil(1 << 12)),
             Call::Clone { child, vm, thread: same_group } => {
                 let group = self.threads.get(&thread).map_or(thread, |(_, group)| *group);
@@ -339,6 +346,22 @@ impl Tracker {
             self.cut.insert(wanted);
         }
         self.step(line, space, Change::Truncate(wanted, past));
+    }
+
+    /// Lifts a limit. A limit in the log counts what the program does not have, such as the program text, and
+    /// the lengths of a program are others, so no other limit can be imported.
+    fn prlimit(&mut self, line: usize, thread: u32, resource: Resource, infinite: bool) {
+        let Some(&(space, group)) = self.threads.get(&thread) else {
+            return self.leave_out("prlimit of a process that the log does not have");
+        };
+        if !infinite {
+            return self.leave_out("prlimit of a number of bytes, which a program cannot have");
+        }
+        // Threads have the limits of their process. A child of vfork has limits of its own.
+        if self.users.get(&space) != self.groups.get(&group).map(BTreeSet::len).as_ref() {
+            return self.leave_out("prlimit of one of several processes with one address space");
+        }
+        self.step(line, space, Change::Unlimit(resource));
     }
 
     fn brk(&mut self, line: usize, space: usize, end: u64) {

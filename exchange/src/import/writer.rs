@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vmadiff_machine::Op;
 use vmadiff_machine::operand::{
     Access, File, FileLength, FilePage, Kind, Len, MAX_PROCESSES, MlockallFlags, MmapFlags, Mode,
-    MremapFlags, Onfault, Page, Process, Prot, ShmFlags,
+    MremapFlags, Onfault, Page, PageLimit, Process, Prot, ShmFlags,
 };
 
 use super::attributes::{Attributes, Shows};
@@ -313,6 +313,11 @@ impl Writer {
             }
             Change::Lock(range, locked) => self.lock(process, range, locked),
             Change::LockAll(flags) => self.lock_all(process, flags),
+            Change::Unlimit(resource) => {
+                let (process, resource) = (process.into(), resource.into());
+                self.ops.push(Op::Prlimit { process, resource, max: PageLimit(u8::MAX).into() });
+            }
+            Change::ClearRefs => self.ops.push(Op::ClearRefs { process: process.into() }),
             Change::Bind(range, mode) => self.bind(process, range, mode),
             Change::Move { old, new, keeps_source } => {
                 self.resize(process, old, new, keeps_source);

@@ -1,6 +1,6 @@
 //! Reads the calls that an import needs from their arguments.
 
-use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot, Resource};
 
 use super::arguments::{flags, number, split};
 use super::log::{Call, FileName, Pages};
@@ -10,7 +10,7 @@ use crate::flags as f;
 const MAX_PAGE: u64 = 1 << 52;
 
 /// The names of the calls that are read.
-pub(super) const CALLS: [&str; 25] = [
+pub(super) const CALLS: [&str; 27] = [
     "brk",
     "clone",
     "clone3",
@@ -32,6 +32,8 @@ pub(super) const CALLS: [&str; 25] = [
     "munlock",
     "munlockall",
     "munmap",
+    "prlimit64",
+    "setrlimit",
     "shmat",
     "shmctl",
     "shmdt",
@@ -57,6 +59,34 @@ fn pages(start: u64, len: u64) -> Option<Pages> {
 /// Returns the pages of a segment of `bytes` bytes; `None` where a process has no room for it.
 pub(super) fn segment_pages(bytes: u64) -> Option<u64> {
     pages(0, bytes).map(|pages| pages.end)
+}
+
+/// Returns the resource of `prlimit64` or `setrlimit`, and its new limit; `None` if the call sets no limit of
+/// memory.
+pub(super) fn limit<'a>(name: &str, arguments: &'a str) -> Option<(Resource, &'a str)> {
+    let args = split(arguments);
+    let (at, to) = if name == "setrlimit" { (0, 1) } else { (1, 2) };
+    let resource = match flags(args.get(at)?, f::RLIMIT)? {
+        8 => Resource::Memlock,
+        9 => Resource::As,
+        _ => return None,
+    };
+    Some((resource, *args.get(to)?)).filter(|(_, max)| *max != "NULL")
+}
+
+fn prlimit(name: &str, arguments: &str) -> Option<Call> {
+    let (resource, max) = limit(name, arguments)?;
+    let soft = max.strip_prefix("{rlim_cur=")?.split(',').next()?.trim();
+    // strace writes `8192*1024` for a limit of 8 MiB.
+    let infinite = match soft {
+        "RLIM_INFINITY" | "RLIM64_INFINITY" => true,
+        _ => number(soft.split(['*', '/']).next()?.trim())? == u64::MAX,
+    };
+    let process = match name {
+        "setrlimit" => 0,
+        _ => number(split(arguments).first()?)?.try_into().ok()?,
+    };
+    Some(Call::Prlimit { process: Some(process).filter(|p| *p > 0), resource, infinite })
 }
 
 /// Reads a call; `None` if its arguments are not understood. `file` returns the file of a
@@ -96,6 +126,7 @@ pub(super) fn call(
         "mseal" => Call::Mseal(range()?),
         "mlockall" => Call::Mlockall(mlockall_flags(flags(arg(0)?, f::MCL)?)?),
         "munlockall" => Call::Munlockall,
+        "prlimit64" | "setrlimit" => prlimit(name, arguments)?,
         "mbind" => {
             let mode = arg(2)?.split('|').next()?;
             let named = mode.strip_prefix("MPOL_");

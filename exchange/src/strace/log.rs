@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot};
+use vmadiff_machine::operand::{Advice, MlockallFlags, Mode, Prot, Resource};
 
 /// A range of pages, by their numbers in the whole address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,20 @@ pub enum Call {
     ShmRmid {
         /// The identifier of the segment.
         id: u64,
+    },
+    /// `setrlimit`, or `prlimit` with a new limit.
+    Prlimit {
+        /// The process by the number of a thread; `None` for the caller.
+        process: Option<u32>,
+        /// The resource.
+        resource: Resource,
+        /// The limit is `RLIM_INFINITY`.
+        infinite: bool,
+    },
+    /// A write of `4` to `/proc/PID/clear_refs`.
+    ClearRefs {
+        /// The process by the number of a thread.
+        process: u32,
     },
     /// `brk`: the address that it returned, in bytes.
     Brk(u64),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::arguments::{number, split};
-use super::call::{CALLS, call, segment_pages};
+use super::call::{CALLS, call, limit, segment_pages};
 use super::line::{Line, end_of};
 use super::log::{Call, Event, FileName, Log};
 
@@ -17,6 +17,22 @@ const MAX_SEGMENTS: usize = 1 << 15;
 const REMARKS: &str = "(remarks and signals)";
 /// The count of the additional lines of calls that have two lines.
 const PARTS: &str = "(second lines of interrupted calls)";
+
+/// A file that a thread has opened.
+#[derive(Clone)]
+struct Opened {
+    file: FileName,
+    /// The thread that opened it.
+    by: u32,
+}
+
+/// Returns the process of the name of a file `/proc/PID/clear_refs`; `opener` is the thread that opened it.
+fn clear_refs_of(name: &str, opener: Option<u32>) -> Option<u32> {
+    match name.strip_prefix("/proc/")?.strip_suffix("/clear_refs")? {
+        "self" | "thread-self" => opener,
+        process => process.parse().ok(),
+    }
+}
 
 /// The state of a log's threads and files at the current line.
 #[derive(Default)]
@@ -33,7 +49,7 @@ pub(super) struct Reader {
     first: Option<u32>,
     /// The files by thread and descriptor. A new thread gets a copy of its parent's files; later
     /// changes are not shared. A program loader needs no more.
-    files: BTreeMap<(u32, u64), FileName>,
+    files: BTreeMap<(u32, u64), Opened>,
     /// The pages of each segment of SysV shared memory, by its identifier.
     segments: BTreeMap<u64, u64>,
 }
@@ -74,9 +90,10 @@ impl Reader {
             self.never_resumed(number);
             self.unfinished.insert(number, call);
         }
+        let renamed = |thread| if thread == 0 { number } else { thread };
         for ((thread, descriptor), file) in std::mem::take(&mut self.files) {
-            let thread = if thread == 0 { number } else { thread };
-            self.files.insert((thread, descriptor), file);
+            let file = Opened { by: renamed(file.by), ..file };
+            self.files.insert((renamed(thread), descriptor), file);
         }
     }
 
@@ -104,9 +121,22 @@ impl Reader {
                     read_only: args.contains("O_RDONLY"),
                 };
                 if let Some(descriptor) = number(word) {
-                    self.files.insert((thread, descriptor), file);
+                    self.files.insert((thread, descriptor), Opened { file, by: thread });
                 }
                 return self.count(name);
+            }
+            "close" | "dup" | "dup2" | "dup3" => {
+                self.descriptor(thread, name, args, word);
+                return self.count(name);
+            }
+            "write" | "pwrite64" => {
+                return match self.clears_refs(thread, args) {
+                    Some(process) => {
+                        let call = Call::ClearRefs { process };
+                        self.log.events.push(Event { line, thread, call });
+                    }
+                    None => self.count(name),
+                };
             }
             "shmget" => {
                 self.shmget(args, word);
@@ -116,6 +146,7 @@ impl Reader {
             "shmat" if !self.knows_segment(args) => {
                 return self.count("shmat (of a segment that no call of the log made)");
             }
+            "prlimit64" | "setrlimit" if limit(name, args).is_none() => return self.count(name),
             _ if !CALLS.contains(&name) => return self.count(name),
             _ => {}
         }
@@ -144,6 +175,41 @@ impl Reader {
         self.log.events.push(Event { line, thread, call });
     }
 
+    /// Follows a descriptor that is closed or duplicated.
+    fn descriptor(&mut self, thread: u32, name: &str, args: &str, result: &str) {
+        let named = |text: &str| number(text.split('<').next()?);
+        let Some(old) = split(args).first().and_then(|text| named(text)) else { return };
+        if name == "close" {
+            self.files.remove(&(thread, old));
+            return;
+        }
+        let Some(new) = named(result) else { return };
+        match self.files.get(&(thread, old)).cloned() {
+            Some(file) => self.files.insert((thread, new), file),
+            None => self.files.remove(&(thread, new)),
+        };
+    }
+
+    /// Returns the process of a write of `4` to its file `clear_refs`.
+    fn clears_refs(&self, thread: u32, args: &str) -> Option<u32> {
+        let args = split(args);
+        let written = args.get(1)?.strip_prefix('"')?.strip_suffix('"')?;
+        if written.trim_end_matches("\\n").trim() != "4" {
+            return None;
+        }
+        let (digits, path) = args[0].split_once('<').unwrap_or((args[0], ""));
+        let path = path.strip_suffix('>').unwrap_or(path);
+        let shown = Some(path).filter(|path| !path.is_empty());
+        let of_path = shown.map(|path| clear_refs_of(path, None));
+        if of_path == Some(None) {
+            return None;
+        }
+        // `-y` shows the number that `self` stood for, which a log without numbers does not know.
+        let opened = self.files.get(&(thread, number(digits)?));
+        let of_opened = opened.and_then(|it| clear_refs_of(&it.file.name, Some(it.by)));
+        of_opened.or(of_path.flatten())
+    }
+
     /// Remembers the length of a segment. A call that finds a segment may give a shorter length, or 0.
     fn shmget(&mut self, args: &str, id: &str) {
         let bytes = split(args).get(1).and_then(|bytes| number(bytes));
@@ -166,6 +232,7 @@ impl Reader {
         let descriptor = number(digits)?;
         let opened = self.files.get(&(thread, descriptor));
         let path = path.strip_suffix('>').unwrap_or(path);
+        let opened = opened.map(|opened| &opened.file);
         Some(FileName {
             name: match (path, opened) {
                 ("", Some(file)) => file.name.clone(),
