@@ -49,7 +49,7 @@ macro_rules! worlds {
     };
 }
 
-worlds! { "tiny" "fork" "copy" "uffd" "locks" "limits" "reuse" }
+worlds! { "tiny" "fork" "copy" "uffd" "locks" "limits" "files" "reuse" }
 
 impl World {
     /// Returns the world with a name; `None` if there is no such world.

@@ -37,7 +37,7 @@ are continued once. The search ends with the programs that are as long as the fi
 so none is shorter in the world. For candidate:original beside another machine, the list of known
 divergences is corpus/known-original.txt without --known.")]
 pub(crate) struct Args {
-    /// The name of a world (tiny, fork, copy, uffd, locks, limits, reuse), or a file
+    /// The name of a world (tiny, fork, copy, uffd, locks, limits, files, reuse), or a file
     #[arg(default_value = "tiny")]
     world: PathBuf,
     /// The largest number of operations of a program
