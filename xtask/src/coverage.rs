@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use duct::cmd;
+use vmadiff_machine::{Program, corpus};
+use vmadiff_reference::later::Rule;
 
 use self::lines::{Coverage, Explained};
 use crate::project::{self, CORPUS, GROWN, absolute, entries, files, tail};
@@ -24,7 +26,8 @@ const MODELS: [&str; 2] = ["reference", "candidate"];
 /// Lists the lines that are not reached.
 ///
 /// Runs the target cross_mm, built for coverage, on corpus/cross_mm and corpus/grown at every
-/// revision.
+/// revision. Runs the same programs and corpus/kernel on the reference with each rule of later
+/// kernels, and with all of them, beside the reference without a rule.
 /// Uses the LLVM tools of the toolchain (`rustup component add llvm-tools`), or those of the system
 /// if they have the same LLVM version.
 ///
@@ -49,13 +52,17 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 
     let work = Work::new(&project::target_folder(&root).join("coverage"))?;
     let binary = work.build()?;
+    let mut programs = files(&root.join(CORPUS).join("cross_mm"), None)?;
+    for folder in folders.iter().chain([&root.join(GROWN)]) {
+        programs.extend(files(folder, Some("codec"))?);
+    }
+    programs.sort();
     for revision in ["original", "rfc", "v2", "fixed"] {
-        let mut programs = files(&root.join(CORPUS).join("cross_mm"), None)?;
-        for folder in folders.iter().chain([&root.join(GROWN)]) {
-            programs.extend(files(folder, Some("codec"))?);
-        }
-        programs.sort();
         work.run(&binary, &programs, ("VMADIFF_REVISION", revision))?;
+    }
+    programs.extend(work.of_rules(&root)?);
+    for machine in machines() {
+        work.run(&binary, &programs, ("VMADIFF_CANDIDATE", &machine))?;
     }
 
     let profile = work.folder.join("profile");
@@ -99,6 +106,13 @@ fn account(root: &Path, lcov: &str, report: &Path) -> Result<Status> {
     Ok(if coverage.open.is_empty() { Status::Clean } else { Status::Found })
 }
 
+/// Returns the names of the reference with each rule of later kernels, and with all of them.
+fn machines() -> Vec<String> {
+    let names: Vec<&str> = Rule::ALL.iter().map(|rule| rule.name()).collect();
+    let each = names.iter().copied().map(str::to_owned);
+    each.chain([names.join("+")]).map(|rules| format!("reference+{rules}")).collect()
+}
+
 /// The folder of a run.
 struct Work {
     folder: PathBuf,
@@ -107,7 +121,7 @@ struct Work {
 impl Work {
     /// Empties the folders of the last run; the build is kept.
     fn new(folder: &Path) -> Result<Work> {
-        for name in ["raw", "report", "findings"] {
+        for name in ["raw", "report", "findings", "kernel"] {
             let path = folder.join(name);
             let emptied = if path.exists() { fs::remove_dir_all(&path) } else { Ok(()) };
             emptied
@@ -115,6 +129,21 @@ impl Work {
                 .with_context(|| path.display().to_string())?;
         }
         Ok(Work { folder: folder.to_owned() })
+    }
+
+    /// Writes the programs of corpus/kernel in the form that the target reads, and returns the files.
+    fn of_rules(&self, root: &Path) -> Result<Vec<PathBuf>> {
+        let mut written = Vec::new();
+        // The folder `recorded` has observations.
+        for file in files(&root.join("corpus/kernel"), Some("recorded"))? {
+            let shown = || file.display().to_string();
+            let program: Program =
+                fs::read_to_string(&file).with_context(shown)?.parse().with_context(shown)?;
+            let to = self.folder.join("kernel").join(written.len().to_string());
+            fs::write(&to, corpus::encode(&program)).with_context(|| to.display().to_string())?;
+            written.push(to);
+        }
+        Ok(written)
     }
 
     /// Builds the target and returns its binary.

@@ -210,7 +210,7 @@ impl File {
     }
 }
 
-/// Returns the name of the function whose signature begins on a line.
+/// Returns the name of the function or the macro that begins on a line.
 fn function_name(line: &str) -> Option<&str> {
     let mut line = line.trim_start_matches(' ');
     if let Some(rest) = line.strip_prefix("pub") {
@@ -220,7 +220,8 @@ fn function_name(line: &str) -> Option<&str> {
         };
         line = rest.strip_prefix(' ')?;
     }
-    line = line.strip_prefix("const ").unwrap_or(line).strip_prefix("fn ")?;
+    line = line.strip_prefix("const ").unwrap_or(line);
+    line = line.strip_prefix("fn ").or_else(|| line.strip_prefix("macro_rules! "))?;
     let end = line.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
     Some(&line[..end.unwrap_or(line.len())])
 }
@@ -338,6 +339,7 @@ mod tests {
             ("fn step(&mut self) {", Some("step")),
             ("    pub(crate) const fn vma_merge2(", Some("vma_merge2")),
             ("pub fn new<T>() -> T {", Some("new")),
+            ("macro_rules! edit {", Some("edit")),
             ("    let f = |fn_name| 1;", None),
             ("    // fn old()", None),
             ("type F = fn (u32);", None),
