@@ -24,7 +24,7 @@ pub enum Tolerance {
     Cuts,
     /// A failed call over several VMAs leaves the first ones changed.
     Part,
-    /// A failed `mmap`, `mremap` or `copy` leaves the destination unmapped.
+    /// A failed `mmap`, `mremap`, `shmat` or `copy` leaves the destination unmapped.
     Unmaps,
     /// Populating locked memory fails silently.
     Populate,
@@ -51,13 +51,13 @@ impl Tolerance {
     /// state before the call.
     pub(crate) fn of_failed(op: &Op, difference: &Divergence) -> Option<Tolerance> {
         use Opcode::{
-            Copy, Madvise, Mbind, Mlock, Mmap, Mprotect, Mremap, Mseal, Munlock, Munmap,
+            Copy, Madvise, Mbind, Mlock, Mmap, Mprotect, Mremap, Mseal, Munlock, Munmap, Shmat,
             UffdRegister,
         };
         let detail = difference.signature.as_str();
         match (op.opcode(), difference.class) {
             (_, Class::Merge) => Some(Tolerance::Cuts),
-            (Copy | Mmap | Mremap, Class::Layout) if detail.ends_with("/not-mapped") => {
+            (Copy | Mmap | Mremap | Shmat, Class::Layout) if detail.ends_with("/not-mapped") => {
                 Some(Tolerance::Unmaps)
             }
             (Munmap, Class::Layout) => Some(Tolerance::Part),
@@ -123,7 +123,8 @@ pub struct Injection {
 impl Injection {
     /// Counts a call.
     pub(crate) fn count(&mut self, op: &Op, effect: &Effect, succeeded: bool) {
-        let populates = matches!(op.opcode(), Opcode::Mmap | Opcode::Mlock | Opcode::Mremap);
+        use Opcode::{Mlock, Mlockall, Mmap, Mremap};
+        let populates = matches!(op.opcode(), Mmap | Mlock | Mlockall | Mremap);
         self.silent |= effect.failed && succeeded && populates;
         match (effect.failed, succeeded) {
             (true, false) => self.refused += 1,
@@ -201,9 +202,12 @@ mod tests {
     fn what_a_failed_call_may_leave_is_named_and_nothing_else_is_tolerated() {
         let op = |text: &str| text.parse::<Program>().expect("a program").ops[0];
         let (mmap, mprotect) = (op("mmap 0 0 2 rw anon_private"), op("mprotect 0 1 1 r"));
+        let shmat = op("shmat 0 0 REMAP");
         let whole = "mmap 0 0 3 rw anon_private";
         for (op, after, expected) in [
             (&mmap, "mmap 0 2 1 rw anon_private", Some(Tolerance::Unmaps)),
+            (&shmat, "", Some(Tolerance::Unmaps)),
+            (&shmat, "mmap 0 0 3 r anon_private", None),
             (
                 &mprotect,
                 "mmap 0 0 1 rw anon_private\nmmap 0 1 2 r anon_private",

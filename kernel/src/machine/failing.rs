@@ -68,6 +68,8 @@ impl Kernel {
             }
             if let Some(injection) = &mut self.injection {
                 injection.count(op, &effect, result.is_ok());
+                // A call that waits does not tell whether an allocation failed.
+                effect.failed |= self.ended.is_some();
                 injection.last = effect.clone();
             }
             if !self.failed || result.is_ok() || effect.wrong.is_some() || self.ended.is_some() {
