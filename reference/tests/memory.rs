@@ -103,11 +103,7 @@ fn a_call_fails_for_want_of_the_memory_that_it_needs_and_of_no_other() {
         (format!("{mapped}touch 0 1 1\nmadvise 0 1 4 WIPEONFORK\nfork 0"), PageTable, &[]),
         ("uffd_register 0 1 1".into(), Context, &["ENOMEM "]),
         // A context that is opened anew is closed before, and its memory joins.
-        (
-            format!("{mapped}uffd_register 0 1 2\nuffd_open 0 0 FORK"),
-            Context,
-            &["ENOMEM [1,5)"],
-        ),
+        (format!("{mapped}uffd_register 0 1 2\nuffd_open 0 0 FORK"), Context, &["ENOMEM [1,5)"]),
         // One context of the child for all its VMAs.
         (
             format!("uffd_open 0 0 FORK\n{mapped}mprotect 0 1 1 r\nuffd_register 0 1 4\nfork 0"),
