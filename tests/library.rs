@@ -357,7 +357,7 @@ fn a_file_that_is_no_machine_is_refused_with_the_reason() {
         (
             "version",
             other("vmadiff_abi_version", "uint32_t vmadiff_abi_version(void) { return 7; }"),
-            "version 7 of the C interface: expected 3",
+            "version 7 of the C interface: expected 4",
         ),
         ("symbol", other("vmadiff_reset", ""), "the function vmadiff_reset() is missing"),
         (

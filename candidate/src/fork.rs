@@ -34,14 +34,15 @@ impl Kernel {
         self.allocate(Allocation::Mm)?;
         let mm = self.mm_alloc();
         const F: &str = "dup_mmap";
-        let mut fcs = Vec::new();
+        let mut fcs = std::mem::take(&mut self.lists.fork);
         let made = self
             .locked(Lock::MmapSem(oldmm), F, |kernel| {
                 kernel.locked(Lock::MmapSem(mm), F, |kernel| kernel.dup_mmap(mm, oldmm, &mut fcs))
             })
             .errno()?;
         let child = Process(index as u8);
-        self.dup_userfaultfd_complete(fcs, made.is_ok().then_some(child))?;
+        self.dup_userfaultfd_complete(&mut fcs, made.is_ok().then_some(child))?;
+        self.lists.fork = fcs;
         if let Err(errno) = made {
             // `dup_mm()`: `free_pt`.
             self.mmput(mm)?;

@@ -13,6 +13,7 @@ use crate::revision::Revision;
 use crate::shm::ShmidKernel;
 use crate::shmem::Inodes;
 use crate::stop::Stop;
+use crate::userfaultfd_event::Lists;
 
 /// A reset makes an arena with more slots than this anew. Otherwise one large program would make
 /// the reset slow for all programs after it.
@@ -82,6 +83,8 @@ pub(crate) struct Kernel {
     // The fields below belong to one operation.
     /// The locks that the operation holds.
     pub(crate) locks: Locks,
+    /// The contexts of userfaultfd that are to get messages.
+    pub(crate) lists: Lists,
     /// The messages to monitors of userfaultfd, in order.
     pub(crate) messages: Vec<Message>,
     /// Assertions that failed and pages that the reverse map lost, in order.
@@ -127,6 +130,7 @@ vmadiff_machine::clone_by_field!(Kernel {
     dead,
     memory,
     locks,
+    lists,
     messages,
     events,
     copy,
@@ -168,6 +172,7 @@ impl Kernel {
             dead: false,
             memory: Memory::default(),
             locks: Locks::default(),
+            lists: Lists::default(),
             messages: Vec::new(),
             events: Vec::new(),
             copy: None,
@@ -219,6 +224,7 @@ impl Kernel {
     /// Clears the fields that belong to one operation.
     pub(crate) fn begin(&mut self) {
         self.locks.clear();
+        self.lists.clear();
         self.messages.clear();
         self.events.clear();
         self.copy = None;

@@ -89,13 +89,14 @@ impl Kernel {
         pgoff: FilePage,
     ) -> Result<Addr, Stop> {
         const F: &str = "vm_mmap_pgoff";
-        let mut uf = Vec::new();
+        let mut uf = std::mem::take(&mut self.lists.unmap);
         let mapped = self
             .locked(Lock::MmapSem(mm), F, |kernel| {
                 kernel.do_mmap(mm, addr, len, prot, file, flags, pgoff, Some(&mut uf))
             })
             .errno()?;
-        self.userfaultfd_unmap_complete(uf)?;
+        self.userfaultfd_unmap_complete(&mut uf)?;
+        self.lists.unmap = uf;
         if mapped? {
             self.mm_populate(mm, addr, len, OnError::Ignore)?;
         }

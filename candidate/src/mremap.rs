@@ -10,7 +10,7 @@ use crate::locks::Lock;
 use crate::populate::OnError;
 use crate::revision::Revision;
 use crate::stop::{Caught, Stop};
-use crate::userfaultfd_event::UnmapCtx;
+use crate::userfaultfd_event::Lists;
 
 /// The request: `old_len` pages at `addr` become `new_len` pages.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +29,9 @@ type Remapped = (Addr, bool);
 /// The contexts of userfaultfd that get messages about a move.
 #[derive(Debug, Default)]
 struct RemapUf {
-    /// The destination was unmapped.
-    unmap_early: Vec<UnmapCtx>,
+    lists: Lists,
     /// The context that watches the moved mapping.
     moved: Option<CtxKey>,
-    /// The source, or a part of it, was unmapped.
-    unmap: Vec<UnmapCtx>,
 }
 
 impl Kernel {
@@ -53,7 +50,7 @@ impl Kernel {
         if new_len == 0 {
             return Err(Errno::EINVAL.into());
         }
-        let mut uf = RemapUf::default();
+        let mut uf = RemapUf { lists: std::mem::take(&mut self.lists), moved: None };
         let remapped =
             self.locked(Lock::MmapSem(mm), F, |kernel| kernel.remap(mm, remap, &mut uf)).errno()?;
         if let Ok((to, true)) = remapped
@@ -61,10 +58,11 @@ impl Kernel {
         {
             self.mm_populate(mm, to + old_len, new_len - old_len, OnError::Ignore)?;
         }
-        self.userfaultfd_unmap_complete(uf.unmap_early)?;
+        self.userfaultfd_unmap_complete(&mut uf.lists.unmap_early)?;
         let to = remapped.map_or(remap.new_addr, |(to, _)| to);
         self.mremap_userfaultfd_complete(uf.moved, remap.addr, to, old_len)?;
-        self.userfaultfd_unmap_complete(uf.unmap)?;
+        self.userfaultfd_unmap_complete(&mut uf.lists.unmap)?;
+        self.lists = uf.lists;
         remapped?;
         Ok(to)
     }
@@ -85,7 +83,10 @@ impl Kernel {
     fn shrink(&mut self, mm: MmKey, remap: Remap, uf: &mut RemapUf) -> Result<(), Stop> {
         let Remap { addr, old_len, new_len, flags, .. } = remap;
         let (start, len) = (addr + new_len, old_len - new_len);
-        match self.do_munmap_with(mm, start, len, Some(&mut uf.unmap), !flags.is_fixed()).errno()? {
+        match self
+            .do_munmap_with(mm, start, len, Some(&mut uf.lists.unmap), !flags.is_fixed())
+            .errno()?
+        {
             Err(errno) if old_len != new_len => Err(errno.into()),
             _ => Ok(()),
         }
@@ -163,7 +164,7 @@ impl Kernel {
         if read!(self, F, mm.map_count) + 2 >= self.max_map_count() - 3 {
             return Err(Errno::ENOMEM.into());
         }
-        self.do_munmap(mm, new_addr, new_len, Some(&mut uf.unmap_early))?;
+        self.do_munmap(mm, new_addr, new_len, Some(&mut uf.lists.unmap_early))?;
         if old_len >= new_len {
             let flags = MremapFlags::MaymoveFixed;
             self.shrink(mm, Remap { addr, old_len, new_len, flags, new_addr }, uf)?;
@@ -322,7 +323,7 @@ impl Kernel {
         }
         let flags = read!(self, F, vma.vm_flags);
         self.vm_stat_account(mm, flags, i64::from(new_len))?;
-        if self.do_munmap(mm, old_addr, old_len, Some(&mut uf.unmap)).errno()?.is_err() {
+        if self.do_munmap(mm, old_addr, old_len, Some(&mut uf.lists.unmap)).errno()?.is_err() {
             self.vm_unacct_memory(excess);
             excess = 0;
         }

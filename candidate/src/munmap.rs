@@ -32,13 +32,14 @@ impl Kernel {
     /// The errors of [`Kernel::do_munmap_with`].
     pub(crate) fn vm_munmap(&mut self, mm: MmKey, start: Addr, len: u32) -> Result<(), Stop> {
         const F: &str = "__vm_munmap";
-        let mut uf = Vec::new();
+        let mut uf = std::mem::take(&mut self.lists.unmap);
         let unmapped = self
             .locked(Lock::MmapSem(mm), F, |kernel| {
                 kernel.do_munmap_with(mm, start, len, Some(&mut uf), true)
             })
             .errno()?;
-        self.userfaultfd_unmap_complete(uf)?;
+        self.userfaultfd_unmap_complete(&mut uf)?;
+        self.lists.unmap = uf;
         Ok(unmapped?)
     }
 

@@ -157,7 +157,7 @@ impl Kernel {
         flags: CopyFlags,
     ) -> Result<Addr, Stop> {
         const F: &str = "mmap_process_vm";
-        let mut uf = Vec::new();
+        let mut uf = std::mem::take(&mut self.lists.unmap);
         let mut body = |kernel: &mut Kernel| {
             kernel.mmap_process_vm_locked(text, dst, src, len, flags, &mut uf)
         };
@@ -167,7 +167,8 @@ impl Kernel {
                 false => kernel.locked_for(Mode::Read, Lock::MmapSem(src.0), F, body),
             })
             .errno()?;
-        self.userfaultfd_unmap_complete(uf)?;
+        self.userfaultfd_unmap_complete(&mut uf)?;
+        self.lists.unmap = uf;
         Ok(copied?)
     }
 

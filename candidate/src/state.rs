@@ -61,6 +61,7 @@ impl Kernel {
             dead: _,
             memory,
             locks: _,
+            lists: _,
             messages: _,
             events: _,
             copy: _,

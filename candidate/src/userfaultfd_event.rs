@@ -32,6 +32,26 @@ pub(crate) struct ForkCtx {
     new: CtxKey,
 }
 
+/// The lists of one operation, which are empty between operations. Their memory is reused.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    /// The destination of a move was unmapped.
+    pub(crate) unmap_early: Vec<UnmapCtx>,
+    pub(crate) unmap: Vec<UnmapCtx>,
+    pub(crate) fork: Vec<ForkCtx>,
+}
+
+vmadiff_machine::clone_by_field!(Lists { unmap_early, unmap, fork });
+
+impl Lists {
+    /// Empties the lists: the last operation may have ended the program.
+    pub(crate) fn clear(&mut self) {
+        self.unmap_early.clear();
+        self.unmap.clear();
+        self.fork.clear();
+    }
+}
+
 fn range(start: Addr, end: Addr) -> Range {
     Range { start: start.page(), end: end.page() }
 }
@@ -80,11 +100,11 @@ impl Kernel {
     /// number that the old context had, if that number is free; `None` where the fork fails.
     pub(crate) fn dup_userfaultfd_complete(
         &mut self,
-        fcs: Vec<ForkCtx>,
+        fcs: &mut Vec<ForkCtx>,
         child: Option<Process>,
     ) -> Result<(), Stop> {
         const F: &str = "dup_userfaultfd_complete";
-        for ForkCtx { orig, new } in fcs {
+        for ForkCtx { orig, new } in fcs.drain(..) {
             let shown = child.map(|_| ctx_id(new));
             self.userfaultfd_event(orig, UffdEvent::Fork { child: shown })?;
             let Some(child) = child else {
@@ -177,8 +197,11 @@ impl Kernel {
     }
 
     /// `userfaultfd_unmap_complete()`.
-    pub(crate) fn userfaultfd_unmap_complete(&mut self, uf: Vec<UnmapCtx>) -> Result<(), Stop> {
-        for UnmapCtx { ctx, start, end } in uf {
+    pub(crate) fn userfaultfd_unmap_complete(
+        &mut self,
+        uf: &mut Vec<UnmapCtx>,
+    ) -> Result<(), Stop> {
+        for UnmapCtx { ctx, start, end } in uf.drain(..) {
             self.userfaultfd_event(ctx, UffdEvent::Unmap(range(start, end)))?;
         }
         Ok(())

@@ -237,6 +237,7 @@ macro_rules! places {
             vm_mmap_pgoff "vm_mmap_pgoff"
             vm_ops_open "vm_ops_open"
             vm_stat_account "vm_stat_account"
+            vm_munmap "__vm_munmap"
             vma_adjust "__vma_adjust"
             vma_dup_policy "vma_dup_policy"
             vma_expandable "vma_expandable"

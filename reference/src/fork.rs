@@ -140,7 +140,7 @@ impl World {
             let how = (&self.later, &self.memory);
             let limits = (parent.max_pages, parent.max_locked);
             let references = &mut self.references;
-            let mut contexts = Vec::new();
+            let mut contexts = std::mem::take(&mut self.forked);
             let made = dup_mmap(parent, of_child, hung, references, how, &mut contexts, |reason| {
                 if let Some(why) = &mut self.why {
                     why.fork.push(reason);
@@ -148,6 +148,8 @@ impl World {
             });
             (of_child.max_pages, of_child.max_locked) = limits;
             self.tell_of_fork(&contexts, made.is_ok().then_some(child));
+            contexts.clear();
+            self.forked = contexts;
             if made.is_err() {
                 self.syscall(Process(child as u8)).exit();
                 let call = self.syscall(process);

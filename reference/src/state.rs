@@ -24,6 +24,7 @@ impl World {
             segment,
             references,
             messages: _,
+            forked: _,
             writes,
             later: _,
             memory: _,

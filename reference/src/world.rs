@@ -1,7 +1,7 @@
 //! The state of the reference: every process, and the objects that processes share.
 
 use vmadiff_machine::operand::Process;
-use vmadiff_machine::{DriverCalls, Errno, Limits, Message, Observation};
+use vmadiff_machine::{DriverCalls, Errno, Limits, Message, Observation, UffdId};
 
 use crate::anon_page::AnonPages;
 use crate::anon_vma::AnonVmas;
@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) references: References,
     /// The messages that the operation sends to monitors of userfaultfd.
     pub(crate) messages: Vec<Message>,
+    /// The contexts of parent and child of a fork. Empty between operations: its memory is reused.
+    pub(crate) forked: Vec<(UffdId, UffdId)>,
     /// The number of `touch`es that have written.
     pub(crate) writes: u32,
     /// The rules of later kernels.
@@ -45,6 +47,7 @@ vmadiff_machine::clone_by_field!(World {
     segment,
     references,
     messages,
+    forked,
     writes,
     later,
     memory,
