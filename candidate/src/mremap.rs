@@ -53,17 +53,25 @@ impl Kernel {
         let mut uf = RemapUf { lists: std::mem::take(&mut self.lists), moved: None };
         let remapped =
             self.locked(Lock::MmapSem(mm), F, |kernel| kernel.remap(mm, remap, &mut uf)).errno()?;
+        let mut populated = Ok(());
         if let Ok((to, true)) = remapped
             && new_len > old_len
         {
-            self.mm_populate(mm, to + old_len, new_len - old_len, OnError::Ignore)?;
+            let (start, len) = (to + old_len, new_len - old_len);
+            populated = self.mm_populate(mm, start, len, OnError::Ignore).errno()?;
         }
+        let told = self.messages.len();
         self.userfaultfd_unmap_complete(&mut uf.lists.unmap_early)?;
         let to = remapped.map_or(remap.new_addr, |(to, _)| to);
         self.mremap_userfaultfd_complete(uf.moved, remap.addr, to, old_len)?;
         self.userfaultfd_unmap_complete(&mut uf.lists.unmap)?;
         self.lists = uf.lists;
+        if populated.is_err() {
+            // The call waits for ever before it sends the messages.
+            self.messages.truncate(told);
+        }
         remapped?;
+        populated?;
         Ok(to)
     }
 
