@@ -1,9 +1,10 @@
 //! The messages that the monitor of a userfaultfd context gets, in both models.
 
 use vmadiff::compare::{Comparer, Scope};
+use vmadiff::lockstep::Lockstep;
 use vmadiff_candidate::{Candidate, Revision};
 use vmadiff_machine::{Machine, Observation, Program};
-use vmadiff_reference::Reference;
+use vmadiff_reference::{MENDED, Reference};
 
 /// Runs a program and returns the last observation.
 fn run(machine: &mut dyn Machine, text: &str) -> Observation {
@@ -24,6 +25,14 @@ fn messages(text: &str) -> Vec<String> {
     for revision in revisions.into_iter().take(if copies { 1 } else { 3 }) {
         let shown = run(&mut Candidate::new(revision), text);
         let same = Comparer::new(Scope::Models).same_in_full(&expected, &shown);
+        // The references of the messages are given back, too.
+        let program: Program = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let reference = match revision {
+            Revision::Fixed => Reference::with_rules(MENDED),
+            _ => Reference::new(),
+        };
+        let found = Lockstep::new(reference, Candidate::new(revision)).run(&program);
+        assert!(found.is_none(), "{revision:?}: {text}\n{found:?}");
         assert!(same, "{revision:?}: {text}\n{:?}\n{:?}", expected.messages, shown.messages);
     }
     let messages = expected.messages.iter();
