@@ -36,7 +36,8 @@ impl Log {
         for _ in 0..10 * MAX_LINES {
             match self.0.read(&mut record) {
                 Ok(read) if read > 0 => {
-                    lines.extend(message(&String::from_utf8_lossy(&record[..read])));
+                    let record = String::from_utf8_lossy(&record[..read]);
+                    lines.extend(message(&record).map(str::to_owned));
                 }
                 // The record was overwritten before it was read. The next read continues after it.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
@@ -48,11 +49,11 @@ impl Log {
     }
 }
 
-/// Returns the text of a record: `4,1234,2500000,-;text`. Lines that begin with a space after that
-/// are the record's properties.
-fn message(record: &str) -> Option<String> {
-    let (_, text) = record.split_once(';')?;
-    text.lines().next().map(str::to_owned)
+/// Returns the lines of the text of a record: `4,1234,2500000,-;text`. The kernel writes a newline in the
+/// text as `\x0a`. Lines that begin with a space after the text are the record's properties.
+fn message(record: &str) -> impl Iterator<Item = &str> {
+    let text = record.split_once(';').and_then(|(_, text)| text.lines().next());
+    text.into_iter().flat_map(|text| text.split("\\x0a")).filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]
@@ -62,7 +63,9 @@ mod tests {
     #[test]
     fn the_text_of_a_record_is_between_its_head_and_its_properties() {
         let record = "4,339,5140900,-;BUG: Bad page; map\n SUBSYSTEM=acpi\n DEVICE=+acpi:1\n";
-        assert_eq!(message(record).as_deref(), Some("BUG: Bad page; map"));
-        assert_eq!(message("no record"), None);
+        assert_eq!(message(record).collect::<Vec<_>>(), ["BUG: Bad page; map"]);
+        let record = "4,339,5140900,-;\\x0abut task is already\\x0aholding lock:\\x0a\n";
+        assert_eq!(message(record).collect::<Vec<_>>(), ["but task is already", "holding lock:"]);
+        assert_eq!(message("no record").count(), 0);
     }
 }
