@@ -12,7 +12,8 @@ use vmadiff::export_c::export_c;
 use vmadiff::export_syz::export_syz;
 use vmadiff::random::Walk;
 use vmadiff_machine::program::MAX_OPS;
-use vmadiff_machine::{Limits, Op, Opcode, Program};
+use vmadiff_machine::{Limits, Machine as _, Observation, Op, Opcode, Program};
+use vmadiff_reference::Reference;
 
 /// Returns the C compilers of this computer. `cc` is always one of them, because Rust needs it.
 fn compilers() -> Vec<&'static str> {
@@ -182,6 +183,32 @@ fn the_c_program_and_vmadiff_kernel_judge_random_programs_alike() {
     judge_alike(programs);
 }
 
+/// Returns whether the program sends a message to the monitor of a userfaultfd context.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn sends_messages(program: &Program) -> bool {
+    let mut reference = Reference::new();
+    reference.reset(&program.limits);
+    let mut seen = Observation::default();
+    program.ops.iter().any(|op| {
+        reference.step(op, &mut seen);
+        !seen.messages.is_empty()
+    })
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn the_c_program_and_vmadiff_kernel_judge_random_programs_with_messages_alike() {
+    let mut programs = Vec::new();
+    let mut walk = Walk::new(18);
+    while programs.len() < 8 {
+        let program = walk.step();
+        if is_for_any_kernel(program) && sends_messages(program) {
+            programs.push((format!("random{}", programs.len()), program.clone()));
+        }
+    }
+    judge_alike(programs);
+}
+
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
 fn the_c_program_and_vmadiff_kernel_see_the_same_wrong_expectations() {
@@ -327,6 +354,157 @@ fn what_blocks_is_met_as_expected_and_ends_the_run() {
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("mlock 0 1 1") && text.contains(" blocked\n"), "{text}");
     assert!(text.ends_with("agrees: it blocks, as expected; 1 operations after it are not run\n"));
+}
+
+/// The program of each event of userfaultfd, with a text that is in its C.
+const EVENTS: [(&str, &str, &str); 9] = [
+    (
+        "fork",
+        "uffd_open 0 0 FORK|UNMAP\nmmap 0 1 4 rw anon_private\nuffd_register 0 1 2\nfork 0\n\
+         uffd_register 1 4 1\nuffd_register 1 3 1 1\nfork 1\nmunmap 2 1 4\nmunmap 1 1 4\n\
+         uffd_unregister 0 1 4\n",
+        "\"UNMAP 1-5, context 0 of process 2\"",
+    ),
+    (
+        "move",
+        "uffd_open 0 1 REMAP|UNMAP\nmmap 0 1 2 rw anon_private\nuffd_register 0 1 2 1\n\
+         mremap 0 1 2 2 MAYMOVE|FIXED 9\n",
+        "\"REMAP 1-3 to 9, context 1 of process 0\\n\"",
+    ),
+    (
+        "shrinking-move",
+        "uffd_open 0 0 REMAP\nmmap 0 1 3 rw anon_private\nuffd_register 0 1 3\n\
+         mremap 0 1 3 2 MAYMOVE|FIXED 9\n",
+        ".with = RULE_UFFD_REMAP_LENGTH,",
+    ),
+    (
+        "dontneed",
+        "uffd_open 0 0 REMOVE\nmmap 0 1 3 rw anon_private\ntouch 0 2 1\nuffd_register 0 2 1\n\
+         madvise 0 1 3 DONTNEED\nmadvise 0 1 1 DONTNEED\n",
+        "\"REMOVE 2-3, context 0 of process 0\"",
+    ),
+    (
+        "remove",
+        "uffd_open 0 0 REMOVE\nmmap 0 1 3 rw anon_shared\nuffd_register 0 1 2\n\
+         madvise 0 1 1 REMOVE\nmadvise 0 3 1 REMOVE\n",
+        "\"REMOVE 1-2, context 0 of process 0\"",
+    ),
+    (
+        "unmap",
+        "uffd_open 0 0 UNMAP\nuffd_open 0 1 UNMAP\nmmap 0 1 9 rw anon_private\nuffd_register 0 1 2\n\
+         uffd_register 0 5 3 1\nmunmap 0 2 4\nmmap 0 7 1 r anon_private\nmmap 0 1 1 rw anon_private\n\
+         mmap 0 20 2 rw anon_private\nuffd_register 0 20 2\nmremap 0 20 2 1\n\
+         mremap 0 9 1 1 MAYMOVE|FIXED 6\n",
+        "\"UNMAP 2-6, context 0 of process 0\\n\"",
+    ),
+    (
+        "reopened",
+        "uffd_open 0 0 FORK|UNMAP\nmmap 0 1 4 rw anon_private\nuffd_register 0 1 2\nfork 0\n\
+         uffd_open 0 0 UNMAP\nuffd_register 0 3 1\nmunmap 0 1 1\nmunmap 0 3 1\nmunmap 1 2 1\n\
+         uffd_open 1 0\nmunmap 1 1 1\nuffd_register 1 3 1\nmunmap 1 3 1\nexit 1\nfork 0\n",
+        "UFFD_OPEN, 0, 0 }",
+    ),
+    (
+        "blocks",
+        "uffd_open 0 0 FORK|UNMAP\nmmap 0 1 2 rw anon_private\nuffd_register 0 1 2\nmunmap 0 2 1\n\
+         fork 0\nmlock 1 1 1\nfork 0\n",
+        "UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_UNMAP",
+    ),
+    (
+        "blocks-later",
+        "uffd_open 0 0 UNMAP\nuffd_register 0 1 1 1\nmmap 0 1 4 rw anon_private\n\
+         uffd_register 0 1 1 1\nuffd_register 0 3 1\nmlockall 0 FUTURE\nmmap 0 3 1 rw anon_private\n\
+         mlock 0 1 1\n",
+        "UFFD_FEATURE_EVENT_UNMAP",
+    ),
+];
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn the_c_program_and_vmadiff_kernel_judge_messages_of_userfaultfd_alike() {
+    for (name, text, has) in EVENTS {
+        let c = export_c(&program(text), name);
+        assert!(c.contains(has), "{name}: {has} in {c}");
+    }
+    let (whole, ruled) =
+        judge_alike(EVENTS.map(|(name, text, _)| (name.to_owned(), program(text))));
+    // All but the two that block.
+    assert!(whole == 0 || whole == EVENTS.len() - 2, "{whole}, {ruled}");
+}
+
+#[test]
+fn a_wrong_message_is_noticed() {
+    let folder = folder();
+    for (name, from, to, says) in [
+        ("fork", "\"FORK, context 0 of process 0\"", "NULL", " > FORK, context 0 of process 0\n"),
+        ("fork", "of process 2\"", "of process 1\"", " > UNMAP 1-5, context 0 of process 2\n"),
+        ("move", "to 9, context 1", "to 8, context 1", " > REMAP 1-3 to 9, context 1"),
+        ("move", "UNMAP 1-3", "UNMAP 1-2", " > UNMAP 1-3, context 1"),
+        ("dontneed", "REMOVE 2-3", "UNMAP 2-3", " > REMOVE 2-3, context 0"),
+        (
+            "remove",
+            ".messages =\n\t\t\t\t\"REMOVE 1-2, context 0 of process 0\",\n",
+            "",
+            " > REMOVE 1-2",
+        ),
+        ("unmap", "UNMAP 2-6, context 1 of", "UNMAP 2-6, context 0 of", " > UNMAP 2-6, context 1"),
+        // The kernel sends no message: the context has no feature of the event.
+        (
+            "unmap",
+            "UFFD_OPEN, 1, UFFD_FEATURE_EVENT_UNMAP",
+            "UFFD_OPEN, 1, 0",
+            " > UNMAP 2-6, context 1 of process 0\n",
+        ),
+        (
+            "dontneed",
+            "UFFD_OPEN, 0, UFFD_FEATURE_EVENT_REMOVE",
+            "UFFD_OPEN, 0, UFFD_FEATURE_EVENT_UNMAP",
+            " > no message\n",
+        ),
+    ] {
+        let (_, text, _) = EVENTS.iter().find(|(of, ..)| *of == name).expect("a program");
+        let c = export_c(&program(text), name);
+        let (right, said) = run(&compile("cc", folder.path(), "right", &c));
+        if right == 2 {
+            println!("not run: {said}");
+            continue;
+        }
+        assert_eq!(right, 0, "{name}: {said}");
+        let main = c.find("/* ---- the program ---- */").expect("the program");
+        let (before, main) = c.split_at(main);
+        assert!(main.contains(from), "{from} in {main}");
+        let wrong = format!("{before}{}", main.replace(from, to));
+        let (status, said) = run(&compile("cc", folder.path(), "wrong", &wrong));
+        assert_eq!(status, 1, "{name}, {from}: {said}");
+        assert!(said.contains("\ndiffers: messages of userfaultfd\n"), "{said}");
+        assert!(said.contains(says), "{says} in {said}");
+    }
+}
+
+#[test]
+fn a_kernel_without_events_of_userfaultfd_says_so() {
+    let folder = folder();
+    let (_, text, _) = EVENTS[0];
+    let c = export_c(&program(text), "lacks");
+    for (n, (from, to, says)) in [
+        (
+            ".features = features }",
+            ".features = features | 1UL << 63 }",
+            "no events of userfaultfd: they want",
+        ),
+        ("syscall(SYS_pidfd_getfd,", "syscall(-1,", "no pidfd_getfd(), by which"),
+        ("syscall(SYS_userfaultfd,", "syscall(-1,", "no userfaultfd: it wants"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(c.contains(from), "{from} in {c}");
+        let name = format!("lacks{n}");
+        let (status, text) = run(&compile("cc", folder.path(), &name, &c.replace(from, to)));
+        assert_eq!(status, 2, "{text}");
+        assert!(text.contains(says) || text.contains("no userfaultfd"), "{says} in {text}");
+        assert!(text.contains("uffd_open 0 0 FORK|UNMAP") && text.contains(" not run\n"), "{text}");
+    }
 }
 
 #[test]

@@ -334,10 +334,16 @@ fn members(text: &mut String, expected: &Expectation, segment: bool, indent: &st
     if segment {
         let _ = writeln!(text, "{indent}.attached = {},", expected.attached);
     }
-    for (process, memory) in &expected.memory {
-        let lines: Vec<_> = memory.lines().collect();
+    let mut lines = |member: &str, lines: &str| {
+        let lines: Vec<_> = lines.lines().collect();
         let lines = lines.join(&format!("\\n\"\n{indent}\t\""));
-        let _ = writeln!(text, "{indent}.memory[{process}] =\n{indent}\t\"{lines}\",");
+        let _ = writeln!(text, "{indent}.{member} =\n{indent}\t\"{lines}\",");
+    };
+    for (process, memory) in &expected.memory {
+        lines(&format!("memory[{process}]"), memory);
+    }
+    if !expected.messages.is_empty() {
+        lines("messages", &expected.messages);
     }
     for (process, contents) in &expected.contents {
         let _ = writeln!(text, "{indent}.contents[{process}] = \"{contents}\",");

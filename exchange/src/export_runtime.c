@@ -45,6 +45,15 @@
 #endif
 
 #endif
+#if USES_EVENTS
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* since Linux 5.3 */
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438 /* since Linux 5.6 */
+#endif
+
+#endif
 #if USES_MSEAL
 #ifndef SYS_mseal
 #define SYS_mseal 462 /* since Linux 6.10 */
@@ -69,9 +78,12 @@
 #define PAGES(n) (4096L * (n))
 #define ARENA_PAGES 128
 #define PROCESSES 8
+#define CONTEXTS 2 /* the userfaultfd contexts of a process */
 
 /* Operations that are not one system call. They stand in place of the call's number. */
-enum { TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, COPY, CLEAR_REFS, PRLIMIT };
+enum {
+	TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, UFFD_OPEN, COPY, CLEAR_REFS, PRLIMIT,
+};
 
 /* Results that no system call returns. */
 enum {
@@ -80,6 +92,7 @@ enum {
 	NO_UFFD = -2001,   /* this kernel allows no userfaultfd */
 	DIED = -2002,      /* the process has ended */
 	LACKING = -2003,   /* the call is not made: `lacking` says what is missing */
+	NO_EVENTS = -2004, /* this kernel or this user lacks the events of userfaultfd */
 };
 
 /*
@@ -96,6 +109,9 @@ struct expected {
 	long attached;              /* shm_nattch of the segment; -1: it is destroyed */
 #endif
 	const char *memory[PROCESSES];
+#if USES_EVENTS
+	const char *messages;       /* to the monitor of userfaultfd contexts, a line for each; NULL: none */
+#endif
 #if USES_CONTENTS
 	/* At the end: the value that each page has, as runs of pages: 0-2=7 is the pages 0 and 1. */
 	const char *contents[PROCESSES];
@@ -209,6 +225,29 @@ static int ksm; /* this kernel can merge equal pages */
 static int noreserve; /* this kernel honours MAP_NORESERVE */
 #endif
 
+#if USES_EVENTS
+/*
+ * The controller is the monitor of the userfaultfd contexts with event features, and has a descriptor of
+ * each. A system call that sends a message waits until the controller has read it.
+ */
+static struct monitored {
+	int process, number; /* the process, and the number of the context in the program */
+	int context;         /* the controller's descriptor */
+	int adopted;         /* it came with a message about a fork: the process has no descriptor */
+} monitored[CONTEXTS * PROCESSES];
+static int monitors;
+
+/* Closes the controller's descriptors of a process: of one context, or with -1 of all. */
+static void stop_monitoring(int process, int number)
+{
+	for (int i = monitors - 1; i >= 0; i--)
+		if (monitored[i].process == process && (number < 0 || monitored[i].number == number)) {
+			close(monitored[i].context);
+			monitored[i] = monitored[--monitors];
+		}
+}
+
+#endif
 static void end_all(void)
 {
 	for (int i = 0; i < PROCESSES; i++)
@@ -218,6 +257,9 @@ static void end_all(void)
 		for (int n = 0; n < 50000 && pids[i] > 0 && !kill(pids[i], 0); n++)
 			usleep(200);
 		pids[i] = 0;
+#if USES_EVENTS
+		stop_monitoring(i, -1);
+#endif
 	}
 #if USES_SEGMENT
 	if (segment >= 0)
@@ -258,7 +300,7 @@ static long touch(volatile unsigned char *page, int write)
 
 #endif
 #if USES_UFFD
-static int contexts[2] = { -1, -1 };
+static int contexts[CONTEXTS] = { -1, -1 };
 
 static long uffd_register(long start, long length, int *context)
 {
@@ -280,6 +322,21 @@ static long uffd_unregister(long start, long length, int context)
 	struct uffdio_range range = { .start = start, .len = length };
 
 	return ioctl(context, UFFDIO_UNREGISTER, &range) ? -errno : 0;
+}
+
+#endif
+#if USES_EVENTS
+/* Opens a context with event features, in place of one that is open. Returns the descriptor. */
+static long uffd_open(int *context, long features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+
+	if (*context >= 0)
+		close(*context);
+	*context = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (*context < 0)
+		return NO_UFFD;
+	return ioctl(*context, UFFDIO_API, &api) ? NO_EVENTS : *context;
 }
 
 #endif
@@ -330,6 +387,10 @@ static long perform(const long *call)
 	if (call[0] == UFFD_UNREGISTER)
 		return uffd_unregister(call[1], call[2], contexts[call[3]]);
 #endif
+#if USES_EVENTS
+	if (call[0] == UFFD_OPEN)
+		return uffd_open(&contexts[call[1]], call[2]);
+#endif
 #if USES_CLEAR_REFS
 	if (call[0] == CLEAR_REFS)
 		return clear_refs();
@@ -360,7 +421,7 @@ static void serve(int self)
 				continue;
 			self = call[1];
 #if USES_UFFD
-			for (int i = 0; i < 2; i++) {
+			for (int i = 0; i < CONTEXTS; i++) {
 				if (contexts[i] >= 0)
 					close(contexts[i]);
 				contexts[i] = -1;
@@ -825,17 +886,91 @@ static const char *shown(const char *expected)
 	return text;
 }
 
+#if USES_EVENTS
+static char messages[1 << 12]; /* the messages of the operation, in the form of `struct expected` */
+static int forked;             /* the process that the operation makes */
+
+static void start_monitoring(int process, int number, int context, int adopted)
+{
+	if (monitors == CONTEXTS * PROCESSES)
+		cannot("too many userfaultfd contexts");
+	monitored[monitors++] = (struct monitored) { process, number, context, adopted };
+}
+
+static long page_of(unsigned long address)
+{
+	return ((long)address - ARENA) / PAGES(1);
+}
+
+/* Adds a message about an event of a context to the messages of the operation. */
+static void add_message(const struct monitored *to, const struct uffd_msg *message)
+{
+	size_t used = strlen(messages);
+	char text[64];
+	const char *name = message->event == UFFD_EVENT_REMOVE ? "REMOVE" :
+			   message->event == UFFD_EVENT_UNMAP ? "UNMAP" : "?";
+
+	if (message->event == UFFD_EVENT_FORK)
+		snprintf(text, sizeof(text), "FORK");
+	else if (message->event == UFFD_EVENT_REMAP)
+		snprintf(text, sizeof(text), "REMAP %ld-%ld to %ld", page_of(message->arg.remap.from),
+			 page_of(message->arg.remap.from + message->arg.remap.len),
+			 page_of(message->arg.remap.to));
+	else
+		snprintf(text, sizeof(text), "%s %ld-%ld", name, page_of(message->arg.remove.start),
+			 page_of(message->arg.remove.end));
+	snprintf(messages + used, sizeof(messages) - used, "%s%s, context %d of process %d",
+		 used ? "\n" : "", text, to->number, to->process);
+}
+
+/*
+ * Reads the messages that there are. A call sends its next message only when the last one was read, so
+ * they are read in their order. Returns whether a process waits for a page that nobody fills.
+ */
+static int read_messages(void)
+{
+	struct uffd_msg message;
+
+	for (int i = 0; i < monitors; i++)
+		while (read(monitored[i].context, &message, sizeof(message)) == sizeof(message)) {
+			if (message.event == UFFD_EVENT_PAGEFAULT)
+				return 1;
+			add_message(&monitored[i], &message);
+			/* The context of the child has the number of the context of its parent. */
+			if (message.event == UFFD_EVENT_FORK)
+				start_monitoring(forked, monitored[i].number, message.arg.fork.ufd, 1);
+		}
+	return 0;
+}
+
+#endif
 /* Returns the result that a process writes; BLOCKED if the process sleeps in the call. */
 static long answer(int process)
 {
-	struct pollfd ready = { .fd = reply[process][0], .events = POLLIN };
+	struct pollfd ready[1 + CONTEXTS * PROCESSES] = { { .fd = reply[process][0], .events = POLLIN } };
 	char line[512], *state;
 	long result;
 	FILE *file;
 
-	for (int seconds = 0; seconds < 60; seconds++) {
-		if (poll(&ready, 1, 1000) > 0)
+	for (int seconds = 0; seconds < 60;) {
+		int count = 1, any;
+
+#if USES_EVENTS
+		for (count = 1; count <= monitors; count++)
+			ready[count] = (struct pollfd) { .fd = monitored[count - 1].context, .events = POLLIN };
+#endif
+		any = poll(ready, count, 1000) > 0;
+#if USES_EVENTS
+		/* The process waits until the message is read. */
+		if (any && !ready[0].revents) {
+			if (read_messages())
+				return BLOCKED;
+			continue;
+		}
+#endif
+		if (any)
 			goto ready;
+		seconds++;
 		snprintf(line, sizeof(line), "/proc/%d/stat", pids[process]);
 		file = fopen(line, "r");
 		if (!file)
@@ -843,7 +978,7 @@ static long answer(int process)
 		state = fgets(line, sizeof(line), file);
 		fclose(file);
 		state = state ? strrchr(line, ')') : NULL;
-		if (state && (state[2] == 'S' || state[2] == 'D') && poll(&ready, 1, 0) == 0)
+		if (state && (state[2] == 'S' || state[2] == 'D') && poll(ready, count, 0) == 0)
 			return BLOCKED;
 	}
 	return BLOCKED;
@@ -869,7 +1004,14 @@ static long fork_process(int parent, int limit)
 	if (child == limit)
 		return -EAGAIN; /* the program's own limit: the kernel is not called */
 	call[1] = child;
+#if USES_EVENTS
+	forked = child;
+#endif
 	result = ask(parent, call);
+#if USES_EVENTS
+	if (result <= 0)
+		stop_monitoring(child, -1);
+#endif
 	if (result <= 0)
 		return result;
 	pids[child] = result;
@@ -887,7 +1029,45 @@ static long exit_process(int process)
 	for (int i = 0; i < 10000 && !kill(pids[process], 0); i++)
 		usleep(1000);
 	pids[process] = 0;
+#if USES_EVENTS
+	stop_monitoring(process, -1);
+#endif
 	return 0;
+}
+
+#endif
+#if USES_EVENTS
+/* Lets a process open a context with event features, and takes a descriptor of it. */
+static long open_context(int process, const long *call)
+{
+	int handle, context = -1;
+	long result;
+
+	stop_monitoring(process, call[1]);
+	result = ask(process, call);
+	if (result < 0 || !call[2])
+		return result < 0 ? result : 0;
+	handle = syscall(SYS_pidfd_open, pids[process], 0);
+	if (handle >= 0) {
+		context = syscall(SYS_pidfd_getfd, handle, result, 0);
+		close(handle);
+	}
+	if (context < 0) {
+		lacking = "no pidfd_getfd(), by which the events of userfaultfd are monitored";
+		return LACKING;
+	}
+	start_monitoring(process, call[1], context, 0);
+	return 0;
+}
+
+/* Returns the context of a process that came with a message about a fork; NULL if there is none. */
+static struct monitored *adopted(int process, int number)
+{
+	for (int i = 0; i < monitors; i++)
+		if (monitored[i].adopted && monitored[i].process == process &&
+		    monitored[i].number == number)
+			return &monitored[i];
+	return NULL;
 }
 
 #endif
@@ -975,6 +1155,19 @@ static long run(const struct program *program, const struct operation *op)
 	if (call[0] == EXIT)
 		return exit_process(op->process);
 #endif
+#if USES_EVENTS
+	if (call[0] == UFFD_OPEN)
+		return open_context(op->process, call);
+	if (call[0] == UFFD_REGISTER || call[0] == UFFD_UNREGISTER) {
+		struct monitored *of_child = adopted(op->process, call[3]);
+
+		/* The call acts on the memory of the child, whoever makes it. */
+		if (of_child && call[0] == UFFD_REGISTER)
+			return uffd_register(call[1], call[2], &of_child->context);
+		if (of_child)
+			return uffd_unregister(call[1], call[2], of_child->context);
+	}
+#endif
 #if USES_COPY
 	if (call[0] == COPY) {
 		if (!pids[call[1]])
@@ -1037,7 +1230,7 @@ static const char *result_text(long result)
 		{ -ENODEV, "-ENODEV" }, { -EINVAL, "-EINVAL" }, { -EFBIG, "-EFBIG" },
 		{ -EOVERFLOW, "-EOVERFLOW" }, { -ENOSYS, "-ENOSYS" }, { -524, "-ENOTSUPP" },
 		{ BUS_ERROR, "SIGBUS" }, { BLOCKED, "blocked" }, { DIED, "died" },
-		{ NO_UFFD, "not run" }, { LACKING, "not run" },
+		{ NO_UFFD, "not run" }, { NO_EVENTS, "not run" }, { LACKING, "not run" },
 	};
 	static char text[2][32];
 	static int turn;
@@ -1073,7 +1266,7 @@ static long attached(void)
 }
 
 #endif
-/* Prints the lines of a memory, marking those that `other` does not have. */
+/* Prints the lines of a memory, or of messages, marking those that `other` does not have. */
 static void print_memory(const char *title, const char *text, const char *other)
 {
 	while (*text) {
@@ -1104,6 +1297,19 @@ static int is_expected(const struct operation *op, long result, const struct ker
 		if (print)
 			printf("differs: shm_nattch is %ld, expected %ld\n", attached(),
 			       expected->attached);
+		same = 0;
+	}
+#endif
+#if USES_EVENTS
+	const char *wanted = expected->messages ? expected->messages : "no message";
+	const char *seen = *messages ? messages : "no message";
+
+	if (strcmp(seen, wanted)) {
+		if (print) {
+			printf("differs: messages of userfaultfd\n");
+			print_memory("expected", wanted, seen);
+			print_memory("seen", seen, wanted);
+		}
 		same = 0;
 	}
 #endif
@@ -1234,6 +1440,9 @@ static int run_all(const struct program *program, struct kernel *kernels, int co
 	for (int n = 0; n < operations; n++) {
 		const struct operation *op = &program->operations[n];
 		const struct expected *first = expectation(op, kernels[0].rules);
+#if USES_EVENTS
+		*messages = 0;
+#endif
 		long result = run(program, op);
 		int blocks = result == BLOCKED && first->result == -EAGAIN, agree = 0;
 		unsigned int rules = 0;
@@ -1250,6 +1459,9 @@ static int run_all(const struct program *program, struct kernel *kernels, int co
 		if (result == NO_UFFD)
 			lacking = "no userfaultfd: it wants CAP_SYS_PTRACE or "
 				  "vm.unprivileged_userfaultfd=1";
+		else if (result == NO_EVENTS)
+			lacking = "no events of userfaultfd: they want Linux 4.11, and FORK wants "
+				  "CAP_SYS_PTRACE";
 		else if (result == -ENOSYS)
 			lacking = "this kernel does not have the call";
 		if (lacking && is_shown) {

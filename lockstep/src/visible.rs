@@ -4,8 +4,10 @@
 //! out anon_vmas and their chains, userfaultfd contexts (the VMA flags stay), page offsets of anonymous
 //! memory, policies of files, zero pages, calls of drivers, and committed memory.
 
-use vmadiff_machine::operand::{ARENA_PAGES, MAX_PROCESSES, Mode, Process};
-use vmadiff_machine::{AddressSpace, FileId, Observation, PageSet, VmFlags, Vma};
+use vmadiff_machine::operand::{ARENA_PAGES, Ctx, MAX_PROCESSES, Mode, Process};
+use vmadiff_machine::{
+    AddressSpace, FileId, Message, Observation, Op, PageSet, Range, UffdEvent, UffdId, VmFlags, Vma,
+};
 
 /// The facilities of a kernel on which the visible part depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,4 +109,114 @@ pub fn memory(space: &AddressSpace, files: &mut Files) -> String {
         }
     }
     text
+}
+
+/// The userfaultfd contexts of a program. Each has the name that its process has for it: the process and the
+/// number.
+#[derive(Debug, Default)]
+pub struct Contexts(Vec<(UffdId, Process, Ctx)>);
+
+impl Contexts {
+    /// Takes note of the contexts that an operation has registered or made. `seen` is the whole observation
+    /// after the operation, which shows the contexts of VMAs.
+    pub fn note(&mut self, op: &Op, seen: &Observation) {
+        match *op {
+            Op::UffdRegister { process, page, len, ctx } => {
+                let range = Range::new(page.get(), len.get());
+                let space = &seen.spaces[usize::from(process.get().0)];
+                let within = space.vmas().iter().filter(|vma| vma.range().overlaps(range));
+                for id in within.filter_map(|vma| vma.uffd) {
+                    if self.name(id).is_none() {
+                        self.0.push((id, process.get(), ctx.get()));
+                    }
+                }
+            }
+            Op::Fork { .. } => {
+                let Ok(process) = seen.result else { return };
+                for message in &seen.messages {
+                    if let UffdEvent::Fork { child: Some(child) } = message.about
+                        && let Some((_, ctx)) = self.name(message.ctx)
+                    {
+                        self.0.push((child, Process(process), ctx));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn name(&self, id: UffdId) -> Option<(Process, Ctx)> {
+        let found = self.0.iter().find(|(known, ..)| *known == id);
+        found.map(|&(_, process, ctx)| (process, ctx))
+    }
+}
+
+/// Returns the messages of an operation as lines: `UNMAP 4-6, context 0 of process 1`.
+pub fn messages(messages: &[Message], contexts: &Contexts) -> String {
+    let line = |message: &Message| {
+        let name = message.about.name();
+        let about = match message.about {
+            UffdEvent::Fork { .. } => name.to_owned(),
+            UffdEvent::Remap { from, to } => format!("{name} {}-{} to {to}", from.start, from.end),
+            UffdEvent::Remove(range) | UffdEvent::Unmap(range) => {
+                format!("{name} {}-{}", range.start, range.end)
+            }
+        };
+        match contexts.name(message.ctx) {
+            Some((process, ctx)) => format!("{about}, context {ctx} of process {process}"),
+            None => about,
+        }
+    };
+    messages.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use vmadiff_machine::Program;
+    use vmadiff_machine::operand::Page;
+
+    use super::*;
+
+    #[test]
+    fn a_context_has_the_name_that_its_process_has_for_it() {
+        let op = |text: &str| text.parse::<Program>().expect("an operation").ops[0];
+        let (id, of_child) = (UffdId::new(7), UffdId::new(9));
+        let mut seen = Observation::default();
+        let range = (Page(4), Page(6));
+        let flags = VmFlags::VM_UFFD_MISSING;
+        let vma = Vma::new(
+            range,
+            Page(4).linear_offset(),
+            flags,
+            None,
+            None,
+            Some(id),
+            Mode::Default,
+            false,
+        );
+        seen.spaces[2].push(vma, []);
+        let mut contexts = Contexts::default();
+        contexts.note(&op("uffd_register 2 5 3 1"), &seen);
+        // The range has the context of another call, which stays.
+        contexts.note(&op("uffd_register 2 4 1 0"), &seen);
+        let fork = Message { ctx: id, about: UffdEvent::Fork { child: Some(of_child) } };
+        seen.result = Ok(3);
+        seen.messages = vec![fork];
+        contexts.note(&op("fork 2"), &seen);
+        let range = Range { start: Page(4), end: Page(6) };
+        let about = |ctx, about| Message { ctx, about };
+        for (message, line) in [
+            (fork, "FORK, context 1 of process 2"),
+            (about(id, UffdEvent::Unmap(range)), "UNMAP 4-6, context 1 of process 2"),
+            (about(of_child, UffdEvent::Remove(range)), "REMOVE 4-6, context 1 of process 3"),
+            (
+                about(of_child, UffdEvent::Remap { from: range, to: Page(0) }),
+                "REMAP 4-6 to 0, context 1 of process 3",
+            ),
+        ] {
+            assert_eq!(messages(&[message], &contexts), line);
+        }
+        assert_eq!(messages(&[fork, fork], &contexts).lines().count(), 2);
+        assert_eq!(messages(&[], &contexts), "");
+    }
 }

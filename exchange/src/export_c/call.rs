@@ -2,6 +2,7 @@
 
 use vmadiff_machine::operand::{
     Access, CopyFlags, File, Kind, MlockallFlags, MmapFlags, Mode, Onfault, Prot, ShmFlags,
+    UffdFeatures,
 };
 use vmadiff_machine::{Errno, Op};
 
@@ -106,7 +107,14 @@ pub(super) fn call(op: &Op) -> String {
             format!("UFFD_UNREGISTER, PAGE({page}), PAGES({len}), {ctx}")
         }
         Op::UffdOpen { ctx, features, .. } => {
-            format!("UFFD_OPEN, {ctx}, {}", features.get().bits())
+            let features = features.get();
+            let features = joined([
+                (features.contains(UffdFeatures::FORK), "UFFD_FEATURE_EVENT_FORK"),
+                (features.contains(UffdFeatures::REMAP), "UFFD_FEATURE_EVENT_REMAP"),
+                (features.contains(UffdFeatures::REMOVE), "UFFD_FEATURE_EVENT_REMOVE"),
+                (features.contains(UffdFeatures::UNMAP), "UFFD_FEATURE_EVENT_UNMAP"),
+            ]);
+            format!("UFFD_OPEN, {ctx}, {features}")
         }
         Op::Fork { .. } => "FORK".into(),
         Op::Exit { .. } => "EXIT".into(),

@@ -1,7 +1,7 @@
 //! The expectation of an operation in a C program: the part of the reference's observation that a
 //! running kernel shows.
 
-use vmadiff_lockstep::visible::{Files, Visible, memory, readable};
+use vmadiff_lockstep::visible::{Contexts, Files, Visible, memory, messages, readable};
 use vmadiff_machine::operand::{Access, MAX_PROCESSES, Page, Process};
 use vmadiff_machine::{Limits, Machine as _, Observation, Op};
 use vmadiff_reference::Reference;
@@ -21,6 +21,8 @@ pub(super) struct Expectation {
     pub(super) attached: i64,
     /// The memory of each process in which it changed, in the form of the runtime's `memory`.
     pub(super) memory: Vec<(usize, String)>,
+    /// The messages to the monitor of userfaultfd contexts, in the form of the runtime's `messages`.
+    pub(super) messages: String,
     /// At the end of a program that writes: the values of the pages of each process, in the form of the
     /// runtime's `contents`.
     pub(super) contents: Vec<(usize, String)>,
@@ -63,7 +65,7 @@ pub(super) fn expectations(ops: &[Op], limits: &Limits, rules: Rules) -> (Vec<Ex
     let mut reference = Reference::with_rules(rules);
     reference.reset(limits);
     let (mut seen, mut shown) = (Observation::default(), Observation::default());
-    let mut files = Files::default();
+    let (mut files, mut contexts) = (Files::default(), Contexts::default());
     let mut before: [String; MAX_PROCESSES] = Default::default();
     before[0] = NOTHING.into();
     let mut applied = Rules::NONE;
@@ -73,6 +75,7 @@ pub(super) fn expectations(ops: &[Op], limits: &Limits, rules: Rules) -> (Vec<Ex
         reference.step(op, &mut seen);
         applied = applied.union(reference.applied());
         Visible::ALL.reduce(&seen, &mut shown);
+        contexts.note(op, &seen);
         let mut changed = Vec::new();
         for (process, (space, before)) in shown.spaces.iter().zip(&mut before).enumerate() {
             let now = if space.alive { memory(space, &mut files) } else { String::new() };
@@ -86,6 +89,7 @@ pub(super) fn expectations(ops: &[Op], limits: &Limits, rules: Rules) -> (Vec<Ex
             result: shown.read.map_or_else(|| result(op, shown.result), |value| value.to_string()),
             attached: shown.attached.unwrap_or(-1),
             memory: changed,
+            messages: messages(&shown.messages, &contexts),
             contents: Vec::new(),
         });
     }
