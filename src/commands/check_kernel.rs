@@ -218,6 +218,8 @@ struct Check<'a> {
 #[derive(Default)]
 struct Tally {
     programs: u64,
+    /// The programs of the corpus for which there was no time.
+    left: u64,
     operations: usize,
     agree: usize,
     found: u64,
@@ -283,8 +285,12 @@ impl Check<'_> {
     ) -> anyhow::Result<()> {
         let (began, mut tally) = (Instant::now(), Tally::default());
         self.beside.forget_applied();
-        for (number, name, program) in programs {
+        let mut programs = programs.into_iter();
+        while let Some((number, name, program)) = programs.next() {
             if self.is_over() {
+                if section != Section::Random {
+                    tally.left = 1 + programs.count() as u64;
+                }
                 break;
             }
             if section == Section::Random && self.args.walk {
@@ -356,7 +362,7 @@ impl Check<'_> {
 
     /// Shows the counts of a section.
     fn done(&mut self, section: Section, began: Instant, tally: &Tally) -> anyhow::Result<()> {
-        let Tally { programs, operations, agree, found, tolerated } = tally;
+        let Tally { programs, left, operations, agree, found, tolerated } = tally;
         let applied = self.beside.applied().iter();
         let mut rules: String =
             applied.map(|(rule, count)| format!(" rule-{}={count}", rule.name())).collect();
@@ -368,7 +374,8 @@ impl Check<'_> {
         }
         writeln!(
             stdout(),
-            "@done {} programs={programs} operations={operations} agree={agree} found={found} ms={}{rules}",
+            "@done {} programs={programs} left={left} operations={operations} agree={agree} found={found} \
+             ms={}{rules}",
             section.name(),
             began.elapsed().as_millis()
         )?;

@@ -132,6 +132,17 @@ fn arguments(tree: &Path, out: &Path, machine: System) -> Vec<String> {
 /// Returns an error with the options that were asked for and not taken, or with the first error of
 /// the compiler.
 pub(crate) fn build(tree: &Path, out: &Path, kind: Kind, machine: System) -> Result<PathBuf> {
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    configure(tree, out, kind, machine)?;
+    make(tree, out, machine)?;
+    Ok(out.join(architecture(machine).file))
+}
+
+/// Checks that everything is there that a build needs.
+///
+/// # Errors
+/// Returns an error that names the first tool that is missing, and its package.
+pub(crate) fn check_tools(machine: System) -> Result<()> {
     for (tool, package) in
         [("make", "make"), ("gcc", "gcc"), ("flex", "flex"), ("bison", "bison"), ("bc", "bc")]
     {
@@ -149,10 +160,7 @@ pub(crate) fn build(tree: &Path, out: &Path, kind: Kind, machine: System) -> Res
         machine == System::Uml || elf(),
         "there is no libelf.h: Debian has it in the package libelf-dev"
     );
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    configure(tree, out, kind, machine)?;
-    make(tree, out, machine)?;
-    Ok(out.join(architecture(machine).file))
+    Ok(())
 }
 
 fn configure(tree: &Path, out: &Path, kind: Kind, machine: System) -> Result<()> {

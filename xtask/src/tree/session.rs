@@ -83,6 +83,11 @@ impl Outcome {
         }
     }
 
+    /// Returns the number of programs of the corpus for which there was no time.
+    pub(crate) fn left(&self) -> u64 {
+        self.sections.iter().filter_map(|(_, counts)| counts.get("left")).sum()
+    }
+
     pub(crate) fn done(&mut self, section: String, counts: Vec<(String, u64)>) {
         let at = self.sections.iter().position(|(name, _)| *name == section);
         let at = at.unwrap_or_else(|| {
@@ -359,7 +364,7 @@ case "$*" in
     case "$(tail -c 600 "${3#initrd=}")" in *"fork 0"*) ;; *) echo "vmadiff-init: status 0"; exit;; esac
     echo "@run corpus 0 one | fork 0"; echo "kernel BUG at mm/vma.c:1!"; echo " copy_vma+0x1/0x2"; exit;;
 *--resume*)
-    echo "@done random programs=3 operations=9 agree=9 found=0 ms=5"
+    echo "@done random programs=3 left=0 operations=9 agree=9 found=0 ms=5"
     echo "vmadiff-init: status 0"; exit;;
 *)
     echo "@run random 4 random | mmap 0 0 1; fork 0; touch 0 0"
