@@ -62,13 +62,17 @@ pub(crate) type ContextFds = [RawFd; 2];
 /// # Errors
 /// Returns an error if `file` cannot be duplicated.
 pub(crate) fn free_descriptors(file: BorrowedFd<'_>) -> rustix::io::Result<ContextFds> {
-    let first = rustix::io::fcntl_dupfd_cloexec(file, FIRST_CONTEXT_FD)?;
+    // A process may have few descriptors (`RLIMIT_NOFILE`).
+    let first = match rustix::io::fcntl_dupfd_cloexec(file, FIRST_CONTEXT_FD) {
+        Err(Errno::INVAL) => rustix::io::fcntl_dupfd_cloexec(file, FIRST_CONTEXT_FD / 4)?,
+        first => first?,
+    };
     let second = rustix::io::fcntl_dupfd_cloexec(file, first.as_raw_fd() + 1)?;
     Ok([first.as_raw_fd(), second.as_raw_fd()])
 }
 
-/// The lowest number of the descriptor of a context: above those that a process usually has.
-const FIRST_CONTEXT_FD: RawFd = 250;
+/// The lowest number of the descriptor of a context: above those that the controller opens later.
+const FIRST_CONTEXT_FD: RawFd = 1000;
 
 /// The opcode of a request to put the process back to the state in which a program begins.
 const EMPTY: u8 = u8::MAX;
