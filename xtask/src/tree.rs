@@ -122,13 +122,11 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         false => Ok::<_, anyhow::Error>(source.clone()),
     };
     let (source, base) = (absolute(&args.source)?, args.base.as_ref().map(absolute).transpose()?);
-    if let Some(emulator) = args.machine.emulator_program() {
-        if shell::find(emulator).is_none() {
-            eprintln!(
-                "ci/tree: there is no {emulator}: Debian has it in the package qemu-system-x86"
-            );
-            return Ok(Status::Skipped);
-        }
+    if let Some(emulator) = args.machine.emulator_program()
+        && shell::find(emulator).is_none()
+    {
+        eprintln!("ci/tree: there is no {emulator}: Debian has it in the package qemu-system-x86");
+        return Ok(Status::Skipped);
     }
     ensure!(
         args.kcov.is_none() || args.machine == System::Uml,
