@@ -595,6 +595,17 @@ fn memory_that_the_process_marks_for_ksm_is_expected_with_the_rules() {
 }
 
 #[test]
+fn memory_that_is_watched_in_write_protect_mode_is_expected_with_the_rules() {
+    let text = "mmap 0 0 2 rw anon_private\nmmap 0 2 2 rw file0_shared\nuffd_register_wp 0 0 1\n\
+                uffd_register_wp 0 2 1 0 MISSING|WP\nuffd_register 0 1 1\ntouch 0 0 1\nfork 0\n";
+    let c = export_c(&program(text), "watched");
+    assert!(c.contains("UFFD_REGISTER, PAGE(2), PAGES(1), 0, 3"), "{c}");
+    let folder = folder();
+    let (status, text) = run(&compile("cc", folder.path(), "watched", &c));
+    assert_ne!(status, 1, "{text}");
+}
+
+#[test]
 fn mlockall_locks_the_arena_only() {
     for text in [
         "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\
@@ -703,6 +714,7 @@ mremap 0 4 2 2 MAYMOVE|FIXED 2
 mbind 0 1 1 BIND
 mbind 0 1 1 DEFAULT
 uffd_register 0 1 2 1
+uffd_register_wp 0 1 1 1 MISSING|WP
 uffd_unregister 0 1 0 1
 uffd_unregister 0 1 0 0
 mlock 0 1 1 1
@@ -739,6 +751,7 @@ mbind(&(0x7f0000001000/0x1000)=nil, 0x1000, 0x0, 0x0, 0x0, 0x0)
 r3 = userfaultfd(0x80800)
 ioctl$UFFDIO_API(r3, 0xc018aa3f, &(0x7f0000200000)={0xaa, 0x0, 0x0})
 ioctl$UFFDIO_REGISTER(r3, 0xc020aa00, &(0x7f0000200000)={{&(0x7f0000001000/0x2000)=nil, 0x2000}, 0x1, 0x0})
+ioctl$UFFDIO_REGISTER(r3, 0xc020aa00, &(0x7f0000200000)={{&(0x7f0000001000/0x1000)=nil, 0x1000}, 0x3, 0x0})
 ioctl$UFFDIO_UNREGISTER(r3, 0x8010aa01, &(0x7f0000200000)={&(0x7f0000001000/0x1000)=nil, 0x0})
 ioctl$UFFDIO_UNREGISTER(0xffffffffffffffff, 0x8010aa01, &(0x7f0000200000)={&(0x7f0000001000/0x1000)=nil, 0x0})
 mlock2(&(0x7f0000001000/0x1000)=nil, 0x1000, 0x1)

@@ -301,6 +301,16 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
         ],
         Rule::MremapDontunmapOffset => vec![(true, Cut(0, 5)), (false, Offset(0, 4, 3))],
         Rule::MremapDontunmapAlone => vec![(true, Joined(0, 2)), (false, Joined(0, 1))],
+        Rule::UffdWp => vec![
+            (true, Answers(Err(Errno::EINVAL))),
+            (true, Flags(0, 0, VmFlags::VM_UFFD_MISSING)),
+            (false, Answers(Ok(0))),
+        ],
+        Rule::UffdWpFiles => vec![
+            (true, Answers(Err(Errno::EINVAL))),
+            (true, Flags(0, 0, VmFlags::VM_UFFD_MISSING)),
+            (false, Flags(0, 0, VmFlags::VM_UFFD_MISSING)),
+        ],
         Rule::LowestHole => vec![
             (true, Answers(Ok(126))),
             (true, Answers(Err(Errno::ENOMEM))),
@@ -372,6 +382,7 @@ fn rules_go_by_version_from_the_first_to_the_last_that_has_them() {
         (Version(6, 12), Rule::UffdOffset, true),
         (Version(7, 0), Rule::UffdOffset, true),
         (Version(7, 0), Rule::ExecuteOnly, false),
+        (Version(7, 0), Rule::UffdWp, false),
     ] {
         assert_eq!(Rules::of_version(version).has(rule), has, "{version}: {}", rule.name());
     }

@@ -73,6 +73,10 @@ fn kept(program: &Program) -> Program {
                 let ctx = Ctx(number(&mut contexts, ctx.get().0)).into();
                 Op::UffdRegister { process, page, len, ctx }
             }
+            Op::UffdRegisterWp { process, page, len, ctx, mode } => {
+                let ctx = Ctx(number(&mut contexts, ctx.get().0)).into();
+                Op::UffdRegisterWp { process, page, len, ctx, mode }
+            }
             Op::UffdUnregister { process, page, len, ctx } => {
                 let known = contexts.iter().position(|other| *other == ctx.get().0);
                 let ctx = Ctx(known.unwrap_or(contexts.len()) as u8).into();
@@ -229,6 +233,13 @@ fn each_call_on_memory_becomes_its_operation() {
             "uffd_register 0 3 1\nuffd_register 0 5 1 1\nuffd_unregister 0 5 1 1",
         ),
         (
+            "r0 = userfaultfd(0x801)\nioctl$UFFDIO_REGISTER(r0, 0xc020aa00, \
+             &AUTO={{&(0x7f0000003000/0x1000)=nil, 0x1000}, 0x3})\n\
+             ioctl$UFFDIO_REGISTER(r0, 0xc020aa00, \
+             &AUTO={{&(0x7f0000005000/0x1000)=nil, 0x1000}, 0x2})",
+            "uffd_register_wp 0 3 1 0 MISSING|WP\nuffd_register_wp 0 5 1",
+        ),
+        (
             "getrandom(&(0x7f0000003000)=\"\"/8, 0x8, 0x0)\nr0 = memfd_create(0x0, 0x0)\n\
              write(r0, &(0x7f0000004008), 0x8)",
             "touch 0 3 1\ntouch 0 4",
@@ -296,6 +307,9 @@ fn what_is_left_out_is_counted_by_name_and_reason() {
         mbind(&(0x7f0000003000/0x1000)=nil, 0x1000, 0x2, &(0x7f0000000000)=0x2, 0x40, 0x0)\n\
         ioctl$UFFDIO_REGISTER(0xffffffffffffffff, 0xc020aa00, \
         &AUTO={{&(0x7f0000003000/0x1000)=nil, 0x1000}, 0x1})\n\
+        r9 = userfaultfd(0x801)\n\
+        ioctl$UFFDIO_REGISTER(r9, 0xc020aa00, \
+        &AUTO={{&(0x7f0000003000/0x1000)=nil, 0x1000}, 0x4})\n\
         syz_clone(0x111, 0x0, 0x0, 0x0, 0x0, 0x0)\n\
         getrandom(&(0x7f0000900000)=\"\"/8, 0x8, 0x0)\n\
         shmat(0x0, &(0x7f0000003000/0x1000)=nil, 0x0) (async)\nexit(0x0)\nexit(0x1)\n";
@@ -310,6 +324,7 @@ fn what_is_left_out_is_counted_by_name_and_reason() {
         shown(left_out),
         [
             "1 getrandom (memory that no call changes)",
+            "1 ioctl$UFFDIO_REGISTER (an unknown mode of UFFDIO_REGISTER)",
             "1 ioctl$UFFDIO_REGISTER (no userfaultfd of the program)",
             "1 madvise (advice 100)",
             "1 madvise (not understood)",

@@ -125,6 +125,9 @@ impl Kernel {
             Op::UffdRegister { page, len, ctx, .. } => self
                 .userfaultfd_register(process, page.get().into(), len.get().0.into(), ctx.get())
                 .map(none),
+            Op::UffdRegisterWp { ctx, .. } => {
+                self.userfaultfd_register_wp(process, ctx.get()).map(none)
+            }
             Op::UffdUnregister { page, len, ctx, .. } => self
                 .userfaultfd_unregister(process, page.get().into(), len.get().0.into(), ctx.get())
                 .map(none),

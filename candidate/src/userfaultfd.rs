@@ -49,6 +49,21 @@ impl Kernel {
         })
     }
 
+    /// `UFFDIO_REGISTER` with UFFDIO_REGISTER_MODE_WP, which 5.2.1 refuses before it looks at the range.
+    ///
+    /// # Errors
+    /// `EINVAL`. `ENOMEM` where there is no memory for the context, which is opened on first use.
+    pub(crate) fn userfaultfd_register_wp(
+        &mut self,
+        process: Process,
+        ctx: Ctx,
+    ) -> Result<(), Stop> {
+        if self.descriptor(process, ctx).is_none() {
+            self.userfaultfd_open(process, ctx, UffdFeatures::empty())?;
+        }
+        Err(Errno::EINVAL.into())
+    }
+
     /// `UFFDIO_UNREGISTER`. The kernel does not look at whose context a mapping has.
     ///
     /// # Errors

@@ -64,6 +64,9 @@ fn the_order_of_refusals() {
         ("limits lock=1\nmlockall 0 FUTURE\nfork 0\nmmap 1 1 2 rw anon_private", "1"),
         // mseal
         ("mseal 0 1 0", "-ENOSYS"),
+        // userfaultfd
+        ("uffd_register_wp 0 1 0", "-EINVAL"),
+        ("uffd_register_wp 0 1 0\nuffd_unregister 0 1 0", "-EINVAL"),
         // prctl
         ("memory_merge 0 1", "-EINVAL"),
         // madvise

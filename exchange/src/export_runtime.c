@@ -302,11 +302,11 @@ static long touch(volatile unsigned char *page, int write)
 #if USES_UFFD
 static int contexts[CONTEXTS] = { -1, -1 };
 
-static long uffd_register(long start, long length, int *context)
+static long uffd_register(long start, long length, int *context, long mode)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register range = {
-		.range = { .start = start, .len = length }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+		.range = { .start = start, .len = length }, .mode = mode,
 	};
 
 	if (*context < 0) {
@@ -383,7 +383,7 @@ static long perform(const long *call)
 #endif
 #if USES_UFFD
 	if (call[0] == UFFD_REGISTER)
-		return uffd_register(call[1], call[2], &contexts[call[3]]);
+		return uffd_register(call[1], call[2], &contexts[call[3]], call[4]);
 	if (call[0] == UFFD_UNREGISTER)
 		return uffd_unregister(call[1], call[2], contexts[call[3]]);
 #endif
@@ -1080,7 +1080,8 @@ static int watched(int process, long page)
 	for (const char *line = strchr(memory[process], '\n'); line; line = strchr(line, '\n')) {
 		line++;
 		if (sscanf(line, "%ld-%ld", &from, &to) == 2 && from <= at && at < to)
-			return !!memmem(line, strcspn(line, "\n"), " um", 3);
+			return memmem(line, strcspn(line, "\n"), " um", 3) ||
+			       memmem(line, strcspn(line, "\n"), " uw", 3);
 	}
 	return 0;
 }

@@ -238,11 +238,16 @@ impl Calls {
                     }
                 }
             }
-            Op::UffdRegister { page, len, ctx, .. } => {
+            Op::UffdRegister { page, len, ctx, .. } | Op::UffdRegisterWp { page, len, ctx, .. } => {
+                let mode = match op {
+                    Op::UffdRegisterWp { mode, .. } => mode.get().number(),
+                    // UFFDIO_REGISTER_MODE_MISSING.
+                    _ => 1,
+                };
                 let context = self.context(ctx.get().0);
                 self.call(format!(
                     "ioctl$UFFDIO_REGISTER(r{context}, 0xc020aa00, \
-                     &(0x{POINTERS:x})={{{{{}}}, 0x1, 0x0}})",
+                     &(0x{POINTERS:x})={{{{{}}}, 0x{mode:x}, 0x0}})",
                     range(page.get(), len.get())
                 ));
             }

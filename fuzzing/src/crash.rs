@@ -86,6 +86,7 @@ macro_rules! parts {
             prlimit "prlimit"
             memory_merge "memory_merge"
             uffd_open "uffd_open"
+            uffd_register_wp "uffd_register_wp"
             map "map"
             change "change"
             invariant "invariant"

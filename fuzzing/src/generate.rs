@@ -9,7 +9,7 @@ use vmadiff_machine::op::{MAX_OPERANDS, Opcode};
 use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FileLength, FilePage, Kind,
     Len, MAX_PROCESSES, MemoryMerge, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault,
-    Page, PageLimit, Process, Prot, Resource, SHM_PAGES, ShmFlags, UffdFeatures,
+    Page, PageLimit, Process, Prot, Resource, SHM_PAGES, ShmFlags, UffdFeatures, UffdMode,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
@@ -58,6 +58,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::Prlimit, 1),
     (Opcode::MemoryMerge, 1),
     (Opcode::UffdOpen, 1),
+    (Opcode::UffdRegisterWp, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -193,7 +194,9 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
         }
         // Linux 5.2.1 does not have the calls.
-        Opcode::Mseal | Opcode::MemoryMerge if !u.ratio(1, 4)? => Opcode::Mmap,
+        Opcode::Mseal | Opcode::MemoryMerge | Opcode::UffdRegisterWp if !u.ratio(1, 4)? => {
+            Opcode::Mmap
+        }
         // A destroyed segment stays destroyed.
         Opcode::Shmat | Opcode::ShmRmid if layout.is_destroyed() && !u.ratio(1, 8)? => Opcode::Mmap,
         // Removed at once, the segment would be destroyed before it is attached.
@@ -349,6 +352,13 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             page: page.into(),
             len: len.into(),
             ctx: any::<Ctx>(u)?.into(),
+        },
+        Opcode::UffdRegisterWp => Op::UffdRegisterWp {
+            process: process.into(),
+            page: page.into(),
+            len: len.into(),
+            ctx: any::<Ctx>(u)?.into(),
+            mode: any::<UffdMode>(u)?.into(),
         },
         Opcode::UffdUnregister => Op::UffdUnregister {
             process: process.into(),

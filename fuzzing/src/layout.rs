@@ -213,10 +213,11 @@ impl Layout {
             | Op::Mbind { .. }
             | Op::Mseal { .. }
             | Op::UffdRegister { .. }
+            | Op::UffdRegisterWp { .. }
             | Op::UffdUnregister { .. } => {
                 space.split(target);
                 space.drop_loose_edges();
-                if let Op::UffdRegister { ctx, .. } = op {
+                if let Op::UffdRegister { ctx, .. } | Op::UffdRegisterWp { ctx, .. } = op {
                     self.contexts |= 1 << ctx.get().0;
                 }
             }

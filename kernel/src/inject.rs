@@ -52,7 +52,7 @@ impl Tolerance {
     pub(crate) fn of_failed(op: &Op, difference: &Divergence) -> Option<Tolerance> {
         use Opcode::{
             Copy, Madvise, Mbind, Mlock, Mmap, Mprotect, Mremap, Mseal, Munlock, Munmap, Shmat,
-            UffdRegister,
+            UffdRegister, UffdRegisterWp,
         };
         let detail = difference.signature.as_str();
         match (op.opcode(), difference.class) {
@@ -61,9 +61,11 @@ impl Tolerance {
                 Some(Tolerance::Unmaps)
             }
             (Munmap, Class::Layout) => Some(Tolerance::Part),
-            (Madvise | Mbind | Mlock | Mprotect | Mseal | Munlock | UffdRegister, Class::Flags) => {
-                Some(Tolerance::Part)
-            }
+            (
+                Madvise | Mbind | Mlock | Mprotect | Mseal | Munlock | UffdRegister
+                | UffdRegisterWp,
+                Class::Flags,
+            ) => Some(Tolerance::Part),
             // Locked pages stay there.
             (Mlock | Mmap | Mremap, Class::AnonVma) => Some(Tolerance::Populate),
             _ => None,
@@ -77,9 +79,10 @@ impl Tolerance {
         match (op.opcode(), difference.class) {
             (_, Class::Merge) if detail.ends_with("/not-merged") => Some(Tolerance::Merge),
             // Without `uffd-offset` a merge gives the VMA another page offset.
-            (Opcode::UffdRegister | Opcode::UffdUnregister, Class::Offset) => {
-                Some(Tolerance::Merge)
-            }
+            (
+                Opcode::UffdRegister | Opcode::UffdRegisterWp | Opcode::UffdUnregister,
+                Class::Offset,
+            ) => Some(Tolerance::Merge),
             (_, Class::AnonVma) if detail.ends_with("/pages-lost") => Some(Tolerance::Populate),
             (Opcode::Mremap, Class::Layout) if detail.ends_with("/still-mapped") => {
                 Some(Tolerance::Source)

@@ -527,12 +527,13 @@ impl Kernel {
                 }
                 Ok((result, mine))
             }
-            Op::UffdRegister { page, len, ctx, .. } | Op::UffdUnregister { page, len, ctx, .. }
+            Op::UffdRegister { page, len, ctx, .. }
+            | Op::UffdRegisterWp { page, len, ctx, .. }
+            | Op::UffdUnregister { page, len, ctx, .. }
                 if let Some(context) = self.monitor.adopted(at, ctx.get()) =>
             {
                 let range = Range::new(page.get(), len.get());
-                let registers = op.opcode() == Opcode::UffdRegister;
-                match monitor::register(context, range, registers) {
+                match monitor::register(context, range, worker::mode_of(op)) {
                     errno @ ..0 => Ok((Err(error(errno)?), mine)),
                     _ => Ok((Ok(0), mine)),
                 }

@@ -173,7 +173,9 @@ impl Facilities {
             Op::Mlockall { .. } if !self.locking_all => Some(Missing::Locking),
             Op::ClearRefs { .. } if !self.soft_dirty => Some(Missing::SoftDirty),
             Op::Mbind { .. } if !self.numa => Some(Missing::Numa),
-            Op::UffdRegister { .. } if !self.userfaultfd => Some(Missing::Userfaultfd),
+            Op::UffdRegister { .. } | Op::UffdRegisterWp { .. } if !self.userfaultfd => {
+                Some(Missing::Userfaultfd)
+            }
             Op::UffdOpen { .. } if !self.events => Some(Missing::Events),
             Op::Madvise { advice, .. }
                 if matches!(advice.get(), Advice::Mergeable | Advice::Unmergeable) && !self.ksm =>

@@ -149,10 +149,10 @@ fn page(address: u64) -> Result<Page, KernelError> {
     page.map(|page| Page(page as u8)).ok_or(KernelError::Answer(address as i64))
 }
 
-/// Registers a range with a context that came with a message about a fork, or takes the range out.
-pub(crate) fn register(context: &OwnedFd, range: Range, registers: bool) -> i64 {
+/// Registers a range in a mode with a context that came with a message about a fork, or takes the range out.
+pub(crate) fn register(context: &OwnedFd, range: Range, mode: Option<u64>) -> i64 {
     let start = ARENA.start + u64::from(range.start.0) * PAGE;
     let length = u64::from(range.len()) * PAGE;
-    let result = worker::register(context.as_raw_fd(), start, length, registers);
+    let result = worker::register(context.as_raw_fd(), start, length, mode);
     result.unwrap_or_else(|errno| -i64::from(errno))
 }

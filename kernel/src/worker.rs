@@ -527,7 +527,7 @@ fn perform(
                 _ => Err(libc::EFAULT),
             }
         }
-        Op::UffdRegister { page, len, ctx, .. } => {
+        Op::UffdRegister { page, len, ctx, .. } | Op::UffdRegisterWp { page, len, ctx, .. } => {
             let Some(context) = contexts.get_mut(usize::from(ctx.get().index())) else {
                 return Err(libc::EBADF);
             };
@@ -538,12 +538,12 @@ fn perform(
                     context.insert(open_context(fd, UffdFeatures::empty())?)
                 }
             };
-            register(context.as_raw_fd(), address(page.get()), bytes(len.get()), true)
+            register(context.as_raw_fd(), address(page.get()), bytes(len.get()), mode_of(op))
         }
         Op::UffdUnregister { page, len, ctx, .. } => {
             let context = contexts.get(usize::from(ctx.get().index())).and_then(Option::as_ref);
             let context = context.map_or(-1, |fd| fd.as_raw_fd());
-            register(context, address(page.get()), bytes(len.get()), false)
+            register(context, address(page.get()), bytes(len.get()), None)
         }
         Op::Shmat { page, flags, .. } => {
             let flags = flags.get();
@@ -651,17 +651,27 @@ const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
 
-/// Registers a range with a context in missing mode, or takes it out.
+/// Returns the mode in which an operation registers a range (`UFFDIO_REGISTER_MODE_…`); `None` if it does not.
+pub(crate) fn mode_of(op: &Op) -> Option<u64> {
+    const MISSING: u64 = 1;
+    match op {
+        Op::UffdRegister { .. } => Some(MISSING),
+        Op::UffdRegisterWp { mode, .. } => Some(mode.get().number().into()),
+        _ => None,
+    }
+}
+
+/// Registers a range with a context in a mode, or takes it out.
 pub(crate) fn register(
     context: RawFd,
     start: u64,
     length: u64,
-    registers: bool,
+    mode: Option<u64>,
 ) -> Result<i64, i32> {
-    match registers {
-        // struct uffdio_register: range, mode (1: missing), ioctls (an answer).
-        true => control(context, UFFDIO_REGISTER, &mut [start, length, 1, 0]),
-        false => control(context, UFFDIO_UNREGISTER, &mut [start, length]),
+    match mode {
+        // struct uffdio_register: range, mode, ioctls (an answer).
+        Some(mode) => control(context, UFFDIO_REGISTER, &mut [start, length, mode, 0]),
+        None => control(context, UFFDIO_UNREGISTER, &mut [start, length]),
     }
 }
 

@@ -239,7 +239,7 @@ const HALF_WAY: &str = "half-way-";
 fn changes_in_place(opcode: Opcode) -> bool {
     use Opcode::{
         Madvise, Mbind, Mlock, Mlockall, Mprotect, Mseal, Munlock, Munlockall, UffdOpen,
-        UffdRegister, UffdUnregister,
+        UffdRegister, UffdRegisterWp, UffdUnregister,
     };
     matches!(
         opcode,
@@ -253,6 +253,7 @@ fn changes_in_place(opcode: Opcode) -> bool {
             | Mbind
             | UffdOpen
             | UffdRegister
+            | UffdRegisterWp
             | UffdUnregister
     )
 }

@@ -80,7 +80,8 @@ enum vmadiff_opcode {
 	VMADIFF_FTRUNCATE = 22,
 	VMADIFF_PRLIMIT = 23,
 	VMADIFF_MEMORY_MERGE = 24, /* PR_SET_MEMORY_MERGE; Linux 5.2.1 answers EINVAL */
-	VMADIFF_UFFD_OPEN = 25 /* closes the context first, if it is open */
+	VMADIFF_UFFD_OPEN = 25, /* closes the context first, if it is open */
+	VMADIFF_UFFD_REGISTER_WP = 26 /* Linux 5.2.1 answers EINVAL */
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -116,6 +117,10 @@ enum vmadiff_kind {
 #define VMADIFF_UFFD_REMAP 2
 #define VMADIFF_UFFD_REMOVE 4
 #define VMADIFF_UFFD_UNMAP 8
+
+/* mode of uffd_register_wp: UFFDIO_REGISTER_MODE_…, numbered anew. */
+#define VMADIFF_UFFD_MODE_WP 0
+#define VMADIFF_UFFD_MODE_MISSING_WP 1
 
 /* flags of copy: without a flag, dst_page is a hint. */
 #define VMADIFF_COPY_FIXED 1
@@ -220,6 +225,7 @@ struct vmadiff_ftruncate { uint8_t process, file, length; }; /* length: 0 to 255
 struct vmadiff_prlimit { uint8_t process, resource, max; }; /* max: 0 to 255 pages */
 struct vmadiff_memory_merge { uint8_t process, merge; }; /* merge: 0 or 1 */
 struct vmadiff_uffd_open { uint8_t process, ctx, features; };
+struct vmadiff_uffd_register_wp { uint8_t process, page, len, ctx, mode; };
 
 /* One operation. */
 struct vmadiff_op {
@@ -253,6 +259,7 @@ struct vmadiff_op {
 		struct vmadiff_prlimit prlimit;
 		struct vmadiff_memory_merge memory_merge;
 		struct vmadiff_uffd_open uffd_open;
+		struct vmadiff_uffd_register_wp uffd_register_wp;
 	} u;
 };
 

@@ -463,6 +463,13 @@ names! {
         /// Marks every mapping that KSM takes (`VM_MERGEABLE`), and every new one.
         On = 1 "1",
     }
+    /// The mode of `uffd_register_wp` (`UFFDIO_REGISTER_MODE_…`).
+    UffdMode: true, "a mode: WP or MISSING|WP" {
+        /// `UFFDIO_REGISTER_MODE_WP`: the context watches write-protected pages.
+        Wp = 2 "WP",
+        /// `UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP`: the context watches missing pages as well.
+        MissingWp = 3 "MISSING|WP",
+    }
     /// The access of `touch`.
     Access: true, "0 to read or 1 to write" {
         /// Reads one byte.

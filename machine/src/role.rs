@@ -145,6 +145,7 @@ impl Op {
             | Op::Mbind { .. }
             | Op::Touch { .. }
             | Op::UffdRegister { .. }
+            | Op::UffdRegisterWp { .. }
             | Op::UffdUnregister { .. }
             | Op::Fork { .. }
             | Op::Exit { .. }

@@ -29,7 +29,8 @@ use crate::world::World;
 ///   [`WipeonforkAnonVma`](later::Rule::WipeonforkAnonVma) it has none.
 /// - Else the child gets an anon_vma below the parent's ([`AnonVmas::fork`]), and the page table
 ///   entries if the parent's VMA has an anon_vma. Without one, faults make every page again
-///   (`copy_page_range()`). Pages that both map are read-only in both.
+///   (`copy_page_range()`); with [`UffdWpFiles`](later::Rule::UffdWpFiles) not where the child's context watches in
+///   write-protect mode (`vma_needs_copy()`). Pages that both map are read-only in both.
 fn dup_mmap(
     parent: &mut Mm,
     child: &mut Mm,
@@ -77,8 +78,13 @@ fn dup_mmap(
         }) {
             return Err(NoMemory);
         }
+        let zero_pages = parent.zero_pages() & of.range.set();
+        let watched = !wiped
+            && vma.flags.contains(VmFlags::VM_UFFD_WP)
+            && later.applies(later::Rule::UffdWpFiles, || of.anon_vma.is_none() && zero_pages != 0);
+        let has_table = of.anon_vma.is_some() || watched;
         let no_table = !wiped
-            && (of.anon_vma.is_some() || of.is_of_device())
+            && (has_table || of.is_of_device())
             && memory.is_short_of(|what| what == Allocation::PageTable);
         if wiped {
             (vma.anon_vma, vma.chain) = (None, Chain::EMPTY);
@@ -90,9 +96,9 @@ fn dup_mmap(
             found(ForkRule::Wiped);
         } else {
             let reused = anon_vmas.fork(&mut vma, of, later);
-            if of.anon_vma.is_some() && !no_table {
+            if has_table && !no_table {
                 anon_pages.share((parent, of.range), (child, of.range.start));
-                child.add_zero_pages(parent.zero_pages() & of.range.set());
+                child.add_zero_pages(zero_pages);
                 found(ForkRule::Inherited { reused });
             } else {
                 found(ForkRule::NeverFaulted);

@@ -250,6 +250,12 @@ rules! {
     LowestHole "lowest-hole" since (-) until (-) bug Neither:
         "on User Mode Linux, a mapping that is moved or copied without an address goes to the lowest hole that is long enough";
         "arch_get_unmapped_area" (-);
+    UffdWp "uffd-wp" since (-) until (-) bug Neither:
+        "since 5.7, on architectures that have it, userfaultfd watches private anonymous memory in write-protect mode";
+        "userfaultfd_register" (-);
+    UffdWpFiles "uffd-wp-files" since (-) until (-) bug Neither:
+        "since 5.19, on architectures that have it, userfaultfd watches files and shared memory in write-protect mode, too; fork copies the page tables of a VMA that is still watched in this mode";
+        "vma_can_userfault" (-);
 }
 
 impl Rule {
@@ -269,6 +275,7 @@ impl Rule {
             Rule::MremapDontunmapAlone => flag.with(Rule::MremapDontunmapApart),
             Rule::MremapDontunmapOffset => flag.with(Rule::MremapDontunmapFiles),
             Rule::MemoryMergeFirst => Rules::NONE.with(Rule::MemoryMerge),
+            Rule::UffdWpFiles => Rules::NONE.with(Rule::UffdWp),
             Rule::MadvisePopulateWalks => Rules::NONE.with(Rule::MadvisePopulate),
             _ => Rules::NONE,
         }

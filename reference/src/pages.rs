@@ -20,7 +20,7 @@ enum Fault {
     Sigbus,
     /// There is no memory for the page table or for the anon_vma of the VMA (`VM_FAULT_OOM`).
     NoMemory,
-    /// The page is missing and userfaultfd watches: the fault waits until someone fills the page.
+    /// The page is missing and userfaultfd watches for it: the fault waits until someone fills the page.
     Waits,
 }
 
@@ -108,7 +108,8 @@ impl Syscall<'_> {
     /// - A read of anonymous memory shows the zero page, which needs no anon_vma.
     /// - A page of a file comes from the page cache, for private mappings too. There userfaultfd
     ///   watches for pages that are missing in the page cache (`shmem_getpage_gfp()`); in anonymous
-    ///   memory, for pages that are missing in the page table.
+    ///   memory, for pages that are missing in the page table. A VMA that is in write-protect mode only does not
+    ///   make a missing page wait.
     /// - The device has all its pages from the start.
     fn fault(&mut self, at: usize, page: Page, write: bool) -> Result<(), Fault> {
         let bit = 1 << page.0;
@@ -135,7 +136,7 @@ impl Syscall<'_> {
         if missing && vma.file.is_some() && self.memory.is_short_of(makes_table) {
             return Err(Fault::NoMemory);
         }
-        let watched = vma.uffd.is_some();
+        let watched = vma.flags.contains(VmFlags::VM_UFFD_MISSING);
         match vma.file {
             None => {
                 if watched && self.mm.zero_pages() & bit == 0 {

@@ -69,6 +69,10 @@ impl World {
                 let mut call = self.call(process.get())?;
                 call.uffd_unregister(Range::new(page.get(), len.get()), ctx.get())
             }
+            Op::UffdRegisterWp { process, page, len, ctx, mode } => {
+                let range = Range::new(page.get(), len.get());
+                self.call(process.get())?.uffd_register_wp(range, ctx.get(), mode.get())
+            }
             Op::UffdOpen { process, ctx, features } => {
                 self.call(process.get())?.uffd_open(ctx.get(), features.get())
             }

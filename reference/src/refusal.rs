@@ -149,6 +149,8 @@ pub enum Rule {
     UnknownCall,
     /// The kernel does not know the option of `prctl`.
     UnknownOption,
+    /// The kernel does not know the mode of `UFFDIO_REGISTER`.
+    UnknownMode,
     /// `mlockall` has neither `MCL_CURRENT` nor `MCL_FUTURE`.
     NothingToLock,
     /// A call with `MREMAP_DONTUNMAP` may not resize.

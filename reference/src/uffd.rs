@@ -1,6 +1,7 @@
-//! userfaultfd (`fs/userfaultfd.c`) in missing mode, and its events.
+//! userfaultfd (`fs/userfaultfd.c`) in missing mode and, on later kernels, in write-protect mode; and its events.
 //!
-//! A context can watch anonymous memory, private VMAs of files and shared VMAs, but not the device. Each event
+//! A context can watch anonymous memory, private VMAs of files and shared VMAs, but not the device. No page is
+//! ever write-protected, so a VMA that is in write-protect mode only has the flag and nothing else. Each event
 //! is a feature of a context, and its monitor gets a message about it:
 //!
 //! | feature | with it | without it |
@@ -10,7 +11,7 @@
 //! | `REMOVE` | pages are dropped by `madvise` (`userfaultfd_remove()`) | the same, without a message |
 //! | `UNMAP` | memory is unmapped (`userfaultfd_unmap_prep()`) | the same, without a message |
 
-use vmadiff_machine::operand::{Ctx, Domain, Page, UffdFeatures};
+use vmadiff_machine::operand::{Ctx, Domain, Page, UffdFeatures, UffdMode};
 use vmadiff_machine::{Allocation, Errno, Message, UffdEvent, UffdId, VmFlags};
 
 use crate::change::Hole;
@@ -81,7 +82,18 @@ impl Syscall<'_> {
         self.mm.vma_at(page).and_then(|at| self.mm.vmas()[at].uffd)
     }
 
-    /// Lets the context watch every VMA's part of `range` (`UFFDIO_REGISTER`).
+    /// Returns the context of the call, which is opened on first use, even if the call then fails.
+    ///
+    /// # Errors
+    /// `ENOMEM` without memory for it.
+    fn context(&mut self, ctx: Ctx) -> Result<UffdId, Refusal> {
+        let opens = self.mm.uffd[usize::from(ctx.index())].is_none();
+        self.get_memory(Function::Userfaultfd, |what| opens && what == Allocation::Context)?;
+        Ok(*self.mm.uffd[usize::from(ctx.index())]
+            .get_or_insert_with(|| self.references.open_context(UffdFeatures::empty(), ctx)))
+    }
+
+    /// Lets the context watch every VMA's part of `range` for missing pages (`UFFDIO_REGISTER`).
     ///
     /// # Errors
     /// Before any change: `EINVAL` for no pages or no mapping; then for the first VMA that does not
@@ -89,14 +101,51 @@ impl Syscall<'_> {
     /// context watches it. `ENOMEM` where a cut passes the limit on VMAs, which ends the walk. `ENOMEM`
     /// without memory: the context is not opened, or the walk ends at a cut.
     pub(crate) fn uffd_register(&mut self, range: Range, ctx: Ctx) -> Result<u8, Refusal> {
-        let opens = self.mm.uffd[usize::from(ctx.index())].is_none();
-        self.get_memory(Function::Userfaultfd, |what| opens && what == Allocation::Context)?;
-        // The attempt opens the context, even if the call fails.
-        let id = *self.mm.uffd[usize::from(ctx.index())]
-            .get_or_insert_with(|| self.references.open_context(UffdFeatures::empty(), ctx));
+        let id = self.context(ctx)?;
+        self.may_register(range, ctx, id, true)?;
+        self.set_uffd(range, Some(id), VmFlags::VM_UFFD_MISSING)
+    }
+
+    /// Lets the context watch every VMA's part of `range` in write-protect mode, with
+    /// [`UffdWp`](later::Rule::UffdWp) anonymous memory only, with
+    /// [`UffdWpFiles`](later::Rule::UffdWpFiles) what a context can watch for missing pages.
+    ///
+    /// # Errors
+    /// `EINVAL` on 5.2.1, whatever the range is. Else those of [`Syscall::uffd_register`], and `EINVAL` for a VMA that
+    /// cannot be watched in this mode.
+    pub(crate) fn uffd_register_wp(
+        &mut self,
+        range: Range,
+        ctx: Ctx,
+        mode: UffdMode,
+    ) -> Result<u8, Refusal> {
+        let id = self.context(ctx)?;
+        if !self.later.hold.has(later::Rule::UffdWp) {
+            return self.refuse(Errno::EINVAL, Function::UserfaultfdRegister, Rule::UnknownMode);
+        }
+        let files = self.later.hold.has(later::Rule::UffdWpFiles);
+        let may = self.may_register(range, ctx, id, files);
+        let differs = may.as_ref().err().is_none_or(|refusal| refusal.errno != Errno::EINVAL);
+        self.later.applies(later::Rule::UffdWp, || differs);
+        self.later.applies(later::Rule::UffdWpFiles, || {
+            differs && self.mm.all_in(range).iter().any(|vma| !vma.is_anonymous())
+        });
+        may?;
+        let flags = match mode {
+            UffdMode::Wp => VmFlags::VM_UFFD_WP,
+            UffdMode::MissingWp => VmFlags::VM_UFFD_MISSING | VmFlags::VM_UFFD_WP,
+        };
+        self.set_uffd(range, Some(id), flags)
+    }
+
+    /// Checks that the context `id` can watch every VMA of `range`; those of files only where `files` says so.
+    fn may_register(&self, range: Range, ctx: Ctx, id: UffdId, files: bool) -> Result<(), Refusal> {
         self.can_userfault(Function::UserfaultfdRegister, range, |vma| {
             let refuse = |errno, rule| self.refuse(errno, Function::UserfaultfdRegister, rule);
-            if !vma.flags.contains(VmFlags::VM_MAYWRITE) {
+            if !files && !vma.is_anonymous() {
+                let rule = Rule::Unwatchable(vma.range);
+                self.refuse(Errno::EINVAL, Function::VmaCanUserfault, rule)
+            } else if !vma.flags.contains(VmFlags::VM_MAYWRITE) {
                 let flags = VmFlags::VM_MAYWRITE;
                 refuse(Errno::EPERM, Rule::LacksFlags { vma: vma.range, flags })
             } else if vma.uffd.is_some_and(|other| other != id) {
@@ -104,8 +153,7 @@ impl Syscall<'_> {
             } else {
                 Ok(())
             }
-        })?;
-        self.set_uffd(range, Some(id))
+        })
     }
 
     /// Takes every context off `range`, that of the call and any other (`UFFDIO_UNREGISTER`).
@@ -130,7 +178,7 @@ impl Syscall<'_> {
                 false => Ok(()),
             }
         })?;
-        self.set_uffd(range, None)
+        self.set_uffd(range, None, VmFlags::empty())
     }
 
     /// Checks every VMA of `range`, on behalf of the kernel function `function`.
@@ -155,7 +203,8 @@ impl Syscall<'_> {
         })
     }
 
-    /// Sets the context of every VMA's part of `range`.
+    /// Sets the context of every VMA's part of `range`, and its flags of userfaultfd to `flags`. A part that the
+    /// context watches already, with these flags or more, is left alone.
     ///
     /// The kernel asks the merge rule with the page offset of the VMA's *start*, even where the part
     /// begins later. So a part from the middle of a VMA to its end does not join a successor whose
@@ -163,18 +212,21 @@ impl Syscall<'_> {
     /// then shows other pages of the file in the part, and a reverse-map walk does not find the
     /// anonymous pages of the part. Kernels with [`UffdOffset`](later::Rule::UffdOffset) pass the
     /// offset of the part.
-    fn set_uffd(&mut self, range: Range, ctx: Option<UffdId>) -> Result<u8, Refusal> {
+    fn set_uffd(
+        &mut self,
+        range: Range,
+        ctx: Option<UffdId>,
+        flags: VmFlags,
+    ) -> Result<u8, Refusal> {
         self.walk(range, Hole::Ignored, |this, at, part| {
             let vma = this.mm.vmas()[at];
-            if vma.uffd == ctx {
+            if vma.uffd == ctx && vma.flags.contains(flags) {
                 return Ok(at);
             }
             let mut mended = vma.part(part);
             mended.drop_uffd();
-            if ctx.is_some() {
-                mended.uffd = ctx;
-                mended.flags |= VmFlags::VM_UFFD_MISSING;
-            }
+            mended.uffd = ctx;
+            mended.flags |= flags;
             let mut new = Vma { pgoff: vma.pgoff, ..mended };
             if this.later.applies(later::Rule::UffdOffset, || {
                 let joined = |new| this.neighbours(new, Origin::Here);

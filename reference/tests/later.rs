@@ -241,6 +241,20 @@ const NEAR: &[(Rule, &str)] = &[
         Rule::MremapDontunmapAlone,
         "mmap 0 0 3 rw anon_private\ntouch 0 0 1\nmremap 0 0 1 1 MAYMOVE|FIXED|DONTUNMAP 1",
     ),
+    // What no context can watch is refused as on 5.2.1, and so is a file without the refined rule.
+    (Rule::UffdWp, "mmap 0 0 1 rw anon_private\nuffd_register_wp 0 1 1"),
+    (Rule::UffdWp, "mmap 0 0 1 rw anon_private\nuffd_register_wp 0 0 0"),
+    (Rule::UffdWp, "mmap 0 0 1 rw special\nuffd_register_wp 0 0 1"),
+    (Rule::UffdWp, "mmap 0 0 1 rw file0_shared\nuffd_register_wp 0 0 1"),
+    (Rule::UffdWp, "mmap 0 0 1 rw anon_private\nuffd_register 0 0 1"),
+    // Private anonymous memory, memory without shmem's `vm_ops`, and a child without a context or zero pages.
+    (Rule::UffdWpFiles, "mmap 0 0 1 rw anon_private\nuffd_register_wp 0 0 1"),
+    (Rule::UffdWpFiles, "shmat 0 0\nuffd_register_wp 0 0 4"),
+    (Rule::UffdWpFiles, "mmap 0 0 1 r anon_private POPULATE\nuffd_register_wp 0 0 1\nfork 0"),
+    (
+        Rule::UffdWpFiles,
+        "uffd_open 0 0 FORK\nmmap 0 0 1 r anon_private\nuffd_register_wp 0 0 1\nfork 0",
+    ),
     // A mapping that can grow in place, and one hole only.
     (Rule::LowestHole, "mmap 0 0 1 rw anon_private\nmremap 0 0 1 2 MAYMOVE"),
     (

@@ -101,7 +101,11 @@ pub(super) fn call(op: &Op) -> String {
             format!("TOUCH, PAGE({page}), {}", u8::from(access.get() == Access::Write))
         }
         Op::UffdRegister { page, len, ctx, .. } => {
-            format!("UFFD_REGISTER, PAGE({page}), PAGES({len}), {ctx}")
+            format!("UFFD_REGISTER, PAGE({page}), PAGES({len}), {ctx}, 1")
+        }
+        Op::UffdRegisterWp { page, len, ctx, mode, .. } => {
+            let mode = mode.get().number();
+            format!("UFFD_REGISTER, PAGE({page}), PAGES({len}), {ctx}, {mode}")
         }
         Op::UffdUnregister { page, len, ctx, .. } => {
             format!("UFFD_UNREGISTER, PAGE({page}), PAGES({len}), {ctx}")

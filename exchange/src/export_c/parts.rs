@@ -34,7 +34,8 @@ impl Parts<'_> {
             |(limits, ops): &(&Limits, &[Op])| limits.lock.is_none() && ops.iter().any(locks);
         let lock = self.programs.iter().any(unlimited);
         let uffd = any(|op| {
-            matches!(op, Op::UffdRegister { .. } | Op::UffdUnregister { .. } | Op::UffdOpen { .. })
+            let registers = matches!(op, Op::UffdRegister { .. } | Op::UffdRegisterWp { .. });
+            registers || matches!(op, Op::UffdUnregister { .. } | Op::UffdOpen { .. })
         });
         let advises = |op: &Op, wanted: [Advice; 2]| match op {
             Op::Madvise { advice, .. } => wanted.contains(&advice.get()),

@@ -1,6 +1,6 @@
 //! The resources of a program of syzkaller: files, userfaultfd contexts, and SysV shared memory.
 
-use vmadiff_machine::operand::{Ctx, File, FileLength, Kind, Len, Page, Process};
+use vmadiff_machine::operand::{Ctx, File, FileLength, Kind, Len, Page, Process, UffdMode};
 use vmadiff_machine::{Op, Part};
 
 use super::PAGE_SIZE;
@@ -135,8 +135,11 @@ impl Calls {
             _ => None,
         };
         let op = if command == UFFDIO_REGISTER {
-            if argument.number(2)? != UFFDIO_REGISTER_MODE_MISSING {
-                return Err("a mode other than UFFDIO_REGISTER_MODE_MISSING".into());
+            let mode = argument.number(2)?;
+            let write_protect =
+                UffdMode::ALL.iter().find(|known| u64::from(known.number()) == mode);
+            if write_protect.is_none() && mode != UFFDIO_REGISTER_MODE_MISSING {
+                return Err("an unknown mode of UFFDIO_REGISTER".into());
             }
             let ctx = match known {
                 Some((_, Some(ctx))) => ctx,
@@ -149,7 +152,11 @@ impl Calls {
             if ctx > 1 {
                 return Err("a third userfaultfd".into());
             }
-            Op::UffdRegister { process, page, len, ctx: Ctx(ctx as u8).into() }
+            let ctx = Ctx(ctx as u8).into();
+            match write_protect {
+                Some(&mode) => Op::UffdRegisterWp { process, page, len, ctx, mode: mode.into() },
+                None => Op::UffdRegister { process, page, len, ctx },
+            }
         } else {
             let ctx = match known {
                 Some((_, Some(ctx))) => ctx,

@@ -67,6 +67,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
             format!("Linux 5.2.1 does not know MADV_{}", advice.name())
         }
         Rule::UnknownOption => "Linux 5.2.1 does not know PR_SET_MEMORY_MERGE".into(),
+        Rule::UnknownMode => "Linux 5.2.1 does not have UFFDIO_REGISTER_MODE_WP".into(),
         Rule::UnknownCall => "Linux 5.2.1 does not have the call".into(),
         Rule::NothingToLock => "neither MCL_CURRENT nor MCL_FUTURE is given".into(),
         Rule::Resizes => "a call with MREMAP_DONTUNMAP may not resize".into(),
