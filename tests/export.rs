@@ -767,7 +767,7 @@ mmap(&(0x7f0000001000/0x1000)=nil, 0x1000, 0x3, 0x100002, r4, 0x0)
 # copy 0 1 1 0 9: process_vm_mmap() was never merged
 # copy_vma 0 1 1 0 9: copy_vma() is no system call
 # exit 0: the program would end
-# 6 of 24 lines of the program are left out.
+# 6 of 25 lines of the program are left out.
 "#;
     assert_eq!(export_syz(&program(text), "all"), expected);
 }
