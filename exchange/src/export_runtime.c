@@ -1164,7 +1164,7 @@ static long run(const struct program *program, const struct operation *op)
 
 		/* The call acts on the memory of the child, whoever makes it. */
 		if (of_child && call[0] == UFFD_REGISTER)
-			return uffd_register(call[1], call[2], &of_child->context);
+			return uffd_register(call[1], call[2], &of_child->context, call[4]);
 		if (of_child)
 			return uffd_unregister(call[1], call[2], of_child->context);
 	}

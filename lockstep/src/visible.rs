@@ -121,7 +121,8 @@ impl Contexts {
     /// after the operation, which shows the contexts of VMAs.
     pub fn note(&mut self, op: &Op, seen: &Observation) {
         match *op {
-            Op::UffdRegister { process, page, len, ctx } => {
+            Op::UffdRegister { process, page, len, ctx }
+            | Op::UffdRegisterWp { process, page, len, ctx, .. } => {
                 let range = Range::new(page.get(), len.get());
                 let space = &seen.spaces[usize::from(process.get().0)];
                 let within = space.vmas().iter().filter(|vma| vma.range().overlaps(range));
