@@ -38,6 +38,11 @@ impl Areas {
         Some((file, unsafe { slice::from_raw_parts(start as *const AtomicU64, WORDS) }))
     }
 
+    /// Returns the descriptors of the areas.
+    pub(crate) fn files(&self) -> impl Iterator<Item = RawFd> + '_ {
+        self.0.iter().map(|(file, _)| *file)
+    }
+
     /// Lets the kernel write the program counters of the calling process into the area of `process`.
     pub(crate) fn enable(&self, process: u8) {
         if let Some((file, _)) = self.of(process) {

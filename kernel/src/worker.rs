@@ -145,6 +145,7 @@ pub(crate) fn spawn(inheritance: &Inheritance) -> io::Result<i32> {
     // which another thread held.
     match unsafe { fork(0) } {
         0 => {
+            close_others(inheritance);
             let ready = follow(parent).and_then(|()| prepare(inheritance));
             answer(
                 inheritance,
@@ -159,6 +160,32 @@ pub(crate) fn spawn(inheritance: &Inheritance) -> io::Result<i32> {
         }
         pid if pid > 0 => Ok(pid as i32),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The most descriptors that a worker keeps: the standard ones, two for each process, four files, and the areas
+/// of KCOV.
+const MAX_KEPT: usize = 3 + 2 * MAX_PROCESSES + 4 + MAX_PROCESSES;
+
+/// Closes every descriptor that the worker does not need. Another thread of the controller may drive a kernel of its
+/// own: a userfaultfd context of its program is closed only when no process has a descriptor of it. Linux has
+/// `close_range()` since 5.9.
+fn close_others(inheritance: &Inheritance) {
+    let Inheritance { ends, memfds, outside, areas, .. } = inheritance;
+    let pipes = ends.iter().flat_map(|ends| [ends.requests, ends.replies]);
+    let areas = areas.iter().flat_map(Areas::files);
+    let files = memfds.iter().copied().chain([*outside]);
+    let mut kept: [RawFd; MAX_KEPT] = [2; MAX_KEPT];
+    for (place, fd) in kept.iter_mut().zip(pipes.chain(files).chain(areas)) {
+        *place = fd;
+    }
+    kept.sort_unstable();
+    let ends = kept.iter().skip(1).map(|next| next - 1).chain([RawFd::MAX]);
+    for (first, last) in kept.iter().map(|fd| fd + 1).zip(ends) {
+        if (3..=last).contains(&first) {
+            // SAFETY: the worker owns all its descriptors, and closes those that it never uses.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
     }
 }
 
@@ -228,7 +255,7 @@ fn number(errno: Errno) -> i32 {
 
 /// Returns a descriptor that a worker has inherited.
 fn inherited(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: a worker closes no descriptor that it has inherited, until it ends.
+    // SAFETY: a worker keeps the descriptors of its inheritance until it ends.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
