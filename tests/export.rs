@@ -5,7 +5,8 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 
 use tempfile::TempDir;
 use vmadiff::export_c::export_c;
@@ -17,10 +18,27 @@ use vmadiff_reference::Reference;
 
 /// Returns the C compilers of this computer. `cc` is always one of them, because Rust needs it.
 fn compilers() -> Vec<&'static str> {
-    let runs = |name: &&str| Command::new(name).arg("--version").output().is_ok();
+    let runs = |name: &&str| {
+        let _forks = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+        Command::new(name).arg("--version").output().is_ok()
+    };
     let found: Vec<_> = ["gcc", "clang"].into_iter().filter(runs).collect();
     println!("compilers: {found:?}");
     if found.is_empty() { vec!["cc"] } else { found }
+}
+
+/// A process that is started has the descriptors of this process until it executes its program, and a
+/// userfaultfd context is released with its last descriptor. So no test starts a process while another test runs
+/// a program on the kernel.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// Runs a command to its end.
+fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let forks = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn().expect("it runs");
+    drop(forks);
+    child.wait_with_output().expect("it ends")
 }
 
 /// Compiles C in `folder` with the options that the comment at the top of the C code names, and
@@ -28,19 +46,16 @@ fn compilers() -> Vec<&'static str> {
 fn compile(compiler: &str, folder: &Path, name: &str, c: &str) -> PathBuf {
     let (source, program) = (folder.join(format!("{name}.c")), folder.join(name));
     fs::write(&source, c).expect("a file");
-    let output = Command::new(compiler)
-        .args(["-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&program)
-        .arg(&source)
-        .output()
-        .expect("it runs");
+    let mut command = Command::new(compiler);
+    command.args(["-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(&source);
+    let output = output(&mut command);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && errors.is_empty(), "{compiler} {name}: {errors}");
     program
 }
 
 fn run(program: &Path) -> (i32, String) {
-    let Output { status, stdout, .. } = Command::new(program).output().expect("it runs");
+    let Output { status, stdout, .. } = output(&mut Command::new(program));
     (status.code().expect("it exits"), String::from_utf8(stdout).expect("UTF-8"))
 }
 
@@ -114,17 +129,22 @@ fn judge_alike(programs: impl IntoIterator<Item = (String, Program)>) -> (usize,
     use vmadiff_kernel::{Kernel, Options};
     use vmadiff_reference::later::Rules;
 
+    let alone = || FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    let forks = alone();
     let Ok(kernel) = Kernel::new(Options::default()) else {
         println!("skipped: the running kernel cannot be driven");
         return (0, 0);
     };
     let mut beside = Beside::new(kernel);
     beside.probe();
+    drop(forks);
     let folder = folder();
     let (mut whole, mut ruled) = (0, 0);
     for (name, program) in programs {
         let mut applied = Rules::NONE;
+        let forks = alone();
         let run_beside = beside.run_with(&program, |step| applied = applied.union(step.applied));
+        drop(forks);
         let (status, text) = run(&compile("cc", folder.path(), &name, &export_c(&program, &name)));
         match run_beside.end {
             End::Whole | End::Blocked => assert_eq!(status, 0, "{name}: {text}"),
@@ -505,6 +525,22 @@ fn a_kernel_without_events_of_userfaultfd_says_so() {
         assert!(text.contains(says) || text.contains("no userfaultfd"), "{says} in {text}");
         assert!(text.contains("uffd_open 0 0 FORK|UNMAP") && text.contains(" not run\n"), "{text}");
     }
+}
+
+#[test]
+fn pages_that_were_given_up_are_not_reclaimed() {
+    let folder = folder();
+    let text = "mmap 0 0 3 rw anon_private\ntouch 0 0 1\ntouch 0 1 1\nmlock 0 2 1\n\
+                madvise 0 0 1 FREE\nfork 0\nmadvise 0 0 2 PAGEOUT\nmadvise 1 0 2 PAGEOUT\n\
+                madvise 0 1 2 PAGEOUT\nmadvise 0 2 2 PAGEOUT\nmadvise 0 3 1 PAGEOUT\ntouch 0 0\n\
+                touch 1 0\n";
+    let c = export_c(&program(text), "freed");
+    assert!(c.contains("MADV_PAGEOUT && freed"), "{c}");
+    let (status, text) = run(&compile("cc", folder.path(), "freed", &c));
+    assert_ne!(status, 1, "{text}");
+    let text = "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nmadvise 0 0 1 PAGEOUT\n";
+    let c = export_c(&program(text), "pageout");
+    assert!(!c.contains("freed"), "{c}");
 }
 
 #[test]

@@ -1130,6 +1130,10 @@ static long lock_all(const struct program *program, int process, const long *cal
 }
 
 #endif
+#if USES_FREED
+static int freed; /* the program has given up pages by MADV_FREE */
+
+#endif
 #if USES_CONTENTS
 static unsigned int writes; /* the writes of the program that have succeeded */
 
@@ -1197,6 +1201,17 @@ static long run(const struct program *program, const struct operation *op)
 		lacking = "the kernel has no KSM";
 		return LACKING;
 	}
+#endif
+#if USES_FREED
+	/*
+	 * MADV_FREE lets the kernel drop the pages when it reclaims memory, and MADV_PAGEOUT reclaims them.
+	 * Whether they are gone depends on timing, and the expectation is that they stay. MADV_COLD makes
+	 * the same checks and has the same results, and reclaims nothing.
+	 */
+	if (call[0] == SYS_madvise && call[3] == MADV_FREE)
+		freed = 1;
+	if (call[0] == SYS_madvise && call[3] == MADV_PAGEOUT && freed)
+		call[3] = MADV_COLD;
 #endif
 #if USES_NORESERVE
 	if (call[0] == SYS_mmap && (call[4] & MAP_NORESERVE) && !noreserve) {
@@ -1410,6 +1425,9 @@ static int start(const struct program *program)
 #endif
 #if USES_CONTENTS
 	writes = 0;
+#endif
+#if USES_FREED
+	freed = 0;
 #endif
 	memset(files, 0, sizeof(files));
 	observe();

@@ -136,6 +136,8 @@ pub struct Kernel {
     written: Vec<u64>,
     /// The program may have taken pages out of the memfds.
     holes: bool,
+    /// The program has given up pages by `MADV_FREE`.
+    freed: bool,
     /// The limit on locked pages of the arena of each process.
     lock_limits: [Option<u8>; MAX_PROCESSES],
     /// The page table entries of each process that has anonymous pages, where frame numbers are shown.
@@ -191,6 +193,7 @@ impl Kernel {
             writes: 0,
             written: Vec::new(),
             holes: false,
+            freed: false,
             lock_limits: [None; MAX_PROCESSES],
             frames: Frames::default(),
             stale: false,
@@ -224,7 +227,8 @@ impl Kernel {
     }
 
     /// Returns the number of operations that were withheld: advice on transparent huge pages for a
-    /// kernel that has them. The world of a program has no huge pages.
+    /// kernel that has them, because the world of a program has no huge pages; and `PAGEOUT` after `FREE`,
+    /// in whose place the kernel gets `COLD`.
     pub fn withheld(&self) -> u64 {
         self.withheld
     }
@@ -278,7 +282,7 @@ impl Kernel {
             }
         }
         self.empty_files()?;
-        (self.read, self.writes) = (None, 0);
+        (self.read, self.writes, self.freed) = (None, 0, false);
         self.lock_limits = [limits.lock; MAX_PROCESSES];
         self.frames = Frames::default();
         self.limits = *limits;
@@ -545,6 +549,12 @@ impl Kernel {
                     Op::Ftruncate { .. } => true,
                     _ => false,
                 };
+                self.freed |= match op {
+                    Op::Madvise { advice, .. } => advice.get() == Advice::Free,
+                    _ => false,
+                };
+                let instead = self.in_place_of(op);
+                self.withheld += u64::from(instead.is_some());
                 // The source of a copy has to be unchanged, so it is looked at.
                 let looked_at = match op {
                     Op::Copy { src, .. } => mine | 1 << src.get().0,
@@ -552,7 +562,7 @@ impl Kernel {
                     Op::Ftruncate { .. } => self.living(),
                     _ => mine,
                 };
-                match self.ask(op, at, 0)? {
+                match self.ask(instead.as_ref().unwrap_or(op), at, 0)? {
                     Reply::Answer(value) if value >= 0 => {
                         let value = u8::try_from(value).map_err(|_| KernelError::Answer(value))?;
                         if let Op::Touch { page, access, .. } = *op {
@@ -575,6 +585,23 @@ impl Kernel {
         self.stale = true;
         self.ended = Some(if blocks { Ended::Blocked } else { Ended::TimedOut });
         Errno::EAGAIN
+    }
+
+    /// Returns the operation that is performed in place of `op`, if there is one: `COLD` in place of
+    /// `PAGEOUT` after a `FREE` in the program.
+    ///
+    /// `MADV_FREE` lets the kernel drop the pages when it reclaims memory, which the reference never does,
+    /// and `MADV_PAGEOUT` reclaims them at once. Whether they are gone depends on timing. `MADV_COLD`
+    /// makes the same checks and has the same results, and reclaims nothing.
+    fn in_place_of(&self, op: &Op) -> Option<Op> {
+        match *op {
+            Op::Madvise { process, page, len, advice }
+                if self.freed && advice.get() == Advice::Pageout =>
+            {
+                Some(Op::Madvise { process, page, len, advice: Advice::Cold.into() })
+            }
+            _ => None,
+        }
     }
 
     /// Sends `op` to process `at` and waits for the answer.

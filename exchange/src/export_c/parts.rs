@@ -69,6 +69,9 @@ impl Parts<'_> {
             "PRLIMIT" => any(|op| matches!(op, Op::Prlimit { .. })),
             "CLEAR_REFS" => any(|op| matches!(op, Op::ClearRefs { .. })),
             "HUGE" => self.ops().any(|op| advises(op, [Advice::Hugepage, Advice::Nohugepage])),
+            "FREED" => [Advice::Free, Advice::Pageout]
+                .into_iter()
+                .all(|advice| self.ops().any(|op| advises(op, [advice; 2]))),
             "LATER_ADVICE" => any(|op| match op {
                 Op::Madvise { advice, .. } => advice.get().number() >= Advice::Cold.number(),
                 _ => false,

@@ -178,6 +178,54 @@ fn a_process_reads_what_was_written_and_each_program_begins_with_empty_pages() {
 }
 
 #[test]
+fn pages_that_were_given_up_are_not_reclaimed() {
+    let Some(mut kernel) = begun() else { return };
+    let map = "mmap 0 0 1 rw anon_private\ntouch 0 0 1\n";
+    for (advice, withheld) in [
+        ("madvise 0 0 1 FREE\nmadvise 0 0 1 PAGEOUT\n", 1),
+        ("madvise 0 0 1 FREE\nfork 0\nmadvise 1 0 1 PAGEOUT\n", 1),
+        // The program before has given up pages, and this program has not.
+        ("madvise 0 0 1 PAGEOUT\nmadvise 0 0 1 FREE\n", 0),
+    ] {
+        for _ in 0..200 {
+            kernel.reset(&Limits::default());
+            kernel.set_withheld(0);
+            let seen = run(&mut kernel, &format!("{map}{advice}"));
+            if kernel.facilities().frames {
+                assert_eq!(seen.spaces[0].anon_pages, 1, "{advice}");
+            }
+            assert_eq!(run(&mut kernel, "touch 0 0\n").read, Some(1), "{advice}");
+            assert_eq!(kernel.withheld(), withheld, "{advice}");
+        }
+    }
+}
+
+#[test]
+fn cold_refuses_what_pageout_refuses() {
+    let Some(mut kernel) = begun() else { return };
+    for (maps, range) in [
+        ("mmap 0 0 2 rw anon_private\ntouch 0 0 1\n", "0 2"),
+        ("mmap 0 0 2 rw anon_private\n", "0 0"),
+        ("mmap 0 0 2 rw anon_private LOCKED\n", "1 1"),
+        ("mmap 0 0 1 r anon_private\nmmap 0 2 1 rw anon_private\n", "0 3"),
+        ("mmap 0 0 1 r anon_private\nmmap 0 2 1 rw anon_private LOCKED\n", "0 3"),
+        ("", "4 1"),
+        ("mmap 0 0 2 - anon_private\n", "0 2"),
+        ("mmap 0 0 2 rw anon_shared\ntouch 0 0 1\n", "0 2"),
+        ("mmap 0 0 2 rw file0_private\ntouch 0 0 1\n", "0 2"),
+        ("mmap 0 0 2 rw file0_shared\ntouch 0 0 1\n", "0 2"),
+        ("mmap 0 0 2 r readonly_shared\n", "0 2"),
+        ("shmat 0 0\n", "0 4"),
+    ] {
+        let [cold, pageout] = ["COLD", "PAGEOUT"].map(|advice| {
+            kernel.reset(&Limits::default());
+            run(&mut kernel, &format!("{maps}madvise 0 {range} {advice}\n")).result
+        });
+        assert_eq!(cold, pageout, "{maps}{range}");
+    }
+}
+
+#[test]
 fn pages_that_processes_share_are_told_from_pages_that_they_do_not_share() {
     let Some(mut kernel) = begun() else { return };
     if !kernel.facilities().frames {
