@@ -1205,8 +1205,8 @@ static long run(const struct program *program, const struct operation *op)
 #if USES_FREED
 	/*
 	 * MADV_FREE lets the kernel drop the pages when it reclaims memory, and MADV_PAGEOUT reclaims them.
-	 * Whether they are gone depends on timing, and the expectation is that they stay. MADV_COLD makes
-	 * the same checks and has the same results, and reclaims nothing.
+	 * The expectation is that they stay. MADV_COLD makes the same checks and has the same results, and
+	 * reclaims nothing.
 	 */
 	if (call[0] == SYS_madvise && call[3] == MADV_FREE)
 		freed = 1;

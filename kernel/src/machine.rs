@@ -497,7 +497,10 @@ impl Kernel {
                             Reply::Late => Ok((Err(self.overdue(child)), mine)),
                         }
                     }
-                    Reply::Answer(errno) => Ok((Err(error(errno)?), mine)),
+                    Reply::Answer(errno) => {
+                        self.monitor.without_child();
+                        Ok((Err(error(errno)?), mine))
+                    }
                     Reply::Ended => Err(KernelError::Died(at as u8)),
                     Reply::Late => Ok((Err(self.overdue(at)), mine)),
                 }
@@ -591,7 +594,7 @@ impl Kernel {
     /// `PAGEOUT` after a `FREE` in the program.
     ///
     /// `MADV_FREE` lets the kernel drop the pages when it reclaims memory, which the reference never does,
-    /// and `MADV_PAGEOUT` reclaims them at once. Whether they are gone depends on timing. `MADV_COLD`
+    /// and `MADV_PAGEOUT` reclaims them at once. `MADV_COLD`
     /// makes the same checks and has the same results, and reclaims nothing.
     fn in_place_of(&self, op: &Op) -> Option<Op> {
         match *op {

@@ -79,6 +79,16 @@ impl Monitor {
         self.watched.iter().map(|w| PollFd::new(&w.context, PollFlags::IN))
     }
 
+    /// Takes note that the operation has made no process: the contexts of a child are closed.
+    pub(crate) fn without_child(&mut self) {
+        self.close(self.child, None);
+        for message in &mut self.messages {
+            if let UffdEvent::Fork { child } = &mut message.about {
+                *child = None;
+            }
+        }
+    }
+
     /// Takes the messages of the operation.
     pub(crate) fn take_messages(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.messages)

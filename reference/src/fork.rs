@@ -152,6 +152,8 @@ impl World {
                     why.fork.push(reason);
                 }
             });
+            // The charge of the memory outside comes after the VMAs of the arena.
+            let made = if parent.outside_charged { Err(NoMemory) } else { made };
             (of_child.max_pages, of_child.max_locked) = limits;
             self.tell_of_fork(&contexts, made.is_ok().then_some(child));
             contexts.clear();

@@ -50,6 +50,8 @@ pub(crate) struct Mm {
     pub(crate) max_pages: Option<u8>,
     /// The largest number of pages that its process may lock (`RLIMIT_MEMLOCK`), where there is a limit.
     pub(crate) max_locked: Option<u8>,
+    /// Memory outside the arena has `VM_ACCOUNT`, by a rule of later kernels.
+    pub(crate) outside_charged: bool,
     /// The pages charged to committed memory when the address space was last shown.
     pub(crate) committed: i64,
     /// The VMAs that mapped the segment when the address space was last shown.
@@ -74,6 +76,7 @@ vmadiff_machine::clone_by_field!(Mm {
     merge_any,
     max_pages,
     max_locked,
+    outside_charged,
     committed,
     attached,
     driver,
@@ -263,6 +266,7 @@ impl Mm {
             merge_any,
             max_pages,
             max_locked,
+            outside_charged,
             may_lose_pages: _,
             committed: _,
             attached: _,
@@ -284,7 +288,7 @@ impl Mm {
             uffd.map(|uffd| state.number(Objects::Uffd, uffd.map(|uffd| uffd.index())));
         state.word(first | second << 32);
         state.word(*locked_excess as u64);
-        state.word(lock_future.bits().into());
+        state.word(u64::from(lock_future.bits()) | u64::from(*outside_charged) << 32);
         state.word((*merge_any).into());
         for limit in [max_pages, max_locked] {
             state.word(limit.map_or(u64::MAX, u64::from));

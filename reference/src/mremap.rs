@@ -399,17 +399,21 @@ impl Syscall<'_> {
     }
 
     /// Gives the VMA after the source of a move, at `at`, `VM_ACCOUNT`, as if the source had been cut out
-    /// ([`MremapDontunmapMarks`](later::Rule::MremapDontunmapMarks)).
+    /// ([`MremapDontunmapMarks`](later::Rule::MremapDontunmapMarks)). After the last VMA of the arena that is
+    /// memory outside, so much that no fork can charge it.
     fn mark_next(&mut self, at: usize, old: Range) {
         let Vma { range, flags, .. } = self.mm.vmas()[at];
         let cuts = range.start < old.start && old.end < range.end;
         let next = self.mm.vmas().get(at + 1);
-        let marks = next.is_some_and(|next| !next.flags.contains(VmFlags::VM_ACCOUNT));
+        let marks = next.is_none_or(|next| !next.flags.contains(VmFlags::VM_ACCOUNT));
         let charged = flags.contains(VmFlags::VM_ACCOUNT);
-        if self.later.applies(later::Rule::MremapDontunmapMarks, || charged && cuts && marks)
-            && marks
-        {
-            self.mm.vma_mut(at + 1).flags |= VmFlags::VM_ACCOUNT;
+        let differs = charged && cuts && marks;
+        if !self.later.applies(later::Rule::MremapDontunmapMarks, || differs) || !differs {
+            return;
+        }
+        match self.mm.vmas().len() > at + 1 {
+            true => self.mm.vma_mut(at + 1).flags |= VmFlags::VM_ACCOUNT,
+            false => self.mm.outside_charged = true,
         }
     }
 

@@ -461,3 +461,19 @@ fn advice_to_populate_reads_or_writes_as_it_says() {
     assert_eq!(after("POPULATE_READ"), (0, 1));
     assert_eq!(after("POPULATE_WRITE"), (1, 0));
 }
+
+#[test]
+fn no_fork_can_charge_the_memory_outside_that_a_move_has_marked() {
+    let inside = "mmap 0 1 3 rw anon_private\nmremap 0 2 1 1 MAYMOVE|FIXED|DONTUNMAP 0\nfork 0";
+    let flag = Rules::NONE.with(Rule::MremapDontunmap);
+    let marks = flag.with(Rule::MremapDontunmapMarks);
+    for (text, rules, expected) in [
+        (inside, flag, Ok(1)),
+        (inside, marks, Err(Errno::ENOMEM)),
+        // The range ends where its VMA ends, or another VMA follows.
+        (&inside.replace("0 2 1 1", "0 3 1 1"), marks, Ok(1)),
+        (&inside.replace("DONTUNMAP 0", "DONTUNMAP 9"), marks, Ok(1)),
+    ] {
+        assert_eq!(run(text, rules).0.result, expected, "{text}");
+    }
+}
