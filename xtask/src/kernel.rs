@@ -174,7 +174,9 @@ pub(crate) fn build_initramfs(root: &Path, cache: &Path) -> Result<()> {
         let file = folder.join(name);
         fs::read(&file).with_context(|| file.display().to_string())
     };
-    let archive = initramfs::archive(&read("vmadiff-init")?, &read("vmadiff")?)?;
+    let known = root.join("corpus").join(initramfs::KNOWN_OF_UML);
+    let known = fs::read(&known).with_context(|| known.display().to_string())?;
+    let archive = initramfs::archive(&read("vmadiff-init")?, &read("vmadiff")?, &known)?;
     let file = initramfs_file(cache);
     // The file is replaced in one step, because another run may be booting with it.
     let part = file.with_extension(format!("part-{}", std::process::id()));

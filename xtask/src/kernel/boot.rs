@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::initramfs::KNOWN_OF_UML;
 use super::{Log, Version, initramfs_file};
 use crate::guest::{self, Guest, System};
 use crate::shell;
@@ -34,7 +35,9 @@ pub(crate) fn on_uml(
     let cores = guest::cores()?;
     let parts: Vec<_> = cores.iter().copied().zip(shares(programs, cores.len())).collect();
     let run = |&(core, (first, count)): &(usize, (u32, u32))| -> Result<String> {
-        let part = ["--first", &first.to_string(), "--random", &count.to_string()];
+        let (first, count) = (first.to_string(), count.to_string());
+        let known = format!("/{KNOWN_OF_UML}");
+        let part = ["--first", &first, "--random", &count, "--known", &known];
         let command = [command, &part.map(str::to_owned)].concat();
         kernel.console(Some(core), &command, Duration::from_secs(seconds))
     };

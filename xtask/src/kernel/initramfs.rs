@@ -7,13 +7,17 @@ const FOLDER: u32 = 0o40755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
-/// Returns an archive with a program as /init and `vmadiff` beside it.
-pub(crate) fn archive(init: &[u8], vmadiff: &[u8]) -> Result<Vec<u8>> {
+/// The list of the known differences of User Mode Linux, in the archive.
+pub(crate) const KNOWN_OF_UML: &str = "known-uml.txt";
+
+/// Returns an archive with a program as /init, `vmadiff` beside it, and a list of known differences.
+pub(crate) fn archive(init: &[u8], vmadiff: &[u8], known: &[u8]) -> Result<Vec<u8>> {
     let entries = [
         ("proc", FOLDER, &[][..]),
         ("sys", FOLDER, &[]),
         ("init", PROGRAM, init),
         ("vmadiff", PROGRAM, vmadiff),
+        (KNOWN_OF_UML, FILE, known),
         ("TRAILER!!!", 0, &[]),
     ];
     let mut archive = Vec::new();
@@ -94,7 +98,7 @@ mod tests {
         let scratch = Scratch::new()?;
         cmd!("cpio", "--quiet", "-id")
             .dir(scratch.path())
-            .stdin_bytes(archive(b"first", b"second one")?)
+            .stdin_bytes(archive(b"first", b"second one", b"third")?)
             .run()?;
         let read = |name| std::fs::read(scratch.path().join(name));
         assert_eq!(read("init")?, b"first");
