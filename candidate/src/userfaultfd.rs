@@ -1,6 +1,6 @@
 //! userfaultfd (`fs/userfaultfd.c`) in missing mode: what a context watches.
 
-use vmadiff_machine::operand::{Ctx, Process, UffdFeatures};
+use vmadiff_machine::operand::{Ctx, Process};
 use vmadiff_machine::{Errno, VmFlags};
 
 use crate::addr::Addr;
@@ -33,10 +33,7 @@ impl Kernel {
         ctx: Ctx,
     ) -> Result<(), Stop> {
         const F: &str = "userfaultfd_register";
-        let ctx = match self.descriptor(process, ctx) {
-            Some(ctx) => ctx,
-            None => self.userfaultfd_open(process, ctx, UffdFeatures::empty())?,
-        };
+        let ctx = self.descriptor_or_open(process, ctx)?;
         if len == 0 {
             return Err(Errno::EINVAL.into());
         }
@@ -58,9 +55,7 @@ impl Kernel {
         process: Process,
         ctx: Ctx,
     ) -> Result<(), Stop> {
-        if self.descriptor(process, ctx).is_none() {
-            self.userfaultfd_open(process, ctx, UffdFeatures::empty())?;
-        }
+        self.descriptor_or_open(process, ctx)?;
         Err(Errno::EINVAL.into())
     }
 

@@ -53,6 +53,21 @@ impl Kernel {
         Ok(key)
     }
 
+    /// Returns the context behind a descriptor of a process, which is opened on first use, without features.
+    ///
+    /// # Errors
+    /// `ENOMEM` where there is no memory.
+    pub(crate) fn descriptor_or_open(
+        &mut self,
+        process: Process,
+        ctx: Ctx,
+    ) -> Result<CtxKey, Stop> {
+        match self.descriptor(process, ctx) {
+            Some(ctx) => Ok(ctx),
+            None => self.userfaultfd_open(process, ctx, UffdFeatures::empty()),
+        }
+    }
+
     /// Allocates a context of an address space, with one reference: that of its descriptor.
     ///
     /// # Errors

@@ -516,24 +516,6 @@ impl Kernel {
                 Reply::Answer(answer) => Err(KernelError::Answer(answer)),
                 Reply::Late => Ok((Err(self.overdue(at)), mine)),
             },
-            Op::UffdOpen { ctx, features, .. } => {
-                let ctx = ctx.get();
-                self.monitor.close(at, Some(ctx));
-                let result = match self.ask(op, at, 0)? {
-                    Reply::Answer(0) => Ok(0),
-                    Reply::Answer(errno) => Err(error(errno)?),
-                    Reply::Ended => return Err(KernelError::Died(at as u8)),
-                    Reply::Late => return Ok((Err(self.overdue(at)), mine)),
-                };
-                if result.is_ok()
-                    && !features.get().is_empty()
-                    && let Some(process) = &self.processes[at]
-                {
-                    let context = process.context(ctx)?;
-                    self.monitor.watch(at, ctx, context);
-                }
-                Ok((result, mine))
-            }
             Op::UffdRegister { page, len, ctx, .. }
             | Op::UffdRegisterWp { page, len, ctx, .. }
             | Op::UffdUnregister { page, len, ctx, .. }
@@ -556,6 +538,9 @@ impl Kernel {
                     Op::Madvise { advice, .. } => advice.get() == Advice::Free,
                     _ => false,
                 };
+                if let Op::UffdOpen { ctx, .. } = *op {
+                    self.monitor.close(at, Some(ctx.get()));
+                }
                 let instead = self.in_place_of(op);
                 self.withheld += u64::from(instead.is_some());
                 // The source of a copy has to be unchanged, so it is looked at.
@@ -571,6 +556,12 @@ impl Kernel {
                         if let Op::Touch { page, access, .. } = *op {
                             self.touched(page.get(), access.get(), value, &before.spaces[at]);
                             return Ok((Ok(0), looked_at));
+                        }
+                        if let Op::UffdOpen { ctx, features, .. } = *op
+                            && !features.get().is_empty()
+                            && let Some(process) = &self.processes[at]
+                        {
+                            self.monitor.watch(at, ctx.get(), process.context(ctx.get())?);
                         }
                         Ok((Ok(value), looked_at))
                     }
@@ -594,8 +585,8 @@ impl Kernel {
     /// `PAGEOUT` after a `FREE` in the program.
     ///
     /// `MADV_FREE` lets the kernel drop the pages when it reclaims memory, which the reference never does,
-    /// and `MADV_PAGEOUT` reclaims them at once. `MADV_COLD`
-    /// makes the same checks and has the same results, and reclaims nothing.
+    /// and `MADV_PAGEOUT` reclaims them at once. `MADV_COLD` makes the same checks and has the same
+    /// results, and reclaims nothing.
     fn in_place_of(&self, op: &Op) -> Option<Op> {
         match *op {
             Op::Madvise { process, page, len, advice }

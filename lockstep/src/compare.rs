@@ -5,7 +5,7 @@
 
 use vmadiff_machine::observation::ProcessSet;
 use vmadiff_machine::operand::MAX_PROCESSES;
-use vmadiff_machine::{AddressSpace, Message, Observation, UffdEvent, UffdId, Vma};
+use vmadiff_machine::{AddressSpace, Observation, UffdId, Vma};
 
 use crate::page_ids::Pages;
 
@@ -196,8 +196,9 @@ impl Comparer {
             return false;
         }
         // The messages are about contexts that were shown before the operation.
-        let messages = !left.messages.is_empty() || !right.messages.is_empty();
-        if messages && self.scope == Scope::Models && !self.same_messages(left, right) {
+        let messages =
+            self.scope == Scope::Models && !(left.messages.is_empty() && right.messages.is_empty());
+        if messages && !self.same_messages(left, right) {
             return false;
         }
         let changed = || (0..MAX_PROCESSES).filter(|process| changed >> process & 1 == 1);
@@ -207,7 +208,7 @@ impl Comparer {
         }
         let same = changed()
             .all(|process| self.same_space(process, &left.spaces[process], &right.spaces[process]));
-        if same && messages && self.scope == Scope::Models && !self.same_children(left, right) {
+        if same && messages && !self.same_children(left, right) {
             return false;
         }
         if same && self.scope == Scope::Models {
@@ -244,26 +245,20 @@ impl Comparer {
     /// Returns whether both machines send the same messages to the same contexts.
     fn same_messages(&self, left: &Observation, right: &Observation) -> bool {
         left.messages.len() == right.messages.len()
-            && left.messages.iter().zip(&right.messages).all(|(l, r)| {
-                let about = match (l.about, r.about) {
-                    (UffdEvent::Fork { child: l }, UffdEvent::Fork { child: r }) => {
-                        l.is_some() == r.is_some()
-                    }
-                    (l, r) => l == r,
-                };
-                about && self.same_context(l.ctx, r.ctx)
-            })
+            && left
+                .messages
+                .iter()
+                .zip(&right.messages)
+                .all(|(l, r)| l.about.is_like(r.about) && self.same_context(l.ctx, r.ctx))
     }
 
     /// Returns whether the messages about forks, which are the same otherwise, name the same contexts of the
     /// child.
     fn same_children(&self, left: &Observation, right: &Observation) -> bool {
-        let child = |message: &Message| match message.about {
-            UffdEvent::Fork { child } => child,
-            _ => None,
-        };
         let children = left.messages.iter().zip(&right.messages);
-        children.filter_map(|(l, r)| child(l).zip(child(r))).all(|(l, r)| self.same_context(l, r))
+        children
+            .filter_map(|(l, r)| l.about.child().zip(r.about.child()))
+            .all(|(l, r)| self.same_context(l, r))
     }
 
     /// Returns whether two contexts are partners, or neither is shown.
@@ -325,7 +320,7 @@ mod tests {
     use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
     use vmadiff_machine::observation::{AnonVmaId, CopyReport, Event, FileId, PageId, UffdId, Vma};
     use vmadiff_machine::operand::{Mode, Page, PageOffset, Process};
-    use vmadiff_machine::{Errno, Range, VmFlags};
+    use vmadiff_machine::{Errno, Message, Range, UffdEvent, VmFlags};
 
     /// Returns an observation in which each process has one-page VMAs with these anon_vmas. Both
     /// address spaces are marked as changed.

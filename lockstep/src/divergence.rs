@@ -565,12 +565,8 @@ fn messages(left: &Observation, right: &Observation) -> Option<Finding> {
         let (what, about) = match (left.messages.get(n), right.messages.get(n)) {
             (Some(l), Some(r)) => {
                 let context = known.pairs(Some(l.ctx.index()), Some(r.ctx.index()));
-                let same = match (l.about, r.about) {
-                    (UffdEvent::Fork { child: l }, UffdEvent::Fork { child: r }) => {
-                        known.pairs(l.map(UffdId::index), r.map(UffdId::index))
-                    }
-                    (l, r) => l == r,
-                };
+                let child = |about: UffdEvent| about.child().map(UffdId::index);
+                let same = l.about.is_like(r.about) && known.pairs(child(l.about), child(r.about));
                 if context && same {
                     continue;
                 }

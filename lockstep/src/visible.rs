@@ -135,7 +135,7 @@ impl Contexts {
             Op::Fork { .. } => {
                 let Ok(process) = seen.result else { return };
                 for message in &seen.messages {
-                    if let UffdEvent::Fork { child: Some(child) } = message.about
+                    if let Some(child) = message.about.child()
                         && let Some((_, ctx)) = self.name(message.ctx)
                     {
                         self.0.push((child, Process(process), ctx));

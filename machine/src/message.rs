@@ -46,6 +46,24 @@ impl UffdEvent {
             UffdEvent::Unmap(_) => "UNMAP",
         }
     }
+
+    /// Returns the context of the child of a fork.
+    pub const fn child(self) -> Option<UffdId> {
+        match self {
+            UffdEvent::Fork { child } => child,
+            _ => None,
+        }
+    }
+
+    /// Returns whether two events are the same, but for the number of the context of a child.
+    pub fn is_like(self, other: UffdEvent) -> bool {
+        match (self, other) {
+            (UffdEvent::Fork { child: one }, UffdEvent::Fork { child: other }) => {
+                one.is_some() == other.is_some()
+            }
+            (one, other) => one == other,
+        }
+    }
 }
 
 impl fmt::Display for Message {

@@ -102,6 +102,7 @@ mod tests {
             .run()?;
         let read = |name| std::fs::read(scratch.path().join(name));
         assert_eq!(read("init")?, b"first");
+        assert_eq!(read(KNOWN_OF_UML)?, b"third");
         assert_eq!(read("vmadiff")?, b"second one");
         let more = files(&[("a/b/c.txt".into(), b"third".to_vec()), ("a/d".into(), Vec::new())])?;
         cmd!("cpio", "--quiet", "-id").dir(scratch.path()).stdin_bytes(more).run()?;
