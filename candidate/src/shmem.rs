@@ -173,11 +173,17 @@ impl Inodes {
         let Some(inode) = self.inodes.get_mut(usize::from(inode)) else { return };
         inode.count_pages();
         let end = end.0.min(64 * inode.cache.len() as u64);
-        for index in start.0..end {
-            inode.cache[index as usize / 64] &= !(1 << (index % 64));
-            if let Some(value) = inode.data.get_mut(index as usize) {
-                *value = 0;
-            }
+        for (word, from) in inode.cache.iter_mut().zip((0..).step_by(64)) {
+            // The bits of the word's pages from `start` on, and of those from `end` on.
+            let [first, past] = [start.0, end].map(|page| {
+                u64::MAX.checked_shl(page.saturating_sub(from).min(64) as u32).unwrap_or(0)
+            });
+            *word &= !(first & !past);
+        }
+        let dropped = start.0 as usize..end as usize;
+        let written = dropped.start.min(inode.data.len())..dropped.end.min(inode.data.len());
+        if let Some(values) = inode.data.get_mut(written) {
+            values.fill(0);
         }
     }
 

@@ -3,7 +3,7 @@
 //! The reference runs the program under each combination of the rules that the program meets. Where an
 //! expectation depends on rules, it gets a condition: the rules that hold, and those that do not.
 
-use vmadiff_reference::later::{BACKPORTED, Rule, Rules};
+use vmadiff_reference::later::{BACKPORTED, Rule, Rules, Version};
 
 /// The largest number of rules of which every combination is run. With more rules, only the combinations
 /// of the releases are run.
@@ -52,11 +52,12 @@ fn subsets(rules: Rules) -> Vec<Rules> {
 
 /// Returns the combinations of `rules` that the releases of Linux have, the smallest first.
 pub(crate) fn releases(rules: Rules) -> Vec<Rules> {
-    let versions = Rule::ALL.iter().filter_map(|rule| rule.about().since);
+    let ported = BACKPORTED.iter().flat_map(|(_, releases)| releases.iter().map(|(of, _)| *of));
+    let versions = Rule::ALL.iter().filter_map(|rule| rule.about().since).chain(ported);
     // Some kernels of a version have these rules, and others do not have them.
     let unversioned = rules.iter().filter(|rule| rule.about().since.is_none()).collect();
     let of_versions = versions.flat_map(|version| {
-        let taken = |(rule, releases): &(Rule, [_; 2])| {
+        let taken = |(rule, releases): &(Rule, &[(Version, u16)])| {
             releases.iter().any(|(of, _)| *of == version).then_some(*rule)
         };
         let taken: Rules = BACKPORTED.iter().filter_map(taken).collect();

@@ -575,7 +575,8 @@ impl Kernel {
 
     /// Records that process `at` gave no answer, and returns the result of the operation.
     fn overdue(&mut self, at: usize) -> Errno {
-        let blocks = self.processes[at].as_ref().is_some_and(waits_for_userfaultfd);
+        let blocks = self.monitor.has_met_fault()
+            || self.processes[at].as_ref().is_some_and(waits_for_userfaultfd);
         self.stale = true;
         self.ended = Some(if blocks { Ended::Blocked } else { Ended::TimedOut });
         Errno::EAGAIN

@@ -94,6 +94,12 @@ impl Monitor {
         std::mem::take(&mut self.messages)
     }
 
+    /// Returns whether a message said that a process waits for a page that nobody fills. The kernel does not
+    /// repeat such a message after it was read.
+    pub(crate) fn has_met_fault(&self) -> bool {
+        self.faulted
+    }
+
     /// Reads the messages that there are. Returns whether a process waits for a page that nobody fills.
     pub(crate) fn read(&mut self) -> Result<bool, KernelError> {
         while let Some(at) = self.first_ready()? {

@@ -289,10 +289,11 @@ impl Rule {
 
 /// The fixes that stable releases took from later releases. A stable release from this number on is
 /// known to have the fix; an earlier one may have it.
-pub const BACKPORTED: [(Rule, [(Version, u16); 2]); 3] = [
-    (Rule::MremapDontunmapCuts, [(Version(6, 1), 192), (Version(6, 12), 117)]),
-    (Rule::MremapDontunmapApart, [(Version(6, 1), 192), (Version(6, 12), 117)]),
-    (Rule::MremapDontunmapOffset, [(Version(6, 1), 192), (Version(6, 12), 117)]),
+pub const BACKPORTED: [(Rule, &[(Version, u16)]); 4] = [
+    (Rule::AnonVmaReuse, &[(Version(5, 10), 223)]),
+    (Rule::MremapDontunmapCuts, &[(Version(6, 1), 192), (Version(6, 12), 117)]),
+    (Rule::MremapDontunmapApart, &[(Version(6, 1), 192), (Version(6, 12), 117)]),
+    (Rule::MremapDontunmapOffset, &[(Version(6, 1), 192), (Version(6, 12), 117)]),
 ];
 
 /// A set of rules.

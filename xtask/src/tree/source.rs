@@ -11,7 +11,7 @@ use crate::kernel::packages::Packages;
 use crate::scratch::Scratch;
 
 /// The packages of Debian that have a kernel's source.
-const PACKAGES: [&str; 2] = ["linux-source-6.12", "linux-source-6.1"];
+const PACKAGES: [&str; 3] = ["linux-source-6.12", "linux-source-6.1", "linux-source-5.10"];
 
 /// A kernel's source. It is never written to.
 pub(crate) struct Source {
