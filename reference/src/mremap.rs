@@ -360,7 +360,7 @@ impl Syscall<'_> {
             self.mm.vma_mut(at).drop_uffd();
         }
         if flags.keeps_source() {
-            self.leave_source(old, &source.vma, locked_vm);
+            self.leave_source(old, new.start, &source.vma, locked_vm);
         } else if !old.is_empty() {
             self.unmap_source(old);
         }
@@ -421,9 +421,12 @@ impl Syscall<'_> {
     /// Leaves the source of a move mapped; its pages have moved (`dontunmap_complete()`).
     /// The kernel unlocks all of its VMA, `vma` before the move, and does not take that off
     /// `locked_vm`, which was `locked_vm` before the move.
-    fn leave_source(&mut self, old: Range, vma: &Vma, locked_vm: u32) {
+    fn leave_source(&mut self, old: Range, new: Page, vma: &Vma, locked_vm: u32) {
         let Some(at) = self.mm.vma_at(old.start) else { return };
-        self.mark_next(at, old, vma.range);
+        // `split` is 0 where the copy has merged with its source.
+        if self.mm.vma_at(new) != Some(at) {
+            self.mark_next(at, old, vma.range);
+        }
         let left = self.mm.vma_mut(at);
         if left.flags.contains(VmFlags::VM_LOCKED) {
             left.flags -= VmFlags::LOCK;
