@@ -464,13 +464,15 @@ fn advice_to_populate_reads_or_writes_as_it_says() {
 
 #[test]
 fn no_fork_can_charge_the_memory_outside_that_a_move_has_marked() {
-    let inside = "mmap 0 1 3 rw anon_private\nmremap 0 2 1 1 MAYMOVE|FIXED|DONTUNMAP 0\nfork 0";
+    let inside =
+        "mmap 0 1 3 rw anon_private\ntouch 0 1 1\nmremap 0 2 1 1 MAYMOVE|FIXED|DONTUNMAP 0\nfork 0";
     let flag = Rules::NONE.with(Rule::MremapDontunmap);
     let marks = flag.with(Rule::MremapDontunmapMarks);
     for (text, rules, expected) in [
         (inside, flag, Ok(1)),
         (inside, marks, Err(Errno::ENOMEM)),
-        // The range ends where its VMA ends, or another VMA follows.
+        // The copy merges with its source, the range ends where its VMA ends, or another VMA follows.
+        (&inside.replace("touch 0 1 1\n", ""), marks, Ok(1)),
         (&inside.replace("0 2 1 1", "0 3 1 1"), marks, Ok(1)),
         (&inside.replace("DONTUNMAP 0", "DONTUNMAP 9"), marks, Ok(1)),
     ] {
