@@ -180,11 +180,8 @@ impl Inodes {
             });
             *word &= !(first & !past);
         }
-        let dropped = start.0 as usize..end as usize;
-        let written = dropped.start.min(inode.data.len())..dropped.end.min(inode.data.len());
-        if let Some(values) = inode.data.get_mut(written) {
-            values.fill(0);
-        }
+        let values = inode.data.iter_mut().take(end as usize).skip(start.0 as usize);
+        values.for_each(|value| *value = 0);
     }
 
     /// Puts a page that is [`Lookup::Missing`] into the page cache.

@@ -398,13 +398,14 @@ impl Syscall<'_> {
         at
     }
 
-    /// Gives the VMA after the source of a move, at `at`, `VM_ACCOUNT`, as if the source had been cut out of its
-    /// VMA, which had the range `before`
+    /// Gives the VMA after the source of a move to `new`, at `at`, `VM_ACCOUNT`, as if the source had been cut out
+    /// of its VMA, which had the range `before`
     /// ([`MremapDontunmapMarks`](later::Rule::MremapDontunmapMarks)). After the last VMA of the arena that is
-    /// memory outside, so much that no fork can charge it.
-    fn mark_next(&mut self, at: usize, old: Range, before: Range) {
+    /// memory outside, so much that no fork can charge it. Nothing is marked if the copy has merged with its source.
+    fn mark_next(&mut self, at: usize, old: Range, new: Page, before: Range) {
         let flags = self.mm.vmas()[at].flags;
-        let cuts = before.start < old.start && old.end < before.end;
+        let merged = self.mm.vma_at(new) == Some(at);
+        let cuts = before.start < old.start && old.end < before.end && !merged;
         let next = self.mm.vmas().get(at + 1);
         let marks = next.is_none_or(|next| !next.flags.contains(VmFlags::VM_ACCOUNT));
         let charged = flags.contains(VmFlags::VM_ACCOUNT);
@@ -423,10 +424,7 @@ impl Syscall<'_> {
     /// `locked_vm`, which was `locked_vm` before the move.
     fn leave_source(&mut self, old: Range, new: Page, vma: &Vma, locked_vm: u32) {
         let Some(at) = self.mm.vma_at(old.start) else { return };
-        // `split` is 0 where the copy has merged with its source.
-        if self.mm.vma_at(new) != Some(at) {
-            self.mark_next(at, old, vma.range);
-        }
+        self.mark_next(at, old, new, vma.range);
         let left = self.mm.vma_mut(at);
         if left.flags.contains(VmFlags::VM_LOCKED) {
             left.flags -= VmFlags::LOCK;

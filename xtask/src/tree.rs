@@ -40,7 +40,8 @@ use crate::{Status, kernel, project, shell};
 /// skipped: there is no emulator, or no time for the whole corpus.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A folder with a kernel's source; or linux-source-6.12 or linux-source-6.1, packages of Debian
+    /// A folder with a kernel's source; or linux-source-6.12, linux-source-6.1 or linux-source-5.10,
+    /// packages of Debian
     #[arg(long, value_name = "SOURCE")]
     source: String,
     /// A patch of the source: a diff (*.patch, *.diff) or a semantic patch of Coccinelle (*.cocci);
