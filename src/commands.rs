@@ -29,4 +29,5 @@ pub(crate) mod rows;
 pub(crate) mod shells;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(crate) mod show_kernel;
+pub(crate) mod threads;
 pub(crate) mod triage;

@@ -266,6 +266,21 @@ fn random_has_the_outputs_of_triage() {
 }
 
 #[test]
+fn the_result_of_random_does_not_depend_on_the_number_of_threads() {
+    let folder = folder();
+    let result = |threads: &str| {
+        let args = ["random", "--operations", "300000", "--stats", "--threads", threads];
+        let output = command(folder.path(), &args).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        text(&output.stdout).to_string()
+    };
+    let one = result("1");
+    for threads in ["2", "5"] {
+        assert_eq!(result(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
 fn ctrl_c_prints_and_writes_what_was_found() {
     let folder = folder();
     let began = Instant::now();

@@ -35,11 +35,19 @@ pub struct Walk {
 impl Walk {
     /// Returns the walk of a seed.
     pub fn new(seed: u64) -> Walk {
+        Walk::part(seed, 0)
+    }
+
+    /// Returns one of the parts into which a long run of a seed is divided. Each part is a walk of its own:
+    /// threads run parts side by side. Part 0 is the walk of the seed.
+    pub fn part(seed: u64, part: u32) -> Walk {
+        // An odd factor makes the seeds of different parts differ.
+        let of_session = seed.wrapping_add(u64::from(part).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         Walk {
             seed,
-            number: 0,
-            session: Session::new().seed(seed),
-            rng: Pcg64::new(seed.into(), 0),
+            number: u64::from(part) << 32,
+            session: Session::new().seed(of_session),
+            rng: Pcg64::new(seed.into(), part.into()),
             mutator: ProgramMutator(Mix::ALL),
             program: Program::default(),
             left: 0,
@@ -95,6 +103,12 @@ mod tests {
         };
         assert_eq!(walk(1), walk(1));
         assert_ne!(walk(1), walk(2));
+        let part = |part| {
+            let mut walk = Walk::part(1, part);
+            (0..100).map(|_| walk.step().clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(part(0), walk(1)[..100]);
+        assert!(part(1).iter().all(|program| !part(2).contains(program)));
         assert!(walk(1).iter().any(|program| program.ops.len() >= MAX_OPS / 2));
 
         let mut failing = Walk::new(1).failing();

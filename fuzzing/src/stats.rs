@@ -27,6 +27,13 @@ impl Stats {
         self.counts[opcode as usize][column] += 1;
     }
 
+    /// Adds the counts of `other`.
+    pub fn add(&mut self, other: &Stats) {
+        for (sum, count) in self.counts.iter_mut().flatten().zip(other.counts.iter().flatten()) {
+            *sum += count;
+        }
+    }
+
     /// Returns the share of the operations that succeeded, from 0 to 1; `None` if none was performed.
     pub fn successes(&self, opcode: Opcode) -> Option<f64> {
         let row = &self.counts[opcode as usize];

@@ -27,7 +27,7 @@ use crate::coverage::Coverage;
 use crate::error::{KernelError, doing};
 use crate::inject::{self, Effect, Injection};
 use crate::log::Log;
-use crate::map_count::MapCount;
+use crate::map_count::{Limited, MapCount};
 use crate::missing::{Facilities, Missing};
 use crate::monitor::{self, Monitor};
 use crate::proc::{Inode, Status};
@@ -522,7 +522,11 @@ impl Kernel {
                 if let Some(context) = self.monitor.adopted(at, ctx.get()) =>
             {
                 let range = Range::new(page.get(), len.get());
-                match monitor::register(context, range, worker::mode_of(op)) {
+                // No worker is asked here, so `ask` does not set the limit.
+                let limited = limit_maps(&mut self.map_count, &self.limits, self.baseline.1)?;
+                let answer = monitor::register(context, range, worker::mode_of(op));
+                drop(limited);
+                match answer {
                     errno @ ..0 => Ok((Err(error(errno)?), mine)),
                     _ => Ok((Ok(0), mine)),
                 }
@@ -605,9 +609,7 @@ impl Kernel {
             return Ok(Reply::Ended);
         };
         let locks = self.raised(op);
-        let limit = self.limits.map_count.map(|limit| self.baseline.1 + u32::from(limit));
-        let limited = self.map_count.as_mut().zip(limit);
-        let limited = limited.map(|(setting, limit)| setting.limit(limit)).transpose()?;
+        let limited = limit_maps(&mut self.map_count, &self.limits, self.baseline.1)?;
         if let Some((during, _)) = locks {
             set_limit(process.proc.pid(), Resource::Memlock, during)?;
         }
@@ -704,6 +706,17 @@ impl Drop for Kernel {
 
 /// A pid that no process has: it is above `PID_MAX_LIMIT`.
 const NO_PID: i32 = i32::MAX;
+
+/// Sets `vm.max_map_count` to the limit of the program, if it has one, until the returned value is dropped.
+/// `outside` is the number of VMAs outside the arena.
+fn limit_maps<'a>(
+    setting: &'a mut Option<MapCount>,
+    limits: &Limits,
+    outside: u32,
+) -> Result<Option<Limited<'a>>, KernelError> {
+    let limit = limits.map_count.map(|limit| outside + u32::from(limit));
+    setting.as_mut().zip(limit).map(|(setting, limit)| setting.limit(limit)).transpose()
+}
 
 /// Sets a limit of a process, in pages. The hard limit gets no lower, so that every user can raise the limit
 /// again.

@@ -6,7 +6,7 @@
 //! gives the roles.
 
 use crate::errno::Errno;
-use crate::op::{MAX_OPERANDS, Op};
+use crate::op::{MAX_OPERANDS, Op, Opcode};
 use crate::operand::{CopyFlags, Len, Page, Process, SHM_PAGES};
 use crate::range::Range;
 
@@ -65,6 +65,51 @@ pub enum Role {
     Policy,
 }
 
+impl Role {
+    /// One more than the largest number of a role.
+    const NUMBERS: usize = 20;
+
+    /// Returns the number of the role in the table of places.
+    const fn number(self) -> usize {
+        match self {
+            Role::Caller => 0,
+            Role::SourceProcess => 1,
+            Role::Start(part) => 2 + part as usize,
+            Role::Length(part) => 5 + part as usize,
+            Role::Protection => 8,
+            Role::Kind => 9,
+            Role::Offset => 10,
+            Role::FileLength => 11,
+            Role::File => 12,
+            Role::Resource => 13,
+            Role::Limit => 14,
+            Role::Flags => 15,
+            Role::Access => 16,
+            Role::Context => 17,
+            Role::Advice => 18,
+            Role::Policy => 19,
+        }
+    }
+}
+
+/// The place of the operand with each role in each operation; [`ABSENT`] where it has none.
+static PLACES: [[u8; Role::NUMBERS]; Opcode::ALL.len()] = {
+    let mut places = [[ABSENT; Role::NUMBERS]; Opcode::ALL.len()];
+    let mut opcode = 0;
+    while opcode < places.len() {
+        let operands = Opcode::ALL[opcode].operands();
+        let mut at = operands.len();
+        while at > 0 {
+            at -= 1;
+            places[opcode][operands[at].role.number()] = at as u8;
+        }
+        opcode += 1;
+    }
+    places
+};
+
+const ABSENT: u8 = u8::MAX;
+
 /// The place at which the kernel puts the destination of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Placement {
@@ -99,10 +144,12 @@ impl Placement {
 impl Op {
     /// Returns the value of the operand with this role; `None` if the operation has no such
     /// operand.
+    #[inline]
     pub fn operand(&self, role: Role) -> Option<u8> {
-        let types = self.opcode().operands();
-        let at = types.iter().position(|ty| ty.role == role)?;
-        Some(self.values()[at])
+        match PLACES[self.opcode() as usize][role.number()] {
+            ABSENT => None,
+            at => Some(self.values()[usize::from(at)]),
+        }
     }
 
     /// Returns the operation with changed operands: `change` gets the role and the value of each
@@ -216,7 +263,6 @@ impl Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Opcode;
     use crate::program::Program;
 
     fn op(text: &str) -> Op {
@@ -287,6 +333,22 @@ mod tests {
             let op = Op::from_bytes(opcode, [0; MAX_OPERANDS]);
             let maps = roles.contains(&Role::Start(Part::Destination));
             assert_eq!(op.placement().is_some(), maps, "{opcode:?}");
+        }
+    }
+
+    #[test]
+    fn an_operand_is_found_by_its_role() {
+        for &opcode in Opcode::ALL {
+            let bytes = std::array::from_fn(|at| at as u8);
+            let op = Op::from_bytes(opcode, bytes);
+            let roles = opcode.operands().iter().map(|ty| ty.role);
+            for (role, value) in roles.clone().zip(op.values()) {
+                assert_eq!(op.operand(role), Some(value), "{opcode:?}: {role:?}");
+            }
+            let absent = [Role::Kind, Role::Length(Part::Source), Role::Policy];
+            for role in absent.into_iter().filter(|role| !roles.clone().any(|r| r == *role)) {
+                assert_eq!(op.operand(role), None, "{opcode:?}: {role:?}");
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use super::files::{name, open};
 use super::findings;
 use super::machines::{Machines, sides};
 use super::progress::progress;
+use super::threads::Threads;
 use crate::interrupt::{interrupted, watch};
 use crate::out::{note, stdout};
 use crate::status::Status;
@@ -49,9 +50,8 @@ pub(crate) struct Args {
     /// The largest memory of the table of states, in bytes; K, M and G stand for powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "2G", value_parser = bytes)]
     memory: usize,
-    /// The number of threads; by default one for each core. The result does not depend on it
-    #[arg(long)]
-    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Go on with the search in this file, if it exists, and write the search to it after each depth,
     /// at Ctrl-C and at the end
     #[arg(long, value_name = "FILE")]
@@ -113,10 +113,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     let options = Options {
         depth: args.depth.into(),
         memory: args.memory,
-        threads: match args.threads {
-            Some(threads) => threads,
-            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-        },
+        threads: args.threads.number(),
         all: args.all,
     };
     let is_known = |signature: &Signature| findings.is_known(signature.as_str());

@@ -1,12 +1,16 @@
 //! `vmadiff random`: runs random programs without feedback.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use vmadiff::divergence::Signature;
 use vmadiff::invariants::EVERY;
+use vmadiff::machines::Machines as Boxed;
 use vmadiff::oracle;
 use vmadiff::random::Walk;
 use vmadiff::stats::Stats;
@@ -17,6 +21,7 @@ use vmadiff_machine::Program;
 use super::findings;
 use super::machines::Machines;
 use super::progress::progress;
+use super::threads::Threads;
 use crate::interrupt::{interrupted, watch};
 use crate::status::Status;
 
@@ -27,8 +32,8 @@ use crate::status::Status;
   vmadiff random --right candidate:v2 --known corpus/known-v2.txt --out findings
   vmadiff random --alone candidate:original
 
-To find bugs, use ci/fuzz: it is faster, because it has feedback and uses all cores. This command is
-a soak test, whose programs are the same for the same seed on every machine. After Ctrl-C the
+To find bugs, use ci/fuzz: it is faster, because it has feedback. This command is a soak test, whose
+programs and result are the same for the same seed on every machine. After Ctrl-C the
 findings so far are minimized, printed and written. For candidate:original beside another machine,
 the list of known divergences is corpus/known-original.txt without --known.")]
 pub(crate) struct Args {
@@ -51,6 +56,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "json")]
     stats: bool,
     #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
     findings: findings::Options,
     #[command(flatten)]
     machines: Machines,
@@ -62,49 +69,117 @@ const WALK: &str = "(random)";
 /// The time for which the findings are minimized after Ctrl-C.
 const MINIMIZE_TIME: Duration = Duration::from_secs(5);
 
+/// The operations of a part of the run. Threads take one part after the other.
+const PART: u64 = 1 << 16;
+
+/// What a part of a run has shown, or all parts together.
+#[derive(Default)]
+struct Shown {
+    run: u64,
+    programs: u64,
+    diverged: u64,
+    stats: Stats,
+    /// A machine does not show its hidden state.
+    hides: bool,
+    /// The first program of each signature, with the number of its part.
+    first: BTreeMap<Signature, (u32, Program)>,
+}
+
+impl Shown {
+    /// Adds another part. The sum does not depend on the order in which the parts are added.
+    fn add(&mut self, part: Shown) {
+        self.run += part.run;
+        self.programs += part.programs;
+        self.diverged += part.diverged;
+        self.stats.add(&part.stats);
+        self.hides |= part.hides;
+        for (signature, new) in part.first {
+            match self.first.entry(signature) {
+                Entry::Occupied(mut old) if new.0 < old.get().0 => drop(old.insert(new)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(place) => drop(place.insert(new)),
+            }
+        }
+    }
+}
+
+impl Args {
+    /// Runs the programs of a part.
+    fn run_part(&self, part: u32, lockstep: &mut Boxed) -> Shown {
+        let walk = Walk::part(self.seed, part);
+        let mut walk = if self.fail { walk.failing() } else { walk };
+        let operations = (self.operations - u64::from(part) * PART).min(PART);
+        // The programs whose hidden state is recounted are the same, whichever thread runs the part.
+        lockstep.recount_every(self.recount_every);
+        let mut shown = Shown::default();
+        while shown.run < operations && !interrupted() {
+            let program = walk.step();
+            let without;
+            let program = if self.no_copies {
+                without = oracle::without_copies(program.clone());
+                &without
+            } else {
+                program
+            };
+            let found = match self.stats {
+                false => lockstep.run(program),
+                true => lockstep.run_with(program, |step, seen, _| {
+                    shown.stats.see(program.ops[step].opcode(), seen);
+                }),
+            };
+            let length = found.as_ref().map_or(program.ops.len(), |d| d.step + 1);
+            // An empty program counts as one operation, so that the loop ends.
+            shown.run += length.max(1) as u64;
+            shown.programs += 1;
+            if let Some(divergence) = found {
+                shown.diverged += 1;
+                shown.first.entry(divergence.signature).or_insert_with(|| (part, program.clone()));
+            }
+        }
+        shown.hides = !lockstep.shows_hidden();
+        shown
+    }
+
+    /// Runs all programs. `done` is told how many operations are done.
+    fn run_all(&self, done: impl Fn(u64) + Sync) -> Shown {
+        let parts = self.operations.div_ceil(PART).min(u32::MAX.into()) as u32;
+        let (next, all) = (AtomicU32::new(0), Mutex::new(Shown::default()));
+        let work = || {
+            let mut lockstep = self.machines.lockstep();
+            loop {
+                let part = next.fetch_add(1, Ordering::Relaxed);
+                if part >= parts || interrupted() {
+                    break;
+                }
+                let shown = self.run_part(part, &mut lockstep);
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.add(shown);
+                done(all.run);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.threads.number().get().min(parts as usize) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        all.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
-    let operations = args.operations;
     let mut lockstep = args.machines.lockstep();
     let findings = args.findings.prepare(|| args.machines.known())?;
     watch()?;
-    lockstep.recount_every(args.recount_every);
-    let walk = Walk::new(args.seed);
-    let mut walk = if args.fail { walk.failing() } else { walk };
-    let (mut run, mut programs, mut diverged) = (0, 0u64, 0u64);
-    let mut stats = Stats::default();
-    let mut first: BTreeMap<Signature, Program> = BTreeMap::new();
-    let bar = progress(operations as usize, "random");
-    while run < operations && !interrupted() {
-        let program = walk.step();
-        let without;
-        let program = if args.no_copies {
-            without = oracle::without_copies(program.clone());
-            &without
-        } else {
-            program
-        };
-        let found = match args.stats {
-            false => lockstep.run(program),
-            true => lockstep.run_with(program, |step, seen, _| {
-                stats.see(program.ops[step].opcode(), seen);
-            }),
-        };
-        let length = found.as_ref().map_or(program.ops.len(), |d| d.step + 1);
-        // An empty program counts as one operation, so that the loop ends.
-        run += length.max(1) as u64;
-        bar.set_position(run.min(operations));
-        programs += 1;
-        if let Some(divergence) = found {
-            diverged += 1;
-            first.entry(divergence.signature).or_insert_with(|| program.clone());
-        }
-    }
+    let bar = progress(args.operations as usize, "random");
+    let Shown { run, programs, diverged, stats, hides, first } =
+        args.run_all(|run| bar.set_position(run.min(args.operations)));
     bar.finish_and_clear();
     let ended = Instant::now();
     lockstep.recount_every(NonZeroU32::MIN);
     let count = first.len();
-    let found = first.into_values().map(|program| (PathBuf::from(WALK), program));
+    let found = first.into_values().map(|(_, program)| (PathBuf::from(WALK), program));
     let bar = progress(count, "minimize");
     let show = |Progress { done, all }| {
         bar.set_length(count.max(all) as u64);
@@ -114,9 +189,9 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     };
     let groups = vmadiff::triage::triage(&mut lockstep, found, show);
     bar.finish_and_clear();
-    let hidden = match lockstep.shows_hidden() {
-        true => "",
-        false => "; invariants of hidden state are not checked: a machine does not show it",
+    let hidden = match hides {
+        false => "",
+        true => "; invariants of hidden state are not checked: a machine does not show it",
     };
     let stats = if args.stats { format!("{stats}\n") } else { String::new() };
     let stopped = if interrupted() { "; interrupted" } else { "" };
