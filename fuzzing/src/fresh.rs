@@ -6,7 +6,7 @@ use rand_pcg::rand_core::Rng as _;
 use vmadiff_machine::program::MAX_OPS;
 use vmadiff_machine::{Op, Program};
 
-use crate::generate::{Mix, limits, operation};
+use crate::generate::{Mix, limits, operation, tighten};
 use crate::layout::Layout;
 
 /// The number of random bytes from which one operation is made.
@@ -58,18 +58,45 @@ fn make(
     let mut rng = Pcg64::new(u128::from(seed) << 64 | u128::from(number), 0);
     program.ops.clear();
     program.limits = limits(&mut Unstructured::new(&bytes(&mut rng))).unwrap_or_default();
-    let mix = mix(&mut rng);
+    let mut mix = mix(&mut rng);
+    if program.limits.lock.is_some() {
+        mix.lock();
+    }
+    // The number of operations after which the program comes close to its limits.
+    let close = 1 + rng.next_u32() as usize % operations.max(1);
     let mut layout = Layout::of(&[]);
+    extend(program, &mut layout, close.min(operations), &mix, &mut rng, &wanted);
+    // `Unstructured` reads zeros after its last byte, so this does not fail.
+    let _ = tighten(&mut program.limits, &layout, &mut Unstructured::new(&bytes(&mut rng)));
+    extend(program, &mut layout, operations, &mix, &mut rng, &wanted);
+    mix
+}
+
+/// Appends up to `more` random operations to a program, from a random mix.
+pub(crate) fn append(program: &mut Program, more: usize, rng: &mut Pcg64) {
+    let mix = mix(rng);
+    let operations = (program.ops.len() + more).min(MAX_OPS);
+    extend(program, &mut Layout::of(&program.ops), operations, &mix, rng, &|_| true);
+}
+
+/// Appends operations until the program has so many, or until its last process has exited.
+fn extend(
+    program: &mut Program,
+    layout: &mut Layout,
+    operations: usize,
+    mix: &Mix,
+    rng: &mut Pcg64,
+    wanted: &impl Fn(&Op) -> bool,
+) {
     while program.ops.len() < operations && layout.processes() > 0 {
         // `Unstructured` reads zeros after its last byte, so this does not fail.
-        if let Ok(op) = operation(&layout, &mix, &mut Unstructured::new(&bytes(&mut rng)))
+        if let Ok(op) = operation(layout, mix, &mut Unstructured::new(&bytes(rng)))
             && wanted(&op)
         {
             layout.add(&op);
             program.ops.push(op);
         }
     }
-    mix
 }
 
 #[cfg(test)]
@@ -95,5 +122,22 @@ mod tests {
             assert_eq!(!ops.contains(opcode), is_copy, "{opcode:?}");
         }
         assert!(first.iter().any(|program| program.limits.map_count.is_some()));
+    }
+
+    #[test]
+    fn a_program_goes_on_after_its_operations() {
+        let mut rng = Pcg64::new(1, 0);
+        for number in 0..200 {
+            let start = program(1, number, 6, |_| true);
+            let mut longer = start.clone();
+            append(&mut longer, 10, &mut rng);
+            assert!(longer.ops.starts_with(&start.ops) && longer.limits == start.limits);
+            // A program ends where its last process exits.
+            let ended = |program: &Program| Layout::of(&program.ops).processes() == 0;
+            assert!(longer.ops.len() == start.ops.len() + 10 || ended(&longer), "{longer}");
+        }
+        let mut full = program(1, 0, MAX_OPS, |op| op.opcode() != Opcode::Exit);
+        append(&mut full, 10, &mut rng);
+        assert_eq!(full.ops.len(), MAX_OPS);
     }
 }

@@ -73,6 +73,10 @@ pub struct Mix {
     kind: Kind,
     /// The protection that most mappings have.
     prot: Prot,
+    /// The flags of the calls of `mmap` that are not drawn at random.
+    flags: MmapFlags,
+    /// The advice that most calls of `madvise` give, if it is always the same.
+    advice: Option<Advice>,
 }
 
 impl Mix {
@@ -81,6 +85,8 @@ impl Mix {
         weights: WEIGHTS,
         kind: Kind::AnonPrivate,
         prot: Prot::from_bits_retain(Prot::R.bits() | Prot::W.bits()),
+        flags: MmapFlags::empty(),
+        advice: None,
     };
 
     /// The operations that make and change families of processes: their anon_vmas, and the chains of
@@ -118,7 +124,21 @@ impl Mix {
         if u.ratio(1, 4)? {
             mix.prot = any(u)?;
         }
+        if u.ratio(1, 4)? {
+            mix.flags = any(u)?;
+        }
+        if u.ratio(1, 3)? {
+            mix.advice = Some(any(u)?);
+        }
         Ok(mix)
+    }
+
+    /// Adds the operations that lock memory.
+    pub(crate) fn lock(&mut self) {
+        for opcode in [Opcode::Mlock, Opcode::Mlockall] {
+            let weight = &mut self.weights[opcode as usize];
+            *weight = (*weight).max(4);
+        }
     }
 
     /// Returns whether the operation is in the mix.
@@ -288,7 +308,7 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             len: len.into(),
             prot: mostly(mix.prot, u)?.into(),
             kind: mostly(mix.kind, u)?.into(),
-            flags: if u.ratio(3, 4)? { MmapFlags::empty() } else { any(u)? }.into(),
+            flags: if u.ratio(3, 4)? { mix.flags } else { any(u)? }.into(),
             // Mostly the page offset with which neighbours from the same file match; sometimes any
             // page offset.
             pgoff: match u.int_in_range(0..=63u8)? {
@@ -319,9 +339,10 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             process: process.into(),
             page: page.into(),
             len: len.into(),
-            advice: match removed {
-                Some(_) => Advice::Remove,
-                None => {
+            advice: match (removed, mix.advice) {
+                (Some(_), _) => Advice::Remove,
+                (None, Some(advice)) => mostly(advice, u)?,
+                (None, None) => {
                     mostly(pick(u, &[Advice::Dontfork, Advice::Mergeable, Advice::Wipeonfork])?, u)?
                 }
             }
@@ -422,7 +443,7 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             // Mostly about as many pages as are mapped, or few, so that the limit is met.
             let max = match (u.int_in_range(0..=7u8)?, resource) {
                 (0..=5, Resource::As) => layout.pages(process) + u.int_in_range(0..=4)?,
-                (0..=5, Resource::Memlock) => u.int_in_range(0..=8)?,
+                (0..=5, Resource::Memlock) => layout.locked(process) + u.int_in_range(0..=4)?,
                 _ => u.arbitrary()?,
             };
             Op::Prlimit {
@@ -454,13 +475,37 @@ pub fn limits(u: &mut Unstructured) -> Result<Limits> {
             let least = if u.ratio(1, 8)? { 0 } else { 6 };
             limits.address_space = Some(u.int_in_range(least..=24)?);
         }
-        2 => limits.lock = Some(u.int_in_range(0..=12)?),
+        2 => {
+            limits.lock = Some(u.int_in_range(0..=12)?);
+            if u.ratio(1, 4)? {
+                limits.address_space = Some(u.int_in_range(6..=24)?);
+            }
+        }
         3 => limits.processes = Some(u.int_in_range(1..=3)?),
         // Programs with a failing allocation are slower, so they are rare.
         4 if u.ratio(1, 5)? => limits.fail = Some(u.int_in_range(1..=40)?),
         _ => {}
     }
     Ok(limits)
+}
+
+/// Sets the limits that a program has, mostly about to what a process uses in `layout`, so that the next
+/// operation meets them.
+///
+/// # Errors
+/// Never in practice: `Unstructured` reads zeros after its last byte.
+pub fn tighten(limits: &mut Limits, layout: &Layout, u: &mut Unstructured) -> Result<()> {
+    let process = layout.process(u)?;
+    for (limit, used) in [
+        (&mut limits.map_count, layout.vmas(process)),
+        (&mut limits.address_space, layout.pages(process)),
+        (&mut limits.lock, layout.locked(process)),
+    ] {
+        if limit.is_some() && u.ratio(3, 4)? {
+            *limit = Some(used + u.int_in_range(0..=3)?);
+        }
+    }
+    Ok(())
 }
 
 /// Returns the operation with one operand changed, to a value from `layout` or to any value.

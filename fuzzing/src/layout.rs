@@ -42,6 +42,8 @@ struct Space {
     writable: PageSet,
     /// The mapped pages that were written.
     written: PageSet,
+    /// The locked pages.
+    locked: PageSet,
     /// The mapped pages that are shared and may be written: pages can be removed from the file.
     shared: PageSet,
     /// The old and the new range of the last move within the process.
@@ -61,6 +63,7 @@ impl Space {
         self.mapped &= !inside;
         self.writable &= !inside;
         self.written &= !inside;
+        self.locked &= !inside;
         self.shared &= !inside;
         self.attached &= !inside;
         self.edges &= !(inside & !bit(range.start));
@@ -165,6 +168,9 @@ impl Layout {
                     Kind::File1Private | Kind::File1Shared => self.files |= 2,
                     _ => {}
                 }
+                if flags.get().contains(MmapFlags::LOCKED) {
+                    space.locked |= range.set();
+                }
                 if prot.get().contains(Prot::W) {
                     space.writable |= range.set();
                     if matches!(
@@ -217,8 +223,13 @@ impl Layout {
             | Op::UffdUnregister { .. } => {
                 space.split(target);
                 space.drop_loose_edges();
-                if let Op::UffdRegister { ctx, .. } | Op::UffdRegisterWp { ctx, .. } = op {
-                    self.contexts |= 1 << ctx.get().0;
+                match op {
+                    Op::UffdRegister { ctx, .. } | Op::UffdRegisterWp { ctx, .. } => {
+                        self.contexts |= 1 << ctx.get().0;
+                    }
+                    Op::Mlock { .. } => space.locked |= target.set() & space.mapped,
+                    Op::Munlock { .. } => space.locked &= !target.set(),
+                    _ => {}
                 }
             }
             Op::Mlockall { flags, .. } => {
@@ -227,9 +238,12 @@ impl Layout {
                 if flags.get() & written == MlockallFlags::CURRENT {
                     space.written |= space.writable;
                 }
+                if flags.get().contains(MlockallFlags::CURRENT) {
+                    space.locked = space.mapped;
+                }
             }
-            Op::Munlockall { .. }
-            | Op::ClearRefs { .. }
+            Op::Munlockall { .. } => space.locked = 0,
+            Op::ClearRefs { .. }
             | Op::Ftruncate { .. }
             | Op::Prlimit { .. }
             | Op::MemoryMerge { .. } => {}
@@ -257,7 +271,7 @@ impl Layout {
             Op::Fork { .. } => {
                 let free = self.alive.trailing_ones() as usize;
                 if free < MAX_PROCESSES {
-                    self.spaces[free] = *space;
+                    self.spaces[free] = Space { locked: 0, ..*space };
                     self.alive |= 1 << free;
                 }
             }
@@ -281,11 +295,15 @@ impl Layout {
         let written = source.written & shown.set();
         let writable = source.writable & shown.set();
         let shared = source.shared & shown.set();
+        let locked = source.locked & shown.set();
         let space = &mut self.spaces[dst];
         space.map(to);
         space.writable |= writable >> from.start.0 << to.start.0;
         space.written |= written >> from.start.0 << to.start.0;
         space.shared |= shared >> from.start.0 << to.start.0;
+        if matches!(op, Op::Mremap { .. }) {
+            space.locked |= locked >> from.start.0 << to.start.0;
+        }
         self.shift = to.start.0 as i8 - from.start.0 as i8;
         Some((from, to))
     }
@@ -310,6 +328,17 @@ impl Layout {
     /// Returns the number of pages that a process has mapped.
     pub fn pages(&self, process: Process) -> u8 {
         self.space(process).mapped.count_ones() as u8
+    }
+
+    /// Returns the number of pages that a process has locked.
+    pub fn locked(&self, process: Process) -> u8 {
+        self.space(process).locked.count_ones() as u8
+    }
+
+    /// Returns the number of VMAs of a process.
+    pub fn vmas(&self, process: Process) -> u8 {
+        let space = self.space(process);
+        (space.edges & space.mapped).count_ones() as u8
     }
 
     /// Returns whether a memfd was mapped.

@@ -339,12 +339,81 @@ fn encode(program: &mut Program, bytes: &mut [u8]) -> usize {
 /// The limit of rounds in which a mutation is repeated until the program changes.
 const MOST_ROUNDS: u32 = 12;
 
-/// One mutation in so many takes a fresh random program in place of the corpus file. Guided fuzzing
-/// then needs about twice the executions of random programs where coverage leads nowhere.
-const FRESH: u32 = 2;
-
 /// The largest number of mutations of a fresh program before it runs.
 const MOST_OF_FRESH: u32 = 8;
+
+/// A way to make the next program of guided fuzzing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A fresh random program with some mutations, in place of the program of the corpus.
+    Fresh,
+    /// The program of the corpus, continued at random: what it has built is met by new operations.
+    Continued,
+    /// The program of the corpus with a few small changes.
+    Changed,
+}
+
+impl Way {
+    /// Every way, with the quarters of the programs that it makes. Without fresh programs, guided fuzzing needs
+    /// more executions than random programs where coverage leads nowhere.
+    pub const ALL: [(Way, u32); 3] = [(Way::Fresh, 2), (Way::Continued, 1), (Way::Changed, 1)];
+
+    fn random(rng: &mut Pcg64) -> Way {
+        let mut at = rng.next_u32() % 4;
+        let here = |(_, share): &&(Way, u32)| {
+            let here = at < *share;
+            at = at.wrapping_sub(*share);
+            here
+        };
+        Way::ALL.iter().find(here).map_or(Way::Fresh, |(way, _)| *way)
+    }
+
+    /// Makes a program of `program` in this way. The same seed makes the same program.
+    pub fn make(self, program: &mut Program, seed: u64) {
+        self.make_what_is_run(program, &mut Pcg64::new(seed.into(), 0), |program| program);
+    }
+
+    fn make_what_is_run(self, program: &mut Program, rng: &mut Pcg64, run: fn(Program) -> Program) {
+        let before = run(program.clone());
+        let mut mix = Mix::ALL;
+        let rounds = match self {
+            Way::Fresh => {
+                let operations = fresh::length(rng.next_u32());
+                mix = fresh::program_into(program, rng.next_u64(), 0, operations);
+                rng.next_u32() % (MOST_OF_FRESH + 1)
+            }
+            Way::Continued => {
+                let more = fresh::length(rng.next_u32());
+                fresh::append(program, more, rng);
+                0
+            }
+            Way::Changed => {
+                if rng.next_u32() & 1 != 0 {
+                    mix = fresh::mix(rng);
+                }
+                // Several small changes in a row reach programs that one change cannot reach. A short
+                // program needs more changes.
+                let more = if program.ops.len() < 2 { 3 } else { 0 };
+                1 + rng.next_u32().trailing_ones().min(3) + more
+            }
+        };
+        *program = run(std::mem::take(program));
+        let mut session = Session::new().seed(rng.next_u64());
+        let mut mutator = ProgramMutator(mix);
+        for round in 0..MOST_ROUNDS {
+            // One mutation in ten changes nothing, and a program without a process is not continued. Running
+            // the same program again shows nothing new.
+            if round >= rounds && *program != before {
+                break;
+            }
+            if session.mutate_with(&mut mutator, program).is_err() {
+                break;
+            }
+            layout::keep_to_living(&mut program.ops);
+            *program = run(std::mem::take(program));
+        }
+    }
+}
 
 /// Mutates the corpus file in the first `size` bytes of `data` in place, up to `max_size` bytes,
 /// and returns the new length. Bytes that are not a program are replaced by a new program.
@@ -362,35 +431,8 @@ pub fn mutate_what_is_run(
 ) -> usize {
     // The seeds of libFuzzer have 31 bits, so each decision takes bits of a generator of its own.
     let mut rng = Pcg64::new(seed.into(), 0);
-    let mut program = Program::default();
-    let is_fresh = rng.next_u32().is_multiple_of(FRESH);
-    let (mix, rounds) = if is_fresh {
-        let operations = fresh::length(rng.next_u32());
-        let mix = fresh::program_into(&mut program, rng.next_u64(), 0, operations);
-        (mix, rng.next_u32() % (MOST_OF_FRESH + 1))
-    } else {
-        program = corpus::decode(&data[..size]).unwrap_or_default();
-        let mix = if rng.next_u32() & 1 == 0 { Mix::ALL } else { fresh::mix(&mut rng) };
-        // Several small changes in a row reach programs that one change cannot reach. A short
-        // program needs more changes.
-        let more = if program.ops.len() < 2 { 3 } else { 0 };
-        (mix, 1 + rng.next_u32().trailing_ones().min(3) + more)
-    };
-    program = run(program);
-    let mut session = Session::new().seed(rng.next_u64());
-    let mut mutator = ProgramMutator(mix);
-    let before = program.clone();
-    for round in 0..MOST_ROUNDS {
-        // One mutation in ten changes nothing. Running the same program again shows nothing new.
-        if round >= rounds && (is_fresh || program != before) {
-            break;
-        }
-        if session.mutate_with(&mut mutator, &mut program).is_err() {
-            break;
-        }
-        layout::keep_to_living(&mut program.ops);
-        program = run(program);
-    }
+    let mut program = corpus::decode(&data[..size]).unwrap_or_default();
+    Way::random(&mut rng).make_what_is_run(&mut program, &mut rng, run);
     let room = max_size.min(data.len());
     encode(&mut program, &mut data[..room])
 }

@@ -50,8 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     for (_, target, _, _) in KINDS {
         binaries.push(target.build(&root)?);
     }
-    let memory = Path::new("/dev/shm");
-    let scratch = Scratch::within(memory).or_else(|_| Scratch::new())?;
+    let scratch = Scratch::in_memory()?;
     let mut speeds = vec![Vec::new(); KINDS.len()];
     for _ in 0..args.rounds {
         for (((_, target, jobs, apart), binary), speeds) in

@@ -223,7 +223,7 @@ impl Engines {
 
 /// Runs libFuzzer from an empty corpus to the first divergence.
 fn engine(binary: &Path, flags: &[String], fault: &str, seed: u64, seconds: u64) -> Result<Run> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::in_memory()?;
     let folder = scratch.path().display().to_string();
     let mut arguments = vec![
         folder.clone(),

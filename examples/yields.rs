@@ -1,0 +1,59 @@
+//! Counts how many programs of each way of the mutator show a divergence: what a corpus is worth, and which
+//! way finds what.
+//!
+//! `yields CORPUS PROGRAMS MACHINE…` makes PROGRAMS programs in each way, from files of the folder CORPUS drawn at
+//! random, and runs them on the reference and each machine, which is taken for `fixed`. A shared library runs in
+//! this process.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use vmadiff::invariants::EVERY;
+use vmadiff::lockstep::Lockstep;
+use vmadiff::machines::MachineName;
+use vmadiff::mutate::Way;
+use vmadiff_candidate::Revision;
+use vmadiff_machine::corpus;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let [folder, count, machines @ ..] = &args[..] else {
+        return Err("usage: yields CORPUS PROGRAMS MACHINE…".into());
+    };
+    let count: u64 = count.parse()?;
+    let files = fs::read_dir(folder)?.map(|file| Ok(file?.path()));
+    let mut files = files.collect::<Result<Vec<_>, std::io::Error>>()?;
+    files.sort();
+    let mut programs = Vec::new();
+    for file in files {
+        programs.push(corpus::decode(&fs::read(file)?)?);
+    }
+    if programs.is_empty() {
+        return Err(format!("{folder}: no file").into());
+    }
+    println!(
+        "{} programs in {folder}; of {count} made in each way, so many diverge:",
+        programs.len()
+    );
+    println!("{}  machine", Way::ALL.map(|(way, _)| format!("{:>9}", format!("{way:?}"))).concat());
+    let judge = MachineName::Candidate(Revision::Fixed).judge();
+    for machine in machines {
+        let right = MachineName::in_process(machine, Path::new(""))?;
+        for (way, _) in Way::ALL {
+            let mut lockstep = Lockstep::new(judge.build(), right.build());
+            lockstep.recount_every(EVERY);
+            let diverges = |seed: &u64| {
+                // An odd factor draws each file as often as any other.
+                let at = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+                let mut program = programs[at as usize % programs.len()].clone();
+                way.make(&mut program, *seed);
+                lockstep.run(&program).is_some()
+            };
+            print!("{:>9}", (0..count).filter(diverges).count());
+        }
+        println!("  {machine}");
+    }
+    Ok(())
+}
