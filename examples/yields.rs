@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{} programs in {folder}; of {count} made in each way, so many diverge:",
         programs.len()
     );
-    println!("{}  machine", Way::ALL.map(|(way, _)| format!("{:>9}", format!("{way:?}"))).concat());
+    println!(
+        "{}  machine",
+        Way::ALL.map(|(way, _)| format!("{:>10}", format!("{way:?}"))).concat()
+    );
     let judge = MachineName::Candidate(Revision::Fixed).judge();
     for machine in machines {
         let right = MachineName::in_process(machine, Path::new(""))?;
@@ -51,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 way.make(&mut program, *seed);
                 lockstep.run(&program).is_some()
             };
-            print!("{:>9}", (0..count).filter(diverges).count());
+            print!("{:>10}", (0..count).filter(diverges).count());
         }
         println!("  {machine}");
     }
