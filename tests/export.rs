@@ -541,6 +541,12 @@ fn pages_that_were_given_up_are_not_reclaimed() {
     let text = "mmap 0 0 1 rw anon_private\ntouch 0 0 1\nmadvise 0 0 1 PAGEOUT\n";
     let c = export_c(&program(text), "pageout");
     assert!(!c.contains("freed"), "{c}");
+    // A page of a file that nobody has written would be dropped, and userfaultfd would miss it.
+    let text = "mmap 0 0 1 rw anon_shared POPULATE\nuffd_register 0 0 1\nmadvise 0 0 1 PAGEOUT\n\
+                mlockall 0 CURRENT\n";
+    let (status, text) =
+        run(&compile("cc", folder.path(), "reclaim", &export_c(&program(text), "reclaim")));
+    assert_ne!(status, 1, "{text}");
 }
 
 #[test]

@@ -227,8 +227,8 @@ impl Kernel {
     }
 
     /// Returns the number of operations that were withheld: advice on transparent huge pages for a
-    /// kernel that has them, because the world of a program has no huge pages; and `PAGEOUT` after `FREE`,
-    /// in whose place the kernel gets `COLD`.
+    /// kernel that has them, because the world of a program has no huge pages; and `PAGEOUT` after `FREE`
+    /// and of memory of a file, in whose place the kernel gets `COLD`.
     pub fn withheld(&self) -> u64 {
         self.withheld
     }
@@ -545,7 +545,7 @@ impl Kernel {
                 if let Op::UffdOpen { ctx, .. } = *op {
                     self.monitor.close(at, Some(ctx.get()));
                 }
-                let instead = self.in_place_of(op);
+                let instead = self.in_place_of(op, before);
                 self.withheld += u64::from(instead.is_some());
                 // The source of a copy has to be unchanged, so it is looked at.
                 let looked_at = match op {
@@ -587,20 +587,19 @@ impl Kernel {
     }
 
     /// Returns the operation that is performed in place of `op`, if there is one: `COLD` in place of
-    /// `PAGEOUT` after a `FREE` in the program.
+    /// `PAGEOUT` after a `FREE` in the program, and where the range has memory of a file.
     ///
     /// `MADV_FREE` lets the kernel drop the pages when it reclaims memory, which the reference never does,
-    /// and `MADV_PAGEOUT` reclaims them at once. `MADV_COLD` makes the same checks and has the same
-    /// results, and reclaims nothing.
-    fn in_place_of(&self, op: &Op) -> Option<Op> {
-        match *op {
-            Op::Madvise { process, page, len, advice }
-                if self.freed && advice.get() == Advice::Pageout =>
-            {
-                Some(Op::Madvise { process, page, len, advice: Advice::Cold.into() })
-            }
-            _ => None,
-        }
+    /// and `MADV_PAGEOUT` reclaims them at once. It also drops pages of files that nobody has written, so that
+    /// userfaultfd misses them. `MADV_COLD` makes the same checks and has the same results, and reclaims nothing.
+    fn in_place_of(&self, op: &Op, before: &Observation) -> Option<Op> {
+        let Op::Madvise { process, page, len, advice } = *op else { return None };
+        let range = Range::new(page.get(), len.get());
+        let vmas = before.spaces[usize::from(process.get().0)].vmas();
+        let of_file =
+            || vmas.iter().any(|vma| vma.file.is_some() && vma.range().set() & range.set() != 0);
+        let drops = advice.get() == Advice::Pageout && (self.freed || of_file());
+        drops.then_some(Op::Madvise { process, page, len, advice: Advice::Cold.into() })
     }
 
     /// Sends `op` to process `at` and waits for the answer.

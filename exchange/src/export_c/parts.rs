@@ -72,6 +72,7 @@ impl Parts<'_> {
             "FREED" => [Advice::Free, Advice::Pageout]
                 .into_iter()
                 .all(|advice| self.ops().any(|op| advises(op, [advice; 2]))),
+            "RECLAIM" => self.has("UFFD") && self.ops().any(|op| advises(op, [Advice::Pageout; 2])),
             "LATER_ADVICE" => any(|op| match op {
                 Op::Madvise { advice, .. } => advice.get().number() >= Advice::Cold.number(),
                 _ => false,

@@ -201,6 +201,24 @@ fn pages_that_were_given_up_are_not_reclaimed() {
 }
 
 #[test]
+fn pages_of_files_are_not_reclaimed() {
+    let Some(mut kernel) = begun() else { return };
+    // A page that nobody has written would be dropped from the file, and userfaultfd would miss it.
+    for (kind, advice, withheld) in [
+        ("anon_shared", "madvise 0 0 1 PAGEOUT\n", 1),
+        ("anon_shared", "madvise 0 1 1 PAGEOUT\n", 0),
+        ("anon_private", "madvise 0 0 1 PAGEOUT\n", 0),
+    ] {
+        kernel.reset(&Limits::default());
+        kernel.set_withheld(0);
+        let map = format!("mmap 0 0 1 rw {kind} POPULATE\nuffd_register 0 0 1\n");
+        let locked = run(&mut kernel, &format!("{map}{advice}mlockall 0 CURRENT\n"));
+        assert_eq!(kernel.withheld(), withheld, "{kind}: {advice}");
+        assert_eq!(locked.result, Ok(0), "{kind}: {advice}");
+    }
+}
+
+#[test]
 fn cold_refuses_what_pageout_refuses() {
     let Some(mut kernel) = begun() else { return };
     for (maps, range) in [
