@@ -7,28 +7,25 @@
 
 use std::env;
 use std::error::Error;
-use std::fs;
 use std::path::Path;
 
+use vmadiff::input;
 use vmadiff::invariants::EVERY;
 use vmadiff::lockstep::Lockstep;
 use vmadiff::machines::MachineName;
 use vmadiff::mutate::Way;
 use vmadiff_candidate::Revision;
-use vmadiff_machine::corpus;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
     let [folder, count, machines @ ..] = &args[..] else {
         return Err("usage: yields CORPUS PROGRAMS MACHINE…".into());
     };
-    let count: u64 = count.parse()?;
-    let files = fs::read_dir(folder)?.map(|file| Ok(file?.path()));
-    let mut files = files.collect::<Result<Vec<_>, std::io::Error>>()?;
-    files.sort();
+    let count: u64 = count.parse().map_err(|error| format!("PROGRAMS: `{count}`: {error}"))?;
     let mut programs = Vec::new();
-    for file in files {
-        programs.push(corpus::decode(&fs::read(file)?)?);
+    for file in input::files(&[folder.into()])?.found {
+        let loaded = input::load(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        programs.push(loaded.program);
     }
     if programs.is_empty() {
         return Err(format!("{folder}: no file").into());
@@ -37,14 +34,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{} programs in {folder}; of {count} made in each way, so many diverge:",
         programs.len()
     );
-    println!(
-        "{}  machine",
-        Way::ALL.map(|(way, _)| format!("{:>10}", format!("{way:?}"))).concat()
-    );
+    println!("{}  machine", Way::ALL.map(|way| format!("{:>10}", format!("{way:?}"))).concat());
     let judge = MachineName::Candidate(Revision::Fixed).judge();
     for machine in machines {
         let right = MachineName::in_process(machine, Path::new(""))?;
-        for (way, _) in Way::ALL {
+        for way in Way::ALL {
             let mut lockstep = Lockstep::new(judge.build(), right.build());
             lockstep.recount_every(EVERY);
             let diverges = |seed: &u64| {

@@ -292,17 +292,14 @@ impl Layout {
             // The kernel refuses to move or copy a hole.
             return None;
         }
-        let written = source.written & shown.set();
-        let writable = source.writable & shown.set();
-        let shared = source.shared & shown.set();
-        let locked = source.locked & shown.set();
+        let moved = |set: PageSet| (set & shown.set()) >> from.start.0 << to.start.0;
         let space = &mut self.spaces[dst];
         space.map(to);
-        space.writable |= writable >> from.start.0 << to.start.0;
-        space.written |= written >> from.start.0 << to.start.0;
-        space.shared |= shared >> from.start.0 << to.start.0;
+        space.writable |= moved(source.writable);
+        space.written |= moved(source.written);
+        space.shared |= moved(source.shared);
         if matches!(op, Op::Mremap { .. }) {
-            space.locked |= locked >> from.start.0 << to.start.0;
+            space.locked |= moved(source.locked);
         }
         self.shift = to.start.0 as i8 - from.start.0 as i8;
         Some((from, to))

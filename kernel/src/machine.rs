@@ -596,8 +596,7 @@ impl Kernel {
         let Op::Madvise { process, page, len, advice } = *op else { return None };
         let range = Range::new(page.get(), len.get());
         let vmas = before.spaces[usize::from(process.get().0)].vmas();
-        let of_file =
-            || vmas.iter().any(|vma| vma.file.is_some() && vma.range().set() & range.set() != 0);
+        let of_file = || vmas.iter().any(|vma| vma.file.is_some() && vma.range().overlaps(range));
         let drops = advice.get() == Advice::Pageout && (self.freed || of_file());
         drops.then_some(Op::Madvise { process, page, len, advice: Advice::Cold.into() })
     }

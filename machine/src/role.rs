@@ -98,10 +98,10 @@ static PLACES: [[u8; Role::NUMBERS]; Opcode::ALL.len()] = {
     let mut opcode = 0;
     while opcode < places.len() {
         let operands = Opcode::ALL[opcode].operands();
-        let mut at = operands.len();
-        while at > 0 {
-            at -= 1;
+        let mut at = 0;
+        while at < operands.len() {
             places[opcode][operands[at].role.number()] = at as u8;
+            at += 1;
         }
         opcode += 1;
     }

@@ -140,18 +140,18 @@ impl Args {
         shown
     }
 
-    /// Runs all programs. `done` is told how many operations are done.
-    fn run_all(&self, done: impl Fn(u64) + Sync) -> Shown {
+    /// Runs all programs: this thread on `lockstep`, each further one on machines of its own. `done` is told how many
+    /// operations are done.
+    fn run_all(&self, lockstep: &mut Boxed, done: impl Fn(u64) + Sync) -> Shown {
         let parts = self.operations.div_ceil(PART).min(u32::MAX.into()) as u32;
         let (next, all) = (AtomicU32::new(0), Mutex::new(Shown::default()));
-        let work = || {
-            let mut lockstep = self.machines.lockstep();
+        let work = |lockstep: &mut Boxed| {
             loop {
                 let part = next.fetch_add(1, Ordering::Relaxed);
                 if part >= parts || interrupted() {
                     break;
                 }
-                let shown = self.run_part(part, &mut lockstep);
+                let shown = self.run_part(part, lockstep);
                 let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                 all.add(shown);
                 done(all.run);
@@ -159,9 +159,9 @@ impl Args {
         };
         std::thread::scope(|scope| {
             for _ in 1..self.threads.number().get().min(parts as usize) {
-                scope.spawn(work);
+                scope.spawn(|| work(&mut self.machines.lockstep()));
             }
-            work();
+            work(lockstep);
         });
         all.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,7 +174,7 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
     watch()?;
     let bar = progress(args.operations as usize, "random");
     let Shown { run, programs, diverged, stats, hides, first } =
-        args.run_all(|run| bar.set_position(run.min(args.operations)));
+        args.run_all(&mut lockstep, |run| bar.set_position(run.min(args.operations)));
     bar.finish_and_clear();
     let ended = Instant::now();
     lockstep.recount_every(NonZeroU32::MIN);
