@@ -648,6 +648,25 @@ fn memory_that_is_watched_in_write_protect_mode_is_expected_with_the_rules() {
 }
 
 #[test]
+fn pages_are_write_protected_in_exported_c() {
+    let map = "mmap 0 0 2 rw anon_private\nmmap 0 2 1 rw file0_shared\ntouch 0 0 1\n\
+               uffd_register_wp 0 0 3\nuffd_writeprotect 0 0 1\n";
+    for rest in [
+        "touch 0 0\ntouch 0 1 1\ntouch 0 0 1\n",
+        "uffd_writeprotect 0 0 1 0 -\ntouch 0 0 1\n",
+        "uffd_writeprotect 0 2 1\ntouch 0 2 0\ntouch 0 2 1\n",
+        "uffd_writeprotect 0 3 1\nuffd_writeprotect 0 0 3\n",
+        "mmap 0 3 1 rw file0_private\nuffd_register_wp 0 3 1\nuffd_writeprotect 0 3 1\n",
+    ] {
+        let c = export_c(&program(&format!("{map}{rest}")), "protected");
+        assert!(c.contains("UFFD_WRITEPROTECT, PAGE(0), PAGES(1), 0, 1"), "{c}");
+        let folder = folder();
+        let (status, text) = run(&compile("cc", folder.path(), "protected", &c));
+        assert_ne!(status, 1, "{rest}: {text}");
+    }
+}
+
+#[test]
 fn mlockall_locks_the_arena_only() {
     for text in [
         "mmap 0 1 2 rw anon_private\nmlockall 0 CURRENT|FUTURE\nmmap 0 9 1 r file0_shared\n\

@@ -311,6 +311,16 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
             (true, Flags(0, 0, VmFlags::VM_UFFD_MISSING)),
             (false, Flags(0, 0, VmFlags::VM_UFFD_MISSING)),
         ],
+        Rule::UffdWpSeveral => vec![
+            (true, Answers(Err(Errno::ENOENT))),
+            (true, Flags(0, 0, VmFlags::VM_UFFD_WP)),
+            (false, Answers(Err(Errno::ENOENT))),
+        ],
+        Rule::UffdWpClears => vec![
+            (true, Answers(Err(Errno::EAGAIN))),
+            (true, Flags(0, 0, VmFlags::VM_UFFD_WP)),
+            (false, Answers(Err(Errno::EAGAIN))),
+        ],
         Rule::LowestHole => vec![
             (true, Answers(Ok(126))),
             (true, Answers(Err(Errno::ENOMEM))),

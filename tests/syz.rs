@@ -77,6 +77,11 @@ fn kept(program: &Program) -> Program {
                 let ctx = Ctx(number(&mut contexts, ctx.get().0)).into();
                 Op::UffdRegisterWp { process, page, len, ctx, mode }
             }
+            Op::UffdWriteprotect { process, page, len, ctx, mode } => {
+                let known = contexts.iter().position(|other| *other == ctx.get().0);
+                let ctx = Ctx(known.unwrap_or(contexts.len()) as u8).into();
+                Op::UffdWriteprotect { process, page, len, ctx, mode }
+            }
             Op::UffdUnregister { process, page, len, ctx } => {
                 let known = contexts.iter().position(|other| *other == ctx.get().0);
                 let ctx = Ctx(known.unwrap_or(contexts.len()) as u8).into();
@@ -238,6 +243,15 @@ fn each_call_on_memory_becomes_its_operation() {
              ioctl$UFFDIO_REGISTER(r0, 0xc020aa00, \
              &AUTO={{&(0x7f0000005000/0x1000)=nil, 0x1000}, 0x2})",
             "uffd_register_wp 0 3 1 0 MISSING|WP\nuffd_register_wp 0 5 1",
+        ),
+        (
+            "r0 = userfaultfd(0x801)\nioctl$UFFDIO_REGISTER(r0, 0xc020aa00, \
+             &AUTO={{&(0x7f0000003000/0x2000)=nil, 0x2000}, 0x2})\n\
+             ioctl$UFFDIO_WRITEPROTECT(r0, 0xc018aa06, \
+             &AUTO={{&(0x7f0000003000/0x1000)=nil, 0x1000}, 0x1})\n\
+             ioctl$UFFDIO_WRITEPROTECT(r0, 0xc018aa06, \
+             &AUTO={{&(0x7f0000004000/0x1000)=nil, 0x1000}, 0x0})",
+            "uffd_register_wp 0 3 2\nuffd_writeprotect 0 3 1\nuffd_writeprotect 0 4 1 0 -",
         ),
         (
             "getrandom(&(0x7f0000003000)=\"\"/8, 0x8, 0x0)\nr0 = memfd_create(0x0, 0x0)\n\

@@ -128,6 +128,9 @@ impl Kernel {
             Op::UffdRegisterWp { ctx, .. } => {
                 self.userfaultfd_register_wp(process, ctx.get()).map(none)
             }
+            Op::UffdWriteprotect { ctx, .. } => {
+                self.userfaultfd_writeprotect(process, ctx.get()).map(none)
+            }
             Op::UffdUnregister { page, len, ctx, .. } => self
                 .userfaultfd_unregister(process, page.get().into(), len.get().0.into(), ctx.get())
                 .map(none),

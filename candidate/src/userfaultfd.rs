@@ -59,6 +59,15 @@ impl Kernel {
         Err(Errno::EINVAL.into())
     }
 
+    /// `UFFDIO_WRITEPROTECT`, which `userfaultfd_ioctl()` of 5.2.1 does not have.
+    ///
+    /// # Errors
+    /// `EBADF` where the context was never opened, else `EINVAL`.
+    pub(crate) fn userfaultfd_writeprotect(&self, process: Process, ctx: Ctx) -> Result<(), Stop> {
+        self.descriptor(process, ctx).ok_or(Errno::EBADF)?;
+        Err(Errno::EINVAL.into())
+    }
+
     /// `UFFDIO_UNREGISTER`. The kernel does not look at whose context a mapping has.
     ///
     /// # Errors

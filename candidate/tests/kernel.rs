@@ -67,6 +67,8 @@ fn the_order_of_refusals() {
         // userfaultfd
         ("uffd_register_wp 0 1 0", "-EINVAL"),
         ("uffd_register_wp 0 1 0\nuffd_unregister 0 1 0", "-EINVAL"),
+        ("uffd_writeprotect 0 1 1", "-EBADF"),
+        ("uffd_open 0 0\nuffd_writeprotect 0 1 1", "-EINVAL"),
         // prctl
         ("memory_merge 0 1", "-EINVAL"),
         // madvise

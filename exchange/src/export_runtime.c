@@ -83,6 +83,7 @@
 /* Operations that are not one system call. They stand in place of the call's number. */
 enum {
 	TOUCH = -1000, FORK, EXIT, UFFD_REGISTER, UFFD_UNREGISTER, UFFD_OPEN, COPY, CLEAR_REFS, PRLIMIT,
+	UFFD_WRITEPROTECT,
 };
 
 /* Results that no system call returns. */
@@ -325,6 +326,19 @@ static long uffd_unregister(long start, long length, int context)
 }
 
 #endif
+#if USES_WRITEPROTECT
+static long uffd_writeprotect(long start, long length, int context, long mode)
+{
+	/* Headers of older systems lack the structure and the number of this ioctl. */
+	struct {
+		struct uffdio_range range;
+		__u64 mode;
+	} protect = { .range = { .start = start, .len = length }, .mode = mode };
+
+	return ioctl(context, _IOC(_IOC_READ | _IOC_WRITE, 0xaa, 0x06, sizeof(protect)), &protect) ? -errno : 0;
+}
+
+#endif
 #if USES_EVENTS
 /* Opens a context with event features, in place of one that is open. Returns the descriptor. */
 static long uffd_open(int *context, long features)
@@ -386,6 +400,10 @@ static long perform(const long *call)
 		return uffd_register(call[1], call[2], &contexts[call[3]], call[4]);
 	if (call[0] == UFFD_UNREGISTER)
 		return uffd_unregister(call[1], call[2], contexts[call[3]]);
+#endif
+#if USES_WRITEPROTECT
+	if (call[0] == UFFD_WRITEPROTECT)
+		return uffd_writeprotect(call[1], call[2], contexts[call[3]], call[4]);
 #endif
 #if USES_EVENTS
 	if (call[0] == UFFD_OPEN)
@@ -829,6 +847,26 @@ static void add_vmas(int process)
 		fclose(file);
 }
 
+#if USES_VMA_OF
+/* Returns the line of the VMA that maps a page of the arena, or NULL. */
+static const char *vma_of(int process, long page)
+{
+	long from, to;
+
+	for (const char *line = strchr(memory[process], '\n'); line; line = strchr(line, '\n')) {
+		line++;
+		if (sscanf(line, "%ld-%ld", &from, &to) == 2 && from <= page && page < to)
+			return line;
+	}
+	return NULL;
+}
+
+static int shows(const char *line, const char *word)
+{
+	return memmem(line, strcspn(line, "\n"), word, strlen(word)) != NULL;
+}
+
+#endif
 static void add_anonymous_pages(int process)
 {
 	const unsigned long present = 1UL << 63, swapped = 1UL << 62, of_file = 1UL << 61;
@@ -836,9 +874,20 @@ static void add_anonymous_pages(int process)
 	int from, to, any = 0;
 
 	read_pagemap(pids[process], ARENA, pages, ARENA_PAGES);
+#if USES_WRITEPROTECT
+	static char marked[ARENA_PAGES];
+
+	for (int i = 0; i < ARENA_PAGES; i++)
+		marked[i] = (pages[i] & swapped) && (pages[i] & 1UL << 57);
+#endif
 	for (int i = 0; i < ARENA_PAGES; i++)
 		pages[i] = (pages[i] & (present | swapped)) && !(pages[i] & of_file) &&
 			   frame(pages[i]) != zero_page;
+#if USES_WRITEPROTECT
+	/* A marker of userfaultfd, in place of a protected page of a file, is shown like a page that is swapped out. */
+	for (int i = 0; i < ARENA_PAGES; i++)
+		pages[i] = pages[i] && !(marked[i] && vma_of(process, i) && shows(vma_of(process, i), " sh"));
+#endif
 	for (from = 0; from < ARENA_PAGES; from = to) {
 		for (to = from + 1; pages[from] && pages[to]; to++)
 			;
@@ -1072,16 +1121,27 @@ static struct monitored *adopted(int process, int number)
 
 #endif
 #if USES_WATCHED_TOUCH
-/* Returns whether userfaultfd watches the page, so that an access might block. */
-static int watched(int process, long page)
+/* Returns whether userfaultfd watches for the page, should it be missing, so that an access might block. */
+static int watched(int process, long address)
 {
-	long from, to, at = (page - ARENA) / PAGES(1);
+	const char *line = vma_of(process, (address - ARENA) / PAGES(1));
 
-	for (const char *line = strchr(memory[process], '\n'); line; line = strchr(line, '\n')) {
-		line++;
-		if (sscanf(line, "%ld-%ld", &from, &to) == 2 && from <= at && at < to)
-			return memmem(line, strcspn(line, "\n"), " um", 3) ||
-			       memmem(line, strcspn(line, "\n"), " uw", 3);
+	return line && shows(line, " um");
+}
+
+#endif
+#if USES_WRITEPROTECT
+/*
+ * Returns whether a private mapping of a file in the range is watched in write-protect mode. Which of its
+ * pages are there decides what is protected.
+ */
+static int protects_private_file(int process, long start, long length)
+{
+	for (long address = start; address < start + length; address += PAGES(1)) {
+		const char *line = vma_of(process, (address - ARENA) / PAGES(1));
+
+		if (line && shows(line, " uw") && shows(line, ", file") && !shows(line, " sh"))
+			return 1;
 	}
 	return 0;
 }
@@ -1172,6 +1232,14 @@ static long run(const struct program *program, const struct operation *op)
 		if (of_child)
 			return uffd_unregister(call[1], call[2], of_child->context);
 	}
+#if USES_WRITEPROTECT
+	if (call[0] == UFFD_WRITEPROTECT) {
+		struct monitored *of_child = adopted(op->process, call[3]);
+
+		if (of_child)
+			return uffd_writeprotect(call[1], call[2], of_child->context, call[4]);
+	}
+#endif
 #endif
 #if USES_COPY
 	if (call[0] == COPY) {
@@ -1179,6 +1247,12 @@ static long run(const struct program *program, const struct operation *op)
 			return -ESRCH;
 		call[0] = SYS_PROCESS_VM_MMAP;
 		call[1] = pids[call[1]];
+	}
+#endif
+#if USES_WRITEPROTECT
+	if (call[0] == UFFD_WRITEPROTECT && protects_private_file(op->process, call[1], call[2])) {
+		lacking = "the pages of a private file that are there are not known";
+		return LACKING;
 	}
 #endif
 #if USES_WATCHED_TOUCH
@@ -1248,7 +1322,7 @@ static long run(const struct program *program, const struct operation *op)
 static const char *result_text(long result)
 {
 	static const struct { long result; const char *name; } names[] = {
-		{ -EPERM, "-EPERM" }, { -ESRCH, "-ESRCH" }, { -EBADF, "-EBADF" },
+		{ -EPERM, "-EPERM" }, { -ENOENT, "-ENOENT" }, { -ESRCH, "-ESRCH" }, { -EBADF, "-EBADF" },
 		{ -EAGAIN, "-EAGAIN" }, { -ENOMEM, "-ENOMEM" }, { -EACCES, "-EACCES" },
 		{ -EFAULT, "-EFAULT" }, { -EBUSY, "-EBUSY" }, { -EEXIST, "-EEXIST" },
 		{ -ENODEV, "-ENODEV" }, { -EINVAL, "-EINVAL" }, { -EFBIG, "-EFBIG" },

@@ -16,7 +16,7 @@
 use std::fmt::Write as _;
 
 use vmadiff_machine::operand::{
-    ARENA_PAGES, Access, END_PAGES, File, Kind, Len, MmapFlags, Mode, Onfault, Page, Process,
+    ARENA_PAGES, Access, Ctx, END_PAGES, File, Kind, Len, MmapFlags, Mode, Onfault, Page, Process,
     SHM_PAGES, ShmFlags,
 };
 use vmadiff_machine::{Limits, Op, Placement, Program};
@@ -124,6 +124,14 @@ impl Calls {
         ));
         self.contexts[usize::from(which)] = Some(context);
         context
+    }
+
+    /// Returns the descriptor of a context that may be open.
+    fn opened_context(&self, ctx: Ctx) -> String {
+        match self.contexts[usize::from(ctx.0)] {
+            Some(context) => format!("r{context}"),
+            None => NO_FILE.into(),
+        }
     }
 
     /// Makes the segment of SysV shared memory, and returns its number.
@@ -251,11 +259,17 @@ impl Calls {
                     range(page.get(), len.get())
                 ));
             }
+            Op::UffdWriteprotect { page, len, ctx, mode, .. } => {
+                let context = self.opened_context(ctx.get());
+                self.call(format!(
+                    "ioctl$UFFDIO_WRITEPROTECT({context}, 0xc018aa06, \
+                     &(0x{POINTERS:x})={{{{{}}}, 0x{:x}}})",
+                    range(page.get(), len.get()),
+                    mode.get().number()
+                ));
+            }
             Op::UffdUnregister { page, len, ctx, .. } => {
-                let context = match self.contexts[usize::from(ctx.get().0)] {
-                    Some(context) => format!("r{context}"),
-                    None => NO_FILE.into(),
-                };
+                let context = self.opened_context(ctx.get());
                 self.call(format!(
                     "ioctl$UFFDIO_UNREGISTER({context}, 0x8010aa01, &(0x{POINTERS:x})={{{}}})",
                     range(page.get(), len.get())

@@ -44,6 +44,7 @@ prlimit {0,1} {AS,MEMLOCK} {0,1,2}
 memory_merge {0,1} {0,1}
 uffd_open {0,1} 0 {-,FORK,REMAP|UNMAP}
 uffd_register_wp {0,1} 0 {0,1} {0,1} {WP,MISSING|WP}
+uffd_writeprotect {0,1} 0 {0,1} {0,1} {WP,-}
 ";
 
 /// Few operations, so that programs get long: pages that processes share, and chains of anon_vmas.

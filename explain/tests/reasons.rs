@@ -207,13 +207,18 @@ fn holds(step: &Step<'_>, refusal: &Refusal) -> bool {
             vma.contains(page) && with(vma, &|vma| vma.uffd.is_some())
         }
         Rule::WatchedByOther { vma, .. } => with(vma, &|vma| vma.uffd.is_some()),
-        Rule::NeverOpened(_) => step.op.opcode() == Opcode::UffdUnregister,
+        Rule::NeverOpened(_) => {
+            matches!(step.op.opcode(), Opcode::UffdUnregister | Opcode::UffdWriteprotect)
+        }
         Rule::UnknownFlag => {
             matches!(step.op, Op::Mremap { flags, .. } if flags.get().keeps_source())
         }
         Rule::UnknownAdvice(_) => step.op.opcode() == Opcode::Madvise,
         Rule::UnknownOption => step.op.opcode() == Opcode::MemoryMerge,
         Rule::UnknownMode => step.op.opcode() == Opcode::UffdRegisterWp,
+        Rule::UnknownIoctl => step.op.opcode() == Opcode::UffdWriteprotect,
+        // Only with rules of later kernels, which these programs run without.
+        Rule::WriteProtected { .. } | Rule::NotWriteProtectable(_) => false,
         Rule::UnknownCall => step.op.opcode() == Opcode::Mseal,
         Rule::NothingToLock => step.op.opcode() == Opcode::Mlockall,
         Rule::Resizes => match *step.op {

@@ -87,6 +87,7 @@ macro_rules! parts {
             memory_merge "memory_merge"
             uffd_open "uffd_open"
             uffd_register_wp "uffd_register_wp"
+            uffd_writeprotect "uffd_writeprotect"
             map "map"
             change "change"
             invariant "invariant"

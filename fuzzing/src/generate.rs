@@ -10,6 +10,7 @@ use vmadiff_machine::operand::{
     ARENA_PAGES, Access, Advice, ClearFlagsCtx, CopyFlags, Ctx, Domain, FileLength, FilePage, Kind,
     Len, MAX_PROCESSES, MemoryMerge, MlockallFlags as M, MmapFlags, Mode, MremapFlags, Onfault,
     Page, PageLimit, Process, Prot, Resource, SHM_PAGES, ShmFlags, UffdFeatures, UffdMode,
+    WriteprotectMode,
 };
 use vmadiff_machine::{Limits, Op, Part, Role};
 
@@ -59,6 +60,7 @@ const WEIGHTS: [u8; OPCODES] = weights([
     (Opcode::MemoryMerge, 1),
     (Opcode::UffdOpen, 1),
     (Opcode::UffdRegisterWp, 1),
+    (Opcode::UffdWriteprotect, 1),
 ]);
 
 /// The operations and the operands that new operations are drawn from.
@@ -214,7 +216,9 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
         }
         // Linux 5.2.1 does not have the calls.
-        Opcode::Mseal | Opcode::MemoryMerge | Opcode::UffdRegisterWp if !u.ratio(1, 4)? => {
+        Opcode::Mseal | Opcode::MemoryMerge | Opcode::UffdRegisterWp | Opcode::UffdWriteprotect
+            if !u.ratio(1, 4)? =>
+        {
             Opcode::Mmap
         }
         // A destroyed segment stays destroyed.
@@ -380,6 +384,13 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             len: len.into(),
             ctx: any::<Ctx>(u)?.into(),
             mode: any::<UffdMode>(u)?.into(),
+        },
+        Opcode::UffdWriteprotect => Op::UffdWriteprotect {
+            process: process.into(),
+            page: page.into(),
+            len: len.into(),
+            ctx: layout.context(u)?.into(),
+            mode: mostly(WriteprotectMode::Wp, u)?.into(),
         },
         Opcode::UffdUnregister => Op::UffdUnregister {
             process: process.into(),

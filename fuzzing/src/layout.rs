@@ -220,6 +220,7 @@ impl Layout {
             | Op::Mseal { .. }
             | Op::UffdRegister { .. }
             | Op::UffdRegisterWp { .. }
+            | Op::UffdWriteprotect { .. }
             | Op::UffdUnregister { .. } => {
                 space.split(target);
                 space.drop_loose_edges();

@@ -453,11 +453,11 @@ impl Kernel {
                 self.withheld += 1;
                 Ok((Err(Errno::EINVAL), 0))
             }
-            // The access would block until a handler of userfaultfd fills the page.
+            // The access could block until a handler of userfaultfd fills the page.
             Op::Touch { page, .. }
                 if before.spaces[at]
                     .vma_at(page.get())
-                    .is_some_and(|vma| vma.flags.intersects(VmFlags::UFFD)) =>
+                    .is_some_and(|vma| vma.flags.contains(VmFlags::VM_UFFD_MISSING)) =>
             {
                 Ok((Err(Errno::EAGAIN), 0))
             }
@@ -518,13 +518,14 @@ impl Kernel {
             },
             Op::UffdRegister { page, len, ctx, .. }
             | Op::UffdRegisterWp { page, len, ctx, .. }
+            | Op::UffdWriteprotect { page, len, ctx, .. }
             | Op::UffdUnregister { page, len, ctx, .. }
                 if let Some(context) = self.monitor.adopted(at, ctx.get()) =>
             {
                 let range = Range::new(page.get(), len.get());
                 // No worker is asked here, so `ask` does not set the limit.
                 let limited = limit_maps(&mut self.map_count, &self.limits, self.baseline.1)?;
-                let answer = monitor::register(context, range, worker::mode_of(op));
+                let answer = monitor::control(context, range, worker::Watch::of(op));
                 drop(limited);
                 match answer {
                     errno @ ..0 => Ok((Err(error(errno)?), mine)),

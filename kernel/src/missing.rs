@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use vmadiff_machine::observation::Vma;
 use vmadiff_machine::operand::{Access, Advice, File, Kind, MlockallFlags, MmapFlags, Resource};
-use vmadiff_machine::{Limits, Observation, Op, Placement, VmFlags};
+use vmadiff_machine::{Limits, Observation, Op, Placement, Range, VmFlags};
 
 /// The reason why a program, or the rest of it, is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +46,9 @@ pub enum Missing {
     /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
     /// programs too.
     MapCount,
+    /// `uffd_writeprotect` of a private mapping of a file: what it protects depends on the pages that are there,
+    /// and the reference does not keep which pages of a file those are.
+    PrivateFiles,
     /// The limit `fail`: a kernel makes other allocations than the models do. `ci/tree --fail` lets each
     /// allocation of each operation fail.
     Fail,
@@ -52,7 +56,7 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 16] = [
+    pub const ALL: [Missing; 17] = [
         Missing::WriteOnly,
         Missing::Copies,
         Missing::CopyVma,
@@ -68,6 +72,7 @@ impl Missing {
         Missing::SharedMemory,
         Missing::SoftDirty,
         Missing::MapCount,
+        Missing::PrivateFiles,
         Missing::Fail,
     ];
 
@@ -89,6 +94,7 @@ impl Missing {
             Missing::SharedMemory => "shared_memory",
             Missing::SoftDirty => "soft-dirty",
             Missing::MapCount => "map_count",
+            Missing::PrivateFiles => "private-files",
             Missing::Fail => "fail",
         }
     }
@@ -199,13 +205,27 @@ impl Facilities {
 
     /// Returns the facility that `op` needs in the state `before` and the kernel lacks.
     pub fn lacks_in(&self, op: &Op, before: &Observation) -> Option<Missing> {
-        let Op::Touch { process, page, access } = *op else { return None };
-        let space = before.spaces.get(usize::from(process.get().0))?;
-        let only_written = space
-            .vma_at(page.get())
-            .is_some_and(|vma| vma.flags & VmFlags::ACCESS == VmFlags::VM_WRITE);
-        (!self.write_only && access.get() == Access::Read && only_written)
-            .then_some(Missing::WriteOnly)
+        let space = before.spaces.get(usize::from(op.process().0))?;
+        match *op {
+            Op::Touch { page, access, .. } => {
+                let only_written = space
+                    .vma_at(page.get())
+                    .is_some_and(|vma| vma.flags & VmFlags::ACCESS == VmFlags::VM_WRITE);
+                (!self.write_only && access.get() == Access::Read && only_written)
+                    .then_some(Missing::WriteOnly)
+            }
+            Op::UffdWriteprotect { page, len, .. } => {
+                let range = Range::new(page.get(), len.get());
+                let of_file = |vma: &Vma| {
+                    vma.file.is_some()
+                        && vma.flags & (VmFlags::VM_UFFD_WP | VmFlags::VM_SHARED)
+                            == VmFlags::VM_UFFD_WP
+                        && vma.range().overlaps(range)
+                };
+                space.vmas().iter().any(of_file).then_some(Missing::PrivateFiles)
+            }
+            _ => None,
+        }
     }
 
     /// Returns whether `op` is advice on transparent huge pages and the kernel has them.

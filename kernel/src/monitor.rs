@@ -11,7 +11,7 @@ use vmadiff_machine::{Message, Range, UffdEvent, UffdId};
 
 use crate::error::{KernelError, doing};
 use crate::outside::ARENA;
-use crate::worker::{self, PAGE};
+use crate::worker::{self, PAGE, Watch};
 
 /// The size of `struct uffd_msg` in bytes.
 const MESSAGE: usize = 32;
@@ -165,10 +165,10 @@ fn page(address: u64) -> Result<Page, KernelError> {
     page.map(|page| Page(page as u8)).ok_or(KernelError::Answer(address as i64))
 }
 
-/// Registers a range in a mode with a context that came with a message about a fork, or takes the range out.
-pub(crate) fn register(context: &OwnedFd, range: Range, mode: Option<u64>) -> i64 {
+/// Makes an ioctl for a range on a context that came with a message about a fork.
+pub(crate) fn control(context: &OwnedFd, range: Range, watch: Watch) -> i64 {
     let start = ARENA.start + u64::from(range.start.0) * PAGE;
     let length = u64::from(range.len()) * PAGE;
-    let result = worker::register(context.as_raw_fd(), start, length, mode);
+    let result = watch.control(context.as_raw_fd(), start, length);
     result.unwrap_or_else(|errno| -i64::from(errno))
 }

@@ -325,6 +325,12 @@ impl PageEntry {
         self.0 & 1 << 62 != 0
     }
 
+    /// Returns whether the entry of a shared mapping is a marker of userfaultfd, in place of a page that it has
+    /// write-protected. It is shown like a page that is swapped out.
+    pub(crate) fn is_marker(self) -> bool {
+        self.is_swapped() && self.0 & 1 << 57 != 0
+    }
+
     /// Returns whether the entry maps a page that belongs to no file: anonymous memory, or the zero
     /// page.
     pub(crate) fn is_anonymous(self) -> bool {

@@ -156,6 +156,8 @@ impl Beside {
         let run = self.run(&program);
         match run.end {
             End::Whole => return Holds::No,
+            // The last operation waits, as the reference says.
+            End::Blocked if run.agree == program.ops.len() => return Holds::No,
             End::Lacks(missing) => return Holds::Unknown(format!("the kernel lacks {missing}")),
             End::Failed(error) => return Holds::Unknown(format!("the program failed: {error}")),
             End::TimedOut => return Holds::Unknown("an operation gave no answer in time".into()),

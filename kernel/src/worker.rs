@@ -565,12 +565,12 @@ fn perform(
                     context.insert(open_context(fd, UffdFeatures::empty())?)
                 }
             };
-            register(context.as_raw_fd(), address(page.get()), bytes(len.get()), mode_of(op))
+            Watch::of(op).control(context.as_raw_fd(), address(page.get()), bytes(len.get()))
         }
-        Op::UffdUnregister { page, len, ctx, .. } => {
+        Op::UffdUnregister { page, len, ctx, .. } | Op::UffdWriteprotect { page, len, ctx, .. } => {
             let context = contexts.get(usize::from(ctx.get().index())).and_then(Option::as_ref);
             let context = context.map_or(-1, |fd| fd.as_raw_fd());
-            register(context, address(page.get()), bytes(len.get()), None)
+            Watch::of(op).control(context, address(page.get()), bytes(len.get()))
         }
         Op::Shmat { page, flags, .. } => {
             let flags = flags.get();
@@ -677,28 +677,44 @@ fn mapped(result: c_long) -> Result<i64, i32> {
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 
-/// Returns the mode in which an operation registers a range (`UFFDIO_REGISTER_MODE_…`); `None` if it does not.
-pub(crate) fn mode_of(op: &Op) -> Option<u64> {
-    const MISSING: u64 = 1;
-    match op {
-        Op::UffdRegister { .. } => Some(MISSING),
-        Op::UffdRegisterWp { mode, .. } => Some(mode.get().number().into()),
-        _ => None,
-    }
+/// What an ioctl of userfaultfd does with a range.
+#[derive(Clone, Copy)]
+pub(crate) enum Watch {
+    /// `UFFDIO_REGISTER` in a mode (`UFFDIO_REGISTER_MODE_…`).
+    Register(u64),
+    /// `UFFDIO_UNREGISTER`.
+    Unregister,
+    /// `UFFDIO_WRITEPROTECT` in a mode (`UFFDIO_WRITEPROTECT_MODE_…`).
+    Writeprotect(u64),
 }
 
-/// Registers a range with a context in a mode, or takes it out.
-pub(crate) fn register(
-    context: RawFd,
-    start: u64,
-    length: u64,
-    mode: Option<u64>,
-) -> Result<i64, i32> {
-    match mode {
-        // struct uffdio_register: range, mode, ioctls (an answer).
-        Some(mode) => control(context, UFFDIO_REGISTER, &mut [start, length, mode, 0]),
-        None => control(context, UFFDIO_UNREGISTER, &mut [start, length]),
+impl Watch {
+    /// Returns what `op`, which is an ioctl of userfaultfd, does.
+    pub(crate) fn of(op: &Op) -> Watch {
+        const MISSING: u64 = 1;
+        match op {
+            Op::UffdRegister { .. } => Watch::Register(MISSING),
+            Op::UffdRegisterWp { mode, .. } => Watch::Register(mode.get().number().into()),
+            Op::UffdWriteprotect { mode, .. } => Watch::Writeprotect(mode.get().number().into()),
+            _ => Watch::Unregister,
+        }
+    }
+
+    /// Makes the ioctl.
+    pub(crate) fn control(self, context: RawFd, start: u64, length: u64) -> Result<i64, i32> {
+        match self {
+            // struct uffdio_register: range, mode, ioctls (an answer).
+            Watch::Register(mode) => {
+                control(context, UFFDIO_REGISTER, &mut [start, length, mode, 0])
+            }
+            Watch::Unregister => control(context, UFFDIO_UNREGISTER, &mut [start, length]),
+            // struct uffdio_writeprotect: range, mode.
+            Watch::Writeprotect(mode) => {
+                control(context, UFFDIO_WRITEPROTECT, &mut [start, length, mode])
+            }
+        }
     }
 }
 

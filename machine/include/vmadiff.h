@@ -81,7 +81,8 @@ enum vmadiff_opcode {
 	VMADIFF_PRLIMIT = 23,
 	VMADIFF_MEMORY_MERGE = 24, /* PR_SET_MEMORY_MERGE; Linux 5.2.1 answers EINVAL */
 	VMADIFF_UFFD_OPEN = 25, /* closes the context first, if it is open */
-	VMADIFF_UFFD_REGISTER_WP = 26 /* Linux 5.2.1 answers EINVAL */
+	VMADIFF_UFFD_REGISTER_WP = 26, /* Linux 5.2.1 answers EINVAL */
+	VMADIFF_UFFD_WRITEPROTECT = 27 /* Linux 5.2.1 answers EINVAL */
 };
 
 /* prot: the kernel's PROT_READ, PROT_WRITE and PROT_EXEC. */
@@ -121,6 +122,10 @@ enum vmadiff_kind {
 /* mode of uffd_register_wp: UFFDIO_REGISTER_MODE_…, numbered anew. */
 #define VMADIFF_UFFD_MODE_WP 0
 #define VMADIFF_UFFD_MODE_MISSING_WP 1
+
+/* mode of uffd_writeprotect: UFFDIO_WRITEPROTECT_MODE_…, numbered anew. */
+#define VMADIFF_WRITEPROTECT_MODE_WP 0
+#define VMADIFF_WRITEPROTECT_MODE_NONE 1
 
 /* flags of copy: without a flag, dst_page is a hint. */
 #define VMADIFF_COPY_FIXED 1
@@ -226,6 +231,7 @@ struct vmadiff_prlimit { uint8_t process, resource, max; }; /* max: 0 to 255 pag
 struct vmadiff_memory_merge { uint8_t process, merge; }; /* merge: 0 or 1 */
 struct vmadiff_uffd_open { uint8_t process, ctx, features; };
 struct vmadiff_uffd_register_wp { uint8_t process, page, len, ctx, mode; };
+struct vmadiff_uffd_writeprotect { uint8_t process, page, len, ctx, mode; };
 
 /* One operation. */
 struct vmadiff_op {
@@ -260,6 +266,7 @@ struct vmadiff_op {
 		struct vmadiff_memory_merge memory_merge;
 		struct vmadiff_uffd_open uffd_open;
 		struct vmadiff_uffd_register_wp uffd_register_wp;
+		struct vmadiff_uffd_writeprotect uffd_writeprotect;
 	} u;
 };
 

@@ -25,6 +25,8 @@ macro_rules! errnos {
 errnos! {
     /// Locking is not permitted (`can_do_mlock`), or a read-only shared file cannot be watched.
     EPERM = 1,
+    /// userfaultfd does not watch the range in write-protect mode.
+    ENOENT = 2,
     /// No process has the given index.
     ESRCH = 3,
     /// The userfaultfd context was never opened.

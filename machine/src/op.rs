@@ -10,7 +10,7 @@ use std::fmt;
 use crate::operand::{
     Access, Advice, Arg, ClearFlagsCtx, CopyFlags, Ctx, Domain, File, FileLength, FilePage, Kind,
     Len, MemoryMerge, MlockallFlags, MmapFlags, Mode, MremapFlags, Onfault, Page, PageLimit,
-    Process, Prot, Resource, ShmFlags, UffdFeatures, UffdMode,
+    Process, Prot, Resource, ShmFlags, UffdFeatures, UffdMode, WriteprotectMode,
 };
 use crate::role::{Part, Role};
 
@@ -440,8 +440,7 @@ operations! {
         features: UffdFeatures as Role::Flags,
     }
     /// `UFFDIO_REGISTER` with `UFFDIO_REGISTER_MODE_WP` on one of the caller's contexts. The context is
-    /// opened on first use. Linux 5.2.1 refuses the mode; since 5.7 on x86-64. No page is ever
-    /// write-protected: `UFFDIO_WRITEPROTECT` is left out.
+    /// opened on first use. Linux 5.2.1 refuses the mode; since 5.7 on x86-64.
     26 UffdRegisterWp "uffd_register_wp" {
         /// The caller.
         process: Process as Role::Caller,
@@ -453,6 +452,21 @@ operations! {
         ctx: Ctx as Role::Context,
         /// The mode of the registration.
         mode: UffdMode as Role::Flags,
+    }
+    /// `UFFDIO_WRITEPROTECT` on one of the caller's contexts: write-protects the pages of the range, or removes
+    /// the protection. A write to a protected page waits. Linux 5.2.1 does not have the call; since 5.7 on
+    /// x86-64.
+    27 UffdWriteprotect "uffd_writeprotect" {
+        /// The caller.
+        process: Process as Role::Caller,
+        /// The first page.
+        page: Page as Role::Start(Part::Target),
+        /// The length.
+        len: Len as Role::Length(Part::Target),
+        /// The context.
+        ctx: Ctx as Role::Context,
+        /// The mode of the call.
+        mode: WriteprotectMode as Role::Flags,
     }
 }
 

@@ -470,6 +470,13 @@ names! {
         /// `UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP`: the context watches missing pages as well.
         MissingWp = 3 "MISSING|WP",
     }
+    /// The mode of `uffd_writeprotect` (`UFFDIO_WRITEPROTECT_MODE_…`).
+    WriteprotectMode: true, "a mode: WP, or - to remove the protection" {
+        /// `UFFDIO_WRITEPROTECT_MODE_WP`: protects the pages.
+        Wp = 1 "WP",
+        /// 0: removes the protection.
+        None = 0 "-",
+    }
     /// The access of `touch`.
     Access: true, "0 to read or 1 to write" {
         /// Reads one byte.

@@ -193,6 +193,7 @@ impl Op {
             | Op::Touch { .. }
             | Op::UffdRegister { .. }
             | Op::UffdRegisterWp { .. }
+            | Op::UffdWriteprotect { .. }
             | Op::UffdUnregister { .. }
             | Op::Fork { .. }
             | Op::Exit { .. }

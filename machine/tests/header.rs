@@ -12,7 +12,7 @@ use vmadiff_machine::abi;
 use vmadiff_machine::operand::{
     ARENA_PAGES, ARENA_START, Advice, CopyFlags, END_PAGES, File, FilePage, Kind, MAX_PROCESSES,
     MlockallFlags, MmapFlags, Mode, MremapFlags, Resource, SHM_PAGES, ShmFlags, UffdFeatures,
-    UffdMode,
+    UffdMode, WriteprotectMode,
 };
 use vmadiff_machine::{Allocation, Opcode, VmFlags, op};
 
@@ -141,6 +141,10 @@ fn claims() -> Claims {
     for (index, mode) in UffdMode::ALL.iter().enumerate() {
         let name = mode.name().replace('|', "_");
         claims.constant(&format!("UFFD_MODE_{name}"), index as u64);
+    }
+    for (index, mode) in WriteprotectMode::ALL.iter().enumerate() {
+        let name = if mode.name() == "-" { "NONE" } else { mode.name() };
+        claims.constant(&format!("WRITEPROTECT_MODE_{name}"), index as u64);
     }
     for (index, mode) in Mode::ALL.iter().enumerate() {
         claims.constant(&format!("MPOL_{}", mode.name()), index as u64);

@@ -209,6 +209,7 @@ impl Syscall<'_> {
             self.mm.page_numbers[usize::from(page.0)] =
                 self.anon_pages.make(own, vma.pgoff_of(page), value);
             self.mm.add_anon_pages(1 << page.0);
+            self.mm.drop_write_protection(1 << page.0);
             self.mm.make_writable(page);
         }
     }

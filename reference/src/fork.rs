@@ -103,6 +103,14 @@ fn dup_mmap(
             } else {
                 found(ForkRule::NeverFaulted);
             }
+            if vma.flags.contains(VmFlags::VM_UFFD_WP) {
+                // The markers of a file are copied, too.
+                let copied = match vma.is_anonymous() {
+                    true => child.anon_pages() | child.zero_pages(),
+                    false => of.range.set(),
+                };
+                child.write_protect(parent.write_protected() & of.range.set() & copied);
+            }
         }
         // The lock flags go last: the search for an anon_vma compared the neighbours' flags with
         // them.

@@ -256,6 +256,12 @@ rules! {
     UffdWpFiles "uffd-wp-files" since (-) until (-) bug Neither:
         "since 5.19, on architectures that have it, userfaultfd watches files and shared memory in write-protect mode, too; fork copies the page tables of a VMA that is still watched in this mode";
         "vma_can_userfault" (-);
+    UffdWpSeveral "uffd-wp-several" since (-) until (-) bug Neither:
+        "since 6.4, on architectures that have it, UFFDIO_WRITEPROTECT takes a range of several VMAs, and passes over holes";
+        "mwriteprotect_range" (-);
+    UffdWpClears "uffd-wp-clears" since (-) until (-) bug Original:
+        "since 6.13 and in stable releases, pages that are not watched any more are not write-protected either: after UFFDIO_UNREGISTER, after the context is closed and after a move";
+        "userfaultfd_clear_vma" (-);
 }
 
 impl Rule {
@@ -275,7 +281,9 @@ impl Rule {
             Rule::MremapDontunmapAlone => flag.with(Rule::MremapDontunmapApart),
             Rule::MremapDontunmapOffset => flag.with(Rule::MremapDontunmapFiles),
             Rule::MemoryMergeFirst => Rules::NONE.with(Rule::MemoryMerge),
-            Rule::UffdWpFiles => Rules::NONE.with(Rule::UffdWp),
+            Rule::UffdWpFiles | Rule::UffdWpSeveral | Rule::UffdWpClears => {
+                Rules::NONE.with(Rule::UffdWp)
+            }
             Rule::MadvisePopulateWalks => Rules::NONE.with(Rule::MadvisePopulate),
             _ => Rules::NONE,
         }

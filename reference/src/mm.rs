@@ -37,6 +37,9 @@ pub(crate) struct Mm {
     /// The pages whose page table entry maps the zero page. Entries that map pages of files are not
     /// kept: with such an entry a fault need not look into the page cache, where the page is anyway.
     zero_pages: PageSet,
+    /// The pages whose page table entry, or the marker in place of one, is write-protected by userfaultfd
+    /// (`pte_mkuffd_wp()`). Only a VMA with `VM_UFFD_WP` asks for it.
+    write_protected: PageSet,
     /// The userfaultfd contexts that its process has opened.
     pub(crate) uffd: [Option<UffdId>; 2],
     /// The pages by which `locked_vm` differs from a count: kernels with `MREMAP_DONTUNMAP` unlock a
@@ -70,6 +73,7 @@ vmadiff_machine::clone_by_field!(Mm {
     writable,
     may_lose_pages,
     zero_pages,
+    write_protected,
     uffd,
     locked_excess,
     lock_future,
@@ -160,18 +164,37 @@ impl Mm {
         self.writable &= !range.set();
     }
 
+    pub(crate) fn write_protected(&self) -> PageSet {
+        self.write_protected
+    }
+
+    /// Lets userfaultfd write-protect entries (`pte_mkuffd_wp()`).
+    pub(crate) fn write_protect(&mut self, pages: PageSet) {
+        self.changed |= pages & (self.writable | !self.write_protected) != 0;
+        self.write_protected |= pages;
+        self.writable &= !pages;
+    }
+
+    /// Removes the protection by userfaultfd (`pte_clear_uffd_wp()`). The next write faults all the same.
+    pub(crate) fn drop_write_protection(&mut self, pages: PageSet) {
+        self.changed |= pages & self.write_protected != 0;
+        self.write_protected &= !pages;
+    }
+
     /// Moves the entries of `from` to `to`, a hole, as they are (`move_ptes()`).
     pub(crate) fn move_entries(&mut self, from: Range, to: Page) {
         let moved = |pages: PageSet| (pages & from.set()) >> from.start.0 << to.0;
         let (anon, zero) = (moved(self.anon_pages), moved(self.zero_pages));
-        let writable = moved(self.writable);
+        let (writable, protected) = (moved(self.writable), moved(self.write_protected));
         let numbers = usize::from(from.start.0)..usize::from(from.end.0);
         self.page_numbers.copy_within(numbers, to.0.into());
         self.drop_anon_pages(from.set());
         self.drop_zero_pages(from.set());
+        self.drop_write_protection(from.set());
         self.add_anon_pages(anon);
         self.add_zero_pages(zero);
         self.writable |= writable;
+        self.write_protected |= protected;
     }
 
     /// Returns the index of the first VMA that ends after `page` (`find_vma()`); the number of VMAs
@@ -260,6 +283,7 @@ impl Mm {
             page_numbers,
             writable,
             zero_pages,
+            write_protected,
             uffd,
             locked_excess,
             lock_future,
@@ -284,6 +308,7 @@ impl Mm {
         }
         state.pages(*zero_pages);
         state.pages(*writable);
+        state.pages(*write_protected);
         let [first, second] =
             uffd.map(|uffd| state.number(Objects::Uffd, uffd.map(|uffd| uffd.index())));
         state.word(first | second << 32);

@@ -185,6 +185,7 @@ impl Syscall<'_> {
             let at = self.cut_out(range)?;
             self.tell_of_unmap(range, range.end);
             self.zap(range);
+            self.mm.drop_write_protection(range.set());
             self.drop_vmas(at..at + self.mm.all_in(range).len());
         }
         Ok(())

@@ -357,6 +357,9 @@ impl Syscall<'_> {
         self.mm.move_entries(old, new.start);
         let watched = self.mm.vmas()[at].uffd;
         if !watched.is_some_and(|ctx| self.references.tells(ctx, UffdFeatures::REMAP)) {
+            if watched.is_some() {
+                self.unprotect_unwatched(Range::new(new.start, Len(old.len())));
+            }
             self.mm.vma_mut(at).drop_uffd();
         }
         if flags.keeps_source() {

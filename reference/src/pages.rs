@@ -22,6 +22,8 @@ enum Fault {
     NoMemory,
     /// The page is missing and userfaultfd watches for it: the fault waits until someone fills the page.
     Waits,
+    /// The page is write-protected by userfaultfd: the fault waits until someone removes the protection.
+    WriteProtected,
 }
 
 impl Syscall<'_> {
@@ -29,15 +31,15 @@ impl Syscall<'_> {
     /// `value`.
     ///
     /// # Errors
-    /// `EAGAIN` where userfaultfd watches the VMA, even if the access is not permitted; `EFAULT`
-    /// where nothing is mapped or the access is not permitted (`access_error()`); `SIGBUS` beyond
+    /// `EAGAIN` where userfaultfd watches the VMA for missing pages, even if the access is not permitted,
+    /// and where a write has to wait because userfaultfd write-protects the page; `EFAULT` where nothing is mapped or the access is not permitted (`access_error()`); `SIGBUS` beyond
     /// the end of the file.
     pub(crate) fn touch(&mut self, page: Page, access: Access, value: u8) -> Result<u8, Refusal> {
         let Some(at) = self.mm.vma_at(page) else {
             return self.refuse(Errno::EFAULT, Function::DoPageFault, Rule::NotMapped(page));
         };
         let Vma { range: vma, flags, uffd, .. } = self.mm.vmas()[at];
-        if uffd.is_some() {
+        if uffd.is_some() && flags.contains(VmFlags::VM_UFFD_MISSING) {
             return self.refuse(Errno::EAGAIN, Function::HandleUserfault, Rule::Watched(vma));
         }
         let refused = match access {
@@ -92,6 +94,9 @@ impl Syscall<'_> {
             Fault::Waits => {
                 (Errno::EAGAIN, Function::HandleUserfault, Rule::WouldBlock { page, vma })
             }
+            Fault::WriteProtected => {
+                (Errno::EAGAIN, Function::HandleUserfault, Rule::WriteProtected { page, vma })
+            }
         };
         let progress = if anon_vma == had { Progress::Nothing } else { Progress::Prepared };
         Err(Refusal { errno, function: Some(function), process: self.process, rule, progress })
@@ -115,6 +120,14 @@ impl Syscall<'_> {
         let bit = 1 << page.0;
         let vma = self.mm.vmas()[at];
         let copy = write && !vma.flags.contains(VmFlags::VM_SHARED);
+        // `do_wp_page()` is not reached where the entry permits writes already.
+        let protected = write
+            && vma.flags.contains(VmFlags::VM_UFFD_WP)
+            && self.mm.write_protected() & !self.mm.writable() & bit != 0;
+        let present = self.mm.anon_pages() | self.mm.zero_pages();
+        if protected && present & bit != 0 {
+            return Err(Fault::WriteProtected);
+        }
         if self.mm.anon_pages() & bit != 0 {
             if copy {
                 self.own_anon_page(at, page);
@@ -160,6 +173,11 @@ impl Syscall<'_> {
             let value = self.value(at, page);
             self.mm.drop_zero_pages(bit);
             self.add_anon_page(at, page, value);
+        }
+        if protected {
+            // A marker protects the page of the file that the fault has mapped, or its copy.
+            self.mm.write_protect(bit);
+            return Err(Fault::WriteProtected);
         }
         Ok(())
     }
@@ -302,8 +320,15 @@ impl Syscall<'_> {
         Ok(())
     }
 
-    /// Empties the page tables of `range` (`zap_page_range()`).
+    /// Empties the page tables of `range` (`zap_page_range()`). Where userfaultfd watches a file in write-protect
+    /// mode, a marker keeps the protection of an entry (`zap_install_uffd_wp_if_needed()`).
     pub(crate) fn zap(&mut self, range: Range) {
+        if self.mm.write_protected() & range.set() != 0 {
+            let marks = |vma: &&Vma| !vma.is_anonymous() && vma.flags.contains(VmFlags::VM_UFFD_WP);
+            let marked = self.mm.all_in(range).iter().filter(marks);
+            let marked = marked.fold(0, |set, vma| set | vma.range.set());
+            self.mm.drop_write_protection(range.set() & !marked);
+        }
         self.mm.drop_zero_pages(range.set());
         self.anon_pages.zap(self.mm, range);
     }

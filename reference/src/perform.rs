@@ -73,6 +73,10 @@ impl World {
                 let range = Range::new(page.get(), len.get());
                 self.call(process.get())?.uffd_register_wp(range, ctx.get(), mode.get())
             }
+            Op::UffdWriteprotect { process, page, len, ctx, mode } => {
+                let range = Range::new(page.get(), len.get());
+                self.call(process.get())?.uffd_writeprotect(range, ctx.get(), mode.get())
+            }
             Op::UffdOpen { process, ctx, features } => {
                 self.call(process.get())?.uffd_open(ctx.get(), features.get())
             }

@@ -132,6 +132,15 @@ pub enum Rule {
         /// Its VMA.
         vma: Range,
     },
+    /// The page is write-protected by userfaultfd: the write would block.
+    WriteProtected {
+        /// The page.
+        page: Page,
+        /// Its VMA.
+        vma: Range,
+    },
+    /// No context watches the range in write-protect mode, or, before Linux 6.4, no one VMA has all of it.
+    NotWriteProtectable(Range),
     /// A userfaultfd context other than the caller's watches the VMA.
     WatchedByOther {
         /// The VMA.
@@ -151,6 +160,8 @@ pub enum Rule {
     UnknownOption,
     /// The kernel does not know the mode of `UFFDIO_REGISTER`.
     UnknownMode,
+    /// The kernel does not know the ioctl of userfaultfd.
+    UnknownIoctl,
     /// `mlockall` has neither `MCL_CURRENT` nor `MCL_FUTURE`.
     NothingToLock,
     /// A call with `MREMAP_DONTUNMAP` may not resize.

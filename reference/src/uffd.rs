@@ -1,8 +1,8 @@
 //! userfaultfd (`fs/userfaultfd.c`) in missing mode and, on later kernels, in write-protect mode; and its events.
 //!
-//! A context can watch anonymous memory, private VMAs of files and shared VMAs, but not the device. No page is
-//! ever write-protected, so a VMA that is in write-protect mode only has the flag and nothing else. Each event
-//! is a feature of a context, and its monitor gets a message about it:
+//! A context can watch anonymous memory, private VMAs of files and shared VMAs, but not the device. In
+//! write-protect mode a page waits for its monitor at a write, once the monitor has write-protected it. Each
+//! event is a feature of a context, and its monitor gets a message about it:
 //!
 //! | feature | with it | without it |
 //! |---|---|---|
@@ -11,7 +11,7 @@
 //! | `REMOVE` | pages are dropped by `madvise` (`userfaultfd_remove()`) | the same, without a message |
 //! | `UNMAP` | memory is unmapped (`userfaultfd_unmap_prep()`) | the same, without a message |
 
-use vmadiff_machine::operand::{Ctx, Domain, Page, UffdFeatures, UffdMode};
+use vmadiff_machine::operand::{Ctx, Domain, Page, UffdFeatures, UffdMode, WriteprotectMode};
 use vmadiff_machine::{Allocation, Errno, Message, UffdEvent, UffdId, VmFlags};
 
 use crate::change::Hole;
@@ -21,7 +21,7 @@ use crate::later;
 use crate::merge::Origin;
 use crate::mm::Syscall;
 use crate::range::Range;
-use crate::refusal::{Refusal, Rule};
+use crate::refusal::{Progress, Refusal, Rule};
 use crate::vma::Vma;
 
 impl Syscall<'_> {
@@ -41,6 +41,7 @@ impl Syscall<'_> {
                 if vma.uffd != Some(open) {
                     return Ok(at);
                 }
+                this.unprotect_unwatched(vma.range);
                 let mut new = vma;
                 new.drop_uffd();
                 this.change(at, &new, Joined::Takes)
@@ -138,6 +139,73 @@ impl Syscall<'_> {
         self.set_uffd(range, Some(id), flags)
     }
 
+    /// Write-protects the pages of `range`, or removes the protection (`UFFDIO_WRITEPROTECT`). Any context of the
+    /// process can do so. In anonymous memory only pages that are there are protected. In memory of a file a marker
+    /// protects each page that is not.
+    ///
+    /// # Errors
+    /// `EBADF` where the context was never opened. `EINVAL` on 5.2.1. Else `EINVAL` for no pages; `ENOENT` where
+    /// no VMA that is watched in write-protect mode has the whole range; with
+    /// [`UffdWpSeveral`](later::Rule::UffdWpSeveral), where nothing is mapped, and at the first VMA that is not
+    /// watched in this mode, which ends the walk.
+    pub(crate) fn uffd_writeprotect(
+        &mut self,
+        range: Range,
+        ctx: Ctx,
+        mode: WriteprotectMode,
+    ) -> Result<u8, Refusal> {
+        if self.mm.uffd[usize::from(ctx.index())].is_none() {
+            return self.refuse(Errno::EBADF, Function::KsysIoctl, Rule::NeverOpened(ctx));
+        }
+        if !self.later.hold.has(later::Rule::UffdWp) {
+            return self.refuse(Errno::EINVAL, Function::UserfaultfdIoctl, Rule::UnknownIoctl);
+        }
+        if range.is_empty() {
+            return self.refuse(Errno::EINVAL, Function::ValidateRange, Rule::NoPages);
+        }
+        self.later.applies(later::Rule::UffdWp, || true);
+        let unwatched = |this: &Self| {
+            this.refuse(
+                Errno::ENOENT,
+                Function::MwriteprotectRange,
+                Rule::NotWriteProtectable(range),
+            )
+        };
+        let vmas = self.mm.all_in(range);
+        let protectable = vmas.first().is_some_and(|vma| vma.flags.contains(VmFlags::VM_UFFD_WP));
+        let whole = matches!(vmas, [vma] if vma.range.intersection(range) == range);
+        if !protectable || !self.later.applies(later::Rule::UffdWpSeveral, || !whole) && !whole {
+            return unwatched(self);
+        }
+        let mut rest = range;
+        while let Some((at, part)) = self.mm.first_in(rest) {
+            let vma = &self.mm.vmas()[at];
+            if !vma.flags.contains(VmFlags::VM_UFFD_WP) {
+                return unwatched(self)
+                    .map_err(|refusal| refusal.after(Progress::UpTo(part.start)));
+            }
+            let there = match vma.is_anonymous() {
+                true => self.mm.anon_pages() | self.mm.zero_pages(),
+                false => part.set(),
+            };
+            match mode {
+                WriteprotectMode::Wp => self.mm.write_protect(there & part.set()),
+                WriteprotectMode::None => self.mm.drop_write_protection(part.set()),
+            }
+            rest.start = part.end;
+        }
+        Ok(0)
+    }
+
+    /// Removes the write protection of `range`, which is not watched any more. Without
+    /// [`UffdWpClears`](later::Rule::UffdWpClears) it stays, and is there again when the range is watched again.
+    pub(crate) fn unprotect_unwatched(&mut self, range: Range) {
+        let protected = self.mm.write_protected() & range.set();
+        if self.later.applies(later::Rule::UffdWpClears, || protected != 0) {
+            self.mm.drop_write_protection(protected);
+        }
+    }
+
     /// Checks that the context `id` can watch every VMA of `range`; those of files only where `files` says so.
     fn may_register(&self, range: Range, ctx: Ctx, id: UffdId, files: bool) -> Result<(), Refusal> {
         self.can_userfault(Function::UserfaultfdRegister, range, |vma| {
@@ -222,6 +290,9 @@ impl Syscall<'_> {
             let vma = this.mm.vmas()[at];
             if vma.uffd == ctx && vma.flags.contains(flags) {
                 return Ok(at);
+            }
+            if ctx.is_none() {
+                this.unprotect_unwatched(part);
             }
             let mut mended = vma.part(part);
             mended.drop_uffd();

@@ -255,6 +255,26 @@ const NEAR: &[(Rule, &str)] = &[
         Rule::UffdWpFiles,
         "uffd_open 0 0 FORK\nmmap 0 0 1 r anon_private\nuffd_register_wp 0 0 1\nfork 0",
     ),
+    // One VMA, or nothing that is watched in this mode.
+    (
+        Rule::UffdWpSeveral,
+        "mmap 0 0 2 rw anon_private\nuffd_register_wp 0 0 2\nuffd_writeprotect 0 0 2",
+    ),
+    (
+        Rule::UffdWpSeveral,
+        "mmap 0 0 1 rw anon_private\nmmap 0 1 1 r anon_private\nuffd_register 0 0 2\n\
+         uffd_writeprotect 0 0 2",
+    ),
+    // Pages that were never protected, or are still watched.
+    (
+        Rule::UffdWpClears,
+        "mmap 0 0 1 rw anon_private POPULATE\nuffd_register_wp 0 0 1\nuffd_unregister 0 0 1",
+    ),
+    (
+        Rule::UffdWpClears,
+        "uffd_open 0 0 REMAP\nmmap 0 0 1 rw anon_private POPULATE\nuffd_register_wp 0 0 1\n\
+         uffd_writeprotect 0 0 1\nmremap 0 0 1 1 MAYMOVE|FIXED 4",
+    ),
     // A mapping that can grow in place, and one hole only.
     (Rule::LowestHole, "mmap 0 0 1 rw anon_private\nmremap 0 0 1 2 MAYMOVE"),
     (

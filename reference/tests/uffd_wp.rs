@@ -104,7 +104,8 @@ fn a_page_is_waited_for_in_missing_mode_only() {
     let map = "mmap 0 1 2 rw anon_private\nuffd_register_wp 0 1 2 0 ";
     leaves(&format!("{map}WP\nmlock 0 1 2"), ANONYMOUS, Ok(0), &["1-3w"]);
     leaves(&format!("{map}MISSING|WP\nmlock 0 1 2"), ANONYMOUS, Err(Errno::EAGAIN), &["1-3mw"]);
-    leaves(&format!("{map}WP\ntouch 0 1"), ANONYMOUS, Err(Errno::EAGAIN), &["1-3w"]);
+    leaves(&format!("{map}WP\ntouch 0 1"), ANONYMOUS, Ok(0), &["1-3w"]);
+    leaves(&format!("{map}MISSING|WP\ntouch 0 1"), ANONYMOUS, Err(Errno::EAGAIN), &["1-3mw"]);
     let hole = "mmap 0 1 1 rw file0_shared\nmadvise 0 1 1 REMOVE\nuffd_register_wp 0 1 1 0 ";
     leaves(&format!("{hole}WP\nmlock 0 1 1"), FILES, Ok(0), &["1-2w"]);
     leaves(&format!("{hole}MISSING|WP\nmlock 0 1 1"), FILES, Err(Errno::EAGAIN), &["1-2mw"]);
@@ -138,4 +139,137 @@ fn fork_copies_the_zero_pages_of_what_the_child_watches_in_write_protect_mode() 
     leaves(&missing, FILES, Err(Errno::EAGAIN), &["1-3m", "1-3m"]);
     let dropped = text("-", "uffd_register_wp 0 1 2 0 WP");
     leaves(&dropped, FILES, Err(Errno::EAGAIN), &["1-3w", "1-3m"]);
+}
+
+/// Every rule of write-protect mode.
+const ALL: Rules = FILES.with(Rule::UffdWpSeveral).with(Rule::UffdWpClears);
+
+/// Two anonymous pages in write-protect mode, of which the first one is there.
+const HALF: &str = "mmap 0 1 2 rw anon_private\ntouch 0 1 1\nuffd_register_wp 0 1 2\n";
+
+/// Returns the result of the last operation.
+fn answers(text: &str, rules: Rules) -> Result<u8, Errno> {
+    run(text, rules).0
+}
+
+#[test]
+fn a_range_is_write_protected_where_it_is_watched_in_this_mode() {
+    let several = "mmap 0 1 1 rw anon_private\nmmap 0 2 1 r anon_private\nuffd_register_wp 0 1 2\n";
+    for (text, before, since) in [
+        (format!("{HALF}uffd_writeprotect 0 1 2"), Ok(0), Ok(0)),
+        (format!("{HALF}uffd_writeprotect 0 1 2 0 -"), Ok(0), Ok(0)),
+        (format!("{HALF}uffd_writeprotect 0 1 2 1"), Err(Errno::EBADF), Err(Errno::EBADF)),
+        (format!("{HALF}uffd_writeprotect 0 1 0"), Err(Errno::EINVAL), Err(Errno::EINVAL)),
+        // Any context of the process protects.
+        (format!("{HALF}uffd_open 0 1\nuffd_writeprotect 0 1 1 1"), Ok(0), Ok(0)),
+        (format!("{HALF}uffd_writeprotect 0 0 1"), Err(Errno::ENOENT), Err(Errno::ENOENT)),
+        (format!("{HALF}uffd_writeprotect 0 0 2"), Err(Errno::ENOENT), Ok(0)),
+        (format!("{several}uffd_writeprotect 0 1 2"), Err(Errno::ENOENT), Ok(0)),
+        (
+            format!("{HALF}mmap 0 3 1 rw anon_shared\nuffd_writeprotect 0 1 3"),
+            Err(Errno::ENOENT),
+            Err(Errno::ENOENT),
+        ),
+        (
+            "mmap 0 1 1 rw anon_private\nuffd_register 0 1 1\nuffd_writeprotect 0 1 1".into(),
+            Err(Errno::ENOENT),
+            Err(Errno::ENOENT),
+        ),
+    ] {
+        assert_eq!(answers(&text, ANONYMOUS), before, "{text}");
+        assert_eq!(answers(&text, ALL), since, "{text}");
+    }
+    let text = format!("{HALF}uffd_open 0 0\nuffd_writeprotect 0 1 1");
+    assert_eq!(answers(&text, Rules::NONE), Err(Errno::EINVAL));
+    // The first VMA is protected before the second one is refused.
+    let part = format!("{HALF}mmap 0 3 1 rw anon_shared\nuffd_writeprotect 0 1 3\ntouch 0 1 1");
+    assert_eq!(answers(&part, ALL), Err(Errno::EAGAIN));
+    assert_eq!(answers(&part, ANONYMOUS), Ok(0));
+}
+
+#[test]
+fn a_write_to_a_protected_page_waits() {
+    const WAITS: Result<u8, Errno> = Err(Errno::EAGAIN);
+    let protected = format!("{HALF}uffd_writeprotect 0 1 2\n");
+    for (calls, expected) in [
+        ("touch 0 1", Ok(0)),
+        ("touch 0 1 1", WAITS),
+        ("mlock 0 1 1", WAITS),
+        ("mlock 0 1 1 1", Ok(0)),
+        // A page that is not there is not protected.
+        ("touch 0 2 1", Ok(0)),
+        ("mlock 0 2 1", Ok(0)),
+        ("uffd_writeprotect 0 1 1 0 -\ntouch 0 1 1", Ok(0)),
+        ("madvise 0 1 1 DONTNEED\ntouch 0 1 1", Ok(0)),
+        ("mprotect 0 1 1 r\nmprotect 0 1 1 rw\ntouch 0 1 1", WAITS),
+        // The zero page is protected as well.
+        ("touch 0 2\nuffd_writeprotect 0 2 1\ntouch 0 2 1", WAITS),
+        // Without the feature, child and moved memory are not watched.
+        ("fork 0\ntouch 1 1 1", Ok(0)),
+        ("fork 0\ntouch 0 1 1", WAITS),
+        ("mremap 0 1 1 1 MAYMOVE|FIXED 9\ntouch 0 9 1", Ok(0)),
+        ("mremap 0 1 1 1 MAYMOVE|FIXED 9\nmmap 0 1 1 rw anon_private\ntouch 0 1 1", Ok(0)),
+        ("uffd_unregister 0 1 2\ntouch 0 1 1", Ok(0)),
+    ] {
+        for rules in [ANONYMOUS, ALL] {
+            assert_eq!(answers(&format!("{protected}{calls}"), rules), expected, "{calls}");
+        }
+    }
+    for (calls, expected) in [
+        ("fork 0\ntouch 1 1 1", WAITS),
+        ("fork 0\ntouch 1 1", Ok(0)),
+        ("mremap 0 1 1 1 MAYMOVE|FIXED 9\ntouch 0 9 1", WAITS),
+        ("madvise 0 1 1 DONTFORK\nfork 0\ntouch 1 1 1", Err(Errno::EFAULT)),
+        ("madvise 0 1 1 WIPEONFORK\nfork 0\ntouch 1 1 1", Ok(0)),
+    ] {
+        for rules in [ANONYMOUS, ALL] {
+            let text = format!("uffd_open 0 0 FORK|REMAP\n{protected}{calls}");
+            assert_eq!(answers(&text, rules), expected, "{calls}");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_is_not_watched_any_more_loses_the_protection_since_the_rule() {
+    let protected = format!("{HALF}uffd_writeprotect 0 1 1\n");
+    for calls in [
+        "uffd_unregister 0 1 1\nuffd_register_wp 0 1 1\ntouch 0 1 1",
+        "uffd_open 0 0\nuffd_register_wp 0 1 1\ntouch 0 1 1",
+        "mremap 0 1 1 1 MAYMOVE|FIXED 9\nuffd_register_wp 0 9 1\ntouch 0 9 1",
+    ] {
+        let text = format!("{protected}{calls}");
+        assert_eq!(answers(&text, ANONYMOUS), Err(Errno::EAGAIN), "{calls}");
+        assert_eq!(answers(&text, ALL), Ok(0), "{calls}");
+    }
+    // A write in the meantime makes the entry writable, and takes a copy of a page that is shared.
+    let written = "uffd_unregister 0 1 1\ntouch 0 1 1\nuffd_register_wp 0 1 1\ntouch 0 1 1";
+    assert_eq!(answers(&format!("{protected}{written}"), ANONYMOUS), Ok(0));
+    assert_eq!(answers(&format!("{protected}fork 0\n{written}"), ANONYMOUS), Ok(0));
+    let kept = "uffd_register 0 1 1\nuffd_register_wp 0 1 1\ntouch 0 1 1";
+    assert_eq!(answers(&format!("{protected}{kept}"), ALL), Err(Errno::EAGAIN));
+}
+
+#[test]
+fn markers_protect_the_pages_of_a_file() {
+    const WAITS: Result<u8, Errno> = Err(Errno::EAGAIN);
+    let map = "uffd_open 0 0 FORK\nmmap 0 1 2 rw file0_shared\nuffd_register_wp 0 1 2\n\
+               uffd_writeprotect 0 1 1\n";
+    for (calls, expected) in [
+        ("touch 0 1 1", WAITS),
+        ("touch 0 1", Ok(0)),
+        ("touch 0 1\ntouch 0 1 1", WAITS),
+        ("touch 0 2 1", Ok(0)),
+        ("madvise 0 1 1 DONTNEED\ntouch 0 1 1", WAITS),
+        ("madvise 0 1 1 REMOVE\ntouch 0 1 1", WAITS),
+        ("mlock 0 1 1", Ok(0)),
+        ("munmap 0 1 1\nmmap 0 1 1 rw file0_shared\nuffd_register_wp 0 1 1\ntouch 0 1 1", Ok(0)),
+        ("fork 0\ntouch 1 1 1", WAITS),
+        ("uffd_writeprotect 0 1 2 0 -\ntouch 0 1 1", Ok(0)),
+        ("ftruncate 0 file0 0\ntouch 0 1 1", Err(Errno::SIGBUS)),
+    ] {
+        assert_eq!(answers(&format!("{map}{calls}"), ALL), expected, "{calls}");
+    }
+    // A private copy is made before the write waits.
+    let private = "mmap 0 1 1 rw file0_private\nuffd_register_wp 0 1 1\nuffd_writeprotect 0 1 1\n";
+    leaves(&format!("{private}touch 0 1 1"), ALL, WAITS, &["1-2w"]);
 }

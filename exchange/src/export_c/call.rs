@@ -107,6 +107,10 @@ pub(super) fn call(op: &Op) -> String {
             let mode = mode.get().number();
             format!("UFFD_REGISTER, PAGE({page}), PAGES({len}), {ctx}, {mode}")
         }
+        Op::UffdWriteprotect { page, len, ctx, mode, .. } => {
+            let mode = mode.get().number();
+            format!("UFFD_WRITEPROTECT, PAGE({page}), PAGES({len}), {ctx}, {mode}")
+        }
         Op::UffdUnregister { page, len, ctx, .. } => {
             format!("UFFD_UNREGISTER, PAGE({page}), PAGES({len}), {ctx}")
         }

@@ -35,7 +35,8 @@ impl Parts<'_> {
         let lock = self.programs.iter().any(unlimited);
         let uffd = any(|op| {
             let registers = matches!(op, Op::UffdRegister { .. } | Op::UffdRegisterWp { .. });
-            registers || matches!(op, Op::UffdUnregister { .. } | Op::UffdOpen { .. })
+            let others = matches!(op, Op::UffdUnregister { .. } | Op::UffdWriteprotect { .. });
+            registers || others || matches!(op, Op::UffdOpen { .. })
         });
         let advises = |op: &Op, wanted: [Advice; 2]| match op {
             Op::Madvise { advice, .. } => wanted.contains(&advice.get()),
@@ -46,6 +47,8 @@ impl Parts<'_> {
             "CONTENTS" => any(is_write),
             "WATCHED_TOUCH" => uffd && self.has("TOUCH"),
             "UFFD" => uffd,
+            "VMA_OF" => self.has("WATCHED_TOUCH") || self.has("WRITEPROTECT"),
+            "WRITEPROTECT" => any(|op| matches!(op, Op::UffdWriteprotect { .. })),
             "EVENTS" => any(|op| matches!(op, Op::UffdOpen { .. })),
             "FORK" => any(|op| matches!(op, Op::Fork { .. })),
             "EXIT" => any(|op| matches!(op, Op::Exit { .. })),

@@ -1,6 +1,8 @@
 //! The resources of a program of syzkaller: files, userfaultfd contexts, and SysV shared memory.
 
-use vmadiff_machine::operand::{Ctx, File, FileLength, Kind, Len, Page, Process, UffdMode};
+use vmadiff_machine::operand::{
+    Ctx, File, FileLength, Kind, Len, Page, Process, UffdMode, WriteprotectMode,
+};
 use vmadiff_machine::{Op, Part};
 
 use super::PAGE_SIZE;
@@ -26,6 +28,7 @@ pub(super) enum Descriptor {
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
 
 impl Calls {
@@ -118,7 +121,7 @@ impl Calls {
         if command == UFFDIO_API {
             return Ok(matches!(self.descriptor(args.get(0)), Some(Descriptor::Context(_))));
         }
-        if ![UFFDIO_REGISTER, UFFDIO_UNREGISTER].contains(&command) {
+        if ![UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT].contains(&command) {
             return Ok(false);
         }
         let mut leaves = Vec::new();
@@ -164,7 +167,18 @@ impl Calls {
                 None if self.used_contexts.len() < 2 => self.used_contexts.len(),
                 _ => return Err("a userfaultfd that watches nothing".into()),
             };
-            Op::UffdUnregister { process, page, len, ctx: Ctx(ctx as u8).into() }
+            let ctx = Ctx(ctx as u8).into();
+            if command == UFFDIO_WRITEPROTECT {
+                let mode = argument.number(2)?;
+                let known =
+                    WriteprotectMode::ALL.iter().find(|known| u64::from(known.number()) == mode);
+                let Some(&mode) = known else {
+                    return Err("an unknown mode of UFFDIO_WRITEPROTECT".into());
+                };
+                Op::UffdWriteprotect { process, page, len, ctx, mode: mode.into() }
+            } else {
+                Op::UffdUnregister { process, page, len, ctx }
+            }
         };
         self.steps.push(step(at, op, &[(Part::Target, range)]));
         Ok(true)

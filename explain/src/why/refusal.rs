@@ -68,6 +68,7 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         }
         Rule::UnknownOption => "Linux 5.2.1 does not know PR_SET_MEMORY_MERGE".into(),
         Rule::UnknownMode => "Linux 5.2.1 does not have UFFDIO_REGISTER_MODE_WP".into(),
+        Rule::UnknownIoctl => "Linux 5.2.1 does not have UFFDIO_WRITEPROTECT".into(),
         Rule::UnknownCall => "Linux 5.2.1 does not have the call".into(),
         Rule::NothingToLock => "neither MCL_CURRENT nor MCL_FUTURE is given".into(),
         Rule::Resizes => "a call with MREMAP_DONTUNMAP may not resize".into(),
@@ -94,6 +95,12 @@ pub(super) fn rule_text(rule: Rule, process: Process) -> String {
         Rule::WouldBlock { page, vma } => format!(
             "page {page} {of} is missing, and userfaultfd watches {vma}: the call would block"
         ),
+        Rule::WriteProtected { page, vma } => format!(
+            "page {page} {of} is write-protected, and userfaultfd watches {vma}: the call would block"
+        ),
+        Rule::NotWriteProtectable(range) => {
+            format!("userfaultfd does not watch {range} {of} in write-protect mode")
+        }
         Rule::WatchedByOther { vma, ctx } => {
             format!("{vma} {of} is watched by a context that is not {}", ctx.0)
         }

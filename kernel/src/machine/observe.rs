@@ -3,11 +3,12 @@
 
 use vmadiff_lockstep::visible::Visible;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Process};
-use vmadiff_machine::{Counters, FileId, Observation, PageSet, Vma};
+use vmadiff_machine::{Counters, FileId, Observation, PageSet, Range, VmFlags, Vma};
 
 use super::{Ended, Kernel};
 use crate::error::KernelError;
 use crate::missing::Facilities;
+use crate::proc::PageEntry;
 use crate::segment::Segment;
 
 impl Kernel {
@@ -44,12 +45,17 @@ impl Kernel {
             self.frames.forget(at);
             if self.facilities.frames && mappings.iter().any(|mapping| mapping.anonymous > 0) {
                 let entries = process.proc.pagemap()?;
-                let anonymous = entries
-                    .iter()
-                    .map(|entry| entry.is_anonymous() && entry.frame() != self.zero_page);
-                space.anon_pages = (0..)
-                    .zip(anonymous)
-                    .fold(0, |set: PageSet, (n, is)| set | PageSet::from(is) << n);
+                let set = |is: &dyn Fn(&PageEntry) -> bool| {
+                    let each = (0..).zip(&entries);
+                    each.fold(0, |set: PageSet, (n, entry)| set | PageSet::from(is(entry)) << n)
+                };
+                let shared = mappings.iter().filter(|m| m.flags.contains(VmFlags::VM_SHARED));
+                let shared =
+                    shared.fold(0, |set, m| set | Range { start: m.start, end: m.end }.set());
+                let marked = shared & set(&|entry| entry.is_marker());
+                let anonymous =
+                    set(&|entry| entry.is_anonymous() && entry.frame() != self.zero_page);
+                space.anon_pages = anonymous & !marked;
                 self.frames.remember(at, space.anon_pages, entries);
             }
             for mapping in mappings {
