@@ -167,7 +167,7 @@ fn vma(raw: &mut abi::Observation, n: usize) -> &mut Vma {
 #[test]
 fn each_rule_that_is_broken_is_named_by_its_field() {
     let spoiled: &[Spoiled] = &[
-        ("error", HEAD, |raw| raw.error = 2),
+        ("error", HEAD, |raw| raw.error = 6),
         ("error", HEAD, |raw| raw.error = 1 << 16 | 1),
         ("error", HEAD, |raw| raw.error = u32::MAX),
         ("value", HEAD, |raw| raw.value = 128),
