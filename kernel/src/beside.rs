@@ -52,6 +52,13 @@ pub struct Run {
     pub end: End,
 }
 
+impl Run {
+    /// Returns whether an answer did not come in time.
+    fn is_late(&self) -> bool {
+        matches!(self.end, End::TimedOut | End::Failed(KernelError::Late(_)))
+    }
+}
+
 /// The observations of both sides after an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
@@ -120,6 +127,8 @@ pub struct Beside {
     all_broken: BTreeMap<Signature, u64>,
     /// The programs that did not agree in a process that had served others, and agree in a new process.
     unrepeated: Vec<(Program, End)>,
+    /// The programs that were late once, and were not when they were run again.
+    late: u64,
 }
 
 impl Beside {
@@ -138,6 +147,7 @@ impl Beside {
             broken: None,
             all_broken: BTreeMap::new(),
             unrepeated: Vec::new(),
+            late: 0,
         }
     }
 
@@ -215,7 +225,7 @@ impl Beside {
         self.applied = applied;
         self.kernel.set_withheld(withheld);
         let run = self.run_with(program, |_| ());
-        if served_before && agrees(&run.end) {
+        if served_before && agrees(&run.end) && !first.is_late() {
             self.unrepeated.push((program.clone(), first.end));
         }
         run
@@ -234,11 +244,31 @@ impl Beside {
         }
     }
 
-    /// Runs a program to its end, and calls `watch` with each step.
+    /// Returns the number of programs that gave no answer in time, and did when they were run again: the machine
+    /// had other work.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// Runs a program, and runs it again if it is late. A kernel that hangs is late each time.
+    fn repeat_late(&mut self, mut run: impl FnMut(&mut Self) -> Run) -> Run {
+        let first = run(self);
+        if !first.is_late() {
+            return first;
+        }
+        let again = run(self);
+        self.late += u64::from(!again.is_late());
+        again
+    }
+
+    /// Runs a program to its end, and calls `watch` with each step. A program that is late is run again, from its
+    /// first step.
     pub fn run_with(&mut self, program: &Program, mut watch: impl FnMut(Step)) -> Run {
-        let run = self.run_under(self.profile.hold, program, |step| {
-            watch(step);
-            step.applied
+        let run = self.repeat_late(|this| {
+            this.run_under(this.profile.hold, program, |step| {
+                watch(step);
+                step.applied
+            })
         });
         self.count_broken();
         let End::Differs(divergence) = run.end else { return run };
@@ -491,5 +521,27 @@ mod tests {
         );
         assert!(origin(Rule::MremapDontunmapLocked).ends_with("; bug of the later kernel"));
         assert_eq!(origin(Rule::ExecuteOnly), "arch_vma_access_permitted(); no bug of either side");
+    }
+
+    #[test]
+    fn a_program_that_is_late_once_is_run_again_and_counted() {
+        let kernel = match Kernel::new(crate::Options::default()) {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                println!("skipped: the running kernel cannot be driven: {error}");
+                return;
+            }
+        };
+        let mut beside = Beside::new(kernel);
+        let late = || Run { agree: 3, end: End::TimedOut };
+        let mut ends = vec![Run { agree: 4, end: End::Whole }, late()];
+        let run = beside.repeat_late(|_| ends.pop().expect("two runs"));
+        assert!(matches!(run, Run { agree: 4, end: End::Whole }));
+        assert_eq!(beside.late(), 1);
+        // What hangs is late again.
+        assert!(beside.repeat_late(|_| late()).is_late());
+        let failed = || Run { agree: 0, end: End::Failed(KernelError::Late(0)) };
+        assert!(beside.repeat_late(|_| failed()).is_late());
+        assert_eq!(beside.late(), 1);
     }
 }

@@ -342,7 +342,11 @@ impl Check<'_> {
             files::on_a_line(program)
         )?;
         let mut covered = Vec::new();
-        let run = self.beside.run_with(program, |step| covered.push(step.covered.to_vec()));
+        let run = self.beside.run_with(program, |step| {
+            // The program is run again if it was late.
+            covered.truncate(step.at);
+            covered.push(step.covered.to_vec());
+        });
         let points = self.guided.learn(program, &covered).points;
         // A line of the console is not long.
         for points in points.chunks(100) {
@@ -368,6 +372,9 @@ impl Check<'_> {
             applied.map(|(rule, count)| format!(" rule-{}={count}", rule.name())).collect();
         for (tolerance, count) in tolerated {
             rules += &format!(" rule-{tolerance}={count}");
+        }
+        if self.beside.late() > 0 {
+            rules += &format!(" rule-late={}", self.beside.late());
         }
         if let Some(injection) = self.beside.kernel().injection() {
             rules += &format!(" refused={} tolerated={}", injection.refused, injection.tolerated);

@@ -283,7 +283,10 @@ fn random(
     let differ: u64 = tally.differs.values().map(|(count, _)| count).sum();
     let applied: Vec<_> =
         beside.applied().iter().map(|(rule, n)| (format!("rule-{}", rule.name()), *n)).collect();
-    let applied = count(applied);
+    let mut applied = count(applied);
+    if beside.late() > 0 {
+        applied += &format!(" late={}", beside.late());
+    }
     let broken = beside.broken().iter().map(|(name, n)| (format!("broken-{name}"), *n)).collect();
     let broken = count(broken);
     writeln!(
