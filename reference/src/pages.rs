@@ -32,8 +32,8 @@ impl Syscall<'_> {
     ///
     /// # Errors
     /// `EAGAIN` where userfaultfd watches the VMA for missing pages, even if the access is not permitted,
-    /// and where a write has to wait because userfaultfd write-protects the page; `EFAULT` where nothing is mapped or the access is not permitted (`access_error()`); `SIGBUS` beyond
-    /// the end of the file.
+    /// and where a write has to wait because userfaultfd write-protects the page; `EFAULT` where nothing
+    /// is mapped or the access is not permitted (`access_error()`); `SIGBUS` beyond the end of the file.
     pub(crate) fn touch(&mut self, page: Page, access: Access, value: u8) -> Result<u8, Refusal> {
         let Some(at) = self.mm.vma_at(page) else {
             return self.refuse(Errno::EFAULT, Function::DoPageFault, Rule::NotMapped(page));
