@@ -245,6 +245,12 @@ fn a_page_that_is_not_watched_any_more_loses_the_protection_since_the_rule() {
     let written = "uffd_unregister 0 1 1\ntouch 0 1 1\nuffd_register_wp 0 1 1\ntouch 0 1 1";
     assert_eq!(answers(&format!("{protected}{written}"), ANONYMOUS), Ok(0));
     assert_eq!(answers(&format!("{protected}fork 0\n{written}"), ANONYMOUS), Ok(0));
+    // The entry of a page that is taken over keeps the protection, that of a copy has none.
+    let again = "uffd_unregister 0 1 1\ntouch 0 1 1\nmprotect 0 1 1 r\nmprotect 0 1 1 rw\n\
+                 uffd_register_wp 0 1 1\ntouch 0 1 1";
+    let taken_over = answers(&format!("{protected}{again}"), ANONYMOUS);
+    assert_eq!(taken_over, Err(Errno::EAGAIN));
+    assert_eq!(answers(&format!("{protected}fork 0\n{again}"), ANONYMOUS), Ok(0));
     let kept = "uffd_register 0 1 1\nuffd_register_wp 0 1 1\ntouch 0 1 1";
     assert_eq!(answers(&format!("{protected}{kept}"), ALL), Err(Errno::EAGAIN));
 }
