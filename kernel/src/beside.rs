@@ -225,7 +225,9 @@ impl Beside {
         self.applied = applied;
         self.kernel.set_withheld(withheld);
         let run = self.run_with(program, |_| ());
-        if served_before && agrees(&run.end) && !first.is_late() {
+        if first.is_late() {
+            self.late += u64::from(agrees(&run.end));
+        } else if served_before && agrees(&run.end) {
             self.unrepeated.push((program.clone(), first.end));
         }
         run
