@@ -307,6 +307,11 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
             (true, Flags(0, 0, VmFlags::VM_UFFD_MISSING)),
             (false, Answers(Ok(0))),
         ],
+        Rule::UffdWriteprotect => vec![
+            (true, Answers(Ok(0))),
+            (true, Flags(0, 0, VmFlags::VM_UFFD_WP)),
+            (false, Answers(Err(Errno::ENOENT))),
+        ],
         Rule::UffdWpFiles => vec![
             (true, Answers(Err(Errno::EINVAL))),
             (true, Flags(0, 0, VmFlags::VM_UFFD_MISSING)),

@@ -46,9 +46,6 @@ pub enum Missing {
     /// The limit `map_count`: `vm.max_map_count` counts for the whole machine, which runs other
     /// programs too.
     MapCount,
-    /// `uffd_writeprotect`: the architecture has no write-protect mode. Since 5.7 such a kernel answers `ENOENT` to
-    /// every range, and before `EINVAL`.
-    WriteProtect,
     /// `uffd_writeprotect` of a private mapping of a file: what it protects depends on the pages that are there,
     /// and the reference does not keep which pages of a file those are.
     PrivateFiles,
@@ -59,7 +56,7 @@ pub enum Missing {
 
 impl Missing {
     /// All reasons.
-    pub const ALL: [Missing; 18] = [
+    pub const ALL: [Missing; 17] = [
         Missing::WriteOnly,
         Missing::Copies,
         Missing::CopyVma,
@@ -75,7 +72,6 @@ impl Missing {
         Missing::SharedMemory,
         Missing::SoftDirty,
         Missing::MapCount,
-        Missing::WriteProtect,
         Missing::PrivateFiles,
         Missing::Fail,
     ];
@@ -98,7 +94,6 @@ impl Missing {
             Missing::SharedMemory => "shared_memory",
             Missing::SoftDirty => "soft-dirty",
             Missing::MapCount => "map_count",
-            Missing::WriteProtect => "write-protect",
             Missing::PrivateFiles => "private-files",
             Missing::Fail => "fail",
         }
@@ -118,8 +113,6 @@ pub struct Facilities {
     pub copies: bool,
     /// userfaultfd.
     pub userfaultfd: bool,
-    /// Write-protect mode of userfaultfd.
-    pub write_protect: bool,
     /// Event features of userfaultfd, of which the controller is the monitor. It needs `pidfd_getfd()`.
     pub events: bool,
     /// KSM.
@@ -189,7 +182,6 @@ impl Facilities {
             Op::UffdRegister { .. } | Op::UffdRegisterWp { .. } if !self.userfaultfd => {
                 Some(Missing::Userfaultfd)
             }
-            Op::UffdWriteprotect { .. } if !self.write_protect => Some(Missing::WriteProtect),
             Op::UffdOpen { .. } if !self.events => Some(Missing::Events),
             Op::Madvise { advice, .. }
                 if matches!(advice.get(), Advice::Mergeable | Advice::Unmergeable) && !self.ksm =>

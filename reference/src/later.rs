@@ -151,6 +151,9 @@ rules! {
     MremapDontunmapMarks "mremap-dontunmap-marks" since (5 7) until (5 11) bug Later:
         "mremap with MREMAP_DONTUNMAP of memory inside a VMA that is charged gives the next VMA VM_ACCOUNT, which was never charged";
         "move_vma" (unverified "mm/mremap: for MREMAP_DONTUNMAP check security_vm_enough_memory_mm()");
+    UffdWriteprotect "uffd-writeprotect" since (5 7) until (-) bug Neither:
+        "userfaultfd knows UFFDIO_WRITEPROTECT, also on architectures without write-protect mode: it answers ENOENT where no memory is watched in this mode";
+        "userfaultfd_writeprotect" (unverified "userfaultfd: wp: add the writeprotect API to userfaultfd ioctl");
     MremapDontunmapFiles "mremap-dontunmap-files" since (5 13) until (-) bug Neither:
         "mremap with MREMAP_DONTUNMAP takes files and shared memory, too; a VMA of which all pages moved loses its anon_vma";
         "vma_to_resize" (unverified "mm: Extend MREMAP_DONTUNMAP to non-anonymous mappings");
@@ -281,8 +284,9 @@ impl Rule {
             Rule::MremapDontunmapAlone => flag.with(Rule::MremapDontunmapApart),
             Rule::MremapDontunmapOffset => flag.with(Rule::MremapDontunmapFiles),
             Rule::MemoryMergeFirst => Rules::NONE.with(Rule::MemoryMerge),
-            Rule::UffdWpFiles | Rule::UffdWpSeveral | Rule::UffdWpClears => {
-                Rules::NONE.with(Rule::UffdWp)
+            Rule::UffdWpFiles => Rules::NONE.with(Rule::UffdWp),
+            Rule::UffdWpSeveral | Rule::UffdWpClears => {
+                Rules::NONE.with(Rule::UffdWp).with(Rule::UffdWriteprotect)
             }
             Rule::MadvisePopulateWalks => Rules::NONE.with(Rule::MadvisePopulate),
             _ => Rules::NONE,

@@ -144,7 +144,8 @@ impl Syscall<'_> {
     /// protects each page that is not.
     ///
     /// # Errors
-    /// `EBADF` where the context was never opened. `EINVAL` on 5.2.1. Else `EINVAL` for no pages; `ENOENT` where
+    /// `EBADF` where the context was never opened. `EINVAL` without
+    /// [`UffdWriteprotect`](later::Rule::UffdWriteprotect). Else `EINVAL` for no pages; `ENOENT` where
     /// no VMA that is watched in write-protect mode has the whole range; with
     /// [`UffdWpSeveral`](later::Rule::UffdWpSeveral), where nothing is mapped, and at the first VMA that is not
     /// watched in this mode, which ends the walk.
@@ -157,13 +158,13 @@ impl Syscall<'_> {
         if self.mm.uffd[usize::from(ctx.index())].is_none() {
             return self.refuse(Errno::EBADF, Function::KsysIoctl, Rule::NeverOpened(ctx));
         }
-        if !self.later.hold.has(later::Rule::UffdWp) {
+        if !self.later.hold.has(later::Rule::UffdWriteprotect) {
             return self.refuse(Errno::EINVAL, Function::UserfaultfdIoctl, Rule::UnknownIoctl);
         }
         if range.is_empty() {
             return self.refuse(Errno::EINVAL, Function::ValidateRange, Rule::NoPages);
         }
-        self.later.applies(later::Rule::UffdWp, || true);
+        self.later.applies(later::Rule::UffdWriteprotect, || true);
         let unwatched = |this: &Self| {
             this.refuse(
                 Errno::ENOENT,

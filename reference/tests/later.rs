@@ -255,6 +255,12 @@ const NEAR: &[(Rule, &str)] = &[
         Rule::UffdWpFiles,
         "uffd_open 0 0 FORK\nmmap 0 0 1 r anon_private\nuffd_register_wp 0 0 1\nfork 0",
     ),
+    // The checks before the call is known: pages, and a context.
+    (
+        Rule::UffdWriteprotect,
+        "mmap 0 0 1 rw anon_private\nuffd_register 0 0 1\nuffd_writeprotect 0 0 0",
+    ),
+    (Rule::UffdWriteprotect, "mmap 0 0 1 rw anon_private\nuffd_writeprotect 0 0 1"),
     // One VMA, or nothing that is watched in this mode.
     (
         Rule::UffdWpSeveral,

@@ -6,7 +6,7 @@ use vmadiff_machine::{Errno, Machine as _, Observation, Program, VmFlags};
 use vmadiff_reference::Reference;
 use vmadiff_reference::later::{Rule, Rules};
 
-const ANONYMOUS: Rules = Rules::NONE.with(Rule::UffdWp);
+const ANONYMOUS: Rules = Rules::NONE.with(Rule::UffdWp).with(Rule::UffdWriteprotect);
 const FILES: Rules = ANONYMOUS.with(Rule::UffdWpFiles);
 
 /// Runs a program, and returns the result of the last operation and the VMAs of each process: start, end, and
@@ -181,6 +181,9 @@ fn a_range_is_write_protected_where_it_is_watched_in_this_mode() {
     }
     let text = format!("{HALF}uffd_open 0 0\nuffd_writeprotect 0 1 1");
     assert_eq!(answers(&text, Rules::NONE), Err(Errno::EINVAL));
+    // An architecture without the mode knows the call.
+    let without = Rules::NONE.with(Rule::UffdWriteprotect);
+    assert_eq!(answers(&text, without), Err(Errno::ENOENT));
     // The first VMA is protected before the second one is refused.
     let part = format!("{HALF}mmap 0 3 1 rw anon_shared\nuffd_writeprotect 0 1 3\ntouch 0 1 1");
     assert_eq!(answers(&part, ALL), Err(Errno::EAGAIN));

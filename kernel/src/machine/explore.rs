@@ -24,7 +24,6 @@ impl Kernel {
         let all = Facilities {
             copies: self.options.process_vm_mmap.is_some(),
             userfaultfd: true,
-            write_protect: true,
             events: true,
             ksm: true,
             numa: true,
@@ -72,9 +71,6 @@ impl Kernel {
             copies: all.copies,
             userfaultfd: works(
                 self.attempt("mmap 0 0 1 rw anon_private\nuffd_register 0 0 1 0\n")?,
-            ),
-            write_protect: works(
-                self.attempt("mmap 0 0 1 rw anon_private\nuffd_register_wp 0 0 1\n")?,
             ),
             events: self.attempt("uffd_open 0 0 FORK|REMAP|REMOVE|UNMAP\n").is_ok_and(works),
             ksm: advised(self, "MERGEABLE")?,
