@@ -874,20 +874,18 @@ static void add_anonymous_pages(int process)
 	int from, to, any = 0;
 
 	read_pagemap(pids[process], ARENA, pages, ARENA_PAGES);
+	for (int i = 0; i < ARENA_PAGES; i++) {
+		int anonymous = (pages[i] & (present | swapped)) && !(pages[i] & of_file) &&
+				frame(pages[i]) != zero_page;
 #if USES_WRITEPROTECT
-	static char marked[ARENA_PAGES];
+		const unsigned long marker = swapped | 1UL << 57;
 
-	for (int i = 0; i < ARENA_PAGES; i++)
-		marked[i] = (pages[i] & swapped) && (pages[i] & 1UL << 57);
+		/* A marker of userfaultfd, in place of a protected page of a file, is shown like a page that is swapped out. */
+		if (anonymous && (pages[i] & marker) == marker)
+			anonymous = !vma_of(process, i) || !shows(vma_of(process, i), " sh");
 #endif
-	for (int i = 0; i < ARENA_PAGES; i++)
-		pages[i] = (pages[i] & (present | swapped)) && !(pages[i] & of_file) &&
-			   frame(pages[i]) != zero_page;
-#if USES_WRITEPROTECT
-	/* A marker of userfaultfd, in place of a protected page of a file, is shown like a page that is swapped out. */
-	for (int i = 0; i < ARENA_PAGES; i++)
-		pages[i] = pages[i] && !(marked[i] && vma_of(process, i) && shows(vma_of(process, i), " sh"));
-#endif
+		pages[i] = anonymous;
+	}
 	for (from = 0; from < ARENA_PAGES; from = to) {
 		for (to = from + 1; pages[from] && pages[to]; to++)
 			;
@@ -1223,22 +1221,16 @@ static long run(const struct program *program, const struct operation *op)
 #if USES_EVENTS
 	if (call[0] == UFFD_OPEN)
 		return open_context(op->process, call);
-	if (call[0] == UFFD_REGISTER || call[0] == UFFD_UNREGISTER) {
-		struct monitored *of_child = adopted(op->process, call[3]);
+	/* The call acts on the memory of the child, whoever makes it. */
+	struct monitored *of_child = adopted(op->process, call[3]);
 
-		/* The call acts on the memory of the child, whoever makes it. */
-		if (of_child && call[0] == UFFD_REGISTER)
-			return uffd_register(call[1], call[2], &of_child->context, call[4]);
-		if (of_child)
-			return uffd_unregister(call[1], call[2], of_child->context);
-	}
+	if (of_child && call[0] == UFFD_REGISTER)
+		return uffd_register(call[1], call[2], &of_child->context, call[4]);
+	if (of_child && call[0] == UFFD_UNREGISTER)
+		return uffd_unregister(call[1], call[2], of_child->context);
 #if USES_WRITEPROTECT
-	if (call[0] == UFFD_WRITEPROTECT) {
-		struct monitored *of_child = adopted(op->process, call[3]);
-
-		if (of_child)
-			return uffd_writeprotect(call[1], call[2], of_child->context, call[4]);
-	}
+	if (of_child && call[0] == UFFD_WRITEPROTECT)
+		return uffd_writeprotect(call[1], call[2], of_child->context, call[4]);
 #endif
 #endif
 #if USES_COPY

@@ -1,7 +1,7 @@
 //! The parts of the runtime that a C program needs.
 
 use vmadiff_machine::operand::{Advice, MmapFlags, Mode};
-use vmadiff_machine::{Limits, Op, Placement};
+use vmadiff_machine::{Limits, Op, Opcode, Placement};
 
 use super::call::file;
 use super::expectation::is_write;
@@ -34,9 +34,11 @@ impl Parts<'_> {
             |(limits, ops): &(&Limits, &[Op])| limits.lock.is_none() && ops.iter().any(locks);
         let lock = self.programs.iter().any(unlimited);
         let uffd = any(|op| {
-            let registers = matches!(op, Op::UffdRegister { .. } | Op::UffdRegisterWp { .. });
-            let others = matches!(op, Op::UffdUnregister { .. } | Op::UffdWriteprotect { .. });
-            registers || others || matches!(op, Op::UffdOpen { .. })
+            use Opcode::{
+                UffdOpen, UffdRegister, UffdRegisterWp, UffdUnregister, UffdWriteprotect,
+            };
+            [UffdOpen, UffdRegister, UffdRegisterWp, UffdUnregister, UffdWriteprotect]
+                .contains(&op.opcode())
         });
         let advises = |op: &Op, wanted: [Advice; 2]| match op {
             Op::Madvise { advice, .. } => wanted.contains(&advice.get()),
