@@ -204,6 +204,10 @@ fn new_len(
     Ok(fitting.unwrap_or(longer))
 }
 
+/// The calls that Linux 5.2.1 does not have.
+pub(crate) const LATER_CALLS: [Opcode; 4] =
+    [Opcode::Mseal, Opcode::MemoryMerge, Opcode::UffdRegisterWp, Opcode::UffdWriteprotect];
+
 /// Returns a new operation of `mix` to follow the operations of `layout`.
 ///
 /// # Errors
@@ -215,12 +219,7 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         Opcode::Fork if layout.processes() == MAX_PROCESSES && !u.ratio(1, 8)? => {
             if mix.has(Opcode::Exit) { Opcode::Exit } else { Opcode::Mmap }
         }
-        // Linux 5.2.1 does not have the calls.
-        Opcode::Mseal | Opcode::MemoryMerge | Opcode::UffdRegisterWp | Opcode::UffdWriteprotect
-            if !u.ratio(1, 4)? =>
-        {
-            Opcode::Mmap
-        }
+        later if LATER_CALLS.contains(&later) && !u.ratio(1, 4)? => Opcode::Mmap,
         // A destroyed segment stays destroyed.
         Opcode::Shmat | Opcode::ShmRmid if layout.is_destroyed() && !u.ratio(1, 8)? => Opcode::Mmap,
         // Removed at once, the segment would be destroyed before it is attached.

@@ -65,6 +65,7 @@ impl fmt::Display for Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::LATER_CALLS;
     use crate::random::Walk;
     use vmadiff_lockstep::lockstep::Lockstep;
     use vmadiff_reference::Reference;
@@ -83,15 +84,7 @@ mod tests {
         }
         for &opcode in Opcode::ALL {
             let share = stats.successes(opcode).expect("performed");
-            // Linux 5.2.1 does not have these calls.
-            let unknown = matches!(
-                opcode,
-                Opcode::Mseal
-                    | Opcode::MemoryMerge
-                    | Opcode::UffdRegisterWp
-                    | Opcode::UffdWriteprotect
-            );
-            let least = if unknown { 0.0 } else { 0.15 };
+            let least = if LATER_CALLS.contains(&opcode) { 0.0 } else { 0.15 };
             assert!(share >= least, "{}: {share}\n{stats}", opcode.name());
         }
     }
