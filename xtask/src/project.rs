@@ -4,7 +4,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -51,6 +51,16 @@ pub(crate) fn target_folder(root: &Path) -> PathBuf {
 pub(crate) fn build_vmadiff(root: &Path) -> Result<PathBuf> {
     cmd!("cargo", "build", "--release").run().context("vmadiff does not build")?;
     Ok(target_folder(root).join("release/vmadiff"))
+}
+
+/// Makes a folder that is used by one command at a time. Waits until no other command has it. The folder is free
+/// again when the returned file is dropped.
+pub(crate) fn lock(folder: &Path) -> Result<File> {
+    let context = || folder.display().to_string();
+    fs::create_dir_all(folder).with_context(context)?;
+    let lock = File::open(folder).with_context(context)?;
+    lock.lock().with_context(context)?;
+    Ok(lock)
 }
 
 /// Returns the entries of a folder, sorted by name.

@@ -1,7 +1,7 @@
 //! `ci/corpus prune`: keeps the files that add coverage or a merge case.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use duct::cmd;
 
 use super::features::{self, add_cases, choose, name};
 use super::{Ask, name_of, size};
-use crate::project::{CORPUS, files, tail};
+use crate::project::{CORPUS, files, lock, tail};
 use crate::scratch::Scratch;
 use crate::targets::Target;
 
@@ -23,10 +23,7 @@ pub(crate) fn run(
     targets: &[Target],
 ) -> Result<()> {
     // Of two prunes at once, each would drop the files that it sees the other keep.
-    let context = || kept.display().to_string();
-    fs::create_dir_all(kept).with_context(context)?;
-    let lock = File::open(kept).with_context(context)?;
-    lock.lock().with_context(context)?;
+    let _lock = lock(kept)?;
     for &target in targets {
         let scratch = Scratch::new()?;
         let prune = Prune {

@@ -47,11 +47,8 @@ impl<'a> Builder<'a> {
     pub(crate) fn new(root: &'a Path, faults: &'a Faults, flavour: Flavour) -> Result<Builder<'a>> {
         let copies = root.join("target/faults/copies");
         let libraries = root.join("target/faults").join(flavour.folder());
-        for folder in [&copies, &libraries] {
-            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        }
-        let lock = File::open(&copies).with_context(|| copies.display().to_string())?;
-        lock.lock().with_context(|| copies.display().to_string())?;
+        fs::create_dir_all(&libraries).with_context(|| libraries.display().to_string())?;
+        let lock = project::lock(&copies)?;
         let free = (0..shell::cores())
             .map(|n| copy(root, &copies.join(n.to_string())))
             .collect::<Result<Vec<_>>>()?;

@@ -18,7 +18,7 @@ use vmadiff_faults::{Faults, OracleFault, Test};
 
 use super::{apply, build, check, report};
 use crate::Status;
-use crate::project::{entries, link, tail};
+use crate::project::{entries, link, lock, tail};
 
 /// The table of all faults of the oracle.
 const TABLE: &str = "docs/oracle-faults.md";
@@ -112,9 +112,7 @@ struct Copy<'a> {
 impl<'a> Copy<'a> {
     fn new(root: &'a Path, faults: &Faults) -> Result<Copy<'a>> {
         let base = root.join("target/faults/oracle");
-        fs::create_dir_all(&base).with_context(|| base.display().to_string())?;
-        let lock = File::open(&base).with_context(|| base.display().to_string())?;
-        lock.lock().with_context(|| base.display().to_string())?;
+        let lock = lock(&base)?;
         let all = faults.oracle()?;
         let first =
             |fault: &OracleFault| fault.file.components().next().map(|c| c.as_os_str().into());

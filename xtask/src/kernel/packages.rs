@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use duct::{Expression, cmd};
 
 use super::boot::kernel_file;
-use crate::project::{entries, tail};
+use crate::project::{entries, lock, tail};
 use crate::scratch::Scratch;
 use crate::shell;
 
@@ -111,9 +111,10 @@ impl Packages {
         Ok(name)
     }
 
-    /// Fetches the package lists, once only.
+    /// Fetches the package lists, once only. apt does not wait for another apt that fetches them.
     fn update(&self) -> Result<()> {
         let folder = self.cache.join("apt");
+        let _lock = lock(&folder)?;
         let done = folder.join("done");
         if done.exists() {
             return Ok(());
