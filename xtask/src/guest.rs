@@ -3,6 +3,8 @@
 //! A kernel built for `ARCH=um` (User Mode Linux) is an ordinary program. It needs no emulator and no
 //! rights. Both kinds have one processor.
 
+mod registers;
+
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, pipe};
@@ -144,6 +146,9 @@ impl Guest {
             None => {
                 let mut kernel = Command::new(&self.program);
                 kernel.env_clear();
+                if let Some(library) = registers::library(&self.scratch)? {
+                    kernel.env("LD_PRELOAD", library);
+                }
                 kernel
             }
             Some(emulator) => Command::new(emulator),
