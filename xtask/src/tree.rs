@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use sha1::{Digest as _, Sha1};
+use vmadiff_lockstep::known::Known;
 
 use self::build::Kind;
 use self::compare::Comparison;
@@ -98,6 +99,10 @@ pub(crate) struct Args {
     /// End at the first finding
     #[arg(long)]
     first: bool,
+    /// Differences that are known: lines SIGNATURE WHY, as in corpus/known-uml.txt. They are shown, and do not count
+    /// as found
+    #[arg(long, value_name = "FILE", conflicts_with = "first")]
+    known: Option<PathBuf>,
 }
 
 /// Returns the release that a text names.
@@ -123,6 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         false => Ok::<_, anyhow::Error>(source.clone()),
     };
     let (source, base) = (absolute(&args.source)?, args.base.as_ref().map(absolute).transpose()?);
+    let known = args.known.as_deref().map(read_known).transpose()?.unwrap_or_default();
     if let Some(emulator) = args.machine.emulator_program()
         && shell::find(emulator).is_none()
     {
@@ -229,7 +235,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         if is_new { format!("built in {built} s") } else { "built before".to_owned() },
         began.elapsed().as_secs()
     );
-    print!("{}", report(&title, &outcome));
+    print!("{}", report(&title, &outcome, &known));
     if args.kcov.is_some() {
         let coverage = Coverage::of(&program, &outcome.covered)?;
         print!("\n{}", coverage.table());
@@ -238,11 +244,18 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             println!("annotated source: {}", folder.display());
         }
     }
-    Ok(match outcome.findings.is_empty() {
+    Ok(match outcome.findings.iter().all(|finding| known.why(&finding.signature).is_some()) {
         false => Status::Found,
         true if outcome.left() > 0 => Status::Skipped,
         true => Status::Clean,
     })
+}
+
+/// Reads a list of known differences.
+fn read_known(path: &Path) -> Result<Known> {
+    let context = || path.display().to_string();
+    let text = fs::read_to_string(path).with_context(context)?;
+    Known::parse(&text).with_context(context)
 }
 
 /// Returns the kernel of a source with patches, and whether it was built now.
@@ -299,7 +312,7 @@ fn prune(kernels: &Path) -> Result<()> {
 }
 
 /// Returns the report of a session.
-fn report(title: &str, outcome: &Outcome) -> String {
+fn report(title: &str, outcome: &Outcome, known: &Known) -> String {
     let mut text = format!("{title}\n{}\n\n", outcome.kernel);
     text += &format!(
         "{:<8} {:>8} {:>10} {:>10} {:>9} {:>7} {:>7}\n",
@@ -333,6 +346,10 @@ fn report(title: &str, outcome: &Outcome) -> String {
         text += &format!("the kernel died {} times and was started again\n", outcome.deaths);
     }
     for finding in &outcome.findings {
+        if let Some(why) = known.why(&finding.signature) {
+            text += &format!("\n{} ({} times), known: {why}\n", finding.signature, finding.count);
+            continue;
+        }
         text += &format!(
             "\n{} ({}, after {:.1} s, {} times)\n\n{}\n",
             finding.signature,
@@ -359,7 +376,7 @@ mod tests {
     use crate::tree::session::Finding;
 
     #[test]
-    fn the_report_has_a_row_a_section_and_the_findings() {
+    fn the_report_has_a_row_a_section_and_the_findings() -> Result<()> {
         let counts = [("programs", 567), ("operations", 5953), ("agree", 5950), ("ms", 13_040)];
         let mut outcome = Outcome {
             sections: vec![(
@@ -369,7 +386,7 @@ mod tests {
             kernel: "linux 6.12.117; has ksm".into(),
             ..Outcome::default()
         };
-        let text = report("a title", &outcome);
+        let text = report("a title", &outcome, &Known::default());
         assert!(text.ends_with("nothing found\n"), "{text}");
         assert!(text.contains("corpus        567       5953       5950"), "{text}");
         outcome.deaths = 2;
@@ -380,11 +397,21 @@ mod tests {
             after: Duration::from_millis(2510),
             count: 2,
         });
-        let text = report("a title", &outcome);
+        outcome.found(
+            "errno/touch/ok-for-EFAULT".into(),
+            String::new(),
+            "touch 1\n".into(),
+            Duration::ZERO,
+        );
+        let known = Known::parse("errno/touch/ok-for-EFAULT an error of arch/um\n")?;
+        let text = report("a title", &outcome, &known);
+        let line = "errno/touch/ok-for-EFAULT (1 times), known: an error of arch/um\n";
+        assert!(text.contains(line) && !text.contains("touch 1"), "{text}");
         assert!(
             text.contains("dies/BUG/copy_vma (corpus, after 2.5 s, 2 times)\n\nfork 0\n"),
             "{text}"
         );
         assert!(text.contains("died 2 times"), "{text}");
+        Ok(())
     }
 }
