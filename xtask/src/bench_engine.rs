@@ -1,5 +1,7 @@
 //! `ci/bench-engine`: how many programs a second the fuzz targets run.
 
+mod afl;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=9999))]
     rounds: u32,
+    /// Compare libFuzzer with AFL++ instead, both from nothing: their speed, and how many signatures of v2 they find
+    #[arg(long)]
+    afl: bool,
 }
 
 /// The kinds of runs: the title, the target, jobs on one corpus, and processes that share nothing.
@@ -46,6 +51,10 @@ const KINDS: [(&str, Target, u32, u32); 6] = [
 /// Runs `ci/bench-engine`.
 pub(crate) fn run(args: &Args) -> Result<Status> {
     let root = project::enter()?;
+    if args.afl {
+        print!("{}", afl::compare(&root, args.seconds, args.rounds)?);
+        return Ok(Status::Clean);
+    }
     let mut binaries = Vec::new();
     for (_, target, _, _) in KINDS {
         binaries.push(target.build(&root)?);
