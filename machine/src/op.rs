@@ -440,7 +440,8 @@ operations! {
         features: UffdFeatures as Role::Flags,
     }
     /// `UFFDIO_REGISTER` with `UFFDIO_REGISTER_MODE_WP` on one of the caller's contexts. The context is
-    /// opened on first use. Linux 5.2.1 refuses the mode; since 5.7 on x86-64.
+    /// opened on first use. Linux 5.2.1 refuses the mode, and 5.7 has
+    /// it on x86-64.
     26 UffdRegisterWp "uffd_register_wp" {
         /// The caller.
         process: Process as Role::Caller,
@@ -454,8 +455,8 @@ operations! {
         mode: UffdMode as Role::Flags,
     }
     /// `UFFDIO_WRITEPROTECT` on one of the caller's contexts: write-protects the pages of the range, or removes
-    /// the protection. A write to a protected page waits. Linux 5.2.1 does not have the call; since 5.7 on
-    /// x86-64.
+    /// the protection. A write to a protected page waits. Linux 5.2.1 does not have the call, and 5.7
+    /// has it.
     27 UffdWriteprotect "uffd_writeprotect" {
         /// The caller.
         process: Process as Role::Caller,
