@@ -22,7 +22,7 @@ use vmadiff_reference::later::{About, Bug, Rule, Rules, Version};
 /// The rules without a recorded observation, because no available kernel has them. Kernels before
 /// 6.17 have the three after the newest ones; the others depend on the processor, the architecture or
 /// the configuration.
-const NOT_RECORDED: [Rule; 12] = [
+const NOT_RECORDED: [Rule; 13] = [
     Rule::MremapDontunmapMarks,
     Rule::MremapDontunmapCuts,
     Rule::MremapDontunmapApart,
@@ -35,6 +35,7 @@ const NOT_RECORDED: [Rule; 12] = [
     Rule::MremapDontunmapAlone,
     Rule::LowestHole,
     Rule::MunlockSoftDirty,
+    Rule::UffdWpNoEffect,
 ];
 
 /// Runs a program and returns each observation with the rules that the operation applied.
@@ -73,6 +74,7 @@ fn inside_a_rule_the_last_operation_alone_shows_a_difference_from_5_2_1() {
         // protection by userfaultfd. An operation before the last one applies these rules.
         let before = match rule {
             Rule::WipeonforkAnonVma | Rule::AnonVmaReuse | Rule::MremapDontunmapOffset => 1,
+            Rule::UffdWpNoEffect => 1,
             Rule::UffdWpClears => 2,
             _ => 0,
         };
@@ -311,6 +313,11 @@ fn near(rule: Rule) -> Vec<(bool, Edit)> {
             (true, Answers(Ok(0))),
             (true, Flags(0, 0, VmFlags::VM_UFFD_WP)),
             (false, Answers(Err(Errno::ENOENT))),
+        ],
+        Rule::UffdWpNoEffect => vec![
+            (true, Answers(Err(Errno::EFAULT))),
+            (true, Flags(0, 0, VmFlags::VM_UFFD_WP)),
+            (false, Answers(Err(Errno::EAGAIN))),
         ],
         Rule::UffdWpFiles => vec![
             (true, Answers(Err(Errno::EINVAL))),

@@ -256,6 +256,9 @@ rules! {
     UffdWp "uffd-wp" since (-) until (-) bug Neither:
         "since 5.7, on architectures that have it, userfaultfd watches private anonymous memory in write-protect mode";
         "userfaultfd_register" (-);
+    UffdWpNoEffect "uffd-wp-no-effect" since (-) until (-) bug Later:
+        "on architectures without write-protect mode, 5.10 lets userfaultfd watch memory in this mode, and UFFDIO_WRITEPROTECT protects no page; 6.1 refuses the mode";
+        "userfaultfd_register" (-);
     UffdWpFiles "uffd-wp-files" since (-) until (-) bug Neither:
         "since 5.19, on architectures that have it, userfaultfd watches files and shared memory in write-protect mode, too; fork copies the page tables of a VMA that is still watched in this mode";
         "vma_can_userfault" (-);
@@ -285,7 +288,7 @@ impl Rule {
             Rule::MremapDontunmapOffset => flag.with(Rule::MremapDontunmapFiles),
             Rule::MemoryMergeFirst => Rules::NONE.with(Rule::MemoryMerge),
             Rule::UffdWpFiles => Rules::NONE.with(Rule::UffdWp),
-            Rule::UffdWpSeveral | Rule::UffdWpClears => {
+            Rule::UffdWpNoEffect | Rule::UffdWpSeveral | Rule::UffdWpClears => {
                 Rules::NONE.with(Rule::UffdWp).with(Rule::UffdWriteprotect)
             }
             Rule::MadvisePopulateWalks => Rules::NONE.with(Rule::MadvisePopulate),

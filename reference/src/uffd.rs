@@ -141,7 +141,8 @@ impl Syscall<'_> {
 
     /// Write-protects the pages of `range`, or removes the protection (`UFFDIO_WRITEPROTECT`). Any context of the
     /// process can do so. In anonymous memory only pages that are there are protected. In memory of a file a marker
-    /// protects each page that is not.
+    /// protects each page that is not. With [`UffdWpNoEffect`](later::Rule::UffdWpNoEffect) the next write faults and
+    /// does not wait.
     ///
     /// # Errors
     /// `EBADF` where the context was never opened. `EINVAL` without
@@ -190,6 +191,13 @@ impl Syscall<'_> {
                 false => part.set(),
             };
             match mode {
+                WriteprotectMode::Wp
+                    if self
+                        .later
+                        .applies(later::Rule::UffdWpNoEffect, || there & part.set() != 0) =>
+                {
+                    self.mm.protect(part)
+                }
                 WriteprotectMode::Wp => self.mm.write_protect(there & part.set()),
                 WriteprotectMode::None => self.mm.drop_write_protection(part.set()),
             }

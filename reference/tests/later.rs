@@ -261,6 +261,15 @@ const NEAR: &[(Rule, &str)] = &[
         "mmap 0 0 1 rw anon_private\nuffd_register 0 0 1\nuffd_writeprotect 0 0 0",
     ),
     (Rule::UffdWriteprotect, "mmap 0 0 1 rw anon_private\nuffd_writeprotect 0 0 1"),
+    // No page is there, or the protection is removed.
+    (
+        Rule::UffdWpNoEffect,
+        "mmap 0 0 1 rw anon_private\nuffd_register_wp 0 0 1\nuffd_writeprotect 0 0 1",
+    ),
+    (
+        Rule::UffdWpNoEffect,
+        "mmap 0 0 1 rw anon_private POPULATE\nuffd_register_wp 0 0 1\nuffd_writeprotect 0 0 1 0 -",
+    ),
     // One VMA, or nothing that is watched in this mode.
     (
         Rule::UffdWpSeveral,

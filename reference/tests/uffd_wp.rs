@@ -233,6 +233,16 @@ fn a_write_to_a_protected_page_waits() {
 }
 
 #[test]
+fn without_the_mode_a_kernel_may_take_it_and_protect_nothing() {
+    let rules = ANONYMOUS.with(Rule::UffdWpNoEffect);
+    for calls in ["touch 0 1 1", "mlock 0 1 1", "fork 0\ntouch 0 1 1", "fork 0\ntouch 1 1 1"] {
+        let text = format!("uffd_open 0 0 FORK\n{HALF}uffd_writeprotect 0 1 2\n{calls}");
+        assert_eq!(answers(&text, ANONYMOUS), Err(Errno::EAGAIN), "{calls}");
+        assert_eq!(answers(&text, rules), Ok(0), "{calls}");
+    }
+}
+
+#[test]
 fn a_page_that_is_not_watched_any_more_loses_the_protection_since_the_rule() {
     let protected = format!("{HALF}uffd_writeprotect 0 1 1\n");
     for calls in [
