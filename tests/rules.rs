@@ -73,8 +73,10 @@ fn inside_a_rule_the_last_operation_alone_shows_a_difference_from_5_2_1() {
         // A kernel does not show the anon_vma of a child, no page offset of anonymous memory, and no write
         // protection by userfaultfd. An operation before the last one applies these rules.
         let before = match rule {
-            Rule::WipeonforkAnonVma | Rule::AnonVmaReuse | Rule::MremapDontunmapOffset => 1,
-            Rule::UffdWpNoEffect => 1,
+            Rule::WipeonforkAnonVma
+            | Rule::AnonVmaReuse
+            | Rule::MremapDontunmapOffset
+            | Rule::UffdWpNoEffect => 1,
             Rule::UffdWpClears => 2,
             _ => 0,
         };

@@ -881,8 +881,11 @@ static void add_anonymous_pages(int process)
 		const unsigned long marker = swapped | 1UL << 57;
 
 		/* A marker of userfaultfd, in place of a protected page of a file, is shown like a page that is swapped out. */
-		if (anonymous && (pages[i] & marker) == marker)
-			anonymous = !vma_of(process, i) || !shows(vma_of(process, i), " sh");
+		if (anonymous && (pages[i] & marker) == marker) {
+			const char *line = vma_of(process, i);
+
+			anonymous = !line || !shows(line, " sh");
+		}
 #endif
 		pages[i] = anonymous;
 	}

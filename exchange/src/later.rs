@@ -66,13 +66,13 @@ pub(crate) fn releases(rules: Rules) -> Vec<Rules> {
     });
     // Without the rules that it refines, a rule changes nothing.
     let has_refined = |set: &Rules| {
-        set.iter()
-            .all(|rule| rules.iter().all(|other| !rule.refines().has(other) || set.has(other)))
+        let refined = set.iter().fold(Rules::NONE, |all, rule| all.union(rule.refines()));
+        set.union(refined.intersection(rules)) == *set
     };
     let mut sets: Vec<Rules> = [Rules::NONE]
         .into_iter()
         .chain(of_versions)
-        .map(|own| rules.iter().filter(|rule| own.has(*rule)).collect::<Rules>())
+        .map(|own| own.intersection(rules))
         .flat_map(|own| subsets(unversioned).into_iter().map(move |more| own.union(more)))
         .filter(has_refined)
         .collect();
@@ -92,11 +92,10 @@ pub(crate) fn behaviours<T: PartialEq + Clone>(
     allowed: Rules,
     run: impl Fn(Rules) -> (Vec<T>, Rules),
 ) -> Behaviours<T> {
-    let only = |rules: Rules| allowed.iter().filter(|rule| rules.has(*rule)).collect::<Rules>();
     // One rule can hide another rule, so each rule is also run alone, and left out.
     let met = allowed
         .iter()
-        .flat_map(|rule| [only(rule.refines()).with(rule), allowed.without(rule)])
+        .flat_map(|rule| [rule.refines().intersection(allowed).with(rule), allowed.without(rule)])
         .fold(run(allowed).1, |met, rules| met.union(run(rules).1));
     let combined = met.iter().count() <= COMBINED;
     let mut sets = if combined { subsets(met) } else { releases(met) };

@@ -347,10 +347,16 @@ impl Rules {
         Rules(self.0 & !(1 << rule as u32))
     }
 
-    /// Returns the rules of both sets.
+    /// Returns the rules that are in either set.
     #[must_use]
     pub fn union(self, other: Rules) -> Rules {
         Rules(self.0 | other.0)
+    }
+
+    /// Returns the rules that are in both sets.
+    #[must_use]
+    pub fn intersection(self, other: Rules) -> Rules {
+        Rules(self.0 & other.0)
     }
 
     /// Returns whether the set has no rule.

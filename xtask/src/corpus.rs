@@ -12,7 +12,7 @@ use clap::Subcommand;
 use duct::{Expression, cmd};
 use sha1::{Digest, Sha1};
 
-use crate::project::{self, CORPUS, FUZZ_CORPUS, GROWN, absolute, files, tail};
+use crate::project::{self, CORPUS, FUZZ_CORPUS, GROWN, absolute, files, hex, tail};
 use crate::targets::{Main, Target};
 use crate::{Status, fuzz};
 
@@ -118,7 +118,7 @@ pub(crate) fn run(args: Args) -> Result<Status> {
 
 /// Returns the name that libFuzzer gives to a file with these contents.
 fn name_of(contents: &[u8]) -> String {
-    Sha1::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha1::digest(contents))
 }
 
 fn check(root: &Path) -> Result<Status> {

@@ -63,6 +63,11 @@ pub(crate) fn lock(folder: &Path) -> Result<File> {
     Ok(lock)
 }
 
+/// Returns bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Returns the entries of a folder, sorted by name.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let context = || folder.display().to_string();

@@ -80,7 +80,7 @@ impl Target {
     /// sanitizer is off (`-s none`), because the models are safe Rust and sanitizers need a nightly
     /// toolchain.
     pub(crate) fn build(self, root: &Path) -> Result<PathBuf> {
-        install_cargo_fuzz()?;
+        install("cargo-fuzz")?;
         let folder = self.folder(root);
         let mut arguments = vec!["fuzz", "build", "-s", "none"];
         if self.mutates_programs() {
@@ -106,12 +106,12 @@ fn arguments_with(arguments: &[&str], folder: &Path, target: &str) -> Vec<std::f
     all
 }
 
-/// Installs `cargo fuzz` if it is missing.
-pub(crate) fn install_cargo_fuzz() -> Result<()> {
-    if shell::find("cargo-fuzz").is_none() {
-        cmd!("cargo", "install", "--locked", "--debug", "cargo-fuzz")
+/// Installs a command of cargo, such as `cargo-fuzz`, if it is missing.
+pub(crate) fn install(program: &str) -> Result<()> {
+    if shell::find(program).is_none() {
+        cmd!("cargo", "install", "--locked", "--debug", program)
             .run()
-            .context("cargo-fuzz cannot be installed")?;
+            .with_context(|| format!("{program} cannot be installed"))?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use self::compare::Comparison;
 use self::coverage::Coverage;
 use self::farm::Farm;
 use self::session::{Outcome, Plan};
-use self::source::{Source, hex};
+use self::source::Source;
 use crate::guest::{Guest, System, make_executable};
 use crate::{Status, kernel, project, shell};
 
@@ -244,11 +244,16 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             println!("annotated source: {}", folder.display());
         }
     }
-    Ok(match outcome.findings.iter().all(|finding| known.why(&finding.signature).is_some()) {
-        false => Status::Found,
-        true if outcome.left() > 0 => Status::Skipped,
-        true => Status::Clean,
+    Ok(match is_news(&outcome, &known) {
+        true => Status::Found,
+        false if outcome.left() > 0 => Status::Skipped,
+        false => Status::Clean,
     })
+}
+
+/// Returns whether something was found that is not known.
+fn is_news(outcome: &Outcome, known: &Known) -> bool {
+    outcome.findings.iter().any(|finding| known.why(&finding.signature).is_none())
 }
 
 /// Reads a list of known differences.
@@ -275,7 +280,7 @@ fn kernel_of(
     }
     let kernels = cache.join("kernels");
     fs::create_dir_all(&kernels).with_context(|| kernels.display().to_string())?;
-    let kept = kernels.join(hex(&hash.finalize()));
+    let kept = kernels.join(project::hex(hash.finalize()));
     if kept.exists() {
         // The time is that of the last use, by which old kernels are removed.
         let _ = File::open(&kept).and_then(|file| file.set_modified(std::time::SystemTime::now()));
@@ -283,11 +288,8 @@ fn kernel_of(
     }
     build::check_tools(machine)?;
     let folder = cache.join(&source.name);
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     // Another run may build the same source.
-    let lock = folder.join("lock");
-    let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
-    lock.lock().context("no lock")?;
+    let _lock = project::lock(&folder)?;
     let farm = Farm::of(&source.folder, &folder)?;
     farm.apply(&patched)?;
     let out = folder.join(format!("build-{}-{}", build::architecture(machine).name, kind.name()));
@@ -364,6 +366,8 @@ fn report(title: &str, outcome: &Outcome, known: &Known) -> String {
     }
     if outcome.findings.is_empty() {
         text += "nothing found\n";
+    } else if !is_news(outcome, known) {
+        text += "\nnothing found that is not known\n";
     }
     text
 }
@@ -412,6 +416,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("died 2 times"), "{text}");
+        outcome.findings.remove(0);
+        let text = report("a title", &outcome, &known);
+        assert!(text.ends_with("arch/um\n\nnothing found that is not known\n"), "{text}");
         Ok(())
     }
 }

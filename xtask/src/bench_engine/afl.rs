@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use duct::{Expression, cmd};
+use vmadiff_machine::corpus;
 
 use super::median;
+use crate::fuzz;
 use crate::project::{entries, tail};
 use crate::scratch::Scratch;
-use crate::targets::Target;
-use crate::{fuzz, shell};
+use crate::targets::{self, Target};
 
 /// The revisions that both engines fuzz: the first has nothing to find, and the second has the bugs.
 const REVISIONS: [&str; 2] = ["fixed", "v2"];
@@ -71,10 +72,7 @@ impl Engine {
 
     /// Installs `cargo afl` if it is missing, and builds the target and the mutator.
     fn afl(root: &Path) -> Result<Engine> {
-        if shell::find("cargo-afl").is_none() {
-            let install = cmd!("cargo", "install", "--locked", "cargo-afl");
-            install.run().context("cargo-afl cannot be installed")?;
-        }
+        targets::install("cargo-afl")?;
         let manifest = root.join("fuzz/afl/Cargo.toml");
         let build = |program: &[&str], package: &str, folder: &str| {
             let folder = root.join("fuzz/target").join(folder);
@@ -166,11 +164,12 @@ fn lib_fuzzer(
 }
 
 fn afl(target: &Path, mutator: &Path, folder: &Path, seconds: u32, seed: u32) -> Expression {
-    let (corpus, out) = (folder.join("corpus"), folder.join("out"));
+    let (seeds, out) = (folder.join("corpus"), folder.join("out"));
     let (seconds, seed) = (seconds.to_string(), seed.to_string());
+    let longest = corpus::MAX_BYTES.to_string();
     let fuzz = cmd!(
-        "cargo", "afl", "fuzz", "-i", corpus, "-o", out, "-V", seconds, "-s", seed, "-t", "10000",
-        "-G", "600", "--", target
+        "cargo", "afl", "fuzz", "-i", seeds, "-o", out, "-V", seconds, "-s", seed, "-t", "10000",
+        "-G", longest, "--", target
     );
     fuzz.env("AFL_CUSTOM_MUTATOR_LIBRARY", mutator)
         .env("AFL_CUSTOM_MUTATOR_ONLY", "1")

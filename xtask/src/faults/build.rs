@@ -16,7 +16,7 @@ use sha1::{Digest, Sha1};
 use vmadiff_faults::{Fault, Faults, Flavour};
 
 use super::{apply, report};
-use crate::project::{self, entries, files, links, tail};
+use crate::project::{self, entries, files, hex, links, tail};
 use crate::{Status, shell};
 
 /// The flags of `cargo fuzz build -s none --no-trace-compares`, with which a fuzz target sees the
@@ -65,7 +65,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn build(&self, name: &str) -> Result<bool> {
         let patch = self.faults.patch(name);
         let text = fs::read(&patch).with_context(|| patch.display().to_string())?;
-        let key = hex(self.common.clone().chain_update(&text));
+        let key = hex(self.common.clone().chain_update(&text).finalize());
         let (library, from) = self.faults.built(name, self.flavour);
         let key_file = library.with_extension("key");
         let up_to_date = fs::read_to_string(&key_file).is_ok_and(|old| old == key);
@@ -259,10 +259,6 @@ fn common(root: &Path, flavour: Flavour) -> Result<Sha1> {
     Ok(hash)
 }
 
-fn hex(hash: Sha1) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,7 +287,8 @@ mod tests {
     #[test]
     fn the_hash_changes_with_a_source_and_a_flag_and_nothing_else() -> Result<()> {
         let project = project()?;
-        let hash = |flavour| -> Result<String> { Ok(hex(common(project.path(), flavour)?)) };
+        let hash =
+            |flavour| -> Result<String> { Ok(hex(common(project.path(), flavour)?.finalize())) };
         let before = hash(Flavour::Plain)?;
         assert_eq!(before.len(), 40);
         assert_ne!(before, hash(Flavour::Fuzz)?);

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use duct::cmd;
 use sha1::{Digest as _, Sha1};
 
+use crate::project::hex;
 use crate::scratch::Scratch;
 
 /// The library, which hands over the registers that the kernel does not know.
@@ -41,8 +42,7 @@ pub(crate) fn library(folder: &Path) -> Result<Option<PathBuf>> {
 
 /// Compiles the library, unless that was done before.
 fn built(folder: &Path) -> Result<PathBuf> {
-    let hash = Sha1::digest(SOURCE);
-    let kept = folder.join(format!("registers-{:02x}{:02x}{:02x}.so", hash[0], hash[1], hash[2]));
+    let kept = folder.join(format!("registers-{}.so", hex(&Sha1::digest(SOURCE)[..3])));
     if !kept.exists() {
         let work = Scratch::within(folder)?;
         let part = work.path().join("registers.so");

@@ -24,7 +24,7 @@ pub(crate) fn build(root: &Path, folder: &Path, sanitizer: Sanitizer) -> Result<
     }
     std::os::unix::fs::symlink(root, src.join("vmadiff")).context("$SRC/vmadiff")?;
     fs::copy(root.join(".clusterfuzzlite/build.sh"), src.join("build.sh")).context("build.sh")?;
-    targets::install_cargo_fuzz()?;
+    targets::install("cargo-fuzz")?;
 
     let clang = shell::find("clang++").is_some();
     // libFuzzer comes from libfuzzer-sys here. The image has a library of its own.

@@ -8,6 +8,7 @@ use duct::cmd;
 use sha1::{Digest as _, Sha1};
 
 use crate::kernel::packages::Packages;
+use crate::project::hex;
 use crate::scratch::Scratch;
 
 /// The packages of Debian that have a kernel's source.
@@ -28,7 +29,7 @@ impl Source {
         let path = Path::new(text);
         let (name, folder) = if path.is_dir() {
             let folder = path.canonicalize().with_context(|| path.display().to_string())?;
-            let hash = hex(&Sha1::digest(folder.as_os_str().as_encoded_bytes()));
+            let hash = hex(Sha1::digest(folder.as_os_str().as_encoded_bytes()));
             let last = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             (format!("{last}-{}", &hash[..8]), folder)
         } else if PACKAGES.contains(&text) {
@@ -78,11 +79,6 @@ fn unpacked(package: &str, cache: &Path) -> Result<PathBuf> {
     // The folder appears in one step, so a run that was stopped leaves no half of it.
     fs::rename(unpacked.join(package), &folder).with_context(|| folder.display().to_string())?;
     Ok(folder)
-}
-
-/// Returns bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
