@@ -166,44 +166,48 @@ impl Syscall<'_> {
             return self.refuse(Errno::EINVAL, Function::ValidateRange, Rule::NoPages);
         }
         self.later.applies(later::Rule::UffdWriteprotect, || true);
-        let unwatched = |this: &Self| {
-            this.refuse(
-                Errno::ENOENT,
-                Function::MwriteprotectRange,
-                Rule::NotWriteProtectable(range),
-            )
-        };
         let vmas = self.mm.all_in(range);
         let protectable = vmas.first().is_some_and(|vma| vma.flags.contains(VmFlags::VM_UFFD_WP));
         let whole = matches!(vmas, [vma] if vma.range.intersection(range) == range);
         if !protectable || !self.later.applies(later::Rule::UffdWpSeveral, || !whole) && !whole {
-            return unwatched(self);
+            return self.not_write_protectable(range);
         }
+        self.mwriteprotect_range(range, mode)
+    }
+
+    fn not_write_protectable(&self, range: Range) -> Result<u8, Refusal> {
+        let rule = Rule::NotWriteProtectable(range);
+        self.refuse(Errno::ENOENT, Function::MwriteprotectRange, rule)
+    }
+
+    /// Walks the VMAs of `range` up to the first one that is not watched in write-protect mode.
+    fn mwriteprotect_range(&mut self, range: Range, mode: WriteprotectMode) -> Result<u8, Refusal> {
         let mut rest = range;
         while let Some((at, part)) = self.mm.first_in(rest) {
-            let vma = &self.mm.vmas()[at];
-            if !vma.flags.contains(VmFlags::VM_UFFD_WP) {
-                return unwatched(self)
-                    .map_err(|refusal| refusal.after(Progress::UpTo(part.start)));
+            if !self.mm.vmas()[at].flags.contains(VmFlags::VM_UFFD_WP) {
+                let refused = self.not_write_protectable(range);
+                return refused.map_err(|refusal| refusal.after(Progress::UpTo(part.start)));
             }
-            let there = match vma.is_anonymous() {
-                true => self.mm.anon_pages() | self.mm.zero_pages(),
-                false => part.set(),
-            };
             match mode {
-                WriteprotectMode::Wp
-                    if self
-                        .later
-                        .applies(later::Rule::UffdWpNoEffect, || there & part.set() != 0) =>
-                {
-                    self.mm.protect(part)
-                }
-                WriteprotectMode::Wp => self.mm.write_protect(there & part.set()),
+                WriteprotectMode::Wp => self.write_protect(at, part),
                 WriteprotectMode::None => self.mm.drop_write_protection(part.set()),
             }
             rest.start = part.end;
         }
         Ok(0)
+    }
+
+    /// Write-protects the pages of `part` of the VMA at index `at`.
+    fn write_protect(&mut self, at: usize, part: Range) {
+        let pages = match self.mm.vmas()[at].is_anonymous() {
+            true => (self.mm.anon_pages() | self.mm.zero_pages()) & part.set(),
+            false => part.set(),
+        };
+        if self.later.applies(later::Rule::UffdWpNoEffect, || pages != 0) {
+            self.mm.protect(part);
+        } else {
+            self.mm.write_protect(pages);
+        }
     }
 
     /// Removes the write protection of `range`, which is not watched any more. Without
