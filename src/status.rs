@@ -9,8 +9,9 @@ Exit status, of every command:
   1    a divergence was found that is not on the list of --known
   2    bad use, bad input, or output that could not be written
   3    no new divergence was found, but a part was not run: a program that is
-       cut short or, with `kernel FILE`, operations that the kernel lacks, that
-       block, or whose rules cannot be decided
+       cut short, with `kernel FILE` operations that the kernel lacks, that
+       block, or whose rules cannot be decided, or with `exhaust` programs for
+       whose states the memory did not suffice
   130  interrupted by Ctrl-C: what was found so far is printed and written
   141  the reader of standard output has gone (SIGPIPE), as with other tools";
 

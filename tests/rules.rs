@@ -421,6 +421,8 @@ fn table() -> String {
         let commit = commit.map_or("-".into(), |commit| commit.to_string());
         let (since, until) = (version(*since), version(*until));
         let recorded = if NOT_RECORDED.contains(rule) { "-" } else { "6.18" };
+        // A commit may have `|` in its title.
+        let commit = commit.replace('|', "\\|");
         format!(
             "| `{name}` | {since} | {until} | {text} | `{function}()` | {commit} | {bug} | {recorded} |\n"
         )

@@ -37,16 +37,18 @@
 //! 5. A failed call takes back only the pages that it charged.
 //! 6. A locked copy counts in `locked_vm` and is held against the limit. Only a direct call of
 //!    `copy_vma()` makes a locked copy (see 2).
+//! 7. The pages of a copy are counted before the page tables are copied: if that copy finds no
+//!    memory, `do_munmap()` takes them off again.
 //!
 //! In `copy_page_range()`:
-//! 7. Within one address space the page-table lock is taken once, as in `move_ptes()`.
+//! 8. Within one address space the page-table lock is taken once, as in `move_ptes()`.
 //!
 //! Two bugs of 5.2.1 itself lose pages of a copy to the reverse map, by a later operation at the
 //! latest. `fixed` has the upstream fixes:
-//! 8. In `anon_vma_clone()`: an anon_vma is reused only if it has neither a VMA of its own nor a second
+//! 9. In `anon_vma_clone()`: an anon_vma is reused only if it has neither a VMA of its own nor a second
 //!    child (upstream 2555283eb40d; CVE-2022-42703).
-//! 9. In `userfaultfd_register()` and `userfaultfd_unregister()`: `vma_merge()` gets the page offset of
-//!    the range, not that of the VMA in which the range begins (upstream 5543d3c43c41).
+//! 10. In `userfaultfd_register()` and `userfaultfd_unregister()`: `vma_merge()` gets the page offset of
+//!     the range, not that of the VMA in which the range begins (upstream 5543d3c43c41).
 
 mod addr;
 mod anon_vma;

@@ -20,11 +20,13 @@ use crate::status::Status;
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   strace -f -y -o python.log \\
-    -e trace=memory,process,ipc,openat,memfd_create,ftruncate,prlimit64,write python3 -c 'import json'
+    -e trace=memory,process,ipc,openat,memfd_create,ftruncate,prlimit64,write \\
+    python3 -c 'import json'
   vmadiff import-strace python.log --out corpus/real --touch --origin 'python3 -c \"import json\"'
 
-Writes the files FOLDER/NAME-N.txt: each is a program that runs alone. Standard error shows the number
-of calls that were read, the number that the programs contain, and why the others were left out.")]
+Writes the files FOLDER/NAME-N.txt: each is a program that runs alone. Standard error shows the
+number of calls that were read, the number that the programs contain, and why the others were
+left out.")]
 pub(crate) struct Args {
     /// The log that strace wrote; - is standard input
     log: PathBuf,

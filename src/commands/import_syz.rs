@@ -20,8 +20,8 @@ use crate::status::Status;
   vmadiff import-syz repro.syz
   vmadiff import-syz repro.syz -o repro.txt && vmadiff replay repro.txt
 
-Standard error shows the number of calls that were read, the number that the program contains, and why
-the others were left out. The opposite command is `vmadiff export --syz`.")]
+Standard error shows the number of calls that were read, the number that the program contains, and
+why the others were left out. The opposite command is `vmadiff export --syz`.")]
 pub(crate) struct Args {
     /// The program of syzkaller, in its text form; - is standard input
     file: PathBuf,

@@ -7,11 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use duct::cmd;
 
 use crate::project::{self, CORPUS, GROWN};
 use crate::scratch::Scratch;
-use crate::targets::Target;
+use crate::targets::{self, Target};
 use crate::{Status, fuzz};
 
 /// Measure how many programs a second the fuzz targets run
@@ -105,7 +104,7 @@ impl Run<'_> {
             let own = folder.join(n.to_string());
             let corpus = own.join("corpus");
             fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
-            let process = cmd(self.binary, &arguments)
+            let process = targets::command(self.binary, &arguments)
                 .dir(&own)
                 .env("VMADIFF_REVISION", "fixed")
                 .stderr_to_stdout()

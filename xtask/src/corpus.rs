@@ -186,7 +186,8 @@ fn stats(root: &Path) -> Result<Status> {
         .unchecked()
         .run()
         .context("ci/coverage")?;
-    if !coverage.status.success() {
+    // Status 1: a line is not reached and not explained. The report of the functions is whole.
+    if !matches!(coverage.status.code(), Some(0 | 1)) {
         println!("{}", tail(&String::from_utf8_lossy(&coverage.stdout), 1));
         println!("no coverage of the kernel's functions: see above");
         return Ok(Status::Clean);

@@ -2,7 +2,7 @@
 
 mod lines;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use vmadiff_reference::later::Rule;
 
 use self::lines::{Coverage, Explained};
 use crate::project::{self, CORPUS, GROWN, absolute, entries, files, tail};
-use crate::{Status, shell};
+use crate::{Status, shell, targets};
 
 /// The file that lists the lines which no program reaches.
 const UNREACHED: &str = "docs/unreached.txt";
@@ -113,14 +113,16 @@ fn machines() -> Vec<String> {
     each.chain([names.join("+")]).map(|rules| format!("reference+{rules}")).collect()
 }
 
-/// The folder of a run.
+/// The folder of a run. One run at a time has it.
 struct Work {
     folder: PathBuf,
+    _lock: File,
 }
 
 impl Work {
     /// Empties the folders of the last run; the build is kept.
     fn new(folder: &Path) -> Result<Work> {
+        let lock = project::lock(folder)?;
         for name in ["raw", "report", "findings", "kernel"] {
             let path = folder.join(name);
             let emptied = if path.exists() { fs::remove_dir_all(&path) } else { Ok(()) };
@@ -128,7 +130,7 @@ impl Work {
                 .and_then(|()| fs::create_dir_all(&path))
                 .with_context(|| path.display().to_string())?;
         }
-        Ok(Work { folder: folder.to_owned() })
+        Ok(Work { folder: folder.to_owned(), _lock: lock })
     }
 
     /// Writes the programs of corpus/kernel in the form that the target reads, and returns the files.
@@ -172,7 +174,7 @@ impl Work {
     fn run(&self, binary: &Path, programs: &[PathBuf], setting: (&str, &str)) -> Result<()> {
         // The length of a command line is limited.
         for some in programs.chunks(500) {
-            let output = cmd(binary, some)
+            let output = targets::command(binary, some)
                 .env("VMADIFF_FINDINGS", self.folder.join("findings"))
                 .env("LLVM_PROFILE_FILE", self.folder.join("raw/%p.profraw"))
                 .env(setting.0, setting.1)

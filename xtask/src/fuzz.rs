@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
@@ -16,7 +17,7 @@ use self::machine::Machine;
 use crate::project::{CORPUS, FINDINGS, FUZZ_CORPUS, GROWN, absolute, entries, tail};
 use crate::scratch::Scratch;
 use crate::targets::{Main, Target};
-use crate::{Status, project, shell};
+use crate::{Status, project, shell, targets};
 
 /// Fuzz with all cores, continue after divergences, then triage and print the table
 ///
@@ -47,6 +48,10 @@ pub(crate) struct Args {
     /// fuzz/corpus of the project
     #[arg(long, value_name = "FOLDER")]
     corpus: Option<PathBuf>,
+    /// The folder for findings, with a folder TARGET-REVISION for each target; by default
+    /// fuzz/findings of the project
+    #[arg(long, value_name = "FOLDER")]
+    findings: Option<PathBuf>,
     /// Start from an empty corpus instead of corpus/
     #[arg(long)]
     empty: bool,
@@ -64,6 +69,7 @@ impl Args {
             candidate: None,
             known: None,
             corpus: None,
+            findings: None,
             empty: false,
             targets,
         }
@@ -102,6 +108,7 @@ pub(crate) fn run(args: Args) -> Result<Status> {
         File::open(known).with_context(|| format!("--known {}", known.display()))?;
     }
     let corpus = args.corpus.as_deref().map(absolute).transpose()?;
+    let findings = args.findings.as_deref().map(absolute).transpose()?;
     let root = project::enter()?;
     let corpus = corpus.unwrap_or_else(|| root.join(FUZZ_CORPUS));
     let vmadiff = project::build_vmadiff(&root)?;
@@ -115,6 +122,7 @@ pub(crate) fn run(args: Args) -> Result<Status> {
         machine,
         known,
         corpus: (!args.empty).then_some(corpus),
+        findings: findings.unwrap_or_else(|| FINDINGS.into()),
         seconds: args.seconds,
     };
     let mut status = Status::Clean;
@@ -132,13 +140,15 @@ struct Run {
     known: Option<PathBuf>,
     /// The folder for the growing corpus; `None` for a run from an empty corpus.
     corpus: Option<PathBuf>,
+    findings: PathBuf,
     seconds: u32,
 }
 
 impl Run {
     fn fuzz(&self, target: Target, binary: &Path) -> Result<Status> {
         let name = target.name();
-        let (findings, _lock) = claim(&format!("{FINDINGS}/{name}-{}", self.machine.label()))?;
+        let folder = format!("{name}-{}", self.machine.label());
+        let (findings, _lock) = claim(&self.findings.join(folder))?;
         clear(&findings)?;
         let out = self.root.join(&findings);
         let (raw, crashes) = (out.join("raw"), out.join("crashes"));
@@ -151,15 +161,15 @@ impl Run {
             self.machine.label(),
             self.seconds
         );
-        let started = self.engine(target, binary, &out, cores)?;
+        let ended = self.engine(target, binary, &out, cores)?;
         let mut status = Status::Clean;
         let artifacts = entries(&crashes)?;
         if artifacts.is_empty() {
             let done = done_lines(&out)?;
-            if done.is_empty() {
+            if done.is_empty() || !ended.success() {
                 let log = fs::read(out.join("log")).unwrap_or_default();
                 eprintln!("{}", tail(&String::from_utf8_lossy(&log), 20));
-                bail!("{name} did not run ({started})");
+                bail!("{name} did not run to its end ({ended})");
             }
             done.iter().for_each(|line| println!("{line}"));
         } else {
@@ -178,7 +188,13 @@ impl Run {
     /// A job writes its log in its current folder. A job crashes if it meets a panic, or an error
     /// that codec looks for. A divergence is written to the folder of findings, and the job
     /// continues.
-    fn engine(&self, target: Target, binary: &Path, out: &Path, cores: usize) -> Result<String> {
+    fn engine(
+        &self,
+        target: Target,
+        binary: &Path,
+        out: &Path,
+        cores: usize,
+    ) -> Result<ExitStatus> {
         let name = target.name();
         let mut scratch = None;
         let mut folders = Vec::new();
@@ -200,22 +216,19 @@ impl Run {
         arguments.push(format!("-max_total_time={}", self.seconds).into());
         arguments.push(format!("-artifact_prefix={}/", out.join("crashes").display()).into());
 
-        let (set, unset) = self.machine.settings();
-        let mut engine = cmd(binary, arguments)
+        let (setting, value) = self.machine.setting();
+        let engine = targets::command(binary, arguments)
             .dir(out)
             .env("VMADIFF_FINDINGS", out.join("raw"))
             .env("VMADIFF_KNOWN", self.known.as_deref().unwrap_or(Path::new("")))
-            .env_remove(unset);
-        for (name, value) in set {
-            engine = engine.env(name, value);
-        }
+            .env(setting, value);
         let log = out.join("log");
         let output = engine.stderr_to_stdout().stdout_path(log).unchecked().run();
         let output = output.with_context(|| binary.display().to_string())?;
         if self.corpus.is_some() {
             probe(&folders[0])?;
         }
-        Ok(output.status.to_string())
+        Ok(output.status)
     }
 
     fn triage(&self, findings: &Path) -> Result<Status> {
@@ -240,10 +253,12 @@ impl Run {
 /// Claims a folder of findings for this run, or `FOLDER-2` to `FOLDER-9` if other runs have it.
 ///
 /// The jobs inherit the lock, so the folder stays theirs even if only this process is killed.
-fn claim(folder: &str) -> Result<(PathBuf, File)> {
+fn claim(folder: &Path) -> Result<(PathBuf, File)> {
     let numbers = std::iter::once(String::new()).chain((2..=9).map(|n| format!("-{n}")));
     for number in numbers {
-        let path = PathBuf::from(format!("{folder}{number}"));
+        let mut path = folder.as_os_str().to_owned();
+        path.push(number);
+        let path = PathBuf::from(path);
         let context = || path.display().to_string();
         fs::create_dir_all(&path).with_context(context)?;
         let lock = File::open(&path).with_context(context)?;
@@ -256,6 +271,7 @@ fn claim(folder: &str) -> Result<(PathBuf, File)> {
             Err(TryLockError::Error(error)) => return Err(error).with_context(context),
         }
     }
+    let folder = folder.display();
     bail!("{folder}: in use by another run, and so are {folder}-2 to {folder}-9")
 }
 
@@ -310,15 +326,15 @@ mod tests {
     #[test]
     fn two_runs_at_once_have_folders_of_their_own() -> Result<()> {
         let scratch = Scratch::new()?;
-        let name = scratch.path().join("cross_mm-v2").display().to_string();
+        let name = scratch.path().join("cross_mm-v2");
         let locked: Vec<_> = (0..9).map(|_| claim(&name)).collect::<Result<_>>()?;
-        assert_eq!(locked[0].0, Path::new(&name));
-        assert_eq!(locked[8].0, Path::new(&format!("{name}-9")));
+        assert_eq!(locked[0].0, name);
+        assert_eq!(locked[8].0, scratch.path().join("cross_mm-v2-9"));
         let error = claim(&name).expect_err("all nine are in use");
         assert!(error.to_string().contains("in use"), "{error}");
         // A program that another test starts meanwhile inherits the locks, so dropping is not enough.
         locked.iter().try_for_each(|(_, lock)| lock.unlock())?;
-        assert_eq!(claim(&name)?.0, Path::new(&name));
+        assert_eq!(claim(&name)?.0, name);
         Ok(())
     }
 

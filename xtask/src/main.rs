@@ -1,8 +1,7 @@
 //! The commands of `ci/`: `ci/NAME` runs `cargo xtask NAME`.
 //!
 //! Each command is a module with an `Args`, whose documentation is the command's help, and a
-//! function `run`. The commands do not link the models or the harness: they run the programs as a
-//! user would.
+//! function `run`. The commands run the built programs as a user would.
 
 mod bench_engine;
 mod corpus;

@@ -111,6 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         Sanitizer::None => say(format!("{}, without a sanitizer", cmd!("rustc", "-V").read()?)),
     }
     let folder = project::target_folder(&root).join("oss-fuzz");
+    let _lock = project::lock(&folder)?;
     let out = build::build(&root, &folder, sanitizer)?;
     match checks(&root, &out, sanitizer, args.seconds) {
         Ok(()) => {

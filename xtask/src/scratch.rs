@@ -88,7 +88,15 @@ pub(crate) struct Group(Pid);
 impl Group {
     /// Takes over the group of a process that leads one.
     pub(crate) fn new(leader: &process::Child) -> Group {
-        let group = Pid::from_child(leader);
+        Group::of(Pid::from_child(leader))
+    }
+
+    /// Takes over the group of the process with this number; `None` if no process can have it.
+    pub(crate) fn led_by(leader: u32) -> Option<Group> {
+        Some(Group::of(Pid::from_raw(leader.try_into().ok()?)?))
+    }
+
+    fn of(group: Pid) -> Group {
         GROUPS.lock().unwrap_or_else(PoisonError::into_inner).push(group);
         Group(group)
     }

@@ -209,7 +209,9 @@ impl Soak {
             "--revision",
             self.rounds.revision,
             "--corpus",
-            corpus
+            corpus,
+            "--findings",
+            self.scratch.path().join("findings")
         )
         .stderr_to_stdout()
         .stdout_capture()

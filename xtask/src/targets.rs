@@ -1,11 +1,12 @@
 //! Building and starting the fuzz targets.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
-use duct::cmd;
+use duct::{Expression, cmd};
 
 use crate::{Status, project, shell};
 
@@ -100,10 +101,27 @@ impl Target {
     }
 }
 
-fn arguments_with(arguments: &[&str], folder: &Path, target: &str) -> Vec<std::ffi::OsString> {
-    let mut all: Vec<std::ffi::OsString> = arguments.iter().map(Into::into).collect();
+fn arguments_with(arguments: &[&str], folder: &Path, target: &str) -> Vec<OsString> {
+    let mut all: Vec<OsString> = arguments.iter().map(Into::into).collect();
     all.extend(["--target-dir".into(), folder.into(), target.into()]);
     all
+}
+
+/// The settings of a fuzz target, which are environment variables.
+pub(crate) const SETTINGS: [&str; 5] =
+    ["VMADIFF_REVISION", "VMADIFF_CANDIDATE", "VMADIFF_FAULT", "VMADIFF_KNOWN", "VMADIFF_FINDINGS"];
+
+/// Returns the command that starts a built target, without any setting of this process's environment.
+pub(crate) fn command(
+    binary: &Path,
+    arguments: impl IntoIterator<Item = impl Into<OsString>>,
+) -> Expression {
+    without_settings(cmd(binary, arguments))
+}
+
+/// Removes the settings of this process's environment from a command.
+pub(crate) fn without_settings(command: Expression) -> Expression {
+    SETTINGS.into_iter().fold(command, |command, setting| command.env_remove(setting))
 }
 
 /// Installs a command of cargo, such as `cargo-fuzz`, if it is missing.

@@ -139,7 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         args.kcov.is_none() || args.machine == System::Uml,
         "--kcov is for User Mode Linux, not for --machine qemu"
     );
-    let annotated = args.annotate.as_deref().map(coverage::folder).transpose()?;
+    let annotated = args.annotate.as_deref().map(project::absolute).transpose()?;
     let root = project::enter()?;
     if let Some(folder) = &annotated {
         coverage::check_folder(folder, &root)?;

@@ -120,12 +120,10 @@ impl Engine {
                 afl(target, mutator, scratch.path(), seconds, seed)
             }
         };
-        let output = command
+        let output = targets::without_settings(command)
             .env("VMADIFF_REVISION", revision)
             .env("VMADIFF_FINDINGS", &findings)
             .env("VMADIFF_KNOWN", "/dev/null")
-            .env_remove("VMADIFF_CANDIDATE")
-            .env_remove("VMADIFF_FAULT")
             .stderr_to_stdout()
             .stdout_capture()
             .unchecked()

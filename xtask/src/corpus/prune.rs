@@ -6,13 +6,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use duct::cmd;
 
 use super::features::{self, add_cases, choose, name};
 use super::{Ask, name_of, size};
 use crate::project::{CORPUS, files, lock, tail};
 use crate::scratch::Scratch;
-use crate::targets::Target;
+use crate::targets::{self, Target};
 
 /// Prunes the corpora of targets.
 pub(crate) fn run(
@@ -121,7 +120,7 @@ impl Prune<'_> {
         }
         let mut arguments: Vec<_> = self.flags.iter().map(Into::into).collect();
         arguments.extend(["-merge=1".into(), merged.clone().into_os_string(), found.into()]);
-        let output = cmd(&self.binary, arguments)
+        let output = targets::command(&self.binary, arguments)
             .env("VMADIFF_REVISION", "fixed")
             .stderr_to_stdout()
             .stdout_capture()

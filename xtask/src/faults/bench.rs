@@ -12,7 +12,7 @@ use vmadiff_faults::{Fault, Faults, Flavour, Tier};
 use super::{build, plot, report, table};
 use crate::project;
 use crate::scratch::Scratch;
-use crate::targets::Target;
+use crate::targets::{self, Target};
 use crate::{Status, shell};
 
 /// The options of the measurement.
@@ -234,12 +234,8 @@ fn engine(binary: &Path, flags: &[String], fault: &str, seed: u64, seconds: u64)
     ];
     arguments.extend(flags.iter().cloned());
     let start = Instant::now();
-    let output = cmd(binary, arguments)
+    let output = targets::command(binary, arguments)
         .env("VMADIFF_FAULT", fault)
-        .env_remove("VMADIFF_REVISION")
-        .env_remove("VMADIFF_CANDIDATE")
-        .env_remove("VMADIFF_FINDINGS")
-        .env_remove("VMADIFF_KNOWN")
         .stdout_null()
         .stderr_capture()
         .unchecked()

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use vmadiff_faults::{Faults, OracleFault, Test};
 use super::{apply, build, check, report};
 use crate::Status;
 use crate::project::{entries, link, lock, tail};
+use crate::scratch::Group;
 
 /// The table of all faults of the oracle.
 const TABLE: &str = "docs/oracle-faults.md";
@@ -231,8 +233,14 @@ impl<'a> Copy<'a> {
             .stderr_to_stdout()
             .stdout_capture()
             .unchecked()
+            .before_spawn(|cargo| {
+                cargo.process_group(0);
+                Ok(())
+            })
             .start()
             .context("cargo does not run")?;
+        // The tests are processes of cargo, and end with its group.
+        let _group = handle.pids().first().and_then(|cargo| Group::led_by(*cargo));
         // Building has no time limit.
         if build || names.is_empty() {
             return Ok(handle.wait()?.clone());
@@ -240,7 +248,6 @@ impl<'a> Copy<'a> {
         match handle.wait_timeout(TIME_LIMIT)? {
             Some(output) => Ok(output.clone()),
             None => {
-                handle.kill()?;
                 bail!("{package} {target}: no end after {} s", TIME_LIMIT.as_secs())
             }
         }

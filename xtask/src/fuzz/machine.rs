@@ -49,14 +49,11 @@ impl Machine {
         }
     }
 
-    /// Returns the settings of the fuzz target: the ones to set, and the name of the one that must
-    /// not be set.
-    pub(crate) fn settings(&self) -> ([(&'static str, String); 1], &'static str) {
+    /// Returns the setting of the fuzz target that chooses the machine.
+    pub(crate) fn setting(&self) -> (&'static str, String) {
         match self {
-            Machine::Linked(revision) => {
-                ([("VMADIFF_REVISION", revision.name().to_owned())], "VMADIFF_CANDIDATE")
-            }
-            Machine::Library(_) => ([("VMADIFF_CANDIDATE", self.name())], "VMADIFF_REVISION"),
+            Machine::Linked(revision) => ("VMADIFF_REVISION", revision.name().to_owned()),
+            Machine::Library(_) => ("VMADIFF_CANDIDATE", self.name()),
         }
     }
 }
@@ -83,10 +80,9 @@ mod tests {
     fn a_library_takes_the_place_of_the_revision() {
         let library = Machine::Library("/x/libmine.so".into());
         let set = ("VMADIFF_CANDIDATE", "lib:/x/libmine.so".to_owned());
-        assert_eq!(library.settings(), ([set], "VMADIFF_REVISION"));
+        assert_eq!(library.setting(), set);
         let linked = Machine::Linked(Revision::Fixed);
-        let set = ("VMADIFF_REVISION", "fixed".to_owned());
-        assert_eq!(linked.settings(), ([set], "VMADIFF_CANDIDATE"));
+        assert_eq!(linked.setting(), ("VMADIFF_REVISION", "fixed".to_owned()));
         assert_eq!(linked.name(), "candidate:fixed");
     }
 

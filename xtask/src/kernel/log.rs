@@ -16,7 +16,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Reads a log; `None` if `vmadiff` did not run to its end.
+    /// Reads a log; `None` if `vmadiff` did not run to its end, or ran no program.
     pub(crate) fn parse(text: &str) -> Option<Log> {
         let differs = text.lines().find_map(|line| match line {
             "vmadiff-init: status 0" => Some(false),
@@ -40,7 +40,8 @@ impl Log {
             .collect();
         let first = text.lines().find_map(signature).map(str::to_owned);
         let seconds = text.lines().find_map(power_down);
-        Some(Log { differs, first, seconds, output, counts })
+        let log = Log { differs, first, seconds, output, counts };
+        (log.value("programs") > 0).then_some(log)
     }
 
     /// Returns the log of several kernels that ran parts of the same programs; `None` without a log.
@@ -140,7 +141,9 @@ vmadiff-init: status 1
     }
 
     #[test]
-    fn a_log_without_the_last_status_did_not_finish() {
+    fn a_log_without_the_last_status_or_a_program_did_not_finish() {
+        assert_eq!(Log::parse("vmadiff-init: status 0\n"), None);
+        assert_eq!(Log::parse("programs=0 operations=0\nvmadiff-init: status 0\n"), None);
         for end in ["", "vmadiff-init: status 2\n", "vmadiff-init: ended: signal: 9\n", "panic\n"] {
             assert_eq!(Log::parse(&LOG.replace("vmadiff-init: status 1\n", end)), None, "{end}");
         }

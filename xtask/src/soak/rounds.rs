@@ -16,7 +16,7 @@ use super::memory;
 use crate::fuzz;
 use crate::project::{self, files, tail};
 use crate::scratch::{Group, Scratch};
-use crate::shell;
+use crate::{shell, targets};
 
 /// The time between two lines.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -182,13 +182,15 @@ impl Rounds {
     /// Returns the command that runs the engine on the corpus.
     pub(crate) fn engine(&self) -> Command {
         let mut engine = Command::new(&self.binary);
+        for setting in targets::SETTINGS {
+            engine.env_remove(setting);
+        }
         engine
             .arg(&self.corpus)
             .args(&self.flags)
             .env("VMADIFF_REVISION", self.revision)
             .env("VMADIFF_FINDINGS", &self.findings)
-            .env("VMADIFF_KNOWN", "")
-            .env_remove("VMADIFF_CANDIDATE");
+            .env("VMADIFF_KNOWN", "");
         engine
     }
 

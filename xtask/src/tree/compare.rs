@@ -11,6 +11,7 @@ use super::console::{Console, News, Running};
 use super::session::{Death, Finding, Outcome, SILENCE};
 use crate::guest::{self, Guest, Next};
 use crate::kernel::initramfs;
+use crate::scratch::Scratch;
 use crate::shell;
 
 /// The most findings that are minimized and shown, one for each system call.
@@ -199,7 +200,8 @@ impl Comparison {
             }
             length /= 2;
         }
-        let sides = self.both(&self.with(&programs)?, &["/many".to_owned()])?;
+        let (_initramfs, kernels) = self.with(&programs)?;
+        let sides = self.both(&kernels, &["/many".to_owned()])?;
         let pairs = sides[0].shown.iter().zip(&sides[1].shown);
         let differ = pairs.filter_map(|(base, source)| Difference::of(base, source));
         let alike = differ.filter(|smaller| smaller.call() == difference.call());
@@ -212,7 +214,7 @@ impl Comparison {
     /// Returns the report of a difference: the program, what each kernel shows after its last operation,
     /// and whether the reference agrees.
     fn report(&self, difference: &Difference) -> Result<String> {
-        let kernels = self.with(std::slice::from_ref(&difference.program))?;
+        let (_initramfs, kernels) = self.with(std::slice::from_ref(&difference.program))?;
         let sides = self.both(&kernels, &["/many".to_owned(), "--text".to_owned()])?;
         let mut text = difference.program.clone();
         for ((side, kernel), name) in sides.iter().zip(&kernels).zip(NAMES) {
@@ -230,8 +232,9 @@ impl Comparison {
         Ok(text)
     }
 
-    /// Returns the kernels with an initramfs that has these programs in the folder `many`.
-    fn with(&self, programs: &[String]) -> Result<[Guest; 2]> {
+    /// Returns the kernels with an initramfs that has these programs in the folder `many`, and the folder of
+    /// the initramfs.
+    fn with(&self, programs: &[String]) -> Result<(Scratch, [Guest; 2])> {
         let file = |(number, program): (usize, &String)| {
             (format!("many/{number:04}.txt"), program.as_bytes().to_vec())
         };
@@ -240,9 +243,13 @@ impl Comparison {
         let mut archive =
             fs::read(&base.initramfs).with_context(|| base.initramfs.display().to_string())?;
         archive.extend(initramfs::files(&files)?);
-        let initramfs = base.scratch.join(format!("initrd-many-{}", std::process::id()));
+        let folder = Scratch::within(&base.scratch)?;
+        let initramfs = folder.path().join("initrd");
         fs::write(&initramfs, archive).with_context(|| initramfs.display().to_string())?;
-        Ok([base, source].map(|kernel| Guest { initramfs: initramfs.clone(), ..kernel.clone() }))
+        let kernels = [base, source];
+        let kernels =
+            kernels.map(|kernel| Guest { initramfs: initramfs.clone(), ..kernel.clone() });
+        Ok((folder, kernels))
     }
 
     /// Runs `vmadiff show-kernel` on both kernels, each on a processor of its own if there are two.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use duct::cmd;
@@ -155,11 +155,6 @@ pub(crate) fn check_folder(folder: &Path, project: &Path) -> Result<()> {
         ensure!(entries.next().is_none(), "{shown} is not empty: name a new folder");
     }
     Ok(())
-}
-
-/// Returns the folder of `--annotate` as an absolute path.
-pub(crate) fn folder(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| path.display().to_string())
 }
 
 /// Returns the points in the output of `objdump -d`. The compiler calls the function directly, or by a
