@@ -96,7 +96,7 @@ fn bad_use_is_refused_with_its_place_and_nothing_is_overwritten() {
     fs::write(folder.path().join("long"), "#".repeat(70_000)).expect("a file");
     for (args, what) in [
         (&["world"][..], "vmadiff: world: line 2, column 15: `x` is not a length"),
-        (&["long"], "vmadiff: long: longer than any world"),
+        (&["long"], "vmadiff: long: too long: expected a world of at most "),
         (&["none"], "expected a file or the name of a world: tiny, fork, copy"),
         (&["--memory", "2T"], "expected a number of bytes, such as 500M or 2G"),
         (&["--memory", "99999999999999999G"], "expected a number of bytes"),

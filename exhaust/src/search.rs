@@ -176,7 +176,9 @@ impl Search {
         };
         let helpers = threads.get().min(chunks) - 1;
         let mut done = thread::scope(|scope| {
-            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+            // The threads that there are do the work if the system gives no other.
+            let helper = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+            let helpers: Vec<_> = (0..helpers).map_while(helper).collect();
             let mut done = work();
             for helper in helpers {
                 match helper.join() {
@@ -190,19 +192,20 @@ impl Search {
         done.into_iter().map(|(_, visits)| visits).collect()
     }
 
-    /// Enters the results of a batch. After an error, a part of the new states was entered, and the batch
-    /// can be visited again.
+    /// Enters the results of a batch. After an error, all findings and a part of the new states were entered,
+    /// and the batch can be visited again.
     fn merge(&mut self, visits: Vec<Visits>, memory: usize) -> Result<(), OutOfMemory> {
+        let found = visits.iter().flat_map(|visits| visits.found.iter());
+        found.for_each(|found| self.found.add(found.clone()));
         for (digest, step) in visits.iter().flat_map(|visits| &visits.new) {
             if self.states.memory_after_insert() > memory && !self.states.contains(*digest) {
                 return Err(OutOfMemory);
             }
             self.states.insert(*digest, *step).map_err(|_| OutOfMemory)?;
         }
-        for Visits { new: _, found, transitions, is_partial } in visits {
-            self.transitions += transitions;
-            self.is_partial |= is_partial;
-            found.iter().for_each(|found| self.found.add(found.clone()));
+        for visits in visits {
+            self.transitions += visits.transitions;
+            self.is_partial |= visits.is_partial;
         }
         Ok(())
     }

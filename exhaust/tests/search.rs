@@ -204,6 +204,22 @@ fn the_memory_is_bounded_and_the_last_complete_depth_is_told() {
     }
 }
 
+#[test]
+fn a_finding_stays_if_the_memory_does_not_suffice_for_the_states_beside_it() {
+    let text = "pages 12\nmmap 0 0..12 1..12 rw anon_private\nmunmap 0 0..12 1..12\n\
+                mremap 0 0..12 1 1 MAYMOVE|FIXED 0..12\nmprotect 0 0..12 1..12 r\n";
+    let world: World = text.parse().expect("a world");
+    let mut ended = 0;
+    for memory in (1 << 20..2 << 20).step_by(64 << 10) {
+        let (search, end) = search(&world, Revision::V2, &Options { memory, ..options(2) });
+        // The programs of two operations have been run, one of which diverges.
+        let visited = search.depth() > 0;
+        assert_eq!(search.found().next().is_some(), visited, "{memory}: {end:?}");
+        ended += usize::from(end == End::Memory && visited);
+    }
+    assert!(ended > 0);
+}
+
 fn bytes(search: &Search, world: &World) -> Vec<u8> {
     let mut bytes = Vec::new();
     file::write(search, world, ("left", "right"), &mut bytes).expect("memory");

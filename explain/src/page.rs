@@ -38,7 +38,10 @@ impl Page {
             self.divergences.iter().map(|shown| steps::steps(&shown.finding)).collect();
         let data = self.data(&all);
         let hash = STANDARD.encode(Sha256::digest(SCRIPT));
-        let title = format!("vmadiff: {} against {}", self.names.1, self.names.0);
+        let title = match self.alone {
+            true => format!("vmadiff: {} alone", self.names.1),
+            false => format!("vmadiff: {} against {}", self.names.1, self.names.0),
+        };
         let page = html! {
             (DOCTYPE)
             html lang="en" {

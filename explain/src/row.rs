@@ -18,6 +18,10 @@ pub struct Row {
     /// The file with the minimized program if it was written, else the first file that shows the
     /// divergence.
     pub file: String,
+    /// The file that shows the divergence to a reader: the text form if it was written, else the first file
+    /// that shows the divergence; `None` if the program is in no file.
+    #[serde(skip)]
+    pub place: Option<String>,
     /// The files whose programs show the divergence.
     pub found_in: Vec<String>,
 }

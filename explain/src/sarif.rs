@@ -64,7 +64,8 @@ struct Finding<'a> {
     rule_index: usize,
     level: &'static str,
     message: Text,
-    locations: [Location; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locations: Option<[Location; 1]>,
     partial_fingerprints: Fingerprints<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     suppressions: Option<[Suppression<'a>; 1]>,
@@ -124,41 +125,44 @@ fn uri(path: &str) -> String {
     uri
 }
 
-/// Returns the SARIF file of divergences between two machines, with a newline at its end.
+/// Returns the SARIF file of divergences between two machines, with a newline at its end. Of a machine
+/// that ran alone, both names are its name. A result has a location if its row has a program in a file.
 ///
 /// # Errors
 /// Returns the error of serde_json, which has none for such a structure.
 pub fn sarif(rows: &[Row], machines: (&str, &str)) -> Result<String, serde_json::Error> {
     let (left, right) = machines;
+    let judged = match left == right {
+        true => format!("{right} breaks an invariant"),
+        false => format!("{right} differs from {left}"),
+    };
     let rules = rows.iter().map(|row| Rule {
         id: &row.signature,
-        short_description: Text { text: format!("{right} differs from {left}: {}", row.signature) },
+        short_description: Text { text: format!("{judged}: {}", row.signature) },
         properties: Properties { tags: ["divergence", row.class] },
     });
     let results = rows.iter().enumerate().map(|(rule_index, row)| {
-        let Row { signature, operations, program, known, file, found_in, .. } = row;
-        // The text form of the program is used if it was written too.
-        let twin = file.strip_suffix(".vmad").map(|stem| format!("{stem}.txt"));
+        let Row { signature, operations, program, known, place, found_in, .. } = row;
         let region = Region {
             // The machines differ after the last operation.
             start_line: program.lines().count().max(1),
             snippet: Text { text: program.lines().last().unwrap_or("").to_owned() },
         };
         let text = format!(
-            "{right} differs from {left} after {operations} operations: {signature}. Found in {} \
-             programs; minimized:\n\n{program}",
+            "{judged} after {operations} operations: {signature}. Found in {} programs; \
+             minimized:\n\n{program}",
             found_in.len()
         );
-        let uri = uri(twin.as_deref().unwrap_or(file));
-        let artifact_location = ArtifactLocation { uri };
+        let location = |place: &String| {
+            let artifact_location = ArtifactLocation { uri: uri(place) };
+            [Location { physical_location: PhysicalLocation { artifact_location, region } }]
+        };
         Finding {
             rule_id: signature,
             rule_index,
             level: if known.is_some() { "note" } else { "error" },
             message: Text { text },
-            locations: [Location {
-                physical_location: PhysicalLocation { artifact_location, region },
-            }],
+            locations: place.as_ref().map(location),
             partial_fingerprints: Fingerprints { signature },
             suppressions: known
                 .as_deref()
@@ -185,6 +189,7 @@ mod tests {
             program: "mmap 0 0 1 rw anon_private\ncopy 0 0 1 0 1 FIXED\n".to_owned(),
             known: known.map(str::to_owned),
             file: "found here/a b.vmad".to_owned(),
+            place: known.is_none().then(|| "found here/a b.txt".to_owned()),
             found_in: vec!["x".to_owned()],
         };
         let rows =
@@ -196,6 +201,7 @@ mod tests {
         assert_eq!(results[1]["suppressions"], serde_json::Value::Null);
         assert_eq!([&results[0]["level"], &results[1]["level"]], ["note", "error"]);
         assert_eq!(results[1]["ruleId"], value["runs"][0]["tool"]["driver"]["rules"][1]["id"]);
+        assert_eq!(results[0]["locations"], serde_json::Value::Null);
         let place = &results[1]["locations"][0]["physicalLocation"];
         assert_eq!(place["artifactLocation"]["uri"], "found%20here/a%20b.txt");
         assert_eq!(place["region"]["startLine"], 2);

@@ -250,7 +250,7 @@ impl<F: FnMut(&Program) -> Option<Divergence>> Shrink<F> {
             all
         };
         for (domain, size) in domains {
-            for value in 1..size as u8 {
+            for value in 1..=(size - 1) as u8 {
                 for lower in [0, value - 1] {
                     let at = self.places(|ty, v| ty.expected == domain && v == value);
                     lowered |= at.len() > 1 && self.keep_with(&at, |_| lower);

@@ -5,7 +5,7 @@
 //! have the same attributes and the VMAs have other edges.
 
 use std::cmp::Ordering;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use vmadiff_machine::observation::{Event, Observation, Vma};
 use vmadiff_machine::operand::{END_PAGES, MAX_PROCESSES};
@@ -116,12 +116,15 @@ impl Signature {
     }
 
     /// Returns the signature as the stem of a file name: `-` replaces other characters than ASCII
-    /// letters, digits, `-`, `_` and `.`.
+    /// letters, digits, `-`, `_` and `.`. Two signatures have two stems: where a character other than `/`
+    /// was replaced, the stem ends with the replaced characters as hexadecimal numbers.
     pub fn file_stem(&self) -> String {
-        self.0
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
-            .collect()
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let mut stem: String = self.0.chars().map(|c| if plain(c) { c } else { '-' }).collect();
+        for c in self.0.chars().filter(|c| *c != '/' && !plain(*c)) {
+            let _ = write!(stem, "-{:x}", u32::from(c));
+        }
+        stem
     }
 }
 
@@ -339,8 +342,7 @@ fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -
             (Class::Aliasing, format!("{side}use-after-free/{function}/{field}"))
         }
         Event::Assertion { function, condition, .. } => {
-            // A signature has no spaces: in the list of known divergences a space ends it.
-            (Class::Assertion, format!("{side}{function}/{}", condition.replace(' ', "")))
+            (Class::Assertion, format!("{side}{function}/{condition}"))
         }
         Event::UnreachablePage { .. } => (Class::AnonVma, format!("{side}{UNREACHABLE}")),
         Event::Deadlock { function, lock } => (Class::Deadlock, format!("{side}{function}/{lock}")),
@@ -351,6 +353,8 @@ fn events(left: &Observation, right: &Observation, wanted: fn(&Event) -> bool) -
             (Class::Assertion, format!("{side}library/{}", failure.detail()))
         }
     };
+    // The list of known divergences has a space after a signature, and `#` before a comment.
+    let detail: String = detail.chars().filter(|c| !c.is_whitespace() && *c != '#').collect();
     Some(Finding { class, detail, of_operation: false })
 }
 

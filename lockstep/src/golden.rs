@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read as _};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use vmadiff_machine::abi::{MAX_CHAIN, MAX_VMAS};
 use vmadiff_machine::observation::{CopyReport, Counters, Event, Observation};
 use vmadiff_machine::op::MAX_OPERANDS;
 use vmadiff_machine::operand::{MAX_PROCESSES, Mode, Page, PageOffset, Process};
@@ -130,6 +131,9 @@ struct Mapping {
 /// The largest length of a line, in bytes: forty times the longest line of the golden files.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
+/// The longest trace, in operations. Each has an observation, so a line could fill the memory.
+const MAX_STEPS: usize = 256;
+
 /// The traces of a golden file, compressed or not, one after the other. After an error there are no
 /// more traces. A file without any trace is an error, too.
 pub struct Traces<'a> {
@@ -247,6 +251,9 @@ fn trace(line: Line) -> Result<Trace, (usize, String)> {
     };
     let mut observations: Vec<Observation> = Vec::new();
     let mut files = Vec::new();
+    if line.steps.len() > MAX_STEPS {
+        return Err((MAX_STEPS, format!("expected at most {MAX_STEPS} operations")));
+    }
     for (n, step) in line.steps.into_iter().enumerate() {
         let at = |what| (n, what);
         program.ops.push(operation(&step.op).map_err(at)?);
@@ -311,6 +318,10 @@ fn fill(shown: &mut AddressSpace, space: Space, files: &mut Vec<String>) -> Resu
         data_vm: space.data_vm.0,
         map_count: space.map_count.0,
     };
+    let chains: usize = space.vmas.iter().map(|mapping| mapping.chain.len()).sum();
+    if space.vmas.len() > MAX_VMAS || chains > MAX_CHAIN {
+        return Err(format!("expected at most {MAX_VMAS} VMAs with {MAX_CHAIN} entries of chains"));
+    }
     for mapping in space.vmas {
         let flags = u32::from_str_radix(&mapping.flags, 16)
             .map_err(|_| format!("{} are not vm_flags", Quote(&mapping.flags)))?;

@@ -108,6 +108,12 @@ fn a_file_that_is_no_trace_is_refused_with_the_place() {
     let no_result = TRACE.replacen(r#""ret":2"#, r#""ret":-5000"#, 1);
     let no_process = TRACE.replacen(r#"{"2":{"#, r#"{"8":{"#, 1);
     let no_number = TRACE.replacen(r#""anon_vma":5"#, r#""anon_vma":65536"#, 1);
+    let (start, end) = TRACE.split_once(r#""steps":["#).expect("steps");
+    let many = format!(
+        "{start}\"steps\":[{}{end}",
+        r#"{"op":"fork","pid":0,"ret":1,"mms":{}},"#.repeat(256)
+    );
+    let chain = TRACE.replacen(r#""chain":["#, &format!(r#""chain":[{}"#, "5,".repeat(8192)), 1);
     let no_place = "the file has no trace: expected a JSON object on each line";
     // A line of the largest length is read, and is no JSON; a longer one is not read.
     let (longest, longer) = (vec![b'x'; 1 << 20], vec![b'x'; (1 << 20) + 1]);
@@ -122,6 +128,11 @@ fn a_file_that_is_no_trace_is_refused_with_the_place() {
         (no_result.as_bytes(), "line 1, operation 2: no operation returns -5000".into()),
         (no_process.as_bytes(), "line 1, operation 2: there is no process `8`".into()),
         (no_number.as_bytes(), "line 1, operation 2: 65536 is no object's number".into()),
+        (many.as_bytes(), "line 1, operation 257: expected at most 256 operations".into()),
+        (
+            chain.as_bytes(),
+            "line 1, operation 1: expected at most 128 VMAs with 8192 entries of chains".into(),
+        ),
     ] {
         let error = golden::read(bytes).expect_err("no trace").to_string();
         assert_eq!(error, expected);

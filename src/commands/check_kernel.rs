@@ -302,7 +302,7 @@ impl Check<'_> {
         self.done(section, began, &tally)
     }
 
-    /// Returns the exit status: whether a signature was found that is not known.
+    /// Returns the exit status: whether a signature was found. `ci/tree` has the list of known ones.
     fn status(&self) -> Status {
         Status::found(self.found.values().any(|count| *count > 0))
     }

@@ -1,6 +1,6 @@
 //! `vmadiff exhaust`: runs every program of a small world.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use vmadiff::text::Look;
 use vmadiff::triage::Group;
 use vmadiff_machine::program::MAX_OPS;
 
-use super::files::{name, open};
+use super::files::{is_standard, name, text};
 use super::findings;
 use super::machines::{Machines, sides};
 use super::progress::progress;
@@ -87,13 +87,8 @@ fn world(path: &Path) -> anyhow::Result<World> {
         return Ok(world);
     }
     let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
-    let input = open(path)
+    let text = text(path, MAX_WORLD_BYTES, "a world")
         .with_context(|| format!("expected a file or the name of a world: {}", names.join(", ")))?;
-    let mut text = String::new();
-    input.take(MAX_WORLD_BYTES + 1).read_to_string(&mut text).with_context(|| name(path))?;
-    if text.len() as u64 > MAX_WORLD_BYTES {
-        bail!("{}: longer than any world: expected at most {MAX_WORLD_BYTES} bytes", name(path));
-    }
     World::read(&name(path), &text).with_context(|| name(path))
 }
 
@@ -150,6 +145,9 @@ pub(crate) fn run(args: &Args, look: Look) -> anyhow::Result<Status> {
 fn begin(args: &Args, world: &World) -> anyhow::Result<Search> {
     let lockstep = args.machines.lockstep();
     let Some(path) = &args.resume else { return new(world, lockstep) };
+    if is_standard(path) {
+        bail!("--resume -: expected a file, which is read and written");
+    }
     match std::fs::File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             output::check(path, false).with_context(|| name(path))?;

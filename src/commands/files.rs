@@ -1,12 +1,13 @@
 //! The files of a command: programs, lists of known divergences, and results. `-` is standard input
 //! or standard output.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use vmadiff::input::{self, Format, Loaded};
 use vmadiff::known::Known;
 use vmadiff::output::{self, OutputError};
@@ -118,14 +119,22 @@ pub(crate) fn sum_up(output: &Path, line: &str) -> anyhow::Result<()> {
     Ok(writeln!(stdout(), "{line}")?)
 }
 
+/// Reads a text of at most `most` bytes. `what` is what is expected, such as “a world”.
+pub(crate) fn text(path: &Path, most: u64, what: &str) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most + 1).read_to_end(&mut bytes).with_context(|| name(path))?;
+    if bytes.len() as u64 > most {
+        bail!("{}: too long: expected {what} of at most {most} bytes", name(path));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        anyhow!("{}: offset {offset}: not text (UTF-8): expected {what}", name(path))
+    })
+}
+
 /// Reads a list of known divergences.
 pub(crate) fn known(path: &Path) -> anyhow::Result<Known> {
-    let mut text = String::new();
-    let read = open(path)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text);
-    read.with_context(|| name(path))?;
-    if text.len() as u64 > MAX_LIST_BYTES {
-        bail!("{}: longer than any list: expected at most {MAX_LIST_BYTES} bytes", name(path));
-    }
+    let text = text(path, MAX_LIST_BYTES, "a list of known divergences")?;
     Known::parse(&text).with_context(|| name(path))
 }
 
@@ -166,6 +175,7 @@ pub(crate) fn programs(paths: &[PathBuf]) -> anyhow::Result<Programs> {
     for (path, why) in files.skipped {
         note(format!("skipped: {}: {why}", name(&path)));
     }
+    let paths: HashSet<&PathBuf> = paths.iter().collect();
     for file in inputs.iter().take_while(|_| !interrupted()) {
         let named = is_standard(file) || paths.contains(file);
         match load(file) {

@@ -63,6 +63,11 @@ impl Options {
         if printed > 1 {
             bail!("standard output can have one of --json, --json-file and --sarif");
         }
+        if let (Some(json), Some(sarif)) = (&self.json_file, &self.sarif)
+            && std::path::absolute(json)? == std::path::absolute(sarif)?
+        {
+            bail!("{}: named by --json-file and by --sarif: expected two files", json.display());
+        }
         let folder = self
             .out
             .as_deref()

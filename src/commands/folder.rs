@@ -1,7 +1,7 @@
 //! A folder of results. Files of an earlier run are replaced only on request, and then none of them
 //! stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,18 +79,22 @@ impl Folder {
         files.iter().try_for_each(|(path, bytes)| write(path, bytes, self.force))?;
         let names: BTreeSet<&OsStr> =
             files.iter().filter_map(|(path, _)| path.file_name()).collect();
-        let inputs: Vec<PathBuf> =
+        let inputs: HashSet<PathBuf> =
             inputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        let mut kept = names.clone();
         for file in self.earlier.iter().filter(|file| !names.contains(file.as_os_str())) {
             let path = self.path.join(file);
-            if !path.canonicalize().is_ok_and(|path| inputs.contains(&path)) {
+            if path.canonicalize().is_ok_and(|path| inputs.contains(&path)) {
+                kept.insert(file);
+            } else {
                 fs::remove_file(&path).with_context(|| name(&path))?;
             }
         }
         if !self.is_listed {
             return Ok(());
         }
-        let list: String = names.iter().map(|name| format!("{}\n", name.display())).collect();
+        // A later run removes what stays, too.
+        let list: String = kept.iter().map(|name| format!("{}\n", name.display())).collect();
         write(&self.path.join(LIST), list.as_bytes(), true)
     }
 }

@@ -1,6 +1,5 @@
 //! `vmadiff import-syz`: makes a program from a program of syzkaller.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -10,7 +9,7 @@ use vmadiff::input::Format;
 use vmadiff::syz;
 
 use super::counts::Counts;
-use super::files::{self, To, check, open, write};
+use super::files::{self, To, check, write};
 use crate::out::{record, remark};
 use crate::status::Status;
 
@@ -44,18 +43,7 @@ pub(crate) fn run(Args { file, output, to, json, force }: &Args) -> anyhow::Resu
     let output = output.as_deref().unwrap_or(Path::new("-"));
     check(output, *force)?;
     let shown = || files::name(file);
-    let mut bytes = Vec::new();
-    let limit = syz::MAX_FILE_BYTES;
-    open(file)?.take(limit + 1).read_to_end(&mut bytes).with_context(shown)?;
-    if bytes.len() as u64 > limit {
-        bail!("{}: the file is too long: expected at most {limit} bytes", shown());
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| {
-            let offset = error.utf8_error().valid_up_to();
-            anyhow::anyhow!("offset {offset}: not text (UTF-8): expected a program of syzkaller")
-        })
-        .with_context(shown)?;
+    let text = files::text(file, syz::MAX_FILE_BYTES, "a program of syzkaller")?;
     let calls = syz::parse(&text).with_context(shown)?;
     let Import { program, taken, left_out, not_used, properties } = import(&calls);
     let counts =

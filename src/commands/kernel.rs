@@ -316,7 +316,7 @@ fn random(
             if runs <= most {
                 announce(args, p);
             }
-            match (runs <= most).then(|| beside.run(p).end)? {
+            match (runs <= most && !interrupted()).then(|| beside.run(p).end)? {
                 End::Differs(divergence) | End::Reported(divergence, _)
                     if divergence.signature == *signature =>
                 {

@@ -48,6 +48,17 @@ impl Machines {
         self.alone.as_ref().or(self.fault.as_ref()).unwrap_or(&self.right)
     }
 
+    /// Returns the options that choose the same machines.
+    pub(crate) fn options(&self) -> Vec<String> {
+        let option = |name: &str, machine: &MachineName| [name.to_owned(), machine.to_string()];
+        if let Some(machine) = &self.alone {
+            return option("--alone", machine).into();
+        }
+        let right = self.judged();
+        let left = self.left.clone().unwrap_or_else(|| right.judge());
+        [option("--left", &left), option("--right", right)].concat()
+    }
+
     /// The list of known divergences, where no other list is given. A machine that runs alone has none.
     pub(crate) fn known(&self) -> Known {
         match &self.alone {

@@ -94,7 +94,7 @@ fn minimize_on_kernel(args: &Args, program: &Program) -> anyhow::Result<Minimize
     }
     let mut failed = None;
     let small = vmadiff::minimize::minimize(program, |p| match beside.run(p).end {
-        End::Differs(divergence) => Some(divergence),
+        End::Differs(divergence) | End::Reported(divergence, _) => Some(divergence),
         End::Failed(error) => {
             failed.get_or_insert(error);
             None

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use vmadiff::divergence::Signature;
@@ -66,7 +67,7 @@ pub(crate) struct Args {
 /// The name that stands for the file of a random program.
 const WALK: &str = "(random)";
 
-/// The time for which the findings are minimized after Ctrl-C.
+/// The time for which the findings are minimized, from the end of the run, although Ctrl-C was typed.
 const MINIMIZE_TIME: Duration = Duration::from_secs(5);
 
 /// The operations of a part of the run. Threads take one part after the other.
@@ -157,9 +158,13 @@ impl Args {
                 done(all.run);
             }
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..self.threads.number().get().min(parts as usize) {
-                scope.spawn(|| work(&mut self.machines.lockstep()));
+                let helper = || work(&mut self.machines.lockstep());
+                // The threads that there are do the work if the system gives no other.
+                if thread::Builder::new().spawn_scoped(scope, helper).is_err() {
+                    break;
+                }
             }
             work(lockstep);
         });

@@ -6,10 +6,10 @@ use vmadiff::export_c::{export_c, harmless};
 use vmadiff::finding::Finding;
 use vmadiff::page::{Page, Shown};
 use vmadiff::run::Run;
-use vmadiff::triage::triage;
+use vmadiff::triage::{Progress, triage};
 use vmadiff_machine::Program;
 
-use super::files::{self, check, programs, sum_up, write};
+use super::files::{self, check, is_standard, programs, sum_up, write};
 use super::findings::report_unmatched;
 use super::machines::Machines;
 use super::progress::{progress, until_interrupted};
@@ -59,20 +59,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     let count = programs.len();
     let bar = progress(count, "report");
     // For each signature the shortest diverging part of a program, with the files that show it.
+    let mut go_on = until_interrupted(&bar, count);
     let found: Vec<(Program, Vec<PathBuf>)> = if args.as_is {
         programs.into_iter().map(|(file, program)| (program, vec![file])).collect()
     } else {
-        let groups = triage(&mut lockstep, programs, until_interrupted(&bar, count));
+        let groups = triage(&mut lockstep, programs, &mut go_on);
         groups.into_iter().map(|group| (group.program, group.files)).collect()
     };
-    let mut divergences = Vec::new();
-    for (program, files) in found {
+    let (mut divergences, mut stopped) = (Vec::new(), interrupted());
+    for (done, (program, files)) in found.into_iter().enumerate() {
+        if args.as_is && !go_on(Progress { done, all: count }) {
+            stopped = true;
+            break;
+        }
         let run = Run::of(&mut lockstep, &program);
         let Some(divergence) = &run.divergence else { continue };
         let name = harmless(divergence.signature.as_str());
         divergences.push(Shown {
             known: known.why(divergence.signature.as_str()).map(str::to_owned),
-            files: files.iter().map(|file| files::name(file)).collect(),
+            files: files
+                .iter()
+                .filter(|file| !is_standard(file))
+                .map(|file| files::name(file))
+                .collect(),
             reproducer: (divergences.len() < REPRODUCERS).then(|| export_c(&program, &name)),
             finding: Finding::of(run),
         });
@@ -80,16 +89,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
     bar.finish_and_clear();
     let (left, right) = lockstep.names();
     let names = (left.to_owned(), right.to_owned());
-    let page = Page { names, programs: count, skipped: read.skipped, divergences };
+    let (alone, options) = (lockstep.is_alone(), args.machines.options());
+    let skipped = read.skipped;
+    let page = Page { names, alone, options, programs: count, skipped, divergences };
     let text = page.render()?;
     write(output, text.as_bytes(), *force)?;
     let shown = page.divergences.len();
     let size = text.len().div_ceil(1024);
     let counts = read.counts();
-    let stopped = if interrupted() { "; interrupted" } else { "" };
+    let cut = if stopped { "; interrupted" } else { "" };
     let name = files::output_name(output);
-    let line =
-        format!("{name}: {shown} divergences in {count} programs{counts}, {size} KiB{stopped}");
+    let line = format!("{name}: {shown} divergences in {count} programs{counts}, {size} KiB{cut}");
     sum_up(output, &line)?;
     if let Some(list) = &args.known {
         let found =
@@ -97,5 +107,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         report_unmatched(list, &known, found.map(|divergence| divergence.signature.as_str()));
     }
     let status = Status::found(page.divergences.iter().any(|shown| shown.known.is_none()));
-    Ok(if interrupted() { Status::Interrupted } else { status.max(read.status()) })
+    Ok(if stopped { Status::Interrupted } else { status.max(read.status()) })
 }

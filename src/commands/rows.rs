@@ -52,9 +52,12 @@ pub(crate) fn table(
     if rows.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
-/// Returns the row of a group. `file` has the minimized program if it was written.
+/// Returns the row of a group. `file` has the minimized program if it was written, with its text form beside
+/// it.
 pub(crate) fn row(group: &Group, known: &Known, file: Option<&Path>) -> Row {
     let names: Vec<String> = group.files.iter().map(|file| name(file)).collect();
+    let twin = file.map(|file| name(&file.with_extension("txt")));
+    let first = group.files.iter().find(|file| file.is_file()).map(|file| name(file));
     Row {
         class: group.class.name(),
         signature: group.signature.to_string(),
@@ -62,6 +65,7 @@ pub(crate) fn row(group: &Group, known: &Known, file: Option<&Path>) -> Row {
         program: group.program.to_string(),
         known: known.why(group.signature.as_str()).map(str::to_owned),
         file: file.map_or_else(|| names[0].clone(), name),
+        place: twin.or(first),
         found_in: names,
     }
 }

@@ -5,8 +5,12 @@ use crate::finding::Finding;
 /// The content of a page.
 #[derive(Debug)]
 pub struct Page {
-    /// The names of the machines, left and right.
+    /// The names of the machines, left and right. For a machine that ran alone, both are its name.
     pub names: (String, String),
+    /// One machine ran, and the invariants judge it.
+    pub alone: bool,
+    /// The options of `vmadiff replay` that choose the machines.
+    pub options: Vec<String>,
     /// The number of programs that were run to find the divergences.
     pub programs: usize,
     /// The number of files that were no programs.
@@ -22,7 +26,7 @@ pub struct Shown {
     pub finding: Finding,
     /// The reason why the divergence is known; `None` if it is new.
     pub known: Option<String>,
-    /// The files whose programs show the divergence.
+    /// The files whose programs show the divergence. A program of standard input has none.
     pub files: Vec<String>,
     /// The program in C, for a kernel that has the call; `None` if the page has no room for it.
     pub reproducer: Option<String>,

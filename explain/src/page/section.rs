@@ -46,8 +46,12 @@ impl Page {
     }
 
     fn command(&self, shown: &Shown, text: &str) -> String {
-        let machines =
-            format!("--left {} --right {}", quoted(&self.names.0), quoted(&self.names.1));
+        let option = |option: &String| match option.strip_prefix("--") {
+            Some(name) => format!("--{name}"),
+            None => quoted(option),
+        };
+        let machines: Vec<String> = self.options.iter().map(option).collect();
+        let machines = machines.join(" ");
         let mut command = format!("vmadiff replay {machines} /dev/stdin <<'END'\n{text}END");
         if !shown.files.is_empty() {
             command.push_str("\n# as it was found:");
@@ -70,7 +74,9 @@ impl Page {
             li.step.last[last] data-at=(step.at + 1) data-op=(op) data-living=(living.join(" ")) {
                 p { b { (step.at + 1) ": " code { (op) } } " → " code { (result) } }
                 @if diverges {
-                    p.differs { b { "Here the machines differ." } }
+                    p.differs {
+                        b { @if self.alone { "Here an invariant is broken." } @else { "Here the machines differ." } }
+                    }
                     ul.differences { @for line in differences { li { code { (line) } } } }
                 } @else {
                     @for word in &picture.said[0] { p.dim { (word.text) } }

@@ -17,9 +17,13 @@ impl Page {
         let operations: usize = self.divergences.iter().map(|s| s.finding.run.steps.len()).sum();
         html! {
             p {
-                "Two machines ran the same operations. "
-                b { (breakable(&self.names.0)) } " is taken to be right. "
-                b { (breakable(&self.names.1)) } " is judged by it. "
+                @if self.alone {
+                    b { (breakable(&self.names.1)) } " ran alone. The invariants judge it. "
+                } @else {
+                    "Two machines ran the same operations. "
+                    b { (breakable(&self.names.0)) } " is taken to be right. "
+                    b { (breakable(&self.names.1)) } " is judged by it. "
+                }
                 (self.programs) " programs were run. "
                 @if self.skipped > 0 { (self.skipped) " files were no programs. " }
                 (self.divergences.len()) " divergences are shown below, in "
