@@ -460,6 +460,8 @@ fn a_rule_says_where_it_comes_from() {
             assert!(id.len() == 12 && id.chars().all(hex), "{}: {id}", about.name);
         }
     }
+    let versions = Rule::ALL.iter().filter_map(|rule| rule.about().since);
+    assert!(versions.is_sorted());
     assert_eq!(Rule::UffdOffset.about().bug, Bug::Original);
     assert_eq!(Rule::AnonVmaReuse.about().bug, Bug::Original);
 }

@@ -206,11 +206,10 @@ fn set(rules: Rules) -> String {
 fn rule_names(text: &mut String, rules: Rules, of_releases: bool) {
     let _ = writeln!(text, "#define RULES {}", rules.iter().count());
     if !rules.is_empty() {
-        text.push_str("\n/* Rules of later kernels: changes since 5.2.1. */\nenum {\n");
+        text.push_str("\n/* Rules of later kernels: changes since 5.2.1. */\n");
         for (bit, rule) in rules.iter().enumerate() {
-            let _ = writeln!(text, "\t{} = 1 << {bit},", identifier(rule));
+            let _ = writeln!(text, "#define {} (1ull << {bit})", identifier(rule));
         }
-        text.push_str("};\n");
     }
     if of_releases {
         text.push_str("\n#define COMBINATIONS { \\\n");

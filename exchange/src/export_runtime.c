@@ -96,6 +96,8 @@ enum {
 	NO_EVENTS = -2004, /* this kernel or this user lacks the events of userfaultfd */
 };
 
+typedef unsigned long long rule_set; /* a bit for each rule */
+
 /*
  * What is expected of an operation. The memory of a process is a text: the counters in pages, a line
  * for each VMA with its first page, one past its last page and its flags as in /proc/PID/smaps, and
@@ -103,7 +105,7 @@ enum {
  */
 struct expected {
 #if USES_RULES
-	unsigned int with, without; /* in `later`: the rules that hold, and those that do not */
+	rule_set with, without; /* in `later`: the rules that hold, and those that do not */
 #endif
 	long result;                /* negative for an error */
 #if USES_SEGMENT
@@ -147,7 +149,7 @@ struct program {
 
 /* The combination of rules that a kernel may have, and what was expected last under these rules. */
 struct kernel {
-	unsigned int rules;
+	rule_set rules;
 	int agrees;                    /* no operation has differed */
 	const char *memory[PROCESSES];
 };
@@ -162,7 +164,7 @@ enum { AGREES, DIFFERS, CANNOT };
 /* A behaviour in which later kernels differ from 5.2.1, and the program that shows whether it holds. */
 struct rule {
 	const char *name, *since;
-	unsigned int refines; /* the rules without which it changes nothing */
+	rule_set refines; /* the rules without which it changes nothing */
 	const struct program *program;
 };
 
@@ -170,9 +172,9 @@ static const struct rule rule[RULES]; /* at the end of this file */
 
 #if USES_RELEASES
 /* The rules are too many for an expectation of each combination: these are those of the releases. */
-static const unsigned int releases[] = COMBINATIONS;
+static const rule_set releases[] = COMBINATIONS;
 
-static int is_release(unsigned int rules)
+static int is_release(rule_set rules)
 {
 	for (size_t i = 0; i < sizeof(releases) / sizeof(*releases); i++)
 		if (releases[i] == rules)
@@ -1339,7 +1341,7 @@ static const char *result_text(long result)
 }
 
 /* Returns the expectation of an operation under rules. */
-static const struct expected *expectation(const struct operation *op, unsigned int rules)
+static const struct expected *expectation(const struct operation *op, rule_set rules)
 {
 #if USES_RULES
 	for (const struct expected *later = op->later; later && (later->with | later->without); later++)
@@ -1447,7 +1449,7 @@ static int has_contents(const struct operation *end, const struct kernel *kernel
 }
 
 #endif
-static void print_rules(const char *before, unsigned int rules)
+static void print_rules(const char *before, rule_set rules)
 {
 #if USES_RULES
 	for (int i = 0; i < RULES; i++)
@@ -1521,7 +1523,7 @@ static int start(const struct program *program)
  */
 static int run_all(const struct program *program, struct kernel *kernels, int count, int is_shown)
 {
-	unsigned int applied = 0;
+	rule_set applied = 0;
 	int operations = 0;
 
 	for (int k = 0; k < count; k++) {
@@ -1541,7 +1543,7 @@ static int run_all(const struct program *program, struct kernel *kernels, int co
 #endif
 		long result = run(program, op);
 		int blocks = result == BLOCKED && first->result == -EAGAIN, agree = 0;
-		unsigned int rules = 0;
+		rule_set rules = 0;
 
 #if USES_RULES
 		rules = first->with;
@@ -1558,7 +1560,7 @@ static int run_all(const struct program *program, struct kernel *kernels, int co
 		else if (result == NO_EVENTS)
 			lacking = "no events of userfaultfd: they want Linux 4.11, and FORK wants "
 				  "CAP_SYS_PTRACE";
-		else if (result == -ENOSYS)
+		else if (result == -ENOSYS && first->result != -ENOSYS)
 			lacking = "this kernel does not have the call";
 		if (lacking && is_shown) {
 			printf("%s; expected is %s\n", lacking, result_text(first->result));
@@ -1600,7 +1602,9 @@ static int run_all(const struct program *program, struct kernel *kernels, int co
 	int agree = 0;
 
 	for (int k = 0; k < count; k++) {
-		kernels[k].agrees &= has_contents(&program->operations[operations], &kernels[k], 0);
+		/* An access under a wrong expectation could block, and then all others would. */
+		kernels[k].agrees = kernels[k].agrees &&
+			has_contents(&program->operations[operations], &kernels[k], 0);
 		agree += kernels[k].agrees;
 	}
 	if (!agree || (is_shown && !kernels[0].agrees)) {
@@ -1622,30 +1626,33 @@ static int run_all(const struct program *program, struct kernel *kernels, int co
  * Runs the program of each rule, and returns the rules that hold. `unknown` gets the rules whose
  * programs cannot be run here.
  */
-static unsigned int probe(unsigned int *unknown)
+static rule_set probe(rule_set *unknown)
 {
-	unsigned int held = 0;
+	rule_set held = 0;
 
 	for (int i = 0; i < RULES; i++) {
 		/* A rule that refines others is seen beside the rules that hold. */
-		unsigned int beside = rule[i].refines ? held : 0;
+		rule_set beside = rule[i].refines ? held : 0;
 		struct kernel kernels[2] = {
-			{ .rules = beside }, { .rules = beside | 1u << i },
+			{ .rules = beside }, { .rules = beside | (rule_set)1 << i },
 		};
 		const char *text = "does not hold";
 		int end = AGREES;
 
-		if (!(rule[i].refines & ~held)) {
+		if (rule[i].refines & *unknown) {
+			end = CANNOT;
+			lacking = "it is unknown whether a rule holds without which it changes nothing";
+		} else if (!(rule[i].refines & ~held)) {
 			end = run_all(rule[i].program, kernels, 2, 0);
 			end_all();
 		}
 		if (end == CANNOT) {
-			*unknown |= 1u << i;
+			*unknown |= (rule_set)1 << i;
 			text = lacking ? lacking : "its program cannot be run";
 		} else if (end == DIFFERS) {
 			text = "differs in another way";
 		} else if (kernels[1].agrees && !kernels[0].agrees) {
-			held |= 1u << i;
+			held |= (rule_set)1 << i;
 			text = "holds";
 		}
 		lacking = NULL;
@@ -1660,7 +1667,7 @@ static int start_and_run(const struct program *program, int left_out)
 	struct utsname kernel;
 	struct kernel kernels[RULES + 2] = { { .rules = 0 } };
 #if USES_RULES
-	unsigned int unknown = 0;
+	rule_set unknown = 0;
 #endif
 	int count = 1, end;
 
@@ -1682,7 +1689,7 @@ static int start_and_run(const struct program *program, int left_out)
 	/* A difference that goes away with an unknown rule, or with all of them, is undecided. */
 	for (int i = 0; i < RULES; i++)
 		if (unknown >> i & 1)
-			kernels[count++].rules = kernels[0].rules | 1u << i;
+			kernels[count++].rules = kernels[0].rules | (rule_set)1 << i;
 	if (count > 2)
 		kernels[count++].rules = kernels[0].rules | unknown;
 #if USES_RELEASES

@@ -53,7 +53,8 @@ fn subsets(rules: Rules) -> Vec<Rules> {
 /// Returns the combinations of `rules` that the releases of Linux have, the smallest first.
 pub(crate) fn releases(rules: Rules) -> Vec<Rules> {
     let ported = BACKPORTED.iter().flat_map(|(_, releases)| releases.iter().map(|(of, _)| *of));
-    let versions = Rule::ALL.iter().filter_map(|rule| rule.about().since).chain(ported);
+    let changes = Rule::ALL.iter().flat_map(|rule| [rule.about().since, rule.about().until]);
+    let versions = changes.flatten().chain(ported);
     // Some kernels of a version have these rules, and others do not have them.
     let unversioned = rules.iter().filter(|rule| rule.about().since.is_none()).collect();
     let of_versions = versions.flat_map(|version| {

@@ -19,14 +19,11 @@ pub const MAX_LINES: usize = 100;
 
 /// The beginnings of reports, after which the name of a function or a place follows. The second
 /// column is the kind in signatures; empty if the rest of the line names the kind.
-const BEGINNINGS: [(&str, &str); 19] = [
+const BEGINNINGS: [(&str, &str); 16] = [
     ("BUG: KASAN: ", "KASAN"),
     ("BUG: KFENCE: ", "KFENCE"),
     ("WARNING: possible ", "lockdep"),
     ("WARNING: suspicious ", "lockdep"),
-    ("WARNING: bad unlock balance", "lockdep"),
-    ("WARNING: lock held", "lockdep"),
-    ("WARNING: held lock freed", "lockdep"),
     ("WARNING: ", "WARN"),
     ("kernel BUG at ", "BUG"),
     ("BUG at ", "BUG"),
@@ -40,6 +37,9 @@ const BEGINNINGS: [(&str, &str); 19] = [
     ("list_del ", "list"),
     ("kmemleak: ", "kmemleak"),
 ];
+
+/// The reports of lockdep that begin neither with “possible” nor with “suspicious”.
+const LOCKDEP: [&str; 3] = ["bad unlock balance", "lock held", "held lock freed"];
 
 /// Returns the report that begins in the lines; `None` if no line begins one.
 pub fn report<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Report> {
@@ -71,6 +71,12 @@ fn kind(line: &str) -> Option<(&'static str, &str)> {
     if line.starts_with("kmemleak: ") && !line.contains("suspected memory leak") {
         return None;
     }
+    // These reports of lockdep have a name that begins as a warning of the kernel's own code does.
+    if let Some(rest) = line.strip_prefix("WARNING: ")
+        && LOCKDEP.iter().any(|name| rest.starts_with(name))
+    {
+        return Some(("lockdep", rest));
+    }
     BEGINNINGS.iter().find_map(|(begin, kind)| Some((*kind, line.strip_prefix(begin)?)))
 }
 
@@ -81,7 +87,7 @@ fn name(kind: &str, rest: &str, text: &[&str]) -> String {
         // A warning or an assertion is named by its function, not by its line.
         "WARN" | "Oops" | "panic" if function(rest).is_some() || kind != "panic" => "",
         "BUG" if rest.contains(".c:") || rest.contains(".h:") => "",
-        "lockdep" => rest.strip_suffix(" detected").unwrap_or(rest),
+        "lockdep" => rest.trim_end_matches('!').trim_end_matches(" detected"),
         // The name of the cache is followed by the state of the kernel: `(Not tainted): what`.
         "SLUB" => rest.rsplit_once("): ").map_or(rest, |(_, what)| what),
         _ => rest,
@@ -111,6 +117,7 @@ fn words(text: &str) -> String {
     let plain = |word: &str| -> String {
         word.chars().filter(|c| c.is_ascii_alphabetic() || "-_".contains(*c)).collect()
     };
+    let text = text.trim_start_matches([':', ' ']);
     let words = text.split_whitespace().map(|word| word.trim_end_matches([',', '.', ':', '!']));
     words.take_while(|word| is_word(word)).take(6).map(plain).collect::<Vec<_>>().join("-")
 }
@@ -196,6 +203,13 @@ mod tests {
                 "WARNING: possible circular locking dependency detected\n",
                 "lockdep-circular-locking-dependency",
             ),
+            ("WARNING: bad unlock balance detected!\n", "lockdep-bad-unlock-balance"),
+            ("WARNING: held lock freed!\n", "lockdep-held-lock-freed"),
+            (
+                "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n",
+                "panic-Attempted-to-kill-init",
+            ),
+            ("Kernel panic - not syncing: Fatal exception\n", "panic-Fatal-exception"),
             (
                 "BUG: Bad rss-counter state mm:00000000a1b2 type:MM_ANONPAGES val:1\n",
                 "BUG-Bad-rss-counter-state",

@@ -59,6 +59,17 @@ impl Run {
     }
 }
 
+/// A program that did not agree, and agrees when it is run again in a new process.
+#[derive(Debug)]
+pub struct Unrepeated {
+    /// The program.
+    pub program: Program,
+    /// The end of the run that did not agree.
+    pub end: End,
+    /// The process of that run had served other programs.
+    pub served_before: bool,
+}
+
 /// The observations of both sides after an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
@@ -80,7 +91,7 @@ fn tolerance(injection: &Injection, op: &Op, difference: &Divergence) -> Option<
     let Injection { last, silent, .. } = injection;
     let succeeded = last.failed.then(|| Tolerance::of_succeeded(op, difference)).flatten();
     // The call was repeated in the state that the failed call left.
-    succeeded.or(last.left).or(silent.then_some(Tolerance::Populate))
+    succeeded.or(last.left).or(Tolerance::of_missing_pages(difference).filter(|_| *silent))
 }
 
 /// Returns the name of an error that the system under test alone can cause; `None` if the driving may have
@@ -125,8 +136,8 @@ pub struct Beside {
     broken: Option<Divergence>,
     /// The number of programs that broke each invariant.
     all_broken: BTreeMap<Signature, u64>,
-    /// The programs that did not agree in a process that had served others, and agree in a new process.
-    unrepeated: Vec<(Program, End)>,
+    /// The programs that did not agree, and agree when they are run again.
+    unrepeated: Vec<Unrepeated>,
     /// The programs that were late once, and were not when they were run again.
     late: u64,
 }
@@ -227,15 +238,15 @@ impl Beside {
         let run = self.run_with(program, |_| ());
         if first.is_late() {
             self.late += u64::from(agrees(&run.end));
-        } else if served_before && agrees(&run.end) {
-            self.unrepeated.push((program.clone(), first.end));
+        } else if agrees(&run.end) {
+            let (program, end) = (program.clone(), first.end);
+            self.unrepeated.push(Unrepeated { program, end, served_before });
         }
         run
     }
 
-    /// Takes the programs that did not agree in a process that had served others, and agree in a new process,
-    /// with the end of the run that did not agree.
-    pub fn take_unrepeated(&mut self) -> Vec<(Program, End)> {
+    /// Takes the programs that did not agree, and agree when they are run again.
+    pub fn take_unrepeated(&mut self) -> Vec<Unrepeated> {
         std::mem::take(&mut self.unrepeated)
     }
 
@@ -254,10 +265,12 @@ impl Beside {
 
     /// Runs a program, and runs it again if it is late. A kernel that hangs is late each time.
     fn repeat_late(&mut self, mut run: impl FnMut(&mut Self) -> Run) -> Run {
+        let applied = self.applied.clone();
         let first = run(self);
         if !first.is_late() {
             return first;
         }
+        self.applied = applied;
         let again = run(self);
         self.late += u64::from(!again.is_late());
         again
@@ -276,7 +289,7 @@ impl Beside {
         let End::Differs(divergence) = run.end else { return run };
         // The program is run again, and what was broken in its first run is shown.
         let broken = self.broken.take();
-        let end = match self.undecided(program, run.agree) {
+        let end = match self.undecided(program, &divergence) {
             Some(rules) => End::Undecided(rules, divergence),
             None => End::Differs(divergence),
         };
@@ -284,10 +297,19 @@ impl Beside {
         Run { agree: run.agree, end }
     }
 
-    /// Returns the unknown rules that make the difference after operation `at` go away: one of
-    /// them, or all. `None` if they do not explain the difference.
-    fn undecided(&mut self, program: &Program, at: usize) -> Option<Rules> {
+    /// Returns the unknown rules that make a difference go away: one of them, or all. `None` if they do
+    /// not explain the difference, or if it goes away without them.
+    fn undecided(&mut self, program: &Program, difference: &Divergence) -> Option<Rules> {
         let Profile { hold, unknown } = self.profile;
+        if unknown.is_empty() {
+            return None;
+        }
+        let (at, again) = (difference.step, self.run_under(hold, program, |_| Rules::NONE));
+        let comes_again =
+            |again: &Divergence| (again.step, &again.signature) == (at, &difference.signature);
+        if !matches!(&again.end, End::Differs(again) if comes_again(again)) {
+            return None;
+        }
         let alone = unknown.iter().map(|rule| Rules::NONE.with(rule));
         let all = Some(unknown).filter(|unknown| unknown.iter().count() > 1);
         alone.chain(all).find(|rules| {
@@ -419,7 +441,9 @@ impl Beside {
         let mut met = Rules::NONE;
         let run = self.run_with(program, |Step { at, expected, shown, applied, .. }| {
             last = Some(painter.picture(&program.ops[at], expected, shown));
-            met = met.union(applied);
+            // A program that is late runs again, from its first operation.
+            results.truncate(at);
+            met = if at == 0 { applied } else { met.union(applied) };
             let (l, r) = (answer_text(expected), answer_text(shown));
             let result = if l == r { l } else { format!("{l} | {r}") };
             results.push(match applied.is_empty() {

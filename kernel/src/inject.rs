@@ -72,6 +72,14 @@ impl Tolerance {
         }
     }
 
+    /// Returns the tolerance that explains a difference after a call of the program populated less than
+    /// it should, silently: pages and anon_vmas are missing, so that other VMAs merge.
+    pub(crate) fn of_missing_pages(difference: &Divergence) -> Option<Tolerance> {
+        use Class::{Accounting, AnonVma, Merge, Offset};
+        matches!(difference.class, Accounting | AnonVma | Merge | Offset)
+            .then_some(Tolerance::Populate)
+    }
+
     /// Returns the tolerance that explains the state after a call that succeeded although an
     /// allocation failed; the difference is from the reference.
     pub(crate) fn of_succeeded(op: &Op, difference: &Divergence) -> Option<Tolerance> {

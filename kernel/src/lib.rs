@@ -39,7 +39,7 @@ mod segment;
 mod walk;
 mod worker;
 
-pub use beside::{Beside, End, Run, Step};
+pub use beside::{Beside, End, Run, Step, Unrepeated};
 pub use error::KernelError;
 pub use inject::{Effect, Injection, Tolerance};
 pub use machine::{Ended, Kernel, Options};

@@ -31,7 +31,9 @@ use crate::map_count::{Limited, MapCount};
 use crate::missing::{Facilities, Missing};
 use crate::monitor::{self, Monitor};
 use crate::proc::{Inode, Status};
-use crate::process::{Channel, Living, Reply, await_reply, send, waits_for_userfaultfd};
+use crate::process::{
+    Channel, Living, Reply, await_reply, first_answer, send, waits_for_userfaultfd,
+};
 use crate::segment::Segment;
 use crate::walk::Walk;
 use crate::worker::{self, ContextFds, Ends, Inheritance, PAGE, With};
@@ -144,6 +146,8 @@ pub struct Kernel {
     frames: Frames,
     /// A process may have left bytes in a pipe: the pipes are made anew.
     stale: bool,
+    /// The process that a fork may have made: its parent gave no answer.
+    lost: Option<usize>,
     kept: Kept,
     monitor: Monitor,
     /// The numbers of the descriptors of userfaultfd contexts.
@@ -197,6 +201,7 @@ impl Kernel {
             lock_limits: [None; MAX_PROCESSES],
             frames: Frames::default(),
             stale: false,
+            lost: None,
             kept: Kept::default(),
             monitor: Monitor::default(),
             contexts,
@@ -408,6 +413,15 @@ impl Kernel {
 
     fn end_all(&mut self) {
         self.end_from(0);
+        // The parent makes no child any more. A child says first who it is.
+        let Some(child) = self.lost.take() else { return };
+        let answer = first_answer(&self.channels[child].replies.0, PATIENCE_WITH_LOST);
+        if let Ok(Some(pid)) = answer
+            && let Ok(lost) = Living::of(pid as i32, self.contexts)
+        {
+            lost.kill();
+            lost.bury();
+        }
     }
 
     /// Ends the processes from process `first` on.
@@ -437,6 +451,7 @@ impl Kernel {
         before: &Observation,
     ) -> Result<(Result<u8, Errno>, u8), KernelError> {
         self.kept.note(op);
+        self.failed = false;
         let facilities = &self.facilities;
         if facilities.lacks(op).or(facilities.lacks_under(op, &self.limits)).is_some() {
             return Ok((Err(Errno::ENOSYS), 0));
@@ -479,8 +494,10 @@ impl Kernel {
                     return Ok((Err(Errno::EAGAIN), 0));
                 };
                 self.monitor.child = child;
+                self.lost = Some(child);
                 match self.ask(op, at, child as u8)? {
                     Reply::Answer(pid) if pid > 0 => {
+                        self.lost = None;
                         let process = Living::of(pid as i32, self.contexts)?;
                         let process = self.processes[child].insert(process);
                         // The child is bound to the end of the controller only when it has
@@ -488,7 +505,7 @@ impl Kernel {
                         let channel = &self.channels[child];
                         let (timeout, monitor) = (self.options.timeout, &mut self.monitor);
                         match await_reply(process, channel, timeout, monitor)?.0 {
-                            Reply::Answer(0) => {
+                            Reply::Answer(own) if own == pid => {
                                 self.lock_limits[child] = self.lock_limits[at];
                                 Ok((Ok(child as u8), mine | 1 << child))
                             }
@@ -498,6 +515,7 @@ impl Kernel {
                         }
                     }
                     Reply::Answer(errno) => {
+                        self.lost = None;
                         self.monitor.without_child();
                         Ok((Err(error(errno)?), mine))
                     }
@@ -702,6 +720,9 @@ impl Drop for Kernel {
         self.end_all();
     }
 }
+
+/// The time in which a process that was made says who it is, although its parent gave no answer.
+const PATIENCE_WITH_LOST: Duration = Duration::from_millis(100);
 
 /// A pid that no process has: it is above `PID_MAX_LIMIT`.
 const NO_PID: i32 = i32::MAX;

@@ -100,6 +100,11 @@ impl Monitor {
         self.faulted
     }
 
+    /// Returns whether there is a message to read.
+    pub(crate) fn has_message(&self) -> Result<bool, KernelError> {
+        Ok(self.first_ready()?.is_some())
+    }
+
     /// Reads the messages that there are. Returns whether a process waits for a page that nobody fills.
     pub(crate) fn read(&mut self) -> Result<bool, KernelError> {
         while let Some(at) = self.first_ready()? {

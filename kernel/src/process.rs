@@ -20,6 +20,9 @@ use crate::worker::{ContextFds, Marks, REPLY, REQUEST};
 /// The time before the controller first asks whether a process waits for userfaultfd.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// The time in which a process that was killed, or that exits, has to end.
+const DYING: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
 /// The two pipes of a process, one for each direction.
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -63,9 +66,16 @@ impl Living {
         living
     }
 
-    /// Waits until the process has ended, so that nothing of it is left.
+    /// Waits until the process has ended, so that nothing of it is left. A process that a bug of the kernel keeps
+    /// from dying is left behind after [`DYING`].
     pub(crate) fn bury(self) {
-        let _ = waitid(self.id(), WaitIdOptions::EXITED);
+        let Some(handle) = &self.handle else {
+            let _ = waitid(self.id(), WaitIdOptions::EXITED);
+            return;
+        };
+        let mut fds = [PollFd::new(handle, PollFlags::IN)];
+        let _ = poll(&mut fds, Some(&DYING));
+        let _ = waitid(self.id(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 
     fn id(&self) -> WaitId<'_> {
@@ -126,6 +136,22 @@ fn has_fault(process: &Living) -> bool {
     })
 }
 
+/// Returns the answer that a process gives within `patience`, if it gives one.
+pub(crate) fn first_answer(
+    replies: &OwnedFd,
+    patience: Duration,
+) -> Result<Option<i64>, KernelError> {
+    let patience = Timespec { tv_sec: 0, tv_nsec: patience.as_nanos() as i64 };
+    let mut fds = [PollFd::new(replies, PollFlags::IN)];
+    poll(&mut fds, Some(&patience)).map_err(doing("waiting for a process"))?;
+    if !fds[0].revents().contains(PollFlags::IN) {
+        return Ok(None);
+    }
+    let mut reply = [0; REPLY];
+    let read = rustix::io::read(replies, &mut reply).map_err(doing("reading from a process"))?;
+    Ok((read == REPLY).then(|| Marks::of(reply).0))
+}
+
 /// Sends a request to the process, and waits for the answer.
 pub(crate) fn send(
     process: &Living,
@@ -178,7 +204,9 @@ pub(crate) fn await_reply(
             }
             continue;
         }
-        if waits_for_userfaultfd(process) || began.elapsed() > timeout {
+        // A message that came since the last look makes a context readable, as a fault does.
+        let waits = waits_for_userfaultfd(process) && !monitor.has_message()?;
+        if waits || began.elapsed() > timeout {
             return Ok((Reply::Late, Marks::default()));
         }
     }

@@ -119,11 +119,19 @@ impl Profile {
 impl Beside {
     /// Tests which rules hold on this kernel, and expects these rules from now on.
     pub fn probe(&mut self) -> Vec<(Rule, Holds)> {
-        let (mut found, mut held) = (Vec::new(), Rules::NONE);
+        let (mut found, mut held, mut unknown) = (Vec::new(), Rules::NONE, Rules::NONE);
         for &rule in Rule::ALL {
-            let holds = self.try_rule(rule, held);
-            if matches!(holds, Holds::Yes) {
-                held = held.with(rule);
+            let refined = rule.refines().intersection(unknown);
+            let holds = match refined.iter().next() {
+                Some(refined) => {
+                    Holds::Unknown(format!("it is unknown whether {} holds", refined.name()))
+                }
+                None => self.try_rule(rule, held),
+            };
+            match holds {
+                Holds::Yes => held = held.with(rule),
+                Holds::Unknown(_) => unknown = unknown.with(rule),
+                _ => {}
             }
             found.push((rule, holds));
         }

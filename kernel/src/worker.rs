@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_NORESERVE, MAP_POPULATE,
@@ -23,8 +24,8 @@ use libc::{
 use rustix::io::Errno;
 use rustix::mm::{MlockFlags, MprotectFlags, UserfaultfdFlags};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, set_parent_process_death_signal, setpgid,
-    waitid,
+    Pid, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process,
+    set_parent_process_death_signal, setpgid, waitid,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, disable_transparent_huge_pages, set_capabilities,
@@ -207,12 +208,16 @@ unsafe fn fork(flags: c_int) -> c_long {
     }
 }
 
+/// The time between two looks at a process that makes one call.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Makes a call with the number `number` in a process of its own, with arguments that
-/// `process_vm_mmap()` refuses. Returns the number of its error; 0 if it succeeds, or ends the process.
+/// `process_vm_mmap()` refuses. Returns the number of its error; 0 if it succeeds, or ends the process;
+/// `None` if it does not return within `timeout`.
 ///
 /// # Errors
 /// Returns an error if no process can be made.
-pub(crate) fn invalid_copy(number: u32) -> Result<i32, KernelError> {
+pub(crate) fn invalid_copy(number: u32, timeout: Duration) -> Result<Option<i32>, KernelError> {
     // SAFETY: the child makes one system call, on no memory, and ends.
     let pid = unsafe { fork(0) };
     if pid == 0 {
@@ -228,9 +233,21 @@ pub(crate) fn invalid_copy(number: u32) -> Result<i32, KernelError> {
         KernelError::Controller { what, error }
     })?;
     let pid = Pid::from_raw(pid as i32).ok_or(KernelError::Answer(pid))?;
-    let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)
-        .map_err(|error| KernelError::Controller { what, error: error.into() })?;
-    Ok(ended.and_then(|ended| ended.exit_status()).unwrap_or(0))
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let began = Instant::now();
+    loop {
+        let ended = waitid(WaitId::Pid(pid), options)
+            .map_err(|error| KernelError::Controller { what, error: error.into() })?;
+        if let Some(ended) = ended {
+            return Ok(Some(ended.exit_status().unwrap_or(0)));
+        }
+        if began.elapsed() > timeout {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 fn errno() -> i32 {
@@ -241,6 +258,12 @@ fn errno() -> i32 {
 /// Returns the result of a system call, or its error.
 pub(crate) fn checked(result: c_long) -> Result<i64, i32> {
     if result == -1 { Err(errno()) } else { Ok(result) }
+}
+
+/// Returns the pid of the process, which libc would remember from its parent.
+fn own_pid() -> i64 {
+    // SAFETY: the call has no arguments.
+    unsafe { libc::syscall(libc::SYS_getpid) }
 }
 
 fn end() -> ! {
@@ -350,7 +373,8 @@ fn serve(inheritance: &Inheritance, parent: Pid) -> ! {
                     fail_nth = None;
                     covers = false;
                     me = with.child;
-                    answer(inheritance, me, 0, Marks::default());
+                    // The controller may not have got the answer of the parent.
+                    answer(inheritance, me, own_pid(), Marks::default());
                     continue;
                 }
                 checked(pid)
@@ -628,7 +652,6 @@ fn perform(
             let length = u64::from(length.get().0) * PAGE;
             done(rustix::fs::ftruncate(inherited(fd), length))
         }
-        // The controller does these, or nobody.
         Op::UffdOpen { ctx, features, .. } => {
             let at = usize::from(ctx.get().index());
             let Some(context) = contexts.get_mut(at) else { return Err(libc::EBADF) };
@@ -636,6 +659,7 @@ fn perform(
             *context = Some(open_context(inheritance.contexts[at], features.get())?);
             Ok(0)
         }
+        // The controller does these, or nobody.
         Op::Fork { .. } | Op::Exit { .. } | Op::Prlimit { .. } | Op::CopyVma { .. } => {
             Err(libc::ENOSYS)
         }

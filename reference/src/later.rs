@@ -157,18 +157,18 @@ rules! {
     MremapDontunmapFiles "mremap-dontunmap-files" since (5 13) until (-) bug Neither:
         "mremap with MREMAP_DONTUNMAP takes files and shared memory, too; a VMA of which all pages moved loses its anon_vma";
         "vma_to_resize" (unverified "mm: Extend MREMAP_DONTUNMAP to non-anonymous mappings");
-    MremapUnmappedFirst "mremap-unmapped-first" since (5 16) until (6 17) bug Neither:
-        "mremap of an unmapped page answers EFAULT before it checks overlap and the limit on VMAs";
-        "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
-    MremapUnmapped "mremap-unmapped" since (5 16) until (-) bug Neither:
-        "mremap of an unmapped page answers EFAULT, even to shrink, and changes nothing";
-        "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
     MadvisePopulate "madvise-populate" since (5 14) until (-) bug Neither:
         "madvise knows MADV_POPULATE_READ and MADV_POPULATE_WRITE, which fault pages in up to the first page that fails";
         "madvise_populate" (unverified "mm/madvise: introduce MADV_POPULATE_(READ|WRITE) to prefault page tables");
     MadvisePopulateWalks "madvise-populate-walks" since (5 14) until (6 10) bug Neither:
         "MADV_POPULATE_READ and MADV_POPULATE_WRITE go on behind a hole, and report it when all the rest is done";
         "madvise_populate" (unverified "mm/madvise: don't perform madvise VMA walk for MADV_POPULATE_(READ|WRITE)");
+    MremapUnmappedFirst "mremap-unmapped-first" since (5 16) until (6 17) bug Neither:
+        "mremap of an unmapped page answers EFAULT before it checks overlap and the limit on VMAs";
+        "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
+    MremapUnmapped "mremap-unmapped" since (5 16) until (-) bug Neither:
+        "mremap of an unmapped page answers EFAULT, even to shrink, and changes nothing";
+        "mremap" ("550a7d60bd5e" "mm, hugepages: add mremap() support for hugepage backed vma");
     MadviseCutEagain "madvise-cut-eagain" since (5 17) until (-) bug Neither:
         "madvise answers EAGAIN where a cut passes the limit on VMAs";
         "madvise_vma_behavior" ("ac1e9acc5acf" "mm: rearrange madvise code to allow for reuse");
@@ -217,12 +217,12 @@ rules! {
     MremapDontunmapLocked "mremap-dontunmap-locked" since (6 15) until (-) bug Later:
         "mremap with MREMAP_DONTUNMAP of locked memory adds the moved pages to locked_vm, although the old VMA is unlocked";
         "vrm_stat_account" (unverified "mm/mremap: complete refactor of move_vma()");
-    MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
-        "a faulted range merges with a VMA that was never faulted, unless the range descends from a fork; the pages by which a mapping grows always do";
-        "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");
     UffdRemapLength "uffd-remap-length" since (6 15) until (-) bug Neither:
         "the message to the monitor of userfaultfd about a move that shrinks has the new length; before, it had the old one";
         "mremap_userfaultfd_complete" (unverified "mm/mremap: refactor mremap() system call implementation");
+    MergeUnfaulted "merge-unfaulted" since (6 16) until (-) bug Original:
+        "a faulted range merges with a VMA that was never faulted, unless the range descends from a fork; the pages by which a mapping grows always do";
+        "is_mergeable_anon_vma" ("879bca0a2c4f" "mm/vma: fix incorrectly disallowed anonymous VMA merges");
     MremapSeveral "mremap-several" since (6 17) until (-) bug Neither:
         "a move without resizing moves every VMA of the range, and keeps the holes between them";
         "remap_move" ("d23cb648e365" "mm/mremap: permit mremap() move of multiple VMAs");

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use vmadiff::divergence::{Divergence, Signature};
 use vmadiff::fresh;
 use vmadiff::input::Loaded;
-use vmadiff::kernel::{Beside, End, Holds, Profile, Release, Run};
+use vmadiff::kernel::{Beside, End, Holds, Profile, Release, Run, Unrepeated};
 use vmadiff::known::Known;
 use vmadiff::text::Look;
 use vmadiff_kernel::{Kernel, Missing, Options};
@@ -271,7 +271,12 @@ fn random(
     let mut out = stdout();
     let unrepeated = beside.take_unrepeated();
     let is_new = |signature: &Signature| known.why(&signature.to_string()).is_none();
-    let found = tally.differs.keys().any(is_new) || !unrepeated.is_empty();
+    let signature = |end: &End| match end {
+        End::Differs(found) | End::Reported(found, _) => Some(found.signature.clone()),
+        _ => None,
+    };
+    let unrepeated_is_new = |once: &Unrepeated| signature(&once.end).is_none_or(|s| is_new(&s));
+    let found = tally.differs.keys().any(is_new) || unrepeated.iter().any(unrepeated_is_new);
     let Tally { programs, operations, agree, whole, blocked, timed_out, .. } = tally;
     let count = |counts: Vec<(String, u64)>| -> String {
         counts.into_iter().map(|(name, count)| format!(" {name}={count}")).collect()
@@ -295,13 +300,18 @@ fn random(
          timed-out={timed_out} differ={differ} withheld={}{lacks}{applied}{undecided}{broken}",
         beside.kernel().withheld()
     )?;
-    for (program, end) in &unrepeated {
-        let what = match end {
-            End::Differs(found) | End::Reported(found, _) => found.signature.to_string(),
-            End::Failed(error) => error.to_string(),
+    for Unrepeated { program, end, served_before } in &unrepeated {
+        let what = match (signature(end), end) {
+            (Some(signature), _) => signature.to_string(),
+            (None, End::Failed(error)) => error.to_string(),
+            (None, End::Undecided(_, found)) => format!("undecided: {}", found.signature),
             _ => "no answer".to_owned(),
         };
-        writeln!(out, "\n{what}, only in a process that had served other programs\n\n{program}")?;
+        let when = match served_before {
+            true => "only in a process that had served other programs",
+            false => "once, and not when the program was run again",
+        };
+        writeln!(out, "\n{what}, {when}\n\n{program}")?;
     }
     for (signature, (count, program)) in &tally.differs {
         if let Some(why) = known.why(&signature.to_string()) {

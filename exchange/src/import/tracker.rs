@@ -18,6 +18,11 @@ const MAX_LIVING: usize = 1 << 19;
 /// The largest number of mappings that forks copy, so that a log takes bounded time.
 const MAX_COPIED: usize = 1 << 25;
 
+/// The mappings that each change may visit, and the largest number of further mappings that all changes
+/// visit, so that a log takes bounded time: it could call `mlockall` again and again.
+const FREE_VISITS: usize = 8;
+const MAX_VISITED: usize = 1 << 22;
+
 /// The threads of a log, and the steps of each family.
 #[derive(Default)]
 pub(super) struct Tracker {
@@ -31,6 +36,8 @@ pub(super) struct Tracker {
     mappings: usize,
     /// The number of mappings that forks have copied.
     copied: usize,
+    /// The number of mappings that changes have visited, past the first ones of each.
+    visited: usize,
     spaces: Spaces,
     /// The family of each address space, also of address spaces that have ended.
     family: Vec<usize>,
@@ -79,11 +86,27 @@ impl Tracker {
     }
 
     fn step(&mut self, line: usize, space: usize, change: Change) {
+        self.visited += self.visits(space, &change).saturating_sub(FREE_VISITS);
+        if self.visited > MAX_VISITED {
+            return self.leave_out("changes of too many mappings");
+        }
         if self.is_call && !self.is_wanted {
             self.leave_out("of another process");
         }
         self.counted = true;
         self.add(line, space, change, self.is_call && self.is_wanted);
+    }
+
+    /// Returns the number of mappings that a change visits.
+    fn visits(&self, space: usize, change: &Change) -> usize {
+        let Some(space) = self.spaces.get(&space) else { return 0 };
+        match change {
+            Change::LockAll(_) => space.mapped.len(),
+            change => {
+                let ranges = change.ranges().into_iter().filter(|range| range.start < range.end);
+                ranges.map(|range| space.mapped.range(range.start..range.end).count()).sum()
+            }
+        }
     }
 
     /// Returns the number of mappings of an address space.

@@ -112,10 +112,11 @@ impl Kernel {
     fn check_copies(&mut self) -> Result<(), KernelError> {
         let Some(number) = self.options.process_vm_mmap else { return Ok(()) };
         let other = |found: String| Err(KernelError::NoCopies { number, found });
-        match worker::invalid_copy(number)? {
-            libc::EINVAL => {}
-            0 => return other("it accepts invalid arguments".into()),
-            errno => {
+        match worker::invalid_copy(number, self.options.timeout)? {
+            Some(libc::EINVAL) => {}
+            None => return other("it gives no answer to invalid arguments".into()),
+            Some(0) => return other("it accepts invalid arguments".into()),
+            Some(errno) => {
                 let error = io::Error::from_raw_os_error(errno);
                 return other(format!("it answers invalid arguments with: {error}"));
             }
@@ -132,7 +133,10 @@ impl Kernel {
 
     /// Runs a program and returns the observation after its last operation.
     fn attempt(&mut self, program: &str) -> Result<Observation, KernelError> {
-        let program: Program = program.parse().unwrap_or_default();
+        let program: Program = program.parse().map_err(|error| {
+            let error = io::Error::other(format!("{program}: {error}"));
+            KernelError::Controller { what: "reading a program", error }
+        })?;
         let mut seen = Observation::default();
         self.reset(&program.limits);
         for op in &program.ops {

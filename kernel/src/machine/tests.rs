@@ -7,13 +7,17 @@ use vmadiff_machine::{PageId, Program};
 
 use super::*;
 
-/// A program with every call of [`worker`], made by two processes.
+/// A program with every call of [`worker`], made by two processes, except `memory_merge`: it marks all
+/// memory of a process, and nothing removes the marks.
 const ALL: &str = "mmap 0 0 8 rw anon_private LOCKED\nmmap 0 60 63 rw file0_private - 3\n\
                    mmap 0 20 4 rw anon_shared NORESERVE\nmmap 0 30 4 r readonly_shared\n\
                    touch 0 63 1\ntouch 0 59 1\ntouch 0 0 0\nmprotect 0 1 2 r\n\
                    mremap 0 4 2 3 MAYMOVE|FIXED 40\nmremap 0 1 2 9 MAYMOVE\nmremap 0 63 50 10\nmadvise 0 0 3 DONTFORK\n\
                    mlock 0 20 4 1\nmunlock 0 0 63\nmbind 0 0 3 BIND\nuffd_register 0 40 2 0\n\
-                   uffd_unregister 0 40 2 0\nfork 0\nmunmap 1 0 63\nmmap 1 63 63 rw anon_private\n\
+                   uffd_unregister 0 40 2 0\nuffd_open 0 1 UNMAP\nuffd_register_wp 0 40 1 0 WP\n\
+                   uffd_writeprotect 0 40 1 0 -\nshmat 0 50\nshmdt 0 50\nshmat 0 55\nshm_rmid 0\n\
+                   mlockall 0 CURRENT|FUTURE\nmunlockall 0\nmseal 0 10 1\nclear_refs 0\n\
+                   ftruncate 0 file1 3\nfork 0\nmunmap 1 0 63\nmmap 1 63 63 rw anon_private\n\
                    fork 1\nexit 1\n";
 
 /// Returns the running kernel at the start of a program; `None`, with a message, if the test has to
@@ -46,9 +50,21 @@ fn pids(kernel: &Kernel) -> Vec<i32> {
     kernel.processes.iter().flatten().map(|process| process.proc.pid()).collect()
 }
 
-/// Returns every mapping outside the arena.
+/// Returns every mapping outside the arena, and whether it is locked.
 fn outside(pid: i32) -> Vec<String> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("smaps");
+    let mut maps = String::new();
+    for line in smaps.lines() {
+        match line.strip_prefix("VmFlags:") {
+            Some(flags) if flags.contains(" lo") => maps.push_str(" locked\n"),
+            Some(_) => maps.push('\n'),
+            // The other lines have a name and a colon.
+            None if line.split(' ').next().is_some_and(|word| !word.ends_with(':')) => {
+                maps.push_str(line);
+            }
+            None => {}
+        }
+    }
     let arena = "100000000".."100080000";
     let outside = |line: &&str| {
         let (from, _) = line.split_once('-').expect("a range");
