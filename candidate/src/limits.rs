@@ -49,9 +49,10 @@ impl Kernel {
         self.rlimit(Resource::Memlock) != 0 || self.capable_ipc_lock()
     }
 
-    /// Returns whether this many locked pages are more than the process may have.
+    /// Returns whether this many locked pages are more than the process may have. The kernel compares unsigned: a
+    /// `locked_vm` below 0, which `v2` can bring about, is past every limit.
     pub(crate) fn past_lock_limit(&self, locked: i64) -> bool {
-        locked > self.rlimit(Resource::Memlock) && !self.capable_ipc_lock()
+        locked as u64 > self.rlimit(Resource::Memlock) as u64 && !self.capable_ipc_lock()
     }
 
     /// `mlock_future_check()`.

@@ -106,6 +106,10 @@ fn bug_c_the_copy_of_locked_memory_is_locked_and_not_counted() {
     // Unmapping the copy takes its pages off what else is locked.
     let unmap = format!("{copy}\nmlock 1 1 1\nmunmap 1 10 4");
     assert_eq!(run(Revision::V2, &unmap).spaces[1].counters.locked_vm, -3);
+    // The kernel compares the counter unsigned with the limit.
+    let lock = format!("limits lock=8\n{unmap}\nmmap 1 60 1 rw anon_private LOCKED\n");
+    assert_eq!(result(&run(Revision::V2, &lock)), "-EAGAIN");
+    assert_eq!(result(&run(Revision::Fixed, &lock)), "60");
     assert_eq!(run(Revision::Fixed, &unmap).spaces[1].counters.locked_vm, 1);
 }
 
