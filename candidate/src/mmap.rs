@@ -333,7 +333,8 @@ impl Kernel {
                 self.fput(vm_file)?;
                 return Err(errno.into());
             }
-            *vm_flags |= VmFlags::VM_IO | VmFlags::VM_PFNMAP | VmFlags::VM_DONTEXPAND;
+            *vm_flags |=
+                VmFlags::VM_IO | VmFlags::VM_PFNMAP | VmFlags::VM_DONTEXPAND | VmFlags::VM_DONTDUMP;
             VmOps::Device
         } else if inode == Inodes::SEGMENT {
             match self.shm_mmap().errno()? {

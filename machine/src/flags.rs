@@ -50,7 +50,7 @@ bitflags! {
         const VM_HUGETLB = 0x0040_0000;
         /// `MADV_WIPEONFORK`: the child gets the VMA without its pages.
         const VM_WIPEONFORK = 0x0200_0000;
-        /// `MADV_DONTDUMP`.
+        /// `MADV_DONTDUMP`, and memory of a device.
         const VM_DONTDUMP = 0x0400_0000;
         /// The VMA is new or changed since soft-dirty was last cleared. The merge rule ignores this
         /// flag.

@@ -350,8 +350,8 @@ names! {
         /// `MAP_SHARED` of a third memfd, opened for reading only: `VM_MAYSHARE` without
         /// `VM_SHARED` and without `VM_MAYWRITE`.
         ReadonlyShared = 6 "readonly_shared",
-        /// `MAP_SHARED` of a device that maps all its pages at once: `VM_IO | VM_PFNMAP |
-        /// VM_DONTEXPAND`, with a `vm_ops->close` handler.
+        /// `MAP_SHARED` of a device that maps all its pages at once by `remap_pfn_range()`: `VM_IO |
+        /// VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP`, with a `vm_ops->close` handler.
         Special = 7 "special",
     }
     /// The advice of `madvise`, by the kernel's names and numbers.

@@ -31,7 +31,7 @@ fn flags_of(kind: Kind) -> (VmFlags, VmFlags) {
         Kind::AnonShared | Kind::File0Shared | Kind::File1Shared => (shared, VmFlags::empty()),
         // Shared, but the file is open for reading only, so no write can reach it.
         Kind::ReadonlyShared => (VmFlags::VM_MAYSHARE, VmFlags::VM_MAYWRITE),
-        Kind::Special => (shared | VmFlags::VM_SPECIAL, VmFlags::empty()),
+        Kind::Special => (shared | VmFlags::VM_SPECIAL | VmFlags::VM_DONTDUMP, VmFlags::empty()),
     }
 }
 
