@@ -213,7 +213,14 @@ pub(crate) const LATER_CALLS: [Opcode; 4] =
 /// # Errors
 /// Never in practice: `Unstructured` reads zeros after its last byte.
 pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op> {
-    let opcode = match mix.opcode(u)? {
+    let opcode = opcode(layout, mix, u)?;
+    let places = places(opcode, layout, u)?;
+    complete(opcode, places, layout, mix, u)
+}
+
+/// Returns an operation of `mix` that mostly changes something after the operations of `layout`.
+fn opcode(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Opcode> {
+    Ok(match mix.opcode(u)? {
         // Where the last process exits, nothing further happens.
         Opcode::Exit if layout.processes() < 2 && !u.ratio(1, 16)? => Opcode::Mmap,
         Opcode::Fork if layout.processes() == MAX_PROCESSES && !u.ratio(1, 8)? => {
@@ -233,7 +240,27 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         _ if !layout.mapped() && !u.ratio(1, 8)? => Opcode::Mmap,
         Opcode::UffdUnregister if layout.contexts() == 0 && !u.ratio(1, 8)? => Opcode::UffdRegister,
         opcode => opcode,
-    };
+    })
+}
+
+/// The processes and pages of an operation, as far as it has them.
+struct Places {
+    process: Process,
+    /// The source of a copy; else the process.
+    src: Process,
+    page: Page,
+    len: Len,
+    /// The destination of a move or a copy.
+    to: Page,
+    flags: MremapFlags,
+    /// A move back to where the pages came from.
+    is_back: bool,
+    /// The range can be removed.
+    is_removed: bool,
+}
+
+/// Returns places that fit the operation after those of `layout`.
+fn places(opcode: Opcode, layout: &Layout, u: &mut Unstructured) -> Result<Places> {
     // Mostly a page at which the segment was attached.
     let attached =
         if opcode == Opcode::Shmdt && !u.ratio(1, 8)? { layout.attached(u)? } else { None };
@@ -288,23 +315,27 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         }
         _ => None,
     };
-    if let Some((page, len, to)) = back {
-        return Ok(Op::Mremap {
-            process: process.into(),
-            page: page.into(),
-            old_len: len.into(),
-            new_len: len.into(),
-            flags: flags.into(),
-            new_page: to.into(),
-        });
-    }
-    let to = match opcode {
-        Opcode::Mremap | Opcode::Copy | Opcode::CopyVma => {
-            layout.destination((src, page, len), process, u)?
+    let (page, len, to) = match (back, opcode) {
+        (Some(back), _) => back,
+        (None, Opcode::Mremap | Opcode::Copy | Opcode::CopyVma) => {
+            (page, len, layout.destination((src, page, len), process, u)?)
         }
-        _ => page,
+        (None, _) => (page, len, page),
     };
-    let operation = match opcode {
+    let (is_back, is_removed) = (back.is_some(), removed.is_some());
+    Ok(Places { process, src, page, len, to, flags, is_back, is_removed })
+}
+
+/// Returns the operation at these places, with its other operands.
+fn complete(
+    opcode: Opcode,
+    places: Places,
+    layout: &Layout,
+    mix: &Mix,
+    u: &mut Unstructured,
+) -> Result<Op> {
+    let Places { process, src, page, len, to, flags, is_back, is_removed } = places;
+    Ok(match opcode {
         Opcode::Mmap => Op::Mmap {
             process: process.into(),
             page: page.into(),
@@ -333,8 +364,8 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
         Opcode::Mremap => Op::Mremap {
             process: process.into(),
             page: page.into(),
-            old_len: if u.ratio(1, 24)? { Len(0) } else { len }.into(),
-            new_len: new_len(flags, (process, len), layout, u)?.into(),
+            old_len: if !is_back && u.ratio(1, 24)? { Len(0) } else { len }.into(),
+            new_len: if is_back { len } else { new_len(flags, (process, len), layout, u)? }.into(),
             flags: flags.into(),
             new_page: to.into(),
         },
@@ -342,10 +373,10 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             process: process.into(),
             page: page.into(),
             len: len.into(),
-            advice: match (removed, mix.advice) {
-                (Some(_), _) => Advice::Remove,
-                (None, Some(advice)) => mostly(advice, u)?,
-                (None, None) => {
+            advice: match (is_removed, mix.advice) {
+                (true, _) => Advice::Remove,
+                (false, Some(advice)) => mostly(advice, u)?,
+                (false, None) => {
                     mostly(pick(u, &[Advice::Dontfork, Advice::Mergeable, Advice::Wipeonfork])?, u)?
                 }
             }
@@ -468,8 +499,7 @@ pub fn operation(layout: &Layout, mix: &Mix, u: &mut Unstructured) -> Result<Op>
             Op::MemoryMerge { process: process.into(), merge: merge.into() }
         }
         Opcode::Mseal => Op::Mseal { process: process.into(), page: page.into(), len: len.into() },
-    };
-    Ok(operation)
+    })
 }
 
 /// Returns limits: mostly no limits, sometimes limits that a short program reaches.

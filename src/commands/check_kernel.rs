@@ -3,10 +3,12 @@
 //! The output is a protocol of lines for a reader that may have to start a kernel again:
 //!
 //! ```text
+//! @kernel NAME; FACILITIES; RULES                    the kernel, before the first section
 //! @run SECTION NUMBER NAME | OPERATION; OPERATION    before a program runs
 //! @minimize SIGNATURE                                before that program is minimized
 //! @try OPERATION; OPERATION                          before a smaller program runs
 //! @found SIGNATURE SECTION NUMBER                    a finding; its report follows, up to @end
+//! @again SIGNATURE                                   a finding that was reported before
 //! @covered SECTION POINT…                            program counters that were not covered before
 //! @done SECTION COUNT=N …                            the end of a section
 //! ```
