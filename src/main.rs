@@ -148,3 +148,22 @@ fn run(command: Command, look: Look) -> anyhow::Result<Status> {
         Command::Install(args) => args.run(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// The text after the options has commands to copy, which clap would break in a narrow place.
+    #[test]
+    fn a_line_after_the_options_of_a_command_has_at_most_100_columns() {
+        let mut lines = 0;
+        for command in super::Cli::command().get_subcommands() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+                lines += 1;
+            }
+        }
+        assert!(lines > 30, "{lines} lines");
+    }
+}

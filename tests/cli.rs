@@ -261,6 +261,79 @@ fn triage_writes_json_and_sarif_beside_the_table_and_over_nothing() {
 }
 
 #[test]
+fn a_machine_that_ran_alone_does_not_differ_from_itself() {
+    let folder = folder();
+    let alone = ["--alone", "candidate:v2"];
+    let output =
+        vmadiff(folder.path(), &[&["triage", "a.txt", "--sarif", "-"], &alone[..]].concat());
+    assert_eq!(status(&output), 1, "{}", stderr(&output));
+    let message = "candidate:v2 breaks an invariant after 2 operations: ";
+    assert!(stdout(&output).contains(message), "{}", stdout(&output));
+
+    let page = |paths: &[&str], options: &[&str]| {
+        let args = [&["report", "-o", "r.html", "--force"], paths, options].concat();
+        let output = vmadiff(folder.path(), &args);
+        assert_eq!(status(&output), 1, "{}", stderr(&output));
+        fs::read_to_string(folder.path().join("r.html")).expect("a page")
+    };
+    let text = page(&["a.txt"], &alone);
+    assert!(text.contains("<h1>vmadiff: candidate:v2 alone</h1>"), "{text}");
+    assert!(text.contains("vmadiff replay --alone candidate:v2 a.txt"), "{text}");
+    assert!(!text.contains("Here the machines differ"), "{text}");
+    let text = page(&["a.txt"], &["--right", "candidate:rfc"]);
+    assert!(text.contains("vmadiff replay --left reference --right candidate:rfc a.txt"), "{text}");
+}
+
+#[test]
+fn a_result_of_sarif_names_a_file_only_if_there_is_one() {
+    let folder = folder();
+    let run = |args: &[&str]| {
+        let output = vmadiff(folder.path(), &[args, &["--sarif", "-"]].concat());
+        assert_eq!(status(&output), 1, "{}", stderr(&output));
+        let sarif: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        sarif["runs"][0]["results"][0]["locations"].clone()
+    };
+    let output = vmadiff(folder.path(), &["fmt", "a.txt", "--to", "corpus", "-o", "a.vmad"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let uri = |locations: serde_json::Value| {
+        locations[0]["physicalLocation"]["artifactLocation"]["uri"].clone()
+    };
+    assert_eq!(uri(run(&["triage", "a.vmad"])), "a.vmad");
+    let written = uri(run(&["triage", "a.vmad", "--out", "found"]));
+    assert_eq!(written, "found/aliasing-use-after-free-copy_vma-vm_mm.txt");
+    assert_eq!(run(&["random", "--operations", "3000"]), serde_json::Value::Null);
+}
+
+#[test]
+fn two_results_are_not_written_to_one_file() {
+    let folder = folder();
+    for force in [&[][..], &["--force"]] {
+        let args = ["triage", "a.txt", "--json-file", "t", "--sarif", "./t"];
+        let output = vmadiff(folder.path(), &[&args, force].concat());
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains("t: named by --json-file and by --sarif"), "{output:?}");
+        assert!(!folder.path().join("t").exists());
+    }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_refused_with_the_place() {
+    let folder = folder();
+    fs::write(folder.path().join("bad"), b"ab\xff").expect("a file");
+    for args in
+        [&["triage", "a.txt", "--known", "bad"][..], &["exhaust", "bad"], &["import-syz", "bad"]]
+    {
+        let output = vmadiff(folder.path(), args);
+        assert_eq!(status(&output), 2);
+        assert!(stderr(&output).contains("bad: offset 2: not text (UTF-8)"), "{output:?}");
+    }
+    let output = vmadiff(folder.path(), &["exhaust", "tiny", "--depth", "1", "--resume", "-"]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("--resume -: expected a file"), "{output:?}");
+    assert!(!folder.path().join("-").exists());
+}
+
+#[test]
 fn triage_skips_what_is_no_program_in_a_folder_and_says_so() {
     let folder = folder();
     let output = vmadiff(folder.path(), &["triage", "."]);

@@ -128,3 +128,31 @@ fn every_link_of_a_document_leads_to_a_file() {
     }
     assert!(links > 30, "{links} links");
 }
+
+#[test]
+fn a_line_of_prose_has_at_most_120_columns() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut lines = 0;
+    for folder in [root.to_owned(), root.join("docs")] {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("a file").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            // The lines of docs/review.md are those of docs/review.in.md, and of drawings.
+            if !name.ends_with(".md") || name == "review.md" {
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("text");
+            let mut is_code = false;
+            for line in text.lines() {
+                is_code ^= line.starts_with("```");
+                // A row of a table, a comment and a linked picture cannot be broken.
+                if is_code || ["|", "<!--", "[!["].iter().any(|start| line.starts_with(start)) {
+                    continue;
+                }
+                assert!(line.chars().count() <= 120, "{name}: {line}");
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines > 1000, "{lines} lines");
+}

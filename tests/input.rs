@@ -287,3 +287,20 @@ fn a_log_with_many_living_processes_takes_bounded_memory() {
     assert!(text(&output.stderr).contains("fork of too many mappings"), "{output:?}");
     assert!(began.elapsed() < Duration::from_secs(60));
 }
+
+#[test]
+fn a_log_that_locks_many_mappings_again_and_again_takes_bounded_time() {
+    let folder = folder();
+    let mut log = String::new();
+    for n in 0..1200u64 {
+        let address = 0x10000 + 0x4000 * n;
+        log += &format!(
+            "1 mmap({address:#x}, 8192, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = {address:#x}\n"
+        );
+    }
+    log += &"1 mlockall(MCL_CURRENT) = 0\n1 munlockall() = 0\n".repeat(600);
+    fs::write(folder.path().join("log"), log).expect("a file");
+    let output = vmadiff(folder.path(), &["import-strace", "log", "--out", "programs"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("changes of too many mappings"), "{output:?}");
+}

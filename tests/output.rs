@@ -227,6 +227,9 @@ fn findings_of_an_earlier_run_are_replaced_on_request_and_nothing_else_is() {
     let (status, error) = run(&["triage", "found", "--right", "candidate:fixed", "--force"]);
     assert_eq!((status, error.matches("skipped").count()), (0, 2), "{error}");
     assert_eq!(names(), kept);
+    // A later run removes them.
+    assert_eq!(run(&["triage", "good.txt", "--force"]), (0, String::new()));
+    assert_eq!(names(), kept[2..]);
 }
 
 #[test]

@@ -214,7 +214,8 @@ mod tests {
         let releases = releases(all);
         assert_eq!(releases[0], Rules::NONE);
         let of = |version: &str| Rules::of_version(version.parse().expect("a version"));
-        for version in ["5.10", "6.1", "6.12", "6.18"] {
+        // A rule that ends at 5.11 holds no more in 5.11 and 5.12.
+        for version in ["5.10", "5.11", "5.12", "6.1", "6.12", "6.18"] {
             assert!(releases.contains(&of(version)), "{version}");
         }
         let stable = of("6.12")

@@ -428,5 +428,16 @@ fn a_signature_is_a_file_name() {
     });
     let program: Program = COPY.parse().expect("a program");
     let found = Divergence::of(0, &program.ops[0], &left, &right);
-    assert_eq!(found.signature.file_stem(), "assertion-f-a--b-c");
+    assert_eq!(found.signature.as_str(), "assertion/f/a||b/c");
+    assert_eq!(found.signature.file_stem(), "assertion-f-a--b-c-7c-7c");
+    // Two signatures have two files, and neither ends in the list of known divergences before its end.
+    let stem = |condition| {
+        let mut right = base();
+        let (assertion, function) = (Assertion::WarnOn, "a function #1");
+        right.events.push(Event::Assertion { assertion, function, condition });
+        let found = Divergence::of(0, &program.ops[0], &left, &right);
+        assert!(!found.signature.as_str().contains([' ', '#']), "{}", found.signature);
+        found.signature.file_stem()
+    };
+    assert_ne!(stem("a==b"), stem("a!=b"));
 }

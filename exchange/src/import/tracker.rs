@@ -21,7 +21,7 @@ const MAX_COPIED: usize = 1 << 25;
 /// The mappings that each change may visit, and the largest number of further mappings that all changes
 /// visit, so that a log takes bounded time: it could call `mlockall` again and again.
 const FREE_VISITS: usize = 8;
-const MAX_VISITED: usize = 1 << 22;
+const MAX_VISITED: usize = 1 << 20;
 
 /// The threads of a log, and the steps of each family.
 #[derive(Default)]
