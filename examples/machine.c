@@ -19,6 +19,7 @@
 
 #define ACCESS (VMADIFF_VM_READ | VMADIFF_VM_WRITE | VMADIFF_VM_EXEC)
 #define SPECIAL (VMADIFF_VM_IO | VMADIFF_VM_PFNMAP | VMADIFF_VM_DONTEXPAND)
+#define DEVICE (SPECIAL | VMADIFF_VM_DONTDUMP)
 #define DEVICE_FILE 4      /* files 1 to 3 are the memfds */
 #define FIRST_SHMEM_FILE 5
 #define MEMFD_PAGES 4096   /* the length of a memfd */
@@ -293,7 +294,7 @@ static int do_mmap(struct vmadiff_machine *m, const struct vmadiff_mmap *op)
 		break;
 	case VMADIFF_SPECIAL:
 		new.file = 4;
-		new.flags |= SPECIAL;
+		new.flags |= DEVICE;
 		new.close = 1;
 		break;
 	}

@@ -210,7 +210,7 @@ fn a_finding_stays_if_the_memory_does_not_suffice_for_the_states_beside_it() {
                 mremap 0 0..12 1 1 MAYMOVE|FIXED 0..12\nmprotect 0 0..12 1..12 r\n";
     let world: World = text.parse().expect("a world");
     let mut ended = 0;
-    for memory in (1 << 20..2 << 20).step_by(64 << 10) {
+    for memory in (5 << 18..3 << 19).step_by(8 << 10) {
         let (search, end) = search(&world, Revision::V2, &Options { memory, ..options(2) });
         // The programs of two operations have been run, one of which diverges.
         let visited = search.depth() > 0;

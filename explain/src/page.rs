@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use steps::Step;
 
-pub use content::{Page, Shown};
+pub use content::{Page, STANDARD_INPUT, Shown};
 pub use section::divergence;
 
 const SCRIPT: &str = include_str!("page/stepper.js");

@@ -458,78 +458,93 @@ impl Beside {
             _ => None,
         };
         let sheet = text::program_lines(&program.limits, &program.ops, &results, mark, look);
-        // People count operations from 1.
-        let (agree, at) = (run.agree, run.agree + 1);
-        let name = self.kernel.name().to_owned();
-        let sides = |title: String| {
-            let drawing = last.map(|last| text::picture(&last, ("reference", &name), look));
-            format!("{title}\n\n{}", drawing.map_or_else(String::new, |drawn| drawn.text(look)))
-        };
-        let agrees = match met.is_empty() {
-            true => format!("no difference between reference and {name}"),
-            false => format!("no difference between reference, with the rules named, and {name}"),
-        };
-        let end = match &run.end {
-            End::Whole => format!("{agrees}\n"),
-            End::Lacks(missing) if agree == 0 && program.limits.map_count.is_some() => {
-                format!("not run: {name} lacks {missing}\n")
-            }
-            End::Lacks(missing) => {
-                format!(
-                    "{name} lacks {missing}, so operation {at} and all after it were not run; \
-                     {agrees} up to there\n"
-                )
-            }
-            End::Blocked => format!(
-                "operation {agree} blocks: it waits for a page that userfaultfd watches, and was \
-                 killed, so all after it were not run; {agrees} up to there\n"
-            ),
-            End::Undecided(rules, divergence) => sides(format!(
-                "difference {} after operation {at}, undecided: the difference goes away under the \
-                 rules {rules}, and it is unknown whether they hold (vmadiff kernel --probe)",
-                divergence.signature
-            )),
-            End::Differs(divergence) => {
-                sides(format!("difference {} after operation {at}", divergence.signature))
-            }
-            End::Tolerated(tolerance, divergence) => format!(
-                "difference {} after operation {at}, tolerated: {tolerance}\n",
-                divergence.signature
-            ),
-            End::Reported(divergence, report) => {
-                let after = match divergence.step < program.ops.len() {
-                    true => format!("after operation {}", divergence.step),
-                    false => "when the processes ended".into(),
-                };
-                format!("{name} reports {} {after}\n\n{report}", divergence.signature)
-            }
-            End::TimedOut => format!("operation {at} gave no answer in time and was killed\n"),
-            End::Failed(error) => format!("operation {at} could not be run: {error}\n"),
-        };
-        let rules: String = met
-            .iter()
-            .map(|rule| {
-                let about = rule.about();
-                let since = match about.since {
-                    Some(version) => format!("since {version}"),
-                    None => "of some processors or architectures".into(),
-                };
-                let (name, text) = (about.name, about.text);
-                let origin = rule_origin(about);
-                format!("rule {name}, {since}: {text}\n  {origin}\n")
-            })
-            .collect();
-        let broken = self.broken.as_ref().map_or_else(String::new, |broken| {
-            let Divergence { step, signature, broken, .. } = broken;
-            let text = broken.as_ref().map_or("", |broken| broken.text.as_str());
-            format!(
-                "broken invariant {signature} after operation {}, by the reference with the rules that \
-                 hold, too: {text}\n",
-                step + 1
-            )
-        });
-        let text = format!("{}\n{rules}{broken}{end}", sheet.text(look));
+        let drawing = last
+            .map(|last| text::picture(&last, ("reference", self.kernel.name()), look).text(look));
+        let end = end_text(&run, program, (self.kernel.name(), met), drawing.as_deref());
+        let broken = self.broken.as_ref().map_or_else(String::new, broken_text);
+        let text = format!("{}\n{}{broken}{end}", sheet.text(look), rules_text(met));
         (run, text)
+    }
+}
+
+/// Returns the facts about the rules that a program met.
+fn rules_text(met: Rules) -> String {
+    met.iter()
+        .map(|rule| {
+            let about = rule.about();
+            let since = match about.since {
+                Some(version) => format!("since {version}"),
+                None => "of some processors or architectures".into(),
+            };
+            let (name, text) = (about.name, about.text);
+            let origin = rule_origin(about);
+            format!("rule {name}, {since}: {text}\n  {origin}\n")
+        })
+        .collect()
+}
+
+/// Returns the sentence about an invariant that kernel and reference broke.
+fn broken_text(broken: &Divergence) -> String {
+    let Divergence { step, signature, broken, .. } = broken;
+    let text = broken.as_ref().map_or("", |broken| broken.text.as_str());
+    format!(
+        "broken invariant {signature} after operation {}, by the reference with the rules that \
+         hold, too: {text}\n",
+        step + 1
+    )
+}
+
+/// Returns the sentence about the end of a program: on the kernel of this name, which met these rules. `drawing`
+/// shows the last operation.
+fn end_text(
+    run: &Run,
+    program: &Program,
+    (name, met): (&str, Rules),
+    drawing: Option<&str>,
+) -> String {
+    // People count operations from 1.
+    let (agree, at) = (run.agree, run.agree + 1);
+    let sides = |title: String| format!("{title}\n\n{}", drawing.unwrap_or_default());
+    let agrees = match met.is_empty() {
+        true => format!("no difference between reference and {name}"),
+        false => format!("no difference between reference, with the rules named, and {name}"),
+    };
+    match &run.end {
+        End::Whole => format!("{agrees}\n"),
+        End::Lacks(missing) if agree == 0 && program.limits.map_count.is_some() => {
+            format!("not run: {name} lacks {missing}\n")
+        }
+        End::Lacks(missing) => {
+            format!(
+                "{name} lacks {missing}, so operation {at} and all after it were not run; \
+                 {agrees} up to there\n"
+            )
+        }
+        End::Blocked => format!(
+            "operation {agree} blocks: it waits for a page that userfaultfd watches, and was \
+             killed, so all after it were not run; {agrees} up to there\n"
+        ),
+        End::Undecided(rules, divergence) => sides(format!(
+            "difference {} after operation {at}, undecided: the difference goes away under the \
+             rules {rules}, and it is unknown whether they hold (vmadiff kernel --probe)",
+            divergence.signature
+        )),
+        End::Differs(divergence) => {
+            sides(format!("difference {} after operation {at}", divergence.signature))
+        }
+        End::Tolerated(tolerance, divergence) => format!(
+            "difference {} after operation {at}, tolerated: {tolerance}\n",
+            divergence.signature
+        ),
+        End::Reported(divergence, report) => {
+            let after = match divergence.step < program.ops.len() {
+                true => format!("after operation {}", divergence.step + 1),
+                false => "when the processes ended".into(),
+            };
+            format!("{name} reports {} {after}\n\n{report}", divergence.signature)
+        }
+        End::TimedOut => format!("operation {at} gave no answer in time and was killed\n"),
+        End::Failed(error) => format!("operation {at} could not be run: {error}\n"),
     }
 }
 

@@ -488,52 +488,8 @@ impl Kernel {
                 self.limit(at, resource, max)?;
                 Ok((Ok(0), mine))
             }
-            Op::Fork { .. } => {
-                let mut indices = 0..self.limits.max_processes();
-                let Some(child) = indices.find(|&at| self.processes[at].is_none()) else {
-                    return Ok((Err(Errno::EAGAIN), 0));
-                };
-                self.monitor.child = child;
-                self.lost = Some(child);
-                match self.ask(op, at, child as u8)? {
-                    Reply::Answer(pid) if pid > 0 => {
-                        self.lost = None;
-                        let process = Living::of(pid as i32, self.contexts)?;
-                        let process = self.processes[child].insert(process);
-                        // The child is bound to the end of the controller only when it has
-                        // answered.
-                        let channel = &self.channels[child];
-                        let (timeout, monitor) = (self.options.timeout, &mut self.monitor);
-                        match await_reply(process, channel, timeout, monitor)?.0 {
-                            Reply::Answer(own) if own == pid => {
-                                self.lock_limits[child] = self.lock_limits[at];
-                                Ok((Ok(child as u8), mine | 1 << child))
-                            }
-                            Reply::Answer(answer) => Err(KernelError::Answer(answer)),
-                            Reply::Ended => Err(KernelError::Died(child as u8)),
-                            Reply::Late => Ok((Err(self.overdue(child)), mine)),
-                        }
-                    }
-                    Reply::Answer(errno) => {
-                        self.lost = None;
-                        self.monitor.without_child();
-                        Ok((Err(error(errno)?), mine))
-                    }
-                    Reply::Ended => Err(KernelError::Died(at as u8)),
-                    Reply::Late => Ok((Err(self.overdue(at)), mine)),
-                }
-            }
-            Op::Exit { .. } => match self.ask(op, at, 0)? {
-                Reply::Ended => {
-                    if let Some(process) = self.processes[at].take() {
-                        process.bury();
-                    }
-                    self.monitor.close(at, None);
-                    Ok((Ok(0), mine))
-                }
-                Reply::Answer(answer) => Err(KernelError::Answer(answer)),
-                Reply::Late => Ok((Err(self.overdue(at)), mine)),
-            },
+            Op::Fork { .. } => self.fork(op, at),
+            Op::Exit { .. } => self.exit(op, at),
             Op::UffdRegister { page, len, ctx, .. }
             | Op::UffdRegisterWp { page, len, ctx, .. }
             | Op::UffdWriteprotect { page, len, ctx, .. }
@@ -593,6 +549,60 @@ impl Kernel {
                     Reply::Late => Ok((Err(self.overdue(at)), mine)),
                 }
             }
+        }
+    }
+
+    /// Lets process `at` fork. The child is the lowest process that is free.
+    fn fork(&mut self, op: &Op, at: usize) -> Result<(Result<u8, Errno>, u8), KernelError> {
+        let mine = 1 << at;
+        let mut indices = 0..self.limits.max_processes();
+        let Some(child) = indices.find(|&at| self.processes[at].is_none()) else {
+            return Ok((Err(Errno::EAGAIN), 0));
+        };
+        self.monitor.child = child;
+        self.lost = Some(child);
+        match self.ask(op, at, child as u8)? {
+            Reply::Answer(pid) if pid > 0 => {
+                self.lost = None;
+                let process = Living::of(pid as i32, self.contexts)?;
+                let process = self.processes[child].insert(process);
+                // The child is bound to the end of the controller only when it has
+                // answered.
+                let channel = &self.channels[child];
+                let (timeout, monitor) = (self.options.timeout, &mut self.monitor);
+                match await_reply(process, channel, timeout, monitor)?.0 {
+                    Reply::Answer(own) if own == pid => {
+                        self.lock_limits[child] = self.lock_limits[at];
+                        Ok((Ok(child as u8), mine | 1 << child))
+                    }
+                    Reply::Answer(answer) => Err(KernelError::Answer(answer)),
+                    Reply::Ended => Err(KernelError::Died(child as u8)),
+                    Reply::Late => Ok((Err(self.overdue(child)), mine)),
+                }
+            }
+            Reply::Answer(errno) => {
+                self.lost = None;
+                self.monitor.without_child();
+                Ok((Err(error(errno)?), mine))
+            }
+            Reply::Ended => Err(KernelError::Died(at as u8)),
+            Reply::Late => Ok((Err(self.overdue(at)), mine)),
+        }
+    }
+
+    /// Lets process `at` exit, and waits until it has ended.
+    fn exit(&mut self, op: &Op, at: usize) -> Result<(Result<u8, Errno>, u8), KernelError> {
+        let mine = 1 << at;
+        match self.ask(op, at, 0)? {
+            Reply::Ended => {
+                if let Some(process) = self.processes[at].take() {
+                    process.bury();
+                }
+                self.monitor.close(at, None);
+                Ok((Ok(0), mine))
+            }
+            Reply::Answer(answer) => Err(KernelError::Answer(answer)),
+            Reply::Late => Ok((Err(self.overdue(at)), mine)),
         }
     }
 

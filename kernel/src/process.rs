@@ -74,7 +74,7 @@ impl Living {
             return;
         };
         let mut fds = [PollFd::new(handle, PollFlags::IN)];
-        let _ = poll(&mut fds, Some(&DYING));
+        while poll(&mut fds, Some(&DYING)) == Err(rustix::io::Errno::INTR) {}
         let _ = waitid(self.id(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 

@@ -10,6 +10,9 @@ use vmadiff_machine::{Limits, Machine, Object, Observation, Op};
 /// A trace of two operations. The second operation has every field that a trace can record.
 const TRACE: &str = r#"{"id":"x","kernel":"k","steps":[{"op":{"op":"fork","pid":0},"ret":1,"mms":{"1":{"total_vm":0,"locked_vm":0,"data_vm":0,"map_count":0,"vmas":[]}},"copy_vma":null},{"op":{"op":"fork","pid":0},"ret":2,"mms":{"2":{"total_vm":2,"locked_vm":1,"data_vm":3,"map_count":4,"vmas":[{"start":1,"end":3,"pgoff":7,"flags":"2003","anon_vma":5,"chain":[5,6],"file":"a","uffd":8,"policy":0,"close":0},{"start":4,"end":5,"pgoff":8,"flags":"2003","anon_vma":5,"chain":[5],"file":"b","uffd":8,"policy":0,"close":0}]}},"copy_vma":{"merged":false,"need_rmap_locks":false,"source_replaced":false}}]}"#;
 
+/// A step in which no address space changes.
+const STEP: &str = r#"{"op":{"op":"fork","pid":0},"ret":1,"mms":{},"copy_vma":null},"#;
+
 /// A machine that shows the observations of a trace.
 struct Recorded(Trace, usize);
 
@@ -109,10 +112,7 @@ fn a_file_that_is_no_trace_is_refused_with_the_place() {
     let no_process = TRACE.replacen(r#"{"2":{"#, r#"{"8":{"#, 1);
     let no_number = TRACE.replacen(r#""anon_vma":5"#, r#""anon_vma":65536"#, 1);
     let (start, end) = TRACE.split_once(r#""steps":["#).expect("steps");
-    let many = format!(
-        "{start}\"steps\":[{}{end}",
-        r#"{"op":"fork","pid":0,"ret":1,"mms":{}},"#.repeat(256)
-    );
+    let many = format!("{start}\"steps\":[{}{end}", STEP.repeat(256));
     let chain = TRACE.replacen(r#""chain":["#, &format!(r#""chain":[{}"#, "5,".repeat(8192)), 1);
     let no_place = "the file has no trace: expected a JSON object on each line";
     // A line of the largest length is read, and is no JSON; a longer one is not read.
@@ -131,7 +131,7 @@ fn a_file_that_is_no_trace_is_refused_with_the_place() {
         (many.as_bytes(), "line 1, operation 257: expected at most 256 operations".into()),
         (
             chain.as_bytes(),
-            "line 1, operation 1: expected at most 128 VMAs with 8192 entries of chains".into(),
+            "line 1, operation 2: expected at most 128 VMAs with 8192 entries of chains".into(),
         ),
     ] {
         let error = golden::read(bytes).expect_err("no trace").to_string();

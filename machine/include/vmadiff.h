@@ -99,7 +99,8 @@ enum vmadiff_kind {
 	VMADIFF_FILE1_PRIVATE = 4, /* the second memfd */
 	VMADIFF_FILE1_SHARED = 5,
 	VMADIFF_READONLY_SHARED = 6, /* a third memfd, opened for reading only */
-	VMADIFF_SPECIAL = 7 /* a device: VM_IO | VM_PFNMAP | VM_DONTEXPAND, with vm_ops->close */
+	/* A device: VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, with vm_ops->close. */
+	VMADIFF_SPECIAL = 7
 };
 
 /* flags of mmap: MAP_FIXED is always given, except with MAP_FIXED_NOREPLACE. */

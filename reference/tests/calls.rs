@@ -20,7 +20,7 @@ fn mmap_flags_and_offsets_follow_from_the_kind() {
         ("mmap 0 1 1 rwx file0_shared NORESERVE", "0x82000ff"),
         ("mmap 0 1 1 rx readonly_shared", "0x80000d5"),
         // The device is never locked.
-        ("mmap 0 1 1 rw special LOCKED", "0x80444fb"),
+        ("mmap 0 1 1 rw special LOCKED", "0xc0444fb"),
     ] {
         assert_eq!(flags(text), expected, "{text}");
     }
@@ -60,7 +60,7 @@ fn mlockall_locks_what_is_there_and_what_comes() {
         (
             "mmap 0 1 1 rw anon_private\nmmap 0 5 1 r special\nmlockall 0 CURRENT\n\
              mmap 0 7 1 rw anon_private",
-            "1..2 rw- @1 LOCKED A[A], 5..6 r-- 0 PFNMAP IO DONTEXPAND file3, 7..8 rw- @7",
+            "1..2 rw- @1 LOCKED A[A], 5..6 r-- 0 PFNMAP IO DONTEXPAND DONTDUMP file3, 7..8 rw- @7",
         ),
         (
             "mmap 0 1 1 rw anon_private\nmlockall 0 FUTURE|ONFAULT\nmmap 0 2 1 rw anon_private",
@@ -264,7 +264,7 @@ fn mbind_takes_adjacent_vmas_and_refuses_a_hole_at_the_start() {
 fn locking_passes_over_the_device() {
     ends_with(&[(
         "mmap 0 1 2 rw special\nmmap 0 3 1 r anon_private\nmlock 0 1 3",
-        "1..3 rw- 0 PFNMAP IO DONTEXPAND file3, 3..4 r-- @3 LOCKED",
+        "1..3 rw- 0 PFNMAP IO DONTEXPAND DONTDUMP file3, 3..4 r-- @3 LOCKED",
     )]);
 }
 

@@ -62,7 +62,7 @@ fn neighbours_that_differ_in_anything_stay_two() {
         // The VMAs are special (VM_SPECIAL) and have a vm_ops->close handler.
         (
             "mmap 0 1 2 rw special - 7\nmmap 0 3 2 rw special - 9",
-            "1..3 rw- 7 PFNMAP IO DONTEXPAND file3, 3..5 rw- 9 PFNMAP IO DONTEXPAND file3",
+            "1..3 rw- 7 PFNMAP IO DONTEXPAND DONTDUMP file3, 3..5 rw- 9 PFNMAP IO DONTEXPAND DONTDUMP file3",
         ),
     ]);
 }

@@ -144,12 +144,12 @@ fn the_device_moves_but_does_not_grow() {
     ends_with(&[
         (
             "mmap 0 1 4 rw special\nmremap 0 2 2 2 MAYMOVE|FIXED 9",
-            "1..2 rw- 0 PFNMAP IO DONTEXPAND file3, 4..5 rw- 3 PFNMAP IO DONTEXPAND file3, 9..11 rw- 1 PFNMAP IO DONTEXPAND file3",
+            "1..2 rw- 0 PFNMAP IO DONTEXPAND DONTDUMP file3, 4..5 rw- 3 PFNMAP IO DONTEXPAND DONTDUMP file3, 9..11 rw- 1 PFNMAP IO DONTEXPAND DONTDUMP file3",
         ),
         // A move to a smaller length unmaps the end of the source before it checks the source.
         (
             "mmap 0 1 4 rw special\nmremap 0 1 4 2 MAYMOVE|FIXED 9",
-            "9..11 rw- 0 PFNMAP IO DONTEXPAND file3",
+            "9..11 rw- 0 PFNMAP IO DONTEXPAND DONTDUMP file3",
         ),
     ]);
     returns(&[("mmap 0 1 4 rw special\nmremap 0 1 2 3 MAYMOVE|FIXED 9", Err(Errno::EFAULT))]);

@@ -43,7 +43,7 @@ fn what_cannot_be_watched_is_refused_before_anything_is() {
     ]);
     ends_with(&[(
         "mmap 0 1 2 rw anon_private\nmmap 0 3 2 rw special\nuffd_register 0 1 4",
-        "1..3 rw- @1, 3..5 rw- 0 PFNMAP IO DONTEXPAND file3",
+        "1..3 rw- @1, 3..5 rw- 0 PFNMAP IO DONTEXPAND DONTDUMP file3",
     )]);
 }
 

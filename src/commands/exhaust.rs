@@ -17,7 +17,7 @@ use vmadiff::text::Look;
 use vmadiff::triage::Group;
 use vmadiff_machine::program::MAX_OPS;
 
-use super::files::{is_standard, name, text};
+use super::files::{is_standard, name, open, text_of};
 use super::findings;
 use super::machines::{Machines, sides};
 use super::progress::progress;
@@ -87,8 +87,9 @@ fn world(path: &Path) -> anyhow::Result<World> {
         return Ok(world);
     }
     let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
-    let text = text(path, MAX_WORLD_BYTES, "a world")
+    let input = open(path)
         .with_context(|| format!("expected a file or the name of a world: {}", names.join(", ")))?;
+    let text = text_of(input, path, MAX_WORLD_BYTES, "a world")?;
     World::read(&name(path), &text).with_context(|| name(path))
 }
 

@@ -20,7 +20,8 @@ The C program needs nothing but a kernel. It prints each operation with its resu
 what `vmadiff kernel` compares, beside the same rules of later kernels. It stops at the first
 difference. Exit status of the C program: 0 the kernel agrees, 1 the kernel differs, 2 the kernel
 cannot run the program to its end, or the difference is undecided. With --syz, an operation that
-syzkaller cannot express becomes a comment, and the last line of the program counts these comments.")]
+syzkaller cannot express becomes a comment, and the last line of the program counts these
+comments.")]
 #[command(group = ArgGroup::new("form").required(true))]
 pub(crate) struct Args {
     /// A corpus file or a text program; - is standard input

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use vmadiff::input::{self, Format, Loaded};
 use vmadiff::known::Known;
 use vmadiff::output::{self, OutputError};
+use vmadiff::page::STANDARD_INPUT;
 use vmadiff_machine::{Plain, Program};
 
 use crate::interrupt::interrupted;
@@ -44,7 +45,7 @@ pub(crate) fn is_standard(path: &Path) -> bool {
 /// Returns the name of an input file for messages and reports.
 pub(crate) fn name(path: &Path) -> String {
     match is_standard(path) {
-        true => "(standard input)".into(),
+        true => STANDARD_INPUT.into(),
         false => Plain(&path.display().to_string()).to_string(),
     }
 }
@@ -121,8 +122,18 @@ pub(crate) fn sum_up(output: &Path, line: &str) -> anyhow::Result<()> {
 
 /// Reads a text of at most `most` bytes. `what` is what is expected, such as “a world”.
 pub(crate) fn text(path: &Path, most: u64, what: &str) -> anyhow::Result<String> {
+    text_of(open(path)?, path, most, what)
+}
+
+/// Reads a text of at most `most` bytes from a file that is open.
+pub(crate) fn text_of(
+    input: impl Read,
+    path: &Path,
+    most: u64,
+    what: &str,
+) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    open(path)?.take(most + 1).read_to_end(&mut bytes).with_context(|| name(path))?;
+    input.take(most + 1).read_to_end(&mut bytes).with_context(|| name(path))?;
     if bytes.len() as u64 > most {
         bail!("{}: too long: expected {what} of at most {most} bytes", name(path));
     }

@@ -31,7 +31,9 @@ use crate::status::Status;
   vmadiff kernel --probe
   vmadiff kernel --random 1000 --process-vm-mmap 470
 
-After Ctrl-C, --random prints what it has so far. No released kernel has copies between address spaces: a program is run up to its first copy, unless --process-vm-mmap gives the number of the call.")]
+After Ctrl-C, --random prints what it has so far. No released kernel has copies between address
+spaces: a program is run up to its first copy, unless --process-vm-mmap gives the number of the
+call.")]
 pub(crate) struct Args {
     /// Corpus files, crash artifacts or text programs; - is standard input
     #[arg(required_unless_present_any = ["random", "probe"])]

@@ -18,7 +18,8 @@ use crate::status::Status;
   vmadiff minimize crash-0123 -o small.txt --right lib:./libmachine.so
   vmadiff minimize long.txt -o small.txt --kernel --no-rules
 
-With --kernel the program runs on the running kernel beside the reference, as `vmadiff kernel` runs it.")]
+With --kernel the program runs on the running kernel beside the reference, as `vmadiff kernel` runs
+it.")]
 pub(crate) struct Args {
     /// A corpus file, a crash artifact or a text program; - is standard input
     file: PathBuf,

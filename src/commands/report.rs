@@ -9,7 +9,7 @@ use vmadiff::run::Run;
 use vmadiff::triage::{Progress, triage};
 use vmadiff_machine::Program;
 
-use super::files::{self, check, is_standard, programs, sum_up, write};
+use super::files::{self, check, programs, sum_up, write};
 use super::findings::report_unmatched;
 use super::machines::Machines;
 use super::progress::{progress, until_interrupted};
@@ -77,11 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Status> {
         let name = harmless(divergence.signature.as_str());
         divergences.push(Shown {
             known: known.why(divergence.signature.as_str()).map(str::to_owned),
-            files: files
-                .iter()
-                .filter(|file| !is_standard(file))
-                .map(|file| files::name(file))
-                .collect(),
+            files: files.iter().map(|file| files::name(file)).collect(),
             reproducer: (divergences.len() < REPRODUCERS).then(|| export_c(&program, &name)),
             finding: Finding::of(run),
         });

@@ -2,6 +2,9 @@
 
 use crate::finding::Finding;
 
+/// The name that stands for standard input in place of a file.
+pub const STANDARD_INPUT: &str = "(standard input)";
+
 /// The content of a page.
 #[derive(Debug)]
 pub struct Page {
@@ -26,7 +29,7 @@ pub struct Shown {
     pub finding: Finding,
     /// The reason why the divergence is known; `None` if it is new.
     pub known: Option<String>,
-    /// The files whose programs show the divergence. A program of standard input has none.
+    /// The files whose programs show the divergence; [`STANDARD_INPUT`] stands for standard input.
     pub files: Vec<String>,
     /// The program in C, for a kernel that has the call; `None` if the page has no room for it.
     pub reproducer: Option<String>,

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use vmadiff_lockstep::run::Run;
 
-use super::content::{Page, Shown};
+use super::content::{Page, STANDARD_INPUT, Shown};
 use super::shell::quoted;
 use super::steps::{Step, steps};
 use super::svg;
@@ -53,10 +53,11 @@ impl Page {
         let machines: Vec<String> = self.options.iter().map(option).collect();
         let machines = machines.join(" ");
         let mut command = format!("vmadiff replay {machines} /dev/stdin <<'END'\n{text}END");
-        if !shown.files.is_empty() {
+        let files = || shown.files.iter().filter(|file| *file != STANDARD_INPUT);
+        if files().next().is_some() {
             command.push_str("\n# as it was found:");
         }
-        for file in shown.files.iter().take(3) {
+        for file in files().take(3) {
             // A file name may contain a line break, which would end the comment.
             let file = file.replace(|c: char| c.is_control(), "?");
             command.push_str(&format!("\nvmadiff replay {machines} {}", quoted(&file)));
