@@ -7,7 +7,7 @@ mod common {
 mod own_machine;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::document::{check_parts, check_sessions, read};
 use vmadiff::explain::contract::CONTRACT;
@@ -89,40 +89,47 @@ fn every_command_is_listed() {
     }
 }
 
-#[test]
-fn every_link_of_a_document_leads_to_a_file() {
+/// Returns the documents of the project, each with its folder, its path and its text.
+fn documents() -> Vec<(PathBuf, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut links = 0;
+    let mut documents = Vec::new();
     for folder in [root.to_owned(), root.join("docs")] {
         for entry in fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("a file").path();
-            if path.extension().is_none_or(|extension| extension != "md") {
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&path).expect("text");
+                documents.push((folder.clone(), path, text));
+            }
+        }
+    }
+    documents
+}
+
+#[test]
+fn every_link_of_a_document_leads_to_a_file() {
+    let mut links = 0;
+    for (folder, path, text) in documents() {
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") || link.contains([' ', '{']) {
                 continue;
             }
-            let text = fs::read_to_string(&path).expect("text");
-            for link in text.split("](").skip(1) {
-                let link = link.split(')').next().unwrap_or_default();
-                let (file, heading) = link.split_once('#').unwrap_or((link, ""));
-                if link.contains("://") || link.contains([' ', '{']) {
-                    continue;
-                }
-                links += 1;
-                let target = match file {
-                    "" => path.clone(),
-                    file => folder.join(file),
+            links += 1;
+            let target = match file {
+                "" => path.clone(),
+                file => folder.join(file),
+            };
+            assert!(target.exists(), "{}: {link}", path.display());
+            if !heading.is_empty() && target.extension().is_some_and(|e| e == "md") {
+                let text = fs::read_to_string(&target).expect("text");
+                let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+                let slug = |line: &str| {
+                    let line = line.trim_start_matches('#').trim().to_lowercase();
+                    let kept = line.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+                    kept.collect::<String>().replace(' ', "-")
                 };
-                assert!(target.exists(), "{}: {link}", path.display());
-                if !heading.is_empty() && target.extension().is_some_and(|e| e == "md") {
-                    let text = fs::read_to_string(&target).expect("text");
-                    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
-                    let slug = |line: &str| {
-                        let line = line.trim_start_matches('#').trim().to_lowercase();
-                        let kept =
-                            line.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-                        kept.collect::<String>().replace(' ', "-")
-                    };
-                    assert!(headings.map(slug).any(|h| h == heading), "{}: {link}", path.display());
-                }
+                assert!(headings.map(slug).any(|h| h == heading), "{}: {link}", path.display());
             }
         }
     }
@@ -131,27 +138,21 @@ fn every_link_of_a_document_leads_to_a_file() {
 
 #[test]
 fn a_line_of_prose_has_at_most_120_columns() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut lines = 0;
-    for folder in [root.to_owned(), root.join("docs")] {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("a file").path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            // The lines of docs/review.md are those of docs/review.in.md, and of drawings.
-            if !name.ends_with(".md") || name == "review.md" {
+    for (_, path, text) in documents() {
+        // The lines of docs/review.md are those of docs/review.in.md, and of drawings.
+        if path.ends_with("docs/review.md") {
+            continue;
+        }
+        let mut is_code = false;
+        for line in text.lines() {
+            is_code ^= line.starts_with("```");
+            // A row of a table, a comment and a linked picture cannot be broken.
+            if is_code || ["|", "<!--", "[!["].iter().any(|start| line.starts_with(start)) {
                 continue;
             }
-            let text = fs::read_to_string(&path).expect("text");
-            let mut is_code = false;
-            for line in text.lines() {
-                is_code ^= line.starts_with("```");
-                // A row of a table, a comment and a linked picture cannot be broken.
-                if is_code || ["|", "<!--", "[!["].iter().any(|start| line.starts_with(start)) {
-                    continue;
-                }
-                assert!(line.chars().count() <= 120, "{name}: {line}");
-                lines += 1;
-            }
+            assert!(line.chars().count() <= 120, "{}: {line}", path.display());
+            lines += 1;
         }
     }
     assert!(lines > 1000, "{lines} lines");
