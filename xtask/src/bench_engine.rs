@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use duct::cmd;
 
 use crate::project::{self, CORPUS, GROWN};
 use crate::scratch::Scratch;
-use crate::targets::{self, Target};
+use crate::targets::{Target, at_fixed};
 use crate::{Status, fuzz};
 
 /// Measure how many programs a second the fuzz targets run
@@ -104,9 +105,8 @@ impl Run<'_> {
             let own = folder.join(n.to_string());
             let corpus = own.join("corpus");
             fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
-            let process = targets::command(self.binary, &arguments)
+            let process = at_fixed(cmd(self.binary, &arguments))
                 .dir(&own)
-                .env("VMADIFF_REVISION", "fixed")
                 .stderr_to_stdout()
                 .stdout_path(own.join("log"))
                 .unchecked()

@@ -2,6 +2,7 @@
 
 mod lines;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -174,10 +175,11 @@ impl Work {
     fn run(&self, binary: &Path, programs: &[PathBuf], setting: (&str, &str)) -> Result<()> {
         // The length of a command line is limited.
         for some in programs.chunks(500) {
-            let output = targets::command(binary, some)
-                .env("VMADIFF_FINDINGS", self.folder.join("findings"))
+            let findings = self.folder.join("findings");
+            let settings =
+                [("VMADIFF_FINDINGS", findings.as_os_str()), (setting.0, OsStr::new(setting.1))];
+            let output = targets::with_settings(cmd(binary, some), &settings)
                 .env("LLVM_PROFILE_FILE", self.folder.join("raw/%p.profraw"))
-                .env(setting.0, setting.1)
                 .stderr_to_stdout()
                 .stdout_capture()
                 .unchecked()

@@ -217,11 +217,13 @@ impl Run {
         arguments.push(format!("-artifact_prefix={}/", out.join("crashes").display()).into());
 
         let (setting, value) = self.machine.setting();
-        let engine = targets::command(binary, arguments)
-            .dir(out)
-            .env("VMADIFF_FINDINGS", out.join("raw"))
-            .env("VMADIFF_KNOWN", self.known.as_deref().unwrap_or(Path::new("")))
-            .env(setting, value);
+        let raw = out.join("raw");
+        let settings = [
+            ("VMADIFF_FINDINGS", raw.as_os_str()),
+            ("VMADIFF_KNOWN", self.known.as_deref().unwrap_or(Path::new("")).as_os_str()),
+            (setting, OsStr::new(&value)),
+        ];
+        let engine = targets::with_settings(cmd(binary, arguments).dir(out), &settings);
         let log = out.join("log");
         let output = engine.stderr_to_stdout().stdout_path(log).unchecked().run();
         let output = output.with_context(|| binary.display().to_string())?;

@@ -1,6 +1,6 @@
 //! Building and starting the fuzz targets.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,17 +111,19 @@ fn arguments_with(arguments: &[&str], folder: &Path, target: &str) -> Vec<OsStri
 pub(crate) const SETTINGS: [&str; 5] =
     ["VMADIFF_REVISION", "VMADIFF_CANDIDATE", "VMADIFF_FAULT", "VMADIFF_KNOWN", "VMADIFF_FINDINGS"];
 
-/// Returns the command that starts a built target, without any setting of this process's environment.
-pub(crate) fn command(
-    binary: &Path,
-    arguments: impl IntoIterator<Item = impl Into<OsString>>,
-) -> Expression {
-    without_settings(cmd(binary, arguments))
+/// Returns a command that starts a target at the revision `fixed`, with no other setting.
+pub(crate) fn at_fixed(command: Expression) -> Expression {
+    with_settings(command, &[("VMADIFF_REVISION", OsStr::new("fixed"))])
 }
 
-/// Removes the settings of this process's environment from a command.
-pub(crate) fn without_settings(command: Expression) -> Expression {
-    SETTINGS.into_iter().fold(command, |command, setting| command.env_remove(setting))
+/// Returns a command that starts a target with these settings, and with no other of this process's environment.
+pub(crate) fn with_settings(command: Expression, settings: &[(&str, &OsStr)]) -> Expression {
+    SETTINGS.into_iter().fold(command, |command, name| {
+        match settings.iter().find(|(set, _)| *set == name) {
+            Some((_, value)) => command.env(name, value),
+            None => command.env_remove(name),
+        }
+    })
 }
 
 /// Installs a command of cargo, such as `cargo-fuzz`, if it is missing.
@@ -194,6 +196,17 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_has_the_settings_that_are_given_and_no_others() -> Result<()> {
+        let shell = cmd!("sh", "-c", "env | grep ^VMADIFF_ | sort");
+        let settings = [("VMADIFF_REVISION", "fixed"), ("VMADIFF_KNOWN", "")];
+        let settings = settings.map(|(name, value)| (name, OsStr::new(value)));
+        // An expression of duct passes on what is outside of it.
+        let outside = with_settings(shell, &settings).env("VMADIFF_FAULT", "x");
+        assert_eq!(outside.read()?, "VMADIFF_KNOWN=\nVMADIFF_REVISION=fixed");
+        Ok(())
+    }
 
     #[test]
     fn options_are_flags_of_libfuzzer() {

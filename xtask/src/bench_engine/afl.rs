@@ -1,7 +1,7 @@
 //! libFuzzer against AFL++, on the same oracle and with the same mutator, both from nothing.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,10 +120,12 @@ impl Engine {
                 afl(target, mutator, scratch.path(), seconds, seed)
             }
         };
-        let output = targets::without_settings(command)
-            .env("VMADIFF_REVISION", revision)
-            .env("VMADIFF_FINDINGS", &findings)
-            .env("VMADIFF_KNOWN", "/dev/null")
+        let settings = [
+            ("VMADIFF_REVISION", OsStr::new(revision)),
+            ("VMADIFF_FINDINGS", findings.as_os_str()),
+            ("VMADIFF_KNOWN", OsStr::new("/dev/null")),
+        ];
+        let output = targets::with_settings(command, &settings)
             .stderr_to_stdout()
             .stdout_capture()
             .unchecked()

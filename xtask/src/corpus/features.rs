@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use duct::cmd;
 
 use super::Ask;
-use crate::{shell, targets};
+use crate::shell;
+use crate::targets::at_fixed;
 
 /// A feature of a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +44,7 @@ pub(crate) fn of_files(
         fs::write(&control, format!("1\n0\n{}\n", file.display())).with_context(context)?;
         let flag = format!("-merge_control_file={}", control.display());
         let arguments = flags.iter().cloned().chain(["-merge_inner=1".to_owned(), flag]);
-        let run = targets::command(binary, arguments).env("VMADIFF_REVISION", "fixed");
+        let run = at_fixed(cmd(binary, arguments));
         let run = run.stdout_null().stderr_null().unchecked().run();
         let run = run.with_context(|| binary.display().to_string())?;
         ensure!(run.status.success(), "{} crashes: {}", file.display(), run.status);

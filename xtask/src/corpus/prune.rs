@@ -6,12 +6,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use duct::cmd;
 
 use super::features::{self, add_cases, choose, name};
 use super::{Ask, name_of, size};
 use crate::project::{CORPUS, files, lock, tail};
 use crate::scratch::Scratch;
-use crate::targets::{self, Target};
+use crate::targets::{Target, at_fixed};
 
 /// Prunes the corpora of targets.
 pub(crate) fn run(
@@ -120,8 +121,7 @@ impl Prune<'_> {
         }
         let mut arguments: Vec<_> = self.flags.iter().map(Into::into).collect();
         arguments.extend(["-merge=1".into(), merged.clone().into_os_string(), found.into()]);
-        let output = targets::command(&self.binary, arguments)
-            .env("VMADIFF_REVISION", "fixed")
+        let output = at_fixed(cmd(&self.binary, arguments))
             .stderr_to_stdout()
             .stdout_capture()
             .unchecked()

@@ -1,5 +1,6 @@
 //! `ci/faults bench`: executions and seconds to the first divergence, from an empty corpus.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -234,8 +235,8 @@ fn engine(binary: &Path, flags: &[String], fault: &str, seed: u64, seconds: u64)
     ];
     arguments.extend(flags.iter().cloned());
     let start = Instant::now();
-    let output = targets::command(binary, arguments)
-        .env("VMADIFF_FAULT", fault)
+    let settings = [("VMADIFF_FAULT", OsStr::new(fault))];
+    let output = targets::with_settings(cmd(binary, arguments), &settings)
         .stdout_null()
         .stderr_capture()
         .unchecked()
