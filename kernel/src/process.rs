@@ -147,9 +147,14 @@ pub(crate) fn first_answer(
     if !fds[0].revents().contains(PollFlags::IN) {
         return Ok(None);
     }
+    Ok(read_answer(replies)?.map(|(answer, _)| answer))
+}
+
+/// Reads an answer with its marks; `None` if the process has ended.
+fn read_answer(replies: &OwnedFd) -> Result<Option<(i64, Marks)>, KernelError> {
     let mut reply = [0; REPLY];
     let read = rustix::io::read(replies, &mut reply).map_err(doing("reading from a process"))?;
-    Ok((read == REPLY).then(|| Marks::of(reply).0))
+    Ok((read == REPLY).then(|| Marks::of(reply)))
 }
 
 /// Sends a request to the process, and waits for the answer.
@@ -184,14 +189,10 @@ pub(crate) fn await_reply(
             other => other.map_err(doing("waiting for a process"))?,
         };
         if fds[0].revents().contains(PollFlags::IN) {
-            let mut reply = [0; REPLY];
-            let read = rustix::io::read(&channel.replies.0, &mut reply)
-                .map_err(doing("reading from a process"))?;
-            if read == REPLY {
-                let (result, marks) = Marks::of(reply);
-                return Ok((Reply::Answer(result), marks));
-            }
-            return Ok((Reply::Ended, Marks::default()));
+            return Ok(match read_answer(&channel.replies.0)? {
+                Some((result, marks)) => (Reply::Answer(result), marks),
+                None => (Reply::Ended, Marks::default()),
+            });
         }
         if fds[1..own].iter().any(|fd| !fd.revents().is_empty()) || process.has_ended() {
             return Ok((Reply::Ended, Marks::default()));

@@ -38,9 +38,7 @@ impl Machines {
         if let Some(machine) = &self.alone {
             return Lockstep::alone(machine.build());
         }
-        let right = self.judged();
-        let left = self.left.clone().unwrap_or_else(|| right.judge());
-        Lockstep::new(left.build(), right.build())
+        Lockstep::new(self.judge().build(), self.judged().build())
     }
 
     /// The machine that is judged.
@@ -48,15 +46,17 @@ impl Machines {
         self.alone.as_ref().or(self.fault.as_ref()).unwrap_or(&self.right)
     }
 
-    /// Returns the options that choose the same machines.
-    pub(crate) fn options(&self) -> Vec<String> {
-        let option = |name: &str, machine: &MachineName| [name.to_owned(), machine.to_string()];
+    /// Returns the options that choose the same machines, each with its machine.
+    pub(crate) fn options(&self) -> Vec<(&'static str, String)> {
         if let Some(machine) = &self.alone {
-            return option("--alone", machine).into();
+            return vec![("--alone", machine.to_string())];
         }
-        let right = self.judged();
-        let left = self.left.clone().unwrap_or_else(|| right.judge());
-        [option("--left", &left), option("--right", right)].concat()
+        vec![("--left", self.judge().to_string()), ("--right", self.judged().to_string())]
+    }
+
+    /// The machine that is taken to be right.
+    fn judge(&self) -> MachineName {
+        self.left.clone().unwrap_or_else(|| self.judged().judge())
     }
 
     /// The list of known divergences, where no other list is given. A machine that runs alone has none.

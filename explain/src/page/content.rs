@@ -12,8 +12,8 @@ pub struct Page {
     pub names: (String, String),
     /// One machine ran, and the invariants judge it.
     pub alone: bool,
-    /// The options of `vmadiff replay` that choose the machines.
-    pub options: Vec<String>,
+    /// The options of `vmadiff replay` that choose the machines, each with a machine.
+    pub options: Vec<(&'static str, String)>,
     /// The number of programs that were run to find the divergences.
     pub programs: usize,
     /// The number of files that were no programs.

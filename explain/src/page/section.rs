@@ -46,11 +46,9 @@ impl Page {
     }
 
     fn command(&self, shown: &Shown, text: &str) -> String {
-        let option = |option: &String| match option.strip_prefix("--") {
-            Some(name) => format!("--{name}"),
-            None => quoted(option),
-        };
-        let machines: Vec<String> = self.options.iter().map(option).collect();
+        let options = self.options.iter();
+        let machines: Vec<String> =
+            options.map(|(option, machine)| format!("{option} {}", quoted(machine))).collect();
         let machines = machines.join(" ");
         let mut command = format!("vmadiff replay {machines} /dev/stdin <<'END'\n{text}END");
         let files = || shown.files.iter().filter(|file| *file != STANDARD_INPUT);

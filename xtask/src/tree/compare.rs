@@ -246,10 +246,8 @@ impl Comparison {
         let folder = Scratch::within(&base.scratch)?;
         let initramfs = folder.path().join("initrd");
         fs::write(&initramfs, archive).with_context(|| initramfs.display().to_string())?;
-        let kernels = [base, source];
-        let kernels =
-            kernels.map(|kernel| Guest { initramfs: initramfs.clone(), ..kernel.clone() });
-        Ok((folder, kernels))
+        let with = |kernel: &Guest| Guest { initramfs: initramfs.clone(), ..kernel.clone() };
+        Ok((folder, [with(base), with(source)]))
     }
 
     /// Runs `vmadiff show-kernel` on both kernels, each on a processor of its own if there are two.
